@@ -1,0 +1,68 @@
+"""What one denoiser call hands to the next.
+
+A carry is a dict from owner name to a tree of tensors (dicts, tuples and lists of them). Two rules
+make it possible to handle one without knowing its owner: the batch is axis 0 of every leaf, and
+leaves under a key "tokens" have the tokens as axis 1. This module is all that touches a carry from
+outside: rollouts drop tokens, Monte Carlo repeats, training takes rows.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Carry", "drop_tokens", "gather", "repeat", "scatter"]
+
+Carry: TypeAlias = dict[str, Any]
+"""From owner name to a tree; axis 0 of every leaf is the batch."""
+
+
+def gather(carry: Carry, rows: Tensor) -> Carry:
+    """The carry of some rows of the batch.
+
+    Args:
+        carry: any carry.
+        rows: int64, shape (n,).
+    """
+    return _map_carry(lambda leaf, _: leaf.index_select(0, rows), carry)
+
+
+def scatter(carry: Carry, rows: Tensor, batch: int) -> Carry:
+    """The inverse of `gather`: place rows in a batch whose other rows are zero, the null carry.
+
+    Args:
+        carry: carry of n rows.
+        rows: int64, shape (n,), where they go.
+        batch: size B of the result.
+    """
+
+    def place(leaf: Tensor, _: bool) -> Tensor:
+        return leaf.new_zeros((batch, *leaf.shape[1:])).index_copy(0, rows, leaf)
+
+    return _map_carry(place, carry)
+
+
+def repeat(carry: Carry, times: int) -> Carry:
+    """Each row `times` times in a row: row b becomes rows b * times ... (b + 1) * times - 1."""
+    return _map_carry(lambda leaf, _: leaf.repeat_interleave(times, 0), carry)
+
+
+def drop_tokens(carry: Carry, count: int) -> Carry:
+    """Without the first `count` tokens of every leaf under a key "tokens"."""
+    return _map_carry(lambda leaf, tokens: leaf[:, count:] if tokens else leaf, carry)
+
+
+def _map_carry(function: Callable[[Tensor, bool], Tensor], carry: Carry) -> Carry:
+    return {owner: _map(function, tree) for owner, tree in carry.items()}
+
+
+def _map(function: Callable[[Tensor, bool], Tensor], tree: Any, tokens: bool = False) -> Any:  # noqa: ANN401
+    if isinstance(tree, Tensor):
+        return function(tree, tokens)
+    if isinstance(tree, dict):
+        return {k: _map(function, v, tokens or k == "tokens") for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(_map(function, v, tokens) for v in tree)
+    if tree is None:
+        return None
+    raise TypeError(f"a carry holds tensors in dicts, lists and tuples, not {type(tree).__name__}")

@@ -1,0 +1,253 @@
+"""Denoisers: from a network to an estimate of the clean state.
+
+A denoiser is a module `(x, t, cond=None, carry=None, rng=None) -> (prediction, carry)`.
+`Preconditioned` makes one from any network `(x, log_snr, cond)`, and is the only place that knows
+parameterisations and heads. The network sees the state at unit variance and the log-SNR instead of
+the time, so the schedule may change after training.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.carry import Carry
+from noiseloom.diffusion import Prediction
+from noiseloom.noise import Schedule
+from noiseloom.rng import Rng
+from noiseloom.shapes import Cond, align
+
+__all__ = [
+    "Clipped",
+    "Denoiser",
+    "Head",
+    "LinearHead",
+    "Preconditioned",
+    "SigmoidHead",
+    "SoftmaxHead",
+]
+
+LOG_SNR_LIMIT = 20.0
+"""Networks never see a log-SNR beyond this: clean context and pure noise are ordinary inputs."""
+
+
+class Denoiser(Protocol):
+    """An estimate of x_0, given x_t and whatever is known."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The prediction at time t, and what the next call should be given."""
+
+
+class Head(Protocol):
+    """From the network's output to a prediction."""
+
+    def outputs(self, channels: int) -> int:
+        """How many outputs the network needs for a state of so many channels."""
+
+    def __call__(self, output: Tensor) -> Prediction:
+        """The prediction that an output stands for."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The output is the mean."""
+
+    def outputs(self, channels: int) -> int:
+        """As many as the state has."""
+        return channels
+
+    def __call__(self, output: Tensor) -> Prediction:
+        """Mean = f."""
+        return Prediction(output)
+
+
+@dataclass(frozen=True)
+class SigmoidHead:
+    """The output is the log-odds of each bit: mean = scale (2 sigmoid(f) - 1) = scale tanh(f / 2).
+
+    Args:
+        scale: level b of the bits.
+
+    References:
+        T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Appendix B.2.
+    """
+
+    scale: float = 1.0
+
+    def outputs(self, channels: int) -> int:
+        """As many as the state has."""
+        return channels
+
+    def __call__(self, output: Tensor) -> Prediction:
+        """Log-odds to mean."""
+        return Prediction((output / 2).tanh() * self.scale, output)
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxHead:
+    """The output is K logits per group of n entries: mean = softmax(f) @ codes.
+
+    Exact for any distribution over the K codes of a group, where a head per bit has to learn
+    couplings; the mean never leaves the hull of the valid codes.
+
+    Args:
+        codes: the code table, shape (K, n), as a codec's `table`.
+        axis: the axis of the state that holds groups of n entries; the network puts the logits of
+            the groups, K each, on the same axis.
+
+    References:
+        T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Section 3.1.
+    """
+
+    codes: Tensor
+    axis: int = -1
+
+    def outputs(self, channels: int) -> int:
+        """K per group."""
+        classes, width = self.codes.shape
+        if channels % width:
+            raise ValueError(f"{channels} channels do not hold groups of {width} entries")
+        return channels // width * classes
+
+    def __call__(self, output: Tensor) -> Prediction:
+        """Logits to mean."""
+        last = output.movedim(self.axis, -1)
+        logits = last.reshape(*last.shape[:-1], -1, self.codes.shape[0])
+        codes = self.codes.to(logits)
+        mean = (logits.softmax(-1) @ codes).flatten(-2).movedim(-1, self.axis)
+        return Prediction(mean, logits, codes, self.axis)
+
+
+class Preconditioned(nn.Module):
+    """A denoiser from a network, a schedule, a target and a head.
+
+    With r = sqrt(alpha^2 + sigma^2), y = x / r, and f the network's output at (y, log-SNR):
+
+        x0:  mean = head(f)
+        eps: mean = (x - sigma f) / alpha
+        v:   mean = (alpha y - sigma f) / r
+        edm: mean = (alpha d^2 x / q + sigma d f) / q, q = sqrt(alpha^2 d^2 + sigma^2), d =
+             data_std; the network sees x / q
+
+    Args:
+        network: `(x, log_snr, cond) -> output`, or `-> (output, hidden)`. log_snr is float32 of
+            shape (B,), or a longer left prefix of the state's shape where the time is finer.
+        schedule: t -> (alpha, sigma).
+        target: what the network predicts; "eps" needs alpha(1) > 0.
+        head: how outputs become an estimate; other than linear only with target "x0".
+        data_std: d, the standard deviation of the data, used by "edm".
+
+    References:
+        T. Salimans, J. Ho, 2022, arXiv 2202.00512 (v); T. Karras et al., 2022, 2206.00364, Eq. 7
+        and Table 1 (edm); D. Kingma et al., 2021, 2107.00630 (log-SNR as the clock).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        *,
+        target: Literal["x0", "eps", "v", "edm"] = "x0",
+        head: Head | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if target not in ("x0", "eps", "v", "edm"):
+            raise ValueError(f"target must be one of x0, eps, v, edm, got {target!r}")
+        if head is not None and not isinstance(head, LinearHead) and target != "x0":
+            raise ValueError(f"a cross-entropy head predicts x0, not {target!r}")
+        if target == "eps" and float(schedule(torch.ones(()))[0]) == 0:
+            raise ValueError(
+                f"target 'eps' says nothing about x_0 at t = 1, where alpha = 0 for {schedule}: "
+                "use 'x0' or 'v'"
+            )
+        self.network = network
+        self.schedule = schedule
+        self.target = target
+        self.head = head or LinearHead()
+        self.data_std = data_std
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The prediction at time t, a left prefix of the shape of x; the carry passes through."""
+        t = align(t, x)
+        alpha, sigma = self.schedule(t)
+        std = self.data_std if self.target == "edm" else 1.0
+        scale = (alpha * alpha * (std * std) + sigma * sigma).rsqrt()
+        output = self.network(x * scale, self._clock(x, t), cond)
+        output, hidden = output if isinstance(output, tuple) else (output, None)
+        # Networks may run in bfloat16 under autocast; everything after them does not.
+        with torch.autocast(x.device.type, enabled=False):
+            prediction = self._estimate(output.to(x.dtype), x, alpha, sigma, scale)
+        if hidden is not None:
+            prediction = Prediction(**{**vars(prediction), "hidden": hidden})
+        return prediction, dict(carry or {})
+
+    def _estimate(
+        self, f: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor
+    ) -> Prediction:
+        if self.target == "x0":
+            return self.head(f)
+        if self.target == "eps":
+            return Prediction((x - sigma * f) / alpha)
+        if self.target == "v":
+            return Prediction((alpha * scale * x - sigma * f) * scale)
+        d = self.data_std
+        return Prediction((alpha * (d * d) * scale * x + sigma * d * f) * scale)
+
+    def _clock(self, x: Tensor, t: Tensor) -> Tensor:
+        """Log-SNR for the network: one layout per kind of time, contiguous, on its device."""
+        log_snr = self.schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+        axes = 1 + max((i for i, size in enumerate(t.shape) if size != 1), default=0)
+        if t.ndim:
+            log_snr = log_snr.reshape(t.shape[:axes])
+        # A fill and an addition: a scalar from the CPU costs no copy to the device.
+        return torch.zeros(x.shape[:axes], device=x.device, dtype=torch.float32) + log_snr
+
+
+class Clipped(nn.Module):
+    """Keeps the mean within [-limit, limit].
+
+    For bits the limit is their level: the decoded signs stay, but the noise that solvers derive
+    from the mean, and the next self-conditioning input, are the clipped one's.
+
+    Args:
+        denoiser: the denoiser to clip.
+        limit: > 0.
+
+    References:
+        T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202 (the released code's x0 clipping).
+    """
+
+    def __init__(self, denoiser: nn.Module, limit: float) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.limit = limit
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The inner prediction with its mean clipped."""
+        prediction, carry = self.denoiser(x, t, cond, carry, rng)
+        fields: dict[str, Any] = vars(prediction)
+        mean = prediction.mean.clamp(-self.limit, self.limit)
+        return Prediction(**{**fields, "mean": mean}), carry

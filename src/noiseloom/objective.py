@@ -1,0 +1,176 @@
+"""What is learnt: losses, the times they are taken at, and how those are weighted.
+
+`denoising_loss` is Bit Diffusion's Algorithm 1 for any diffusion, denoiser and head. A time sampler
+is a function `(shape, rng) -> t`, a weight a function `log_snr -> w` of the error of x_0.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom import carry as carries
+from noiseloom.carry import Carry
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.noise import Schedule
+from noiseloom.rng import Rng
+from noiseloom.shapes import Cond, align
+
+__all__ = [
+    "Weight",
+    "denoising_loss",
+    "drop_condition",
+    "edm_weight",
+    "eps_weight",
+    "log_normal_times",
+    "min_snr_weight",
+    "self_conditioned_rows",
+    "uniform_times",
+    "v_weight",
+]
+
+Weight: TypeAlias = Callable[[Tensor], Tensor]
+"""From log-SNR to the weight of the squared error of x_0."""
+
+
+def uniform_times(shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu") -> Tensor:
+    """Times t ~ U(0, 1), independent: shape (B,), or (B, T) for a time per token."""
+    return rng.uniform(shape, device=device)
+
+
+def log_normal_times(
+    shape: Sequence[int],
+    rng: Rng,
+    schedule: Schedule,
+    *,
+    mean: float = -1.2,
+    std: float = 1.2,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Times whose noise-to-signal ratio is log-normal: ln(sigma / alpha) ~ N(mean, std^2).
+
+    References:
+        T. Karras et al., 2022, arXiv 2206.00364, Table 1 (training).
+    """
+    log_ratio = mean + std * rng.normal(shape, device=device)
+    return schedule.time(-2 * log_ratio).clamp(0, 1)
+
+
+def eps_weight(log_snr: Tensor) -> Tensor:
+    """SNR: the squared error of x_0 becomes that of eps."""
+    return log_snr.exp()
+
+
+def v_weight(log_snr: Tensor) -> Tensor:
+    """SNR + 1: the squared error of x_0 becomes that of v."""
+    return log_snr.exp() + 1
+
+
+def min_snr_weight(cap: float = 5.0) -> Weight:
+    """min(SNR, cap) (T. Hang et al., 2023, arXiv 2303.09556, Section 3.4)."""
+    return lambda log_snr: log_snr.exp().clamp(max=cap)
+
+
+def edm_weight(data_std: float = 0.5) -> Weight:
+    """SNR + 1 / data_std^2, which is (sigma^2 + d^2) / (sigma d)^2 (2206.00364, Table 1)."""
+    return lambda log_snr: log_snr.exp() + data_std**-2
+
+
+def self_conditioned_rows(rows: Tensor, rate: float) -> Tensor:
+    """Which of some rows get a first pass: floor(rate B) of any B in a row, evenly spread.
+
+    Row i does where floor((i + 1) rate) > floor(i rate). It follows the global index, so that
+    every process of a parallel run has its share, and the number is fixed: the cost is constant.
+
+    Args:
+        rows: int64, shape (b,), global positions in the batch, on the CPU.
+        rate: in [0, 1].
+
+    Returns:
+        Positions in `rows`, int64.
+    """
+    return (((rows + 1) * rate).floor() > (rows * rate).floor()).nonzero()[:, 0]
+
+
+def drop_condition(label: Tensor, null: int, rate: float, rng: Rng) -> Tensor:
+    """Labels with a share `rate` of them replaced by the null class, drawn per sample.
+
+    References:
+        J. Ho, T. Salimans, 2022, arXiv 2207.12598, Algorithm 1 (p_uncond).
+    """
+    if rate == 0:
+        return label
+    return torch.where(rng.uniform(label.shape, device=label.device) < rate, null, label)
+
+
+def denoising_loss(
+    denoiser: nn.Module,
+    diffusion: GaussianDiffusion,
+    clean: Tensor,
+    t: Tensor,
+    cond: Cond | None,
+    rng: Rng,
+    *,
+    rows: Tensor | None = None,
+    self_conditioning: float = 0.0,
+    weight: Weight | None = None,
+    cross_entropy: bool = False,
+) -> Tensor:
+    """The denoising loss of each sample, E over entries of w(log-SNR) |x_0 - mean|^2.
+
+    1. x_t is formed once. 2. A fixed share of the rows takes a first pass, without gradient, from
+    the null carry; what it hands on is given to those rows, null to the others. 3. The loss is on
+    the second pass.
+
+    Args:
+        denoiser: what is trained, in training mode.
+        diffusion: what noise is.
+        clean: x_0, shape (B, ...), floating point.
+        t: time, shape (B,) or a longer left prefix.
+        cond: conditions, batch first.
+        rng: key of the noise; one key per sample, or one for all. Its stream "dropout" goes to the
+            network as `cond["dropout"]`, one key per sample.
+        rows: global positions of the samples, int64 on the CPU; by default 0 .. B - 1.
+        self_conditioning: share of rows that take the first pass, in [0, 1].
+        weight: of the error of x_0 by log-SNR, or None for 1.
+        cross_entropy: use the head's logits instead of its mean's squared error.
+
+    Returns:
+        Shape (B,).
+
+    References:
+        T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 1.
+    """
+    batch = len(clean)
+    rng = rng if isinstance(rng.key, Tensor) else rng.samples(batch, device=clean.device)
+    x = diffusion.corrupt(clean, t, rng.fold("noise"))
+    carry: Carry | None = None
+    if self_conditioning:
+        rows = torch.arange(batch) if rows is None else rows
+        chosen = self_conditioned_rows(rows, self_conditioning).to(clean.device, non_blocking=True)
+        if len(chosen):
+            with torch.no_grad():
+                first = _with_dropout(_rows(cond, chosen), rng.rows(chosen).fold("first pass"))
+                _, carry = denoiser(x[chosen], _time_rows(t, chosen), first)
+            carry = carries.scatter(carry, chosen, batch)
+    prediction, _ = denoiser(x, t, _with_dropout(cond, rng), carry)
+    if not cross_entropy:
+        prediction = replace(prediction, logits=None)
+    loss = diffusion.loss(prediction, clean, x, t)
+    if weight is not None:
+        loss = loss * weight(diffusion.schedule.log_snr(align(t, clean)))
+    return loss.flatten(1).mean(1) if loss.ndim > 1 else loss.expand(batch)
+
+
+def _with_dropout(cond: Cond | None, rng: Rng) -> dict[str, Any]:
+    return {**(cond or {}), "dropout": rng.fold("dropout").key}
+
+
+def _rows(cond: Cond | None, chosen: Tensor) -> dict[str, Any]:
+    return {k: v[chosen] if isinstance(v, Tensor) else v for k, v in (cond or {}).items()}
+
+
+def _time_rows(t: Tensor, chosen: Tensor) -> Tensor:
+    return t[chosen] if t.ndim and t.shape[0] > 1 else t

@@ -1,0 +1,162 @@
+"""Sampling plans: when each token moves, and from where to where.
+
+A plan is rows (t, s): row i moves every token from t_i to s_i <= t_i, and a token with s = t stays.
+Consecutive rows need not touch: in `overshoot` the network is told a later time than the state's
+own. A row's times obey the law of shapes: () for one time for all, (1, T) for one per token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseloom.noise import Schedule
+
+__all__ = ["SamplingPlan"]
+
+
+@dataclass(frozen=True, eq=False)
+class SamplingPlan:
+    """Rows of moves.
+
+    Args:
+        t: times that tokens are at, float64 on the CPU, shape (N, ...): a row's shape after N.
+        s: times they move to, same shape, 0 <= s <= t <= 1.
+
+    Example:
+        >>> print(SamplingPlan.uniform(4))
+        SamplingPlan of 4 rows
+        1 -> 0.75 -> 0.5 -> 0.25 -> 0
+    """
+
+    t: Tensor
+    s: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("t", "s"):
+            value = getattr(self, name)
+            object.__setattr__(
+                self, name, torch.as_tensor(value, dtype=torch.float64, device="cpu")
+            )
+        if self.t.ndim == 0 or self.t.shape != self.s.shape or not len(self.t):
+            raise ValueError(
+                "a plan needs one or more rows of equal shape, got t of shape "
+                f"{tuple(self.t.shape)} and s of shape {tuple(self.s.shape)}"
+            )
+        wrong = ~((self.s >= 0) & (self.s <= self.t) & (self.t <= 1))  # NaN is wrong too
+        if wrong.any():
+            place = tuple(wrong.nonzero()[0].tolist())
+            raise ValueError(
+                f"a plan needs 0 <= s <= t <= 1, got t = {float(self.t[place])}, "
+                f"s = {float(self.s[place])} in row {place[0]}"
+            )
+
+    @classmethod
+    def from_times(cls, times: Tensor) -> "SamplingPlan":
+        """The plan through given times, shape (N + 1, ...), row i from times[i] to times[i + 1]."""
+        return cls(times[:-1], times[1:])
+
+    @classmethod
+    def uniform(cls, steps: int) -> "SamplingPlan":
+        """Equal steps from 1 to 0: t_i = 1 - i / N."""
+        _check_steps(steps)
+        return cls.from_times(1 - torch.arange(steps + 1, dtype=torch.float64) / steps)
+
+    @classmethod
+    def karras(
+        cls,
+        steps: int,
+        schedule: Schedule,
+        *,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        rho: float = 7.0,
+    ) -> "SamplingPlan":
+        """Noise-to-signal ratios uniform in their rho-th root, then 0.
+
+        sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho for
+        sigma / alpha. The first time is 1 whatever the schedule's own end is.
+
+        Args:
+            steps: N >= 2.
+            schedule: turns ratios into times.
+            sigma_min: last ratio before 0, > 0.
+            sigma_max: first ratio, > sigma_min.
+            rho: exponent, > 0.
+
+        References:
+            T. Karras et al., 2022, arXiv 2206.00364, Eq. 5.
+        """
+        if steps < 2 or not 0 < sigma_min < sigma_max or rho <= 0:
+            raise ValueError("karras needs steps >= 2, 0 < sigma_min < sigma_max and rho > 0")
+        mix = torch.linspace(0, 1, steps, dtype=torch.float64)
+        sigma = torch.lerp(
+            torch.full_like(mix, sigma_max ** (1 / rho)),
+            torch.full_like(mix, sigma_min ** (1 / rho)),
+            mix,
+        )
+        times = schedule.time(-2 * rho * sigma.log()).clamp(0, 1)
+        times[0] = 1.0
+        return cls.from_times(torch.cat((times, times.new_zeros(1))))
+
+    def overshoot(self, steps: float) -> "SamplingPlan":
+        """Asymmetric time intervals: move further than the clock of the next row says.
+
+        A moving token's target is lowered by `steps` of its own later steps (linearly between
+        them), never below the token's last target; on the uniform plan s_i = max(1 - (i + 1 + d) /
+        N, 0). This sharpens the distribution: the velocity is scaled by 1 + d, however many steps
+        are taken, so with a perfect denoiser any d > 0 is a bias. It helps where low temperature
+        helps.
+
+        Args:
+            steps: d >= 0, in **steps**, not in time.
+
+        References:
+            T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 2 and Section 2 (td).
+        """
+        if steps < 0:
+            raise ValueError(f"overshoot needs a number of steps >= 0, got {steps}")
+        if steps == 0:
+            return self
+        s = self.s.clone()
+        t_tokens, s_tokens = (
+            self.t.flatten(1).T if s.ndim > 1 else self.t[None],
+            s.view(len(s), -1).T,
+        )
+        for t_token, s_token in zip(t_tokens, s_tokens, strict=True):
+            moves = (s_token < t_token).nonzero()[:, 0]
+            targets = s_token[moves]
+            place = torch.arange(len(moves), dtype=torch.float64) + steps
+            last = len(moves) - 1
+            low = place.floor().clamp(max=last).long()
+            high = place.ceil().clamp(max=last).long()
+            s_token[moves] = torch.lerp(targets[low], targets[high], place - place.floor())
+        return SamplingPlan(self.t, s)
+
+    def rows(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows as times for a state: scalars stay on the CPU, others move to it at once."""
+        t, s = (self.t, self.s) if self.t.ndim == 1 else (self.t.to(x), self.s.to(x))
+        yield from zip(t, s, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __str__(self) -> str:
+        head = f"SamplingPlan of {len(self)} rows"
+        if self.t.ndim == 1:
+            parts = [f"{self.t[0]:.4g}"]
+            for i, s in enumerate(self.s):
+                touches = i + 1 == len(self) or self.t[i + 1] == s
+                parts.append(f"{s:.4g}" if touches else f"{s:.4g} (told {self.t[i + 1]:.4g})")
+            return f"{head}\n{' -> '.join(parts)}"
+        shades = " .:-=+*#%@"
+        lines = ["".join(shades[round(v * 9)] for v in row.flatten().tolist()) for row in self.s]
+        return "\n".join(
+            [f"{head}, {tuple(self.t.shape[1:])} times each; @ noise, blank clean", *lines]
+        )
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"a plan needs at least one step, got {steps}")

@@ -1,0 +1,222 @@
+"""The law of randomness: every draw is a pure function of a key and a position.
+
+An `Rng` is an immutable key, a 64-bit hash of all the names and numbers it was folded with. Drawing
+changes nothing, so nothing has to be saved, and two draws differ only if their keys do:
+
+    rng = Rng(seed=0)
+    eps = rng.fold("noise").fold("step", 3).normal((8, 24))
+
+A key may be a *tensor* of keys, one per sample (or per sample and token). Its shape is a left
+prefix of what it draws, and each row is drawn from its own key, so that sample 17 gets the same
+numbers, bit for bit, alone or in a batch of 1,000:
+
+    Rng(0).each("sample", torch.arange(16, 18)).normal((2, 24))[1]
+
+The generator is counter-based: entry j of a draw is splitmix64's finaliser applied twice to
+key + GAMMA (j + 1), 24 of its bits and 24 others giving a Box-Muller pair (G. Steele, D. Lea, C.
+Flood, 2014, "Fast splittable pseudorandom number generators"). Numbers are made in float32 and then
+cast: a draw in float64 is the same draw. Drawing more and slicing gives the same leading numbers.
+On a GPU the hash is compiled; integers are the same everywhere, normals to rounding.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["Rng"]
+
+Device: TypeAlias = torch.device | str | None
+
+
+@dataclass(frozen=True)
+class Rng:
+    """An immutable key to a stream of random numbers.
+
+    Attributes:
+        key: a signed 64-bit integer (anything an integer seed hashes to), or an int64 tensor of
+            keys whose shape is a left prefix of every shape it draws.
+
+    Example:
+        >>> rng = Rng(0)
+        >>> bool((rng.normal((3,)) == rng.normal((5,))[:3]).all())
+        True
+    """
+
+    key: "int | Tensor"
+
+    def fold(self, name: str, index: int = 0) -> "Rng":
+        """Derive the key of a named stream: hash(key, name, index).
+
+        Args:
+            name: what the stream is for ("noise", "step").
+            index: which one of them, any integer.
+        """
+        salt = _salt(name)
+        if isinstance(self.key, Tensor):
+            return Rng(_mix(_mix(self.key ^ salt) + _wrap(_GAMMA * (index + 1))))
+        return Rng(_mix_int(_mix_int(self.key ^ salt) + _wrap(_GAMMA * (index + 1))))
+
+    def each(self, name: str, indices: Tensor) -> "Rng":
+        """Derive one key per index: the key's shape gains an axis of `len(indices)`.
+
+        Args:
+            name: what the streams are for ("sample", "token").
+            indices: int64, shape (n,): **global** indices, so that a sample keeps its numbers
+                whatever batch, rank or window it is drawn in.
+        """
+        if indices.dtype != torch.int64 or indices.ndim != 1:
+            raise TypeError(
+                f"indices must be int64 of shape (n,), got {indices.dtype} of "
+                f"shape {tuple(indices.shape)}"
+            )
+        salt = _salt(name)
+        steps = _GAMMA_SIGNED * (indices + 1)
+        if isinstance(self.key, Tensor):
+            key = self.key.to(indices.device)
+            return Rng(_mix(_mix(key ^ salt)[..., None] + steps))
+        return Rng(_mix(steps + _mix_int(self.key ^ salt)))
+
+    def samples(self, count: int, start: int = 0, device: Device = "cpu") -> "Rng":
+        """One key per sample `start, ..., start + count - 1`."""
+        return self.each("sample", torch.arange(start, start + count, device=device))
+
+    def rows(self, index: Tensor) -> "Rng":
+        """The keys of some rows (a key that is not per sample stays as it is)."""
+        return Rng(self.key[index]) if isinstance(self.key, Tensor) else self
+
+    def normal(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: Device = None,
+    ) -> Tensor:
+        """Standard normal numbers.
+
+        Args:
+            shape: shape of the result; a tensor key's shape must be its left prefix.
+            dtype: type of the result; the numbers are made in float32.
+            device: where; by default where a tensor key is, else the CPU.
+        """
+        key, rest = self._spread(shape, device)
+        numbers: Tensor = _on(key, _normal)(key, rest)
+        return numbers.reshape(tuple(shape)).to(dtype)
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal numbers in the shape, type and place of `x`."""
+        return self.normal(x.shape, x.dtype, x.device)
+
+    def uniform(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype = torch.float32,
+        device: Device = None,
+    ) -> Tensor:
+        """Uniform numbers in the open interval (0, 1), multiples of 2^-24 plus 2^-25."""
+        key, rest = self._spread(shape, device)
+        numbers: Tensor = _on(key, _uniform)(key, rest)
+        return numbers.reshape(tuple(shape)).to(dtype)
+
+    def integers(self, high: int, shape: Sequence[int], device: Device = None) -> Tensor:
+        """Uniform integers in 0 .. high - 1 (bias below high / 2^48)."""
+        if not 0 < high <= 2**31:
+            raise ValueError(f"high must be in 1 .. 2^31, got {high}")
+        key, rest = self._spread(shape, device)
+        return ((_hash(key, rest) >> 16) & _MASK48).remainder(high).reshape(tuple(shape))
+
+    def permutation(self, count: int) -> Tensor:
+        """A permutation of 0 .. count - 1, int64 on the CPU."""
+        if isinstance(self.key, Tensor):
+            raise TypeError("a permutation needs a key that is not per sample")
+        return torch.argsort(_hash(torch.tensor(self.key), count), stable=True)
+
+    @contextlib.contextmanager
+    def torch(self, device: Device = "cpu") -> Iterator[None]:
+        """Seed PyTorch's global generators inside a block, and restore them after it.
+
+        For what PyTorch ties to them: initialisation, its own dropout.
+        """
+        if isinstance(self.key, Tensor):
+            raise TypeError("PyTorch's generators need a key that is not per sample")
+        place = torch.device(device or "cpu")
+        devices = [place] if place.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.key)
+            yield
+
+    def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, int]:
+        if not isinstance(self.key, Tensor):
+            # A fill takes the number as a kernel argument: no host-to-device copy, no wait.
+            return torch.full((), self.key, dtype=torch.int64, device=device), math.prod(shape)
+        if tuple(shape[: self.key.ndim]) != tuple(self.key.shape):
+            raise ValueError(
+                f"keys of shape {tuple(self.key.shape)} cannot draw shape {tuple(shape)}: "
+                "they must be its left prefix"
+            )
+        key = self.key if device is None else self.key.to(device, non_blocking=True)
+        return key, math.prod(shape[self.key.ndim :])
+
+
+def _wrap(value: int) -> int:
+    """Two's-complement value of the low 64 bits: PyTorch's int64 constants must be signed."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+_GAMMA = 0x9E3779B97F4A7C15
+_GAMMA_SIGNED = _wrap(_GAMMA)
+_M1, _M2 = _wrap(0xBF58476D1CE4E5B9), _wrap(0x94D049BB133111EB)
+_MASK48 = 2**48 - 1
+
+
+def _mix(z: Tensor) -> Tensor:
+    # int64 shifts are arithmetic: the mask makes them logical.
+    z = (z ^ ((z >> 30) & (2**34 - 1))) * _M1
+    z = (z ^ ((z >> 27) & (2**37 - 1))) * _M2
+    return z ^ ((z >> 31) & (2**33 - 1))
+
+
+def _mix_int(z: int) -> int:
+    z %= 2**64
+    z = (z ^ (z >> 30)) * (_M1 % 2**64) % 2**64
+    z = (z ^ (z >> 27)) * (_M2 % 2**64) % 2**64
+    return _wrap(z ^ (z >> 31))
+
+
+@cache
+def _salt(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def _hash(key: Tensor, count: int) -> Tensor:
+    steps = _GAMMA_SIGNED * torch.arange(1, count + 1, device=key.device)
+    return _mix(_mix(key[..., None] + steps))
+
+
+def _uniform(key: Tensor, count: int) -> Tensor:
+    return ((_hash(key, count) >> 40) & 0xFFFFFF).float() * 2.0**-24 + 2.0**-25
+
+
+def _normal(key: Tensor, count: int) -> Tensor:
+    h = _hash(key, (count + 1) // 2)
+    radius = (-2 * (((h >> 40) & 0xFFFFFF).float() * 2.0**-24 + 2.0**-25).log()).sqrt()
+    angle = (h & 0xFFFFFF).float() * (2 * math.pi * 2.0**-24)
+    # Interleaved, so that a longer draw starts with the shorter one.
+    pair = torch.stack((radius * angle.cos(), radius * angle.sin()), -1)
+    return pair.flatten(-2)[..., :count]
+
+
+@cache
+def _compiled(function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    return torch.compile(function, dynamic=True)
+
+
+def _on(key: Tensor, function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    if key.is_cuda and not torch.compiler.is_compiling():
+        return _compiled(function)
+    return function

@@ -1,0 +1,91 @@
+"""The law of shapes: which axes a time belongs to is never guessed.
+
+A time has the number of axes of its state, each 1 or equal to the state's, or it is a *left prefix*
+of the state's shape, each entry 1 or equal: `()`, `(B,)`, `(B, T)`, `(1, T)`. Broadcasting from
+the right, as PyTorch does, computes wrong numbers in silence when batch, token and channel counts
+happen to agree; here everything that does not obey the law raises and names both shapes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Cond", "State", "Time", "align", "map_state", "mean_like"]
+
+Time: TypeAlias = Tensor
+"""Float tensor in [0, 1]; 0 is clean, 1 is noise."""
+
+State: TypeAlias = Tensor | dict[str, Tensor]
+"""A tensor, or one tensor per name for product spaces."""
+
+Cond: TypeAlias = Mapping[str, Any]
+"""Conditions by name; an absent key is the null condition for every example."""
+
+
+def align(t: Tensor, x: Tensor) -> Tensor:
+    """Give a time the state's number of axes, so that the two broadcast as meant.
+
+    Args:
+        t: time, a left prefix of the shape of `x` or of its number of axes, entries 1 or equal. A
+            scalar comes back as it is: it may live on the CPU while the state is on a GPU.
+        x: state.
+
+    Returns:
+        The same numbers in shape `t.shape + (1, ..., 1)`, with `x.ndim` axes (a scalar: 0 axes).
+
+    Raises:
+        TypeError: `t` is not a floating-point tensor.
+        ValueError: the shape of `t` obeys neither form; both shapes are named.
+
+    Example:
+        >>> import torch
+        >>> align(torch.rand(4, 8), torch.zeros(4, 8, 3)).shape
+        torch.Size([4, 8, 1])
+    """
+    if not (isinstance(t, Tensor) and t.is_floating_point()):
+        raise TypeError(f"a time must be a floating-point tensor, got {_kind(t)}")
+    prefix = x.shape[: t.ndim]
+    if t.ndim > x.ndim or any(a not in (1, b) for a, b in zip(t.shape, prefix, strict=True)):
+        raise ValueError(
+            f"a time of shape {tuple(t.shape)} does not fit a state of shape {tuple(x.shape)}: "
+            "it must be a left prefix of the state's shape, each entry 1 or equal"
+        )
+    return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def mean_like(values: Tensor, t: Tensor) -> Tensor:
+    """Average `values` over the axes along which an aligned time is constant.
+
+    Args:
+        values: one number per entry of the state.
+        t: aligned time (`align`).
+
+    Returns:
+        The means, in the shape of `t` (all axes 1 where `t` is a scalar).
+    """
+    shape = t.shape if t.ndim else (1,) * values.ndim
+    axes = [i for i, size in enumerate(shape) if size == 1]
+    return values.mean(axes, keepdim=True) if axes else values
+
+
+def map_state(function: Callable[..., Any], state: State, *others: State) -> Any:  # noqa: ANN401
+    """Apply a function to a tensor, or to each named part of a product state.
+
+    Raises:
+        ValueError: the states do not have the same parts.
+    """
+    if isinstance(state, Tensor):
+        return function(state, *others)
+    parts: list[dict[str, Tensor]] = []
+    for other in others:
+        if not isinstance(other, dict) or other.keys() != state.keys():
+            raise ValueError(f"expected the parts {sorted(state)}, got {_kind(other)}")
+        parts.append(other)
+    return {name: function(part, *(p[name] for p in parts)) for name, part in state.items()}
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype}"
+    return f"parts {sorted(value)}" if isinstance(value, dict) else type(value).__name__
