@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["Bits", "Codec", "OneHot", "Scaled", "Standardised"]
 
@@ -82,7 +83,8 @@ class Bits:
 
     def encode(self, data: Tensor) -> Tensor:
         """Analog bits of integers in 0 .. K - 1."""
-        return _encode(self.table, data, self.axis, self.num_classes)
+        classes = _checked(data, self.num_classes)
+        return _merge(self.table.to(data.device)[classes], data.ndim, self.axis)
 
     def decode(self, state: Tensor) -> Tensor:
         """The classes whose codes the signs of the state spell."""
@@ -168,7 +170,9 @@ class OneHot:
 
     def encode(self, data: Tensor) -> Tensor:
         """One-hot codes of integers in 0 .. K - 1."""
-        return _encode(self.table, data, self.axis, self.num_classes)
+        # Not from the table, which for a vocabulary of 32,000 is 4 GB.
+        codes = functional.one_hot(_checked(data, self.num_classes), self.num_classes)
+        return _merge((2.0 * codes - 1) * self.scale, data.ndim, self.axis)
 
     def decode(self, state: Tensor) -> Tensor:
         """The class of the largest entry."""
@@ -198,7 +202,7 @@ class Scaled:
 
     def decode(self, state: Tensor) -> Tensor:
         """The nearest level."""
-        levels = (state / self.scale + 1) * ((self.num_classes - 1) / 2)
+        levels = (state.float() / self.scale + 1) * ((self.num_classes - 1) / 2)
         return levels.round().clamp(0, self.num_classes - 1).long()
 
 
@@ -245,7 +249,7 @@ def _bits(values: Tensor, width: int) -> Tensor:
     return (values[..., None] >> torch.arange(width, device=values.device)) & 1
 
 
-def _encode(table: Tensor, data: Tensor, axis: int | None, num_classes: int) -> Tensor:
+def _checked(data: Tensor, num_classes: int) -> Tensor:
     if data.is_floating_point() or data.is_complex():
         raise TypeError(f"classes must be integers, got {data.dtype}")
     # Values are checked where they are cheap to read; a GPU's own bounds check stops it later.
@@ -255,10 +259,13 @@ def _encode(table: Tensor, data: Tensor, axis: int | None, num_classes: int) -> 
             raise ValueError(
                 f"classes must be in 0 .. {num_classes - 1}, got values from {low} to {high}"
             )
-    codes = table.to(data.device)[data.long()]
+    return data.long()
+
+
+def _merge(codes: Tensor, ndim: int, axis: int | None) -> Tensor:
     if axis is None:
         return codes
-    position = axis % data.ndim
+    position = axis % ndim
     return codes.movedim(-1, position + 1).flatten(position, position + 1)
 
 

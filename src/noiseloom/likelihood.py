@@ -65,6 +65,7 @@ def flow_log_likelihood(
         signs = [torch.where(u < 0.5, -1.0, 1.0).to(x) for u in draws]
 
     def field(y: Tensor, phi: float) -> tuple[Tensor, Tensor]:
+        phi = min(phi, phi_1)  # rounding would step over pi / 2
         cos, sin = math.cos(phi), math.sin(phi)
         t = schedule.time(torch.tensor(2 * (math.log(cos) - math.log(sin)), dtype=torch.float64))
         alpha, sigma = schedule(t)

@@ -79,10 +79,11 @@ def edm_weight(data_std: float = 0.5) -> Weight:
 
 
 def self_conditioned_rows(rows: Tensor, rate: float) -> Tensor:
-    """Which of some rows get a first pass: floor(rate B) of any B in a row, evenly spread.
+    """Which of some rows get a first pass: floor(rate B) of the first B, evenly spread.
 
-    Row i does where floor((i + 1) rate) > floor(i rate). It follows the global index, so that
-    every process of a parallel run has its share, and the number is fixed: the cost is constant.
+    Row i does where floor((i + 1) rate) > floor(i rate): of any B in a row, floor(rate B) or one
+    more. It follows the global index, so that every process of a parallel run has its share, and
+    the number is fixed: the cost is constant.
 
     Args:
         rows: int64, shape (b,), global positions in the batch, on the CPU.
@@ -91,6 +92,7 @@ def self_conditioned_rows(rows: Tensor, rate: float) -> Tensor:
     Returns:
         Positions in `rows`, int64.
     """
+    rows = rows.double()
     return (((rows + 1) * rate).floor() > (rows * rate).floor()).nonzero()[:, 0]
 
 

@@ -118,7 +118,7 @@ class Rng:
         dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> Tensor:
-        """Uniform numbers in the open interval (0, 1), multiples of 2^-24 plus 2^-25."""
+        """Uniform numbers in the open interval (0, 1): odd multiples of 2^-24."""
         key, rest = self._spread(shape, device)
         numbers: Tensor = _on(key, _uniform)(key, rest)
         return numbers.reshape(tuple(shape)).to(dtype)
@@ -147,7 +147,11 @@ class Rng:
         place = torch.device(device or "cpu")
         devices = [place] if place.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.key)
+            # Not torch.manual_seed, which formats stack traces at every call.
+            torch.default_generator.manual_seed(self.key)
+            for cuda in devices:
+                index = torch.cuda.current_device() if cuda.index is None else cuda.index
+                torch.cuda.default_generators[index].manual_seed(self.key)
             yield
 
     def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, int]:
@@ -170,6 +174,7 @@ def _wrap(value: int) -> int:
 
 _GAMMA = 0x9E3779B97F4A7C15
 _GAMMA_SIGNED = _wrap(_GAMMA)
+_GAMMA_INVERSE = _wrap(pow(_GAMMA, -1, 2**64))
 _M1, _M2 = _wrap(0xBF58476D1CE4E5B9), _wrap(0x94D049BB133111EB)
 _MASK48 = 2**48 - 1
 
@@ -188,18 +193,20 @@ def _mix_int(z: int) -> int:
     return _wrap(z ^ (z >> 31))
 
 
-@cache
 def _salt(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _hash(key: Tensor, count: int) -> Tensor:
-    steps = _GAMMA_SIGNED * torch.arange(1, count + 1, device=key.device)
-    return _mix(_mix(key[..., None] + steps))
+    # key + GAMMA (j + 1), with the constant outside: compilers narrow an index to 32 bits, and then
+    # refuse a 64-bit factor on it.
+    places = torch.arange(1, count + 1, device=key.device)
+    return _mix(_mix(((key * _GAMMA_INVERSE)[..., None] + places) * _GAMMA_SIGNED))
 
 
 def _uniform(key: Tensor, count: int) -> Tensor:
-    return ((_hash(key, count) >> 40) & 0xFFFFFF).float() * 2.0**-24 + 2.0**-25
+    # 23 bits: with 24 the half step added is rounded away above 1/2, and the largest becomes 1.
+    return ((_hash(key, count) >> 41) & 0x7FFFFF).float() * 2.0**-23 + 2.0**-24
 
 
 def _normal(key: Tensor, count: int) -> Tensor:

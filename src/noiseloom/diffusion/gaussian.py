@@ -220,7 +220,7 @@ class GaussianDiffusion:
         t = self._align(t, clean)
         if prediction.logits is None:
             return mean_like((prediction.mean - clean).square(), t)
-        logits = prediction.logits.float()
+        logits = prediction.logits.to(clean.dtype)
         if prediction.codes is None:
             per_entry = functional.softplus(torch.where(clean > 0, -logits, logits))
             return mean_like(per_entry, t)
@@ -255,6 +255,6 @@ class GaussianDiffusion:
 
 def where_moved(new: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """`new` where an aligned time moves, `x` bit for bit where it stays."""
-    if t.ndim == 0 and t.device.type == "cpu":  # a fact already known to the host
+    if t.ndim == s.ndim == 0 and t.device.type == "cpu":  # a fact already known to the host
         return x if bool(s == t) else new
     return torch.where(s == t, x, new)

@@ -1,0 +1,189 @@
+"""From files to pixels: finding, decoding and caching the pictures of a folder or a zip file."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+__all__ = ["SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+# Part of every cache key: raise it when the same file and framing give other pixels.
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture of any size becomes size x size RGB.
+
+    Attributes:
+        size: side of the result, in pixels.
+        background: colour (red, green, blue), each 0 .. 255, that shows through transparency.
+    """
+
+    size: int
+    background: tuple[int, int, int] = (255, 255, 255)
+
+
+def files_in(root: Path) -> dict[str, tuple[int, int]]:
+    """All files of a folder or a zip file, without hidden ones.
+
+    Returns:
+        From name (relative, with "/") to what changes when the file does: its size, and its time of
+        change in nanoseconds (in a zip file its checksum). Sorted by name.
+
+    Raises:
+        FileNotFoundError: there is nothing at `root`.
+        ValueError: `root` is a file, but not a zip file.
+    """
+    if root.is_dir():
+        found = {}
+        for folder, _, names in os.walk(root, followlinks=True):
+            for path in (Path(folder, name) for name in names):
+                if path.is_file():
+                    stat = path.stat()
+                    found[path.relative_to(root).as_posix()] = (stat.st_size, stat.st_mtime_ns)
+    elif root.exists():
+        with _zip(root) as archive:
+            found = {i.filename: (i.file_size, i.CRC) for i in archive.infolist() if not i.is_dir()}
+    else:
+        raise FileNotFoundError(f"no folder or zip file at {root}")
+    hidden = (".", "__MACOSX")
+    visible = (n for n in found if not any(part.startswith(hidden) for part in n.split("/")))
+    return {name: found[name] for name in sorted(visible)}
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Callable[[str], bytes]]:
+    """A function that reads one file of a folder or a zip file by its name."""
+    if root.is_dir():
+        yield lambda name: (root / name).read_bytes()
+    else:
+        with _zip(root) as archive:
+            yield archive.read
+
+
+def decode(data: bytes, framing: Framing) -> Tensor:
+    """Decode one picture: upright, composited, cropped to its central square and resized.
+
+    Lanczos resampling with its support widened to the reduction, so that shrinking averages
+    instead of skipping pixels. Of an animation, the first frame. 16-bit grey is divided by 257.
+
+    Returns:
+        uint8, shape (3, size, size).
+    """
+    with Image.open(io.BytesIO(data)) as file:
+        file.draft(
+            None, (4 * framing.size, 4 * framing.size)
+        )  # JPEG: decode little more than needed
+        image: Image.Image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        below = Image.new("RGBA", image.size, (*framing.background, 255))
+        image = Image.alpha_composite(below, image.convert("RGBA"))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Cropped first: the kernel would see past the edges of a `box` given to `resize`.
+    image = image.convert("RGB").crop((left, top, left + side, top + side))
+    image = image.resize((framing.size, framing.size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def read_pictures(
+    root: Path,
+    files: dict[str, tuple[int, int]],
+    names: Sequence[str],
+    framing: Framing,
+    skip_bad: bool,
+) -> tuple[Tensor, list[int]]:
+    """Decode many pictures, or take them from the cache if nothing changed since.
+
+    The cache is one file per state of the data, in `$NOISELOOM_CACHE` or `~/.cache/noiseloom`;
+    deleting it costs nothing but time, and where it cannot be written there is none.
+
+    Args:
+        root: folder or zip file.
+        files: what `files_in` found there.
+        names: which of them to decode.
+        framing: how.
+        skip_bad: leave out files that cannot be decoded.
+
+    Returns:
+        Pixels, uint8 (n, 3, size, size), and the positions in `names` they belong to.
+
+    Raises:
+        ValueError: a picture cannot be decoded; it is named.
+    """
+    # A zip's checksums identify its content wherever it lies; sizes and times of files do not.
+    place = str(root.resolve()) if root.is_dir() else ""
+    state = [(name, *files[name]) for name in names]
+    key = json.dumps([_FORMAT, place, framing.size, framing.background, skip_bad, state])
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    cached = _cache_folder() / f"{digest}.safetensors"
+    try:
+        stored = load_file(cached)
+        return stored["pixels"], stored["rows"].tolist()
+    except (OSError, SafetensorError, KeyError):
+        pass
+
+    with opened(root) as read, ThreadPoolExecutor() as pool:
+
+        def one(name: str) -> Tensor | None:
+            try:
+                return decode(read(name), framing)
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow's readers raise anything on a broken file
+                if skip_bad:
+                    return None
+                reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
+                raise ValueError(
+                    f"cannot read the picture {name} in {root} ({reason}): mend or remove it, or "
+                    "set skip_bad to leave such files out"
+                ) from error
+
+        decoded = list(pool.map(one, names))
+    rows = [row for row, picture in enumerate(decoded) if picture is not None]
+    pixels = torch.empty((len(rows), 3, framing.size, framing.size), dtype=torch.uint8)
+    for target, picture in zip(pixels, (p for p in decoded if p is not None), strict=True):
+        target.copy_(picture)
+    _save(cached, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
+    return pixels, rows
+
+
+def _zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is neither a folder nor a readable zip file") from error
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("NOISELOOM_CACHE") or Path("~/.cache/noiseloom").expanduser())
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write all or nothing, and nothing where the cache cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            save_file(tensors, Path(scratch, path.name))
+            Path(scratch, path.name).replace(path)
+    except (OSError, SafetensorError):
+        pass

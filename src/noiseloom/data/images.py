@@ -1,0 +1,101 @@
+"""Sets of pictures in memory, and the honest way to hold some of them out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseloom.rng import Rng
+
+__all__ = ["Images", "Split", "stratified"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A set of pictures with one class each.
+
+    Attributes:
+        pixels: uint8, shape (N, C, H, W), values 0 .. levels - 1.
+        labels: int64, shape (N,), values 0 .. len(classes) - 1.
+        classes: names of the classes; one name where there is nothing to tell apart.
+        levels: number of values a pixel can take: 256, or 16 for the digits.
+
+    Raises:
+        TypeError: pixels or labels of another type.
+        ValueError: shapes that do not fit, no pictures, a pixel or label out of range.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != torch.uint8 or self.labels.dtype != torch.int64:
+            raise TypeError(
+                f"pictures need uint8 pixels and int64 labels, got {self.pixels.dtype} "
+                f"and {self.labels.dtype}"
+            )
+        if self.pixels.ndim != 4 or self.labels.shape != self.pixels.shape[:1] or not len(self):
+            raise ValueError(
+                "pictures need pixels of shape (N, C, H, W) and labels of shape (N,) with N >= 1, "
+                f"got {tuple(self.pixels.shape)} and {tuple(self.labels.shape)}"
+            )
+        if int(self.pixels.max()) >= self.levels:
+            raise ValueError(f"pixel {int(self.pixels.max())} is not below levels={self.levels}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise ValueError(f"labels {low} .. {high} do not fit {len(self.classes)} classes")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
+        """The pictures at `indices`, in that order, as a batch {"pixels", "label"}."""
+        return {"pixels": self.pixels[indices], "label": self.labels[indices]}
+
+    def select(self, indices: Tensor | Sequence[int]) -> "Images":
+        """The pictures at `indices`, in that order, as a set of their own."""
+        rows = torch.as_tensor(indices)
+        return Images(self.pixels[rows], self.labels[rows], self.classes, self.levels)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pictures to learn from and pictures to judge by; they share `classes` and `levels`.
+
+    Attributes:
+        train: pictures to train on.
+        held_out: pictures that training never sees; none of them equals a training picture.
+        notes: what loading left out and why, one plain sentence each.
+    """
+
+    train: Images
+    held_out: Images
+    notes: tuple[str, ...] = ()
+
+
+def stratified(labels: Tensor, count: int, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Hold out `count` rows such that every class gives its share, to within one.
+
+    Rows are shuffled and then sorted by class; entries floor((2 i + 1) N / (2 count)) of that
+    order are held out.
+
+    Args:
+        labels: int64, shape (N,).
+        count: how many rows to hold out, 1 .. N - 1.
+        rng: decides which.
+
+    Returns:
+        The remaining and the held-out rows, each int64 and increasing.
+    """
+    total = len(labels)
+    if not 0 < count < total:
+        raise ValueError(f"cannot hold out {count} of {total} pictures: both parts need one")
+    order = rng.permutation(total)
+    order = order[torch.argsort(labels[order], stable=True)]
+    held = torch.zeros(total, dtype=torch.bool)
+    held[order[(2 * torch.arange(count) + 1) * total // (2 * count)]] = True
+    rows = torch.arange(total)
+    return rows[~held], rows[held]

@@ -1,0 +1,33 @@
+"""How good are samples: distances between sets, coverage, copies, discreteness."""
+
+from noiseloom.metrics.bits import bit_histogram, discreteness, invalid_rate
+from noiseloom.metrics.coverage import (
+    Coverage,
+    coverage,
+    expected_coverage,
+    memorised_share,
+    nearest,
+)
+from noiseloom.metrics.features import Features, agreement
+from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
+from noiseloom.metrics.kid import kid
+from noiseloom.metrics.report import image_report, noised
+
+__all__ = [
+    "Coverage",
+    "Features",
+    "agreement",
+    "bit_histogram",
+    "coverage",
+    "discreteness",
+    "expected_coverage",
+    "frechet",
+    "frechet_of_moments",
+    "frechet_spread",
+    "image_report",
+    "invalid_rate",
+    "kid",
+    "memorised_share",
+    "nearest",
+    "noised",
+]

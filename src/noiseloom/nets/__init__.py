@@ -1,0 +1,19 @@
+"""Reference networks, and the contract that any other network can meet.
+
+A network is a module `(x, log_snr, cond=None) -> Tensor`: the state scaled to unit variance, the
+log-SNR clamped to [-20, 20], of shape (B,) (for sequences also (B, T), one per token), and a
+mapping of conditions, in which an absent key is the null condition for all:
+
+    "label"     int64 (B,), class 0 .. K - 1, or K for none
+    "estimate"  the state's shape: the self-conditioning input; absent means zeros
+    "dropout"   int64 (B,): one key per sample, needed in training where the dropout rate is not 0
+    "hidden"    (B, T, W): a network's own last token states (latent self-conditioning)
+    "mask"      bool (B, T), True for a real token
+
+A condition a network was not built for raises.
+"""
+
+from noiseloom.nets.transformer import DiT, Transformer
+from noiseloom.nets.unet import UNet
+
+__all__ = ["DiT", "Transformer", "UNet"]

@@ -1,0 +1,272 @@
+"""Diffusion transformers: for sequences with a time per token, and for pictures in patches.
+
+Blocks of self-attention and a perceptron, modulated by adaptive layer norm that starts at zero
+("adaLN-Zero", W. Peebles, S. Xie, 2023, arXiv:2212.09748, section 3.2). The modulation is computed
+per token, so that every token may have its own noise level.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from noiseloom.nets.attention import Attention
+from noiseloom.nets.layers import Dropout, Embedding, initialise, with_estimate, zero
+
+__all__ = ["DiT", "Transformer"]
+
+
+class Transformer(nn.Module):
+    """A bidirectional transformer `(x, log_snr, cond) -> Tensor` for sequences (B, T, D).
+
+    With modulations (shift, scale, gate) from log-SNR and class, each block is
+
+        h <- h + gate_1 attention(LN(h) (1 + scale_1) + shift_1)
+        h <- h + gate_2 mlp(LN(h) (1 + scale_2) + shift_2)
+
+    The output is 0 at initialisation, and so is every gate. Positions are learnt.
+
+    With `hidden_conditioning` it returns the final token states beside the output, and adds a
+    zero-initialised projection of LN(cond["hidden"]) to the token embeddings: self-conditioning on
+    the network's own state (A. Jabri, D. Fleet, T. Chen, 2022, arXiv:2212.11972, section 2.3).
+
+    Args:
+        in_features: D, features of a token, without the estimate's.
+        out_features: features of the prediction.
+        max_length: the longest sequence.
+        width: features W inside.
+        depth: number of blocks.
+        heads: attention heads, a divisor of `width`.
+        num_classes: K, for class labels 0 .. K - 1 and the null label K.
+        self_conditioning: whether it takes an estimate beside the state.
+        dropout: rate at the end of both branches of every block.
+        hidden_conditioning: whether it takes and returns hidden states.
+
+    Example:
+        >>> net = Transformer(3, 3, max_length=8, width=16, depth=1, heads=2)
+        >>> net(torch.zeros(2, 5, 3), torch.zeros(2, 5)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        max_length: int,
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        num_classes: int | None = None,
+        self_conditioning: bool = False,
+        dropout: float = 0.0,
+        hidden_conditioning: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.width, self.depth = in_features, width, depth
+        self.max_length, self.self_conditioning = max_length, self_conditioning
+        self.embedding = Embedding(width, width, num_classes)
+        self.input = nn.Linear(in_features * (1 + self_conditioning), width)
+        self.position = nn.Embedding(max_length, width)
+        self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout, i) for i in range(depth))
+        # Six modulations for each block and two for the output, from one matrix product.
+        self.modulation = nn.Linear(width, (6 * depth + 2) * width)
+        self.output = nn.Linear(width, out_features)
+        initialise(self)
+        zero(self.modulation, self.output)
+        if self.hidden is not None:
+            zero(self.hidden)
+
+    def forward(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            x: state of unit variance, shape (B, T, D), T <= max_length.
+            log_snr: float32, shape (B,) or (B, T), in [-20, 20].
+            cond: "label" (B,), "estimate" like x, "dropout" keys (B,), "hidden" (B, T, W), and
+                "mask", bool of shape (B, T), True for a real token: padding is not attended to, and
+                the output there means nothing.
+
+        Returns:
+            Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
+            (B, T, W).
+
+        Raises:
+            ValueError: a shape that does not fit, or a condition the network was not built for.
+        """
+        cond = cond or {}
+        self._check(x, log_snr, cond)
+        keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
+
+        h = self.input(with_estimate(x, cond, self.self_conditioning, dim=2))
+        h = h + self.position.weight[: x.shape[1]]
+        if self.hidden is not None and hidden is not None:
+            h = h + self.hidden(_norm(hidden))
+
+        embedding = self.embedding(log_snr, cond)
+        modulation = self.modulation(embedding if log_snr.ndim == 2 else embedding[:, None])
+        *modulations, last = modulation.split(
+            [6 * self.width] * self.depth + [2 * self.width], dim=-1
+        )
+        for block, part in zip(self.blocks, modulations, strict=True):
+            h = block(h, part, mask, keys)
+
+        shift, scale = last.chunk(2, -1)
+        y: Tensor = self.output(_modulate(h, shift, scale))
+        return y if self.hidden is None else (y, h)
+
+    def _check(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor]) -> None:
+        if x.ndim != 3 or x.shape[2] != self.in_features or x.shape[1] > self.max_length:
+            raise ValueError(
+                f"a state of shape {tuple(x.shape)}: expected (B, T, {self.in_features}) with T "
+                f"at most {self.max_length}"
+            )
+        tokens = tuple(x.shape[:2])
+        if log_snr.shape not in (tokens, tokens[:1]):
+            raise ValueError(
+                f"a log-SNR of shape {tuple(log_snr.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
+            )
+        mask, hidden = cond.get("mask"), cond.get("hidden")
+        if mask is not None and mask.shape != tokens:
+            raise ValueError(
+                f"a mask of shape {tuple(mask.shape)} for a state of shape {tuple(x.shape)}: "
+                f"expected {tokens}"
+            )
+        if hidden is None:
+            return
+        if self.hidden is None:
+            raise ValueError(
+                f"hidden states of shape {tuple(hidden.shape)} for a network without them: build "
+                "it with hidden_conditioning=True"
+            )
+        if hidden.shape != (*tokens, self.width):
+            raise ValueError(
+                f"hidden states of shape {tuple(hidden.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected {(*tokens, self.width)}"
+            )
+
+
+class DiT(nn.Module):
+    """A diffusion transformer for pictures: `Transformer` over square patches.
+
+    Args:
+        in_channels: C, channels of the state, without the estimate's.
+        out_channels: channels of the prediction.
+        size: height and width of the pictures, multiples of `patch`.
+        patch: side of a patch, in pixels.
+        **options: others of `Transformer` (width, depth, heads, num_classes, ...).
+
+    Raises:
+        ValueError: a size that `patch` does not divide.
+
+    Example:
+        >>> net = DiT(4, 4, size=(8, 8), patch=2, width=16, depth=1, heads=2)
+        >>> net(torch.zeros(2, 4, 8, 8), torch.zeros(2)).shape
+        torch.Size([2, 4, 8, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        size: tuple[int, int],
+        patch: int = 2,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__()
+        if size[0] % patch or size[1] % patch:
+            raise ValueError(
+                f"pictures of {size[0]} x {size[1]} pixels cannot be divided into patches of "
+                f"{patch} x {patch}"
+            )
+        self.in_channels, self.size, self.patch = in_channels, tuple(size), patch
+        self.grid = size[0] // patch, size[1] // patch
+        self.tokens = Transformer(
+            in_channels * patch**2,
+            out_channels * patch**2,
+            max_length=self.grid[0] * self.grid[1],
+            **options,
+        )
+
+    def forward(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            x: state of unit variance, shape (B, C, *size).
+            log_snr: float32, shape (B,), in [-20, 20].
+            cond: as for `Transformer`, the estimate in the shape of `x`, tokens being patches in
+                reading order.
+
+        Returns:
+            Shape (B, out_channels, *size); with `hidden_conditioning`, that and the patch states.
+
+        Raises:
+            ValueError: a shape that does not fit, or a condition the network was not built for.
+        """
+        cond = cond or {}
+        expected = (self.in_channels, *self.size)
+        if x.ndim != 4 or tuple(x.shape[1:]) != expected:
+            raise ValueError(
+                f"a state of shape {tuple(x.shape)}: expected (B, {', '.join(map(str, expected))})"
+            )
+        if log_snr.shape != x.shape[:1]:
+            raise ValueError(
+                f"a log-SNR of shape {tuple(log_snr.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected ({x.shape[0]},)"
+            )
+        estimate = cond.get("estimate")
+        if estimate is not None:
+            if estimate.shape != x.shape:
+                raise ValueError(
+                    f"an estimate of shape {tuple(estimate.shape)} for a state of shape "
+                    f"{tuple(x.shape)}: the two must be equal"
+                )
+            cond = {**cond, "estimate": self._patches(estimate)}
+        y = self.tokens(self._patches(x), log_snr, cond)
+        return self._picture(y) if isinstance(y, Tensor) else (self._picture(y[0]), y[1])
+
+    def _patches(self, x: Tensor) -> Tensor:
+        rows, columns, p = *self.grid, self.patch
+        pixels = x.reshape(len(x), -1, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        return pixels.reshape(len(x), rows * columns, -1)
+
+    def _picture(self, y: Tensor) -> Tensor:
+        rows, columns, p = *self.grid, self.patch
+        pixels = y.reshape(len(y), rows, columns, -1, p, p).permute(0, 3, 1, 4, 2, 5)
+        return pixels.reshape(len(y), -1, rows * p, columns * p)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float, index: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+        )
+        self.dropout1, self.dropout2 = Dropout(dropout, 2 * index), Dropout(dropout, 2 * index + 1)
+
+    def forward(
+        self, h: Tensor, modulation: Tensor, mask: Tensor | None, keys: Tensor | None
+    ) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+        y = self.dropout1(self.attention(_modulate(h, shift1, scale1), mask), keys)
+        h = torch.addcmul(h, gate1, y)
+        y = self.dropout2(self.mlp(_modulate(h, shift2, scale2)), keys)
+        return torch.addcmul(h, gate2, y)
+
+
+def _norm(h: Tensor) -> Tensor:
+    return functional.layer_norm(h, h.shape[-1:], eps=1e-6)
+
+
+def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, _norm(h), 1 + scale)

@@ -1,0 +1,24 @@
+"""Experiments: one file each, options first, then data, model, loss, sampling and evaluation."""
+
+from noiseloom.recipes.bits import BitDiffusion
+from noiseloom.recipes.bits_cifar10 import BitsCifar10
+from noiseloom.recipes.bits_digits import BitsDigits
+from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.recipe import Facts, Parts, Recipe, Sampling
+
+__all__ = [
+    "RECIPES",
+    "BitDiffusion",
+    "BitsCifar10",
+    "BitsDigits",
+    "BitsImages",
+    "Facts",
+    "Parts",
+    "Recipe",
+    "Sampling",
+]
+
+RECIPES: dict[str, type[Recipe]] = {
+    recipe.name: recipe for recipe in (BitsDigits, BitsImages, BitsCifar10)
+}
+"""The recipes of this package by name; a file of one's own needs no entry here."""

@@ -1,0 +1,251 @@
+"""Bit Diffusion on pictures: discrete pixels as analog bits, self-conditioning, overshoot.
+
+T. Chen, R. Zhang, G. Hinton, 2022, "Analog Bits: Generating Discrete Data using Diffusion Models
+with Self-Conditioning", arXiv 2208.04202. From top to bottom: the options, then Algorithm 1 (the
+loss) and Algorithm 2 (the draw). Recipes for a data set set its defaults and load it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.data import Split
+from noiseloom.denoiser import Clipped, Head, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.encodings import Bits, OneHot, Scaled
+from noiseloom.guidance import ClassifierFree
+from noiseloom.metrics import discreteness
+from noiseloom.nets import DiT, UNet
+from noiseloom.noise import SCHEDULES
+from noiseloom.objective import (
+    Weight,
+    denoising_loss,
+    drop_condition,
+    eps_weight,
+    min_snr_weight,
+    uniform_times,
+    v_weight,
+)
+from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.rng import Rng
+from noiseloom.sampling import Step, sample
+from noiseloom.training import Loss
+
+__all__ = ["BitDiffusion"]
+
+_WEIGHTS: dict[str, Weight | None] = {
+    "x0": None,
+    "eps": eps_weight,
+    "v": v_weight,
+    "min-snr": min_snr_weight(),
+}
+
+
+@dataclass(frozen=True)
+class BitDiffusion(Recipe):
+    """Analog bits of pictures, with the continuous baseline and every ablation as options.
+
+    Attributes:
+        state: what is diffused: analog bits, one-hot vectors, or the pixels as real numbers (the
+            continuous baseline, everything else equal).
+        code: of the bits: binary, gray, or random (the paper's UINT8 (RAND)).
+        scale: level b of the state.
+        schedule: of the noise.
+        target: what the network predicts.
+        head: how its output becomes the estimate: linear, sigmoid (log-odds per bit), softmax (over
+            the values of each pixel).
+        loss_kind: squared error, or the cross-entropy of a sigmoid or softmax head.
+        weight: whose squared error is minimised: x0's, eps's, v's, or min-SNR.
+        self_conditioning: share of the batch with a first pass; 0 for none.
+        self_conditioning_kind: what is handed on: the estimate, or the hidden state (dit only).
+        conditional: give the network the class.
+        label_drop: share of labels dropped in training, for guidance.
+        flip: mirror half of the pictures.
+        network: unet, or dit (a transformer over patches).
+        width: of the network's first stage, or of its tokens.
+        multipliers: widths of the U-Net's stages over `width`.
+        blocks: residual blocks per stage, or depth of the transformer.
+        attention: sides of the feature maps that get self-attention, or nothing.
+        head_width: channels per attention head.
+        patch: side of the transformer's patches.
+        dropout: rate in the network.
+    """
+
+    state: Literal["bits", "onehot", "pixels"] = "bits"
+    code: Literal["binary", "gray", "random"] = "binary"
+    scale: float = 1.0
+    schedule: Literal[
+        "cosine", "scaled-cosine", "sigmoid", "linear", "ddpm", "edm", "rectified-flow"
+    ] = "cosine"
+    target: Literal["x0", "eps", "v"] = "x0"
+    head: Literal["linear", "sigmoid", "softmax"] = "linear"
+    loss_kind: Literal["l2", "cross-entropy"] = "l2"
+    weight: Literal["x0", "eps", "v", "min-snr"] = "x0"
+    self_conditioning: float = 0.5
+    self_conditioning_kind: Literal["estimate", "hidden"] = "estimate"
+    conditional: bool = True
+    label_drop: float = 0.1
+    flip: bool = False
+    network: Literal["unet", "dit"] = "unet"
+    width: int = 256
+    multipliers: tuple[int, ...] = (1, 1, 1)
+    blocks: int = 3
+    attention: tuple[int, ...] = (16, 8)
+    head_width: int = 64
+    patch: int = 2
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.state == "pixels" and self.head != "linear":
+            raise ValueError(f"head {self.head} is for discrete states: use linear for pixels")
+        if self.loss_kind == "cross-entropy" and self.head == "linear":
+            raise ValueError("loss_kind cross-entropy needs head sigmoid or softmax")
+        if self.self_conditioning_kind == "hidden" and self.network != "dit":
+            raise ValueError("self_conditioning_kind hidden needs network dit")
+        for name in ("self_conditioning", "label_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.self_guidance and (
+            not self.self_conditioning or self.self_conditioning_kind == "hidden"
+        ):
+            raise ValueError("self_guidance needs self_conditioning on the estimate")
+
+    def facts(self, data: Split) -> Facts:
+        """Shape, number of levels and classes."""
+        train = data.train
+        shape = list(train.pixels.shape[1:])
+        return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
+
+    def build(self, facts: Facts) -> Parts:
+        """Codec, head, network and their denoiser."""
+        codec: Bits | OneHot | Scaled
+        channels, height, width = facts["shape"]
+        if self.state == "bits":
+            codec = Bits(facts["levels"], self.code, scale=self.scale, axis=1)
+        elif self.state == "onehot":
+            codec = OneHot(facts["levels"], scale=self.scale, axis=1)
+        else:
+            codec = Scaled(facts["levels"], scale=self.scale)
+        if not isinstance(codec, Scaled):
+            channels *= codec.width
+        head: Head = LinearHead()
+        if self.head == "sigmoid":
+            head = SigmoidHead(self.scale)
+        elif self.head == "softmax" and not isinstance(codec, Scaled):
+            head = SoftmaxHead(codec.table, axis=1)
+        schedule = SCHEDULES[self.schedule]
+        network = self._network(channels, head.outputs(channels), (height, width), facts)
+        denoiser: nn.Module = Preconditioned(network, schedule, target=self.target, head=head)
+        if self.self_conditioning:
+            denoiser = SelfConditioned(denoiser, kind=self.self_conditioning_kind, limit=self.scale)
+        return Parts(denoiser, GaussianDiffusion(schedule), codec)
+
+    def _network(self, inputs: int, outputs: int, size: tuple[int, int], facts: Facts) -> nn.Module:
+        classes = len(facts["classes"]) if self.conditional and len(facts["classes"]) > 1 else None
+        estimate = self.self_conditioning > 0 and self.self_conditioning_kind == "estimate"
+        if self.network == "dit":
+            return DiT(
+                inputs,
+                outputs,
+                size=size,
+                patch=self.patch,
+                width=self.width,
+                depth=self.blocks,
+                heads=max(self.width // self.head_width, 1),
+                num_classes=classes,
+                self_conditioning=estimate,
+                hidden_conditioning=self.self_conditioning_kind == "hidden",
+                dropout=self.dropout,
+            )
+        sides = [size[0] >> i for i in range(len(self.multipliers))]
+        return UNet(
+            inputs,
+            outputs,
+            width=self.width,
+            multipliers=self.multipliers,
+            blocks=self.blocks,
+            attention=[side in self.attention for side in sides],
+            head_width=self.head_width,
+            num_classes=classes,
+            self_conditioning=estimate,
+            dropout=self.dropout,
+        )
+
+    def loss(self, parts: Parts, facts: Facts) -> Loss:
+        """Algorithm 1: encode, corrupt, estimate once without gradient, then predict."""
+
+        def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+            pixels, label = batch["pixels"], batch["label"]
+            device, count = pixels.device, len(pixels)
+            if self.flip:
+                mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
+                pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
+            clean = parts.codec.encode(pixels)
+            if device.type == "cuda":
+                clean = clean.contiguous(memory_format=torch.channels_last)
+            return denoising_loss(
+                model,
+                parts.diffusion,
+                clean,
+                uniform_times((count,), rng.fold("time"), device),
+                self._cond(
+                    drop_condition(
+                        label, len(facts["classes"]), self.label_drop, rng.fold("label")
+                    ),
+                    facts,
+                ),
+                rng,
+                rows=rows,
+                self_conditioning=self.self_conditioning,
+                weight=_WEIGHTS[self.weight],
+                cross_entropy=self.loss_kind == "cross-entropy",
+            )
+
+        return loss
+
+    def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
+        """Algorithm 2: from noise along the plan; the last estimate is what is decoded."""
+        trained = parts.denoiser
+        core = trained.denoiser if isinstance(trained, SelfConditioned) else trained
+        device = next(trained.parameters()).device
+        cond = {} if labels is None else self._cond(labels.to(device), facts)
+        guided: nn.Module = core
+        if self.guidance != 1 and "label" in cond:
+            guided = ClassifierFree(core, self.guidance)
+        if self.self_guidance:
+            guided = SelfGuided(guided, self.self_guidance, limit=self.scale)
+        elif isinstance(trained, SelfConditioned):
+            guided = SelfConditioned(
+                guided, kind=trained.kind, momentum=self.momentum, limit=self.scale
+            )
+        denoiser = Clipped(guided, self.scale).eval()
+        assert isinstance(rng.key, Tensor)
+        shape = (len(rng.key), *_state_shape(parts, facts))
+        x = parts.diffusion.prior(torch.empty(shape, device=device), rng.fold("prior"))
+        if device.type == "cuda":
+            x = x.contiguous(memory_format=torch.channels_last)
+        plan = self.make_plan(parts.diffusion.schedule)
+        return sample(
+            denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=self.make_solver()
+        )
+
+    def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
+        """How discrete the analog bits are, and how many codes are invalid."""
+        if self.state == "pixels":
+            return {}
+        found = {"discreteness": discreteness(result, self.scale)}
+        if isinstance(parts.codec, Bits):
+            found["invalid_codes"] = float(parts.codec.invalid_rate(result))
+        return found
+
+    def _cond(self, labels: Tensor, facts: Facts) -> dict[str, Tensor]:
+        return {"label": labels} if self.conditional and len(facts["classes"]) > 1 else {}
+
+
+def _state_shape(parts: Parts, facts: Facts) -> torch.Size:
+    return parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8)).shape[1:]

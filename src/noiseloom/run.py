@@ -1,0 +1,349 @@
+"""A run is a folder; from Python it is an object that is ready to sample.
+
+    recipe.yaml          every option, the facts of the data, versions and the command
+    model.safetensors    weights; ema.safetensors, their average, which is what samples
+    metrics.jsonl        one line per update
+    state/               what resuming needs
+    evaluation.json      metrics; report.html shows everything
+
+Nothing in it is ever unpickled, and reading it imports no module it names: a run of a recipe of
+one's own is loaded by giving that recipe.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.encodings import Codec
+from noiseloom.recipes import RECIPES, Facts, Parts, Recipe
+from noiseloom.rng import Rng
+from noiseloom.sampling import Step
+from noiseloom.training import checkpoint
+from noiseloom.training.precision import in_bfloat16, networks
+
+__all__ = ["Run", "describe", "load", "push", "read_description", "recipe_of", "start"]
+
+PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model, ready to sample.
+
+    Attributes:
+        folder: where it lies.
+        recipe: its recipe, with every option.
+        facts: what it knows of its data.
+        parts: denoiser, diffusion and codec.
+        statistics: averages of the last `pixels` call's final estimates.
+    """
+
+    folder: Path
+    recipe: Recipe
+    facts: Facts
+    parts: Parts
+    statistics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The trained denoiser, without guidance."""
+        return self.parts.denoiser
+
+    @property
+    def diffusion(self) -> GaussianDiffusion:
+        """What noise is."""
+        return self.parts.diffusion
+
+    @property
+    def codec(self) -> Codec:
+        """Data to state and back."""
+        return self.parts.codec
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(self.facts["classes"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.denoiser.parameters()).device
+
+    def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
+        """The same model with other sampling options (`Sampling`)."""
+        return replace(self, recipe=replace(self.recipe, **changes))
+
+    def steps(self, labels: Tensor, *, seed: int = 0, start: int = 0) -> Iterator[Step]:
+        """The sampling loop for one batch.
+
+        Args:
+            labels: classes, int64, shape (B,); ignored by an unconditional model.
+            seed: of the draws.
+            start: global index of the first sample: sample 17 is the same in any batch.
+
+        Raises:
+            ValueError: a label is out of range.
+        """
+        count = len(self.classes)
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
+            raise ValueError(
+                f"labels must be in 0 .. {count - 1}, got {int(labels.min())} to "
+                f"{int(labels.max())}"
+            )
+        rng = Rng(seed).fold("sampling").samples(len(labels), start, self.device)
+        return self.recipe.draw(self.parts, self.facts, labels, rng)
+
+    def pixels(
+        self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
+    ) -> Tensor:
+        """Pictures of the given classes, uint8, shape (N, C, H, W), on the CPU.
+
+        Args:
+            labels: classes, int64, shape (N,).
+            seed: of the draws.
+            batch_size: drawn at once; it does not change the draws.
+            dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
+        """
+        found: list[Tensor] = []
+        totals: dict[str, float] = {}
+        bfloat16 = dtype == "auto" and self.device.type == "cuda"
+        with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
+            for start in range(0, len(labels), batch_size):
+                part = labels[start : start + batch_size]
+                last = None
+                for last in self.steps(part, seed=seed, start=start):  # noqa: B007
+                    pass
+                assert last is not None
+                found.append(self.codec.decode(last.result).to("cpu", torch.uint8))
+                for name, value in self.recipe.inspect(self.parts, last.result).items():
+                    totals[name] = totals.get(name, 0.0) + value * len(part) / len(labels)
+        self.statistics.clear()
+        self.statistics.update(totals)
+        return torch.cat(found)
+
+    def evaluate(self, data: str | None = None, *, seed: int = 0) -> dict[str, float]:
+        """The recipe's metrics, written to `evaluation.json` in the folder.
+
+        Args:
+            data: where the data lies; by default where training found it.
+            seed: of the draws.
+        """
+        data = data if data is not None else read_description(self.folder)["data"]
+        split = self.recipe.load(data)
+        report = self.recipe.evaluate(
+            lambda labels: self.pixels(labels, seed=seed), split, Rng(seed).fold("evaluation")
+        )
+        report = {**report, **self.statistics}
+        write_text(self.folder / "evaluation.json", json.dumps(report, indent=1) + "\n")
+        return report
+
+
+def start(recipe: Recipe, facts: Facts, folder: Path, *, data: str | None, command: str) -> Parts:
+    """Build a recipe's parts, seeded, and describe the run in its (new) folder.
+
+    Raises:
+        FileExistsError: the folder holds something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
+    with Rng(recipe.seed).fold("initialisation").torch():
+        parts = recipe.build(facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", describe(recipe, facts, data=data, command=command))
+    return parts
+
+
+def describe(recipe: Recipe, facts: Facts, *, data: str | None, command: str) -> str:
+    """The text of `recipe.yaml`."""
+    from noiseloom import __version__
+
+    plain = json.loads(json.dumps(asdict(recipe)))  # tuples to lists
+    described = {
+        "recipe": recipe.name,
+        "noiseloom": __version__,
+        "command": command,
+        "data": data,
+        "facts": facts,
+        "options": plain,
+    }
+    text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `recipe.yaml` says.
+
+    Raises:
+        FileNotFoundError: no such run.
+        ValueError: not a description of a run.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run: it has no recipe.yaml")
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not {"recipe", "facts", "options"} <= found.keys():
+        raise ValueError(f"{path} does not describe a run: it needs recipe, facts and options")
+    return found
+
+
+def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:
+    """The recipe that a description names, with its options.
+
+    Args:
+        described: as `read_description` returns it.
+        recipe: the class, for a recipe that is not this package's.
+
+    Raises:
+        ValueError: an unknown recipe or option.
+    """
+    name = described["recipe"]
+    kind = recipe or RECIPES.get(name)
+    if kind is None or kind.name != name:
+        known = ", ".join(RECIPES) if recipe is None else recipe.name
+        raise ValueError(
+            f"the run is of recipe {name!r}, not of {known}: give the file that defines it"
+        )
+    options: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in described["options"].items()
+    }
+    unknown = options.keys() - {f.name for f in fields(kind)}
+    if unknown:
+        raise ValueError(f"recipe {name!r} has no option {', '.join(sorted(unknown))}")
+    return kind(**options)
+
+
+def load(
+    source: str | Path,
+    *,
+    weights: str = "ema",
+    device: torch.device | str | None = None,
+    recipe: type[Recipe] | None = None,
+) -> Run:
+    """Load a run, ready to sample.
+
+    Args:
+        source: a run's folder, the name of a model shipped with the package ("bits-digits"), or a
+            repository on the Hugging Face Hub ("owner/name").
+        weights: "ema" or "model".
+        device: where to; by default a GPU if there is one.
+        recipe: the class of a recipe that is not this package's.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: weights that do not fit the recipe.
+
+    Example:
+        >>> import torch
+        >>> run = load("bits-digits", device="cpu").with_options(sampling_steps=10)
+        >>> run.pixels(torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    folder = _find(str(source))
+    described = read_description(folder)
+    made = recipe_of(described, recipe)
+    parts = made.build(described["facts"])
+    path = folder / f"{weights}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: the run has no checkpoint yet")
+    state = checkpoint.read(path)
+    checkpoint.check(state, parts.denoiser, path)
+    parts.denoiser.load_state_dict(state)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    parts.denoiser.to(place).eval().requires_grad_(False)
+    return Run(folder, made, described["facts"], parts)
+
+
+def push(run: Run, target: str) -> str:
+    """Publish a run, with a model card, to the Hugging Face Hub or to a local folder.
+
+    Args:
+        run: what to publish.
+        target: "owner/name" on the Hub, or a path that starts with ".", "/" or "~".
+
+    Returns:
+        Where it is.
+    """
+    local = target.startswith((".", "/", "~"))
+    folder = Path(target).expanduser() if local else run.folder / "hub"
+    if folder.exists() and any(folder.iterdir()) and local:
+        raise FileExistsError(f"{folder} exists and is not empty: choose another")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in PUBLISHED:
+        if (run.folder / name).is_file():
+            shutil.copyfile(run.folder / name, folder / name)
+    write_text(folder / "README.md", _card(run, "noiseloom-model" if local else target))
+    if local:
+        return str(folder)
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo(target, exist_ok=True)
+    return str(api.upload_folder(repo_id=target, folder_path=folder))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _find(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    shipped = Path(__file__).parent / "models" / source
+    if shipped.is_dir():
+        return shipped
+    if source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(source, allow_patterns=["*.yaml", "*.safetensors"]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise FileNotFoundError(
+                f"{source} is neither a run's folder nor a repository that can be reached"
+            ) from error
+    raise FileNotFoundError(f"no run at {source}")
+
+
+def _card(run: Run, name: str) -> str:
+    path = run.folder / "evaluation.json"
+    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    rows = "".join(f"| {key} | {value:.4g} |\n" for key, value in metrics.items())
+    table = f"\n| metric | value |\n| --- | --- |\n{rows}" if rows else ""
+    return f"""---
+library_name: noiseloom
+tags: [diffusion, {run.recipe.name}]
+---
+# {name.split("/")[-1]}
+
+{run.recipe.summary}, trained with noiseloom for {run.recipe.steps} steps (seed {run.recipe.seed}).
+{table}
+```python
+import noiseloom, torch
+
+run = noiseloom.load("{name}")
+pixels = run.pixels(torch.zeros(16, dtype=torch.int64))
+```
+"""

@@ -1,0 +1,149 @@
+"""Plans: rows of moves, and the asymmetric time intervals of check 16."""
+
+import math
+
+import pytest
+import torch
+from oracles import F64
+
+from noiseloom.noise import EDM, SCHEDULES, Cosine
+from noiseloom.plan import SamplingPlan
+from noiseloom.rng import Rng
+
+
+def test_the_uniform_plan_has_equal_steps():
+    for n in (1, 2, 10, 1000):
+        plan = SamplingPlan.uniform(n)
+        assert len(plan) == n
+        expected_t = [1 - i / n for i in range(n)]
+        assert plan.t.tolist() == expected_t
+        assert torch.equal(plan.t[1:], plan.s[:-1])
+        assert float(plan.s[-1]) == 0
+        assert plan.t.dtype == F64
+
+
+@pytest.mark.parametrize("d", [0, 0.01, 0.1, 0.5, 1, 2, 7, 9, 20])
+@pytest.mark.parametrize("n", [1, 2, 5, 10, 100])
+def test_check_16_overshoot_is_the_papers_formula(n, d):
+    plan = SamplingPlan.uniform(n).overshoot(d)
+    t = [1 - i / n for i in range(n)]
+    s = [min(max(1 - (i + 1 + d) / n, 0), t[i]) for i in range(n)]
+    torch.testing.assert_close(plan.t, torch.tensor(t, dtype=F64), rtol=0, atol=0)
+    torch.testing.assert_close(plan.s, torch.tensor(s, dtype=F64), rtol=0, atol=1e-15)
+    assert (plan.s >= 0).all()
+    if d >= n - 1:
+        assert not plan.s.any()
+
+
+def test_check_16_no_overshoot_is_the_plan_itself():
+    plan = SamplingPlan.uniform(10)
+    assert plan.overshoot(0) is plan
+    with pytest.raises(ValueError, match="got -0.5"):
+        plan.overshoot(-0.5)
+
+
+def autoregressive(tokens, steps):
+    """Token after token, rows of shape (1, T), clean ones stay at 0 and later ones at 1."""
+    times = SamplingPlan.uniform(steps)
+    t = torch.ones(tokens * steps, 1, tokens, dtype=F64)
+    for k in range(tokens):
+        t[(k + 1) * steps :, 0, k] = 0
+        t[k * steps : (k + 1) * steps, 0, k] = times.t
+    s = torch.cat((t[1:], torch.zeros(1, 1, tokens, dtype=F64)))
+    return SamplingPlan(t, s)
+
+
+def test_overshoot_lowers_each_token_along_its_own_moves_only():
+    for d in (0.5, 1, 3, 50):
+        plan = autoregressive(3, 4)
+        over = plan.overshoot(d)
+        alone = SamplingPlan.uniform(4).overshoot(d)
+        assert torch.equal(plan.t, over.t)
+        for k in range(3):
+            rows = slice(4 * k, 4 * (k + 1))
+            assert torch.equal(over.s[rows, 0, k], alone.s)
+        still = plan.s == plan.t
+        assert torch.equal(over.s[still], plan.t[still])
+
+
+def test_overshoot_stops_at_a_tokens_own_end():
+    plan = SamplingPlan.from_times(torch.tensor([1.0, 0.8, 0.6, 0.4])).overshoot(1.5)
+    assert plan.s.tolist() == pytest.approx([0.5, 0.4, 0.4], abs=1e-7)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_karras_levels_are_uniform_in_their_root(schedule):
+    low, high, rho, n = 0.01, 20.0, 5.0, 12
+    plan = SamplingPlan.karras(n, schedule, sigma_min=low, sigma_max=high, rho=rho)
+    assert len(plan) == n
+    assert float(plan.t[0]) == 1
+    assert float(plan.s[-1]) == 0
+    alpha, sigma = schedule(plan.t[1:])
+    roots = (sigma / alpha) ** (1 / rho)
+    ends = [high ** (1 / rho), low ** (1 / rho)]
+    expected = [ends[0] + i / (n - 1) * (ends[1] - ends[0]) for i in range(1, n)]
+    torch.testing.assert_close(roots, torch.tensor(expected, dtype=F64), rtol=1e-6, atol=0)
+    assert (plan.t > plan.s).all()
+
+
+def test_karras_on_edm_is_uniform_in_time_but_for_its_last_step():
+    plan = SamplingPlan.karras(18, EDM())
+    assert (plan.t.diff().diff().abs() < 1e-12).all()
+    _, sigma = EDM()(plan.t)
+    assert sigma[[0, -1]].tolist() == pytest.approx([80, 0.002], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("t", "s"),
+    [
+        ([0.5], [0.6]),
+        ([1.1], [0.5]),
+        ([0.5], [-0.1]),
+        ([math.nan], [0.5]),
+        ([0.5], [math.nan]),
+    ],
+)
+def test_plans_go_down_within_0_and_1(t, s):
+    with pytest.raises(ValueError, match="0 <= s <= t <= 1.*row 1"):
+        SamplingPlan(torch.tensor([1.0, *t]), torch.tensor([0.5, *s]))
+
+
+def test_shapes_and_steps_are_checked():
+    for t, s in (((3,), (2,)), ((0,), (0,)), ((), ()), ((2, 1, 3), (2, 3))):
+        with pytest.raises(ValueError, match="rows of equal shape"):
+            SamplingPlan(torch.zeros(t), torch.zeros(s))
+    with pytest.raises(ValueError, match="at least one step"):
+        SamplingPlan.uniform(0)
+    for bad in ({"steps": 1}, {"steps": 9, "sigma_min": 0}, {"steps": 9, "rho": 0}):
+        with pytest.raises(ValueError, match="karras needs"):
+            SamplingPlan.karras(**{"schedule": Cosine(), **bad})
+
+
+def test_rows_are_scalars_on_the_cpu_or_in_the_type_of_the_state():
+    x = torch.zeros(2, 3, 1)
+    for t, s in SamplingPlan.uniform(3).rows(x):
+        assert t.shape == s.shape == ()
+        assert t.dtype == F64
+    for t, s in autoregressive(3, 2).rows(x):
+        assert t.shape == s.shape == (1, 3)
+        assert t.dtype == torch.float32
+
+
+def test_a_plan_shows_itself():
+    assert "1 -> 0.75 -> 0.5 -> 0.25 -> 0" in str(SamplingPlan.uniform(4))
+    assert "(told 0.5)" in str(SamplingPlan.uniform(2).overshoot(0.5))
+    picture = str(autoregressive(2, 2)).splitlines()
+    assert picture[0] == "SamplingPlan of 4 rows, (1, 2) times each; @ noise, blank clean"
+    assert len(picture) == 5
+    assert picture[-1] == "  "
+
+
+def test_random_plans_keep_their_promise_under_overshoot():
+    for i in range(30):
+        rng = Rng(0).fold("plan", i)
+        steps, tokens = (2 + int(k) for k in rng.integers(6, (2,)))
+        times = rng.uniform((steps + 1, 1, tokens), F64).sort(0, descending=True).values
+        plan = SamplingPlan.from_times(times)
+        over = plan.overshoot(4 * float(rng.fold("d").uniform(())))
+        assert (over.s <= plan.s).all()
+        assert (over.s >= plan.s[-1]).all()

@@ -1,0 +1,49 @@
+"""Two processes make the updates of one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy_run import OPTIONS, finish, losses
+
+SCRIPT = Path(__file__).with_name("toy_run.py")
+
+
+def launch(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_two_processes_equal_one(tmp_path):
+    finish(tmp_path / "one")
+    out = tmp_path / "two"
+    result = launch("--nproc-per-node", "2", str(SCRIPT), str(out), "--accumulate", "2")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((out / "world.json").read_text()) == 2
+    assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_unconnected_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(RuntimeError, match=r"one of 2 processes, but 1 are connected"):
+        finish(tmp_path / "run")
+
+
+def test_accumulation_changes_nothing(tmp_path):
+    finish(tmp_path / "one")
+    for parts in (2, 8):  # with 8, half of the first passes are empty
+        finish(tmp_path / str(parts), replace(OPTIONS, accumulate=parts))
+        expected = pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+        assert losses(tmp_path / str(parts)) == expected
+
+
+def test_indivisible_batch(tmp_path):
+    with pytest.raises(ValueError, match="batch_size 8 cannot be divided"):
+        finish(tmp_path / "run", replace(OPTIONS, accumulate=3))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,92 @@
+"""A toy run with all that makes resuming and splitting hard; also a script, for two processes.
+
+The loss draws noise and a dropout mask per sample from its keys and makes a first pass without
+gradient on every second row of the global batch; on demand the network has PyTorch's own dropout.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from noiseloom.rng import Rng
+from noiseloom.training import Training, train
+
+OPTIONS = Training(
+    steps=24, batch_size=8, warmup=4, checkpoint_every=5, learning_rate=1e-2, seed=3, decay="cosine"
+)
+
+
+class Points:
+    """37 points: an epoch is no multiple of the batch."""
+
+    def __init__(self, count=37):
+        self.x = Rng(7).normal((count, 5))
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, indices):
+        return {"x": self.x[indices]}
+
+
+class Toy(nn.Module):
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        with Rng(1).torch():
+            self.network = nn.Sequential(nn.Linear(11, 16), nn.SiLU(), nn.Dropout(dropout))
+            self.head = nn.Linear(16, 5)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x, t, estimate, mask):
+        hidden = self.network(torch.cat((x, t[:, None], estimate), 1))
+        return self.head(hidden * mask) * self.scale
+
+
+def toy_loss(model, batch, rng, rows):
+    x = batch["x"]
+    t = rng.fold("time").uniform((len(x),))
+    noisy = x + t[:, None] * rng.fold("noise").normal_like(x)
+    mask = (rng.fold("dropout").uniform((len(x), 16)) > 0.3) / 0.7
+    estimate = torch.zeros_like(x)
+    odd = (rows % 2 == 1).nonzero()[:, 0]
+    if len(odd):
+        with torch.no_grad():
+            first = model(noisy[odd], t[odd], estimate[odd], mask[odd])
+        estimate = estimate.index_copy(0, odd, first)
+    return (model(noisy, t, estimate, mask) - x).square().mean(1)
+
+
+def finish(out, options=OPTIONS, dropout=0.0, resume=False, loss=toy_loss, data=None):
+    """Train to the end; returns the model."""
+    model = Toy(dropout)
+    data = Points() if data is None else data
+    for _ in train(model, loss, data, options, Path(out), resume=resume):
+        pass
+    return model
+
+
+def records(out):
+    return [json.loads(line) for line in (Path(out) / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(out):
+    assert [r["step"] for r in records(out)] == list(range(1, len(records(out)) + 1))
+    return [r["loss"] for r in records(out)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    for name in ("steps", "accumulate"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(OPTIONS, name))
+    args = vars(parser.parse_args())
+    out = args.pop("out")
+    torch.set_num_threads(1)
+    finish(out, replace(OPTIONS, **args), resume=True)
+    if PartialState().is_main_process:
+        (out / "world.json").write_text(json.dumps(PartialState().num_processes))
