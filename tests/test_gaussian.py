@@ -12,7 +12,7 @@ from noiseloom.noise import EDM, SCHEDULES, LinearGamma, RectifiedFlow, ScaledCo
 from noiseloom.rng import Rng
 
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-B, T, D = 2, 3, 2  # two sizes agree: a right-broadcast time would go unnoticed otherwise
+B, T, D = 2, 3, 2  # two sizes agree: a time broadcast from the right would go unnoticed
 
 
 def at(value):
