@@ -78,7 +78,9 @@ class Mixture(Oracle):
         alpha, sigma = self.schedule(t)
         v = alpha * alpha * self.std**2 + sigma * sigma
         off = x[..., None] - alpha * self.centres
-        return (self.weights.log() - off * off / (2 * v) - (2 * math.pi * v).log() / 2).logsumexp(-1)
+        return (self.weights.log() - off * off / (2 * v) - (2 * math.pi * v).log() / 2).logsumexp(
+            -1
+        )
 
     def flow(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Where the probability flow takes x from t to s: in one dimension it keeps quantiles."""
@@ -92,7 +94,7 @@ class Mixture(Oracle):
 
 
 class Binary(Oracle):
-    """Entries in {-scale, +scale}, P(+scale) = p: scale tanh(logit(p) / 2 + scale alpha x / sigma^2)."""
+    """Entries +-scale, P(+scale) = p: scale tanh(logit(p) / 2 + scale alpha x / sigma^2)."""
 
     def __init__(self, schedule, p=0.5, scale=1.0):
         super().__init__(schedule)
@@ -107,7 +109,7 @@ class Binary(Oracle):
 
 
 class Categorical(Oracle):
-    """Codes on the last axis: softmax(ln P_k + alpha <x, c_k> / sigma^2 - alpha^2 |c_k|^2 / (2 sigma^2)) codes."""
+    """Code k with P_k (last axis): softmax(ln P_k - |x - alpha c_k|^2 / (2 sigma^2)) @ codes."""
 
     def __init__(self, schedule, codes, weights):
         super().__init__(schedule)

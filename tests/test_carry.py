@@ -10,6 +10,7 @@ def tree(batch=5):
     return {
         "self_conditioning": {"estimate": rng.normal((batch, 3))},
         "memory": {"tokens": [rng.normal((batch, 7, 2)), (rng.normal((batch, 7)), None)]},
+        "cache": {"tokens": {"keys": rng.normal((batch, 7, 4))}},
         "empty": {},
     }
 
@@ -50,6 +51,7 @@ def test_only_leaves_under_tokens_lose_tokens():
     )
     assert torch.equal(dropped["memory"]["tokens"][0], tree()["memory"]["tokens"][0][:, 2:])
     assert torch.equal(dropped["memory"]["tokens"][1][0], tree()["memory"]["tokens"][1][0][:, 2:])
+    assert dropped["cache"]["tokens"]["keys"].shape == (5, 5, 4)
     assert isinstance(dropped["memory"]["tokens"][1], tuple)
     assert dropped["memory"]["tokens"][1][1] is None
 

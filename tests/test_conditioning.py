@@ -19,7 +19,7 @@ SOLVERS = {"ddim": ancestral(), "ddpm": ancestral(1.0), "heun": heun(), "2m": dp
 
 
 class Affine(nn.Module):
-    """mean = tanh(x) / 2 + estimate / 3 (+ label): reads the estimate, remembers all it was given."""
+    """mean = tanh(x) / 2 + estimate / 3 + label; remembers all it was given."""
 
     def __init__(self):
         super().__init__()
@@ -92,11 +92,12 @@ def test_hidden_states_travel_instead():
     assert all("estimate" not in given for given in inner.given)
     for previous, given in zip(steps, inner.given[1:], strict=False):
         assert torch.equal(given["hidden"], previous.prediction.hidden)
+
     class Silent(nn.Module):
         def forward(self, x, log_snr, cond=None):
             return x
 
-    with pytest.raises(ValueError, match="returns no hidden state"):
+    with pytest.raises(ValueError, match="no hidden state to hand on"):
         run(SelfConditioned(Preconditioned(Silent(), Cosine()), kind="hidden"))
 
 

@@ -134,7 +134,7 @@ def test_networks_see_unit_scale_and_a_bounded_clock(schedule):
 
 @schedules
 def test_check_9_scaling_the_data_is_shifting_the_clock(schedule):
-    """The posterior mean of b u at (x, alpha, sigma) is b times u's where alpha*/sigma* = b alpha/sigma."""
+    """The mean of b u at (x, alpha, sigma) is b times u's where alpha*/sigma* = b alpha/sigma."""
     x, t = normal(200), at(0.6)
     alpha, sigma = schedule(t)
     unit = Binary(schedule, 0.3)
@@ -220,8 +220,15 @@ def test_the_softmax_head_keeps_groups_on_their_axis(axis):
     label = data.movedim(axis, -1).flatten()
     nats = nn.functional.cross_entropy(logits, label, reduction="none").reshape(2, -1).mean(1)
     torch.testing.assert_close(loss[:, 0, 0], nats)
-    decoded = codec.decode(head(1e3 * nn.functional.one_hot(data.movedim(axis, -1), 5)
-        .flatten(-2).double().movedim(-1, axis)).mean)
+    decoded = codec.decode(
+        head(
+            1e3
+            * nn.functional.one_hot(data.movedim(axis, -1), 5)
+            .flatten(-2)
+            .double()
+            .movedim(-1, axis)
+        ).mean
+    )
     assert torch.equal(decoded, data)
 
 

@@ -172,7 +172,7 @@ def test_integers_of_any_type_encode_and_others_are_named():
             codec.encode(torch.tensor([-1]))
         with pytest.raises(TypeError, match="float32"):
             codec.encode(torch.zeros(2))
-        with pytest.raises(ValueError, match="entry codes|cannot end"):
+        with pytest.raises(ValueError, match=r"cannot end in 9"):
             codec.decode(torch.zeros(2, 9))
     with pytest.raises(ValueError, match="does not hold codes of 3"):
         Bits(5, axis=1).decode(torch.zeros(2, 7, 4))
@@ -193,7 +193,7 @@ def test_integers_of_any_type_encode_and_others_are_named():
     ],
 )
 def test_impossible_codecs_raise(make):
-    with pytest.raises(ValueError, match="must|expected|needs"):
+    with pytest.raises(ValueError, match=r"must|expected|needs"):
         make()
 
 

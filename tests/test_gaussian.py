@@ -136,7 +136,7 @@ def test_check_11_the_two_forms_of_the_ddpm_mean(name):
     for i in range(20):
         t = 0.05 + 0.9 * Rng(i).uniform((), F64)
         s = t * Rng(i).fold("s").uniform((), F64)  # further than the clock's next row for td > 0
-        (alpha, sigma), (alpha_s, sigma_s) = d.schedule(t), d.schedule(s)
+        (alpha, sigma), (alpha_s, _) = d.schedule(t), d.schedule(s)
         gamma, gamma_s = alpha**2, alpha_s**2
         a = gamma / gamma_s
         eps = (x - alpha * mean) / sigma
@@ -232,7 +232,9 @@ def test_stochastic_moves_need_a_key():
 def operator(subspace, shape):
     """C as a matrix."""
     size = math.prod(shape)
-    columns = [subspace.covariance(e.reshape(1, *shape)).flatten() for e in torch.eye(size, dtype=F64)]
+    columns = [
+        subspace.covariance(e.reshape(1, *shape)).flatten() for e in torch.eye(size, dtype=F64)
+    ]
     return torch.stack(columns, 1)
 
 
@@ -338,7 +340,9 @@ def test_tilting_an_exact_prediction_gives_the_exact_posteriors(subspace, shape,
         mean = alpha * v / total * x  # E[x_0 | x_t]
         rest = v * sigma**2 / total * c  # its covariance
 
-        def log_likelihood(x, rest=rest, gain=alpha * v / total):  # ln E[l(x_0) | x_t], up to a constant
+        def log_likelihood(
+            x, rest=rest, gain=alpha * v / total
+        ):  # ln E[l(x_0) | x_t], up to a constant
             m = gain * x.flatten()
             k = torch.linalg.inv(torch.eye(size, dtype=F64) + precision @ rest)
             off = pull - precision @ m

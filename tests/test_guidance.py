@@ -31,7 +31,7 @@ class Labelled(nn.Module):
             else Gaussian(self.schedule, self.v, label)
         )
         count = carry["count"]["n"] if carry else torch.zeros(len(x))
-        return law(x, t)[0], {"count": {"n": count + 1}}
+        return law(x, t)[0], {"count": {"n": count + (10 if label is None else 1)}}
 
 
 COND = {"label": 0.7, "text": torch.ones(3)}
@@ -96,7 +96,7 @@ def test_each_branch_has_a_carry_of_its_own_and_guides_nest():
     for _ in range(3):
         _, carry = guide(x(), t, COND, carry)
     assert carry["classifier_free"]["with"]["count"]["n"].tolist() == [3] * 3
-    assert carry["classifier_free"]["without"]["count"]["n"].tolist() == [3] * 3
+    assert carry["classifier_free"]["without"]["count"]["n"].tolist() == [30] * 3
     outer = ClassifierFree(guide, 3.0, drop=("text",))
     inner.given.clear()
     carry = None
@@ -105,7 +105,7 @@ def test_each_branch_has_a_carry_of_its_own_and_guides_nest():
     assert len(inner.given) == 8
     assert sorted(map(len, inner.given)) == [0, 0, 1, 1, 1, 1, 2, 2]
     leaf = carry["classifier_free"]["with"]["classifier_free"]["without"]["count"]["n"]
-    assert leaf.tolist() == [2] * 3
+    assert leaf.tolist() == [20] * 3
 
 
 def test_rows_of_a_batch_do_not_meet():
@@ -118,6 +118,7 @@ def test_rows_of_a_batch_do_not_meet():
 
 def test_a_guided_prediction_is_a_mean_alone():
     """Logits of one branch would contradict the guided mean."""
+
     class Sure(nn.Module):
         def forward(self, x, t, cond=None, carry=None, rng=None):
             return Prediction(x, logits=x), {}

@@ -38,7 +38,7 @@ def test_check_16_overshoot_is_the_papers_formula(n, d):
 def test_check_16_no_overshoot_is_the_plan_itself():
     plan = SamplingPlan.uniform(10)
     assert plan.overshoot(0) is plan
-    with pytest.raises(ValueError, match="got -0.5"):
+    with pytest.raises(ValueError, match=r"got -0\.5"):
         plan.overshoot(-0.5)
 
 
@@ -104,7 +104,7 @@ def test_karras_on_edm_is_uniform_in_time_but_for_its_last_step():
     ],
 )
 def test_plans_go_down_within_0_and_1(t, s):
-    with pytest.raises(ValueError, match="0 <= s <= t <= 1.*row 1"):
+    with pytest.raises(ValueError, match=r"0 <= s <= t <= 1.*row 1"):
         SamplingPlan(torch.tensor([1.0, *t]), torch.tensor([0.5, *s]))
 
 

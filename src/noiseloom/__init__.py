@@ -1,60 +1,18 @@
 """Diffusion models for discrete, sequential and structured data."""
 
-from noiseloom.conditioning import SelfConditioned, SelfGuided
-from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
-from noiseloom.diffusion import GaussianDiffusion, Prediction, Symmetric, Whole, ZeroCentre
-from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
-from noiseloom.guidance import ClassifierFree
-from noiseloom.likelihood import flow_log_likelihood
-from noiseloom.noise import (
-    DDPM,
-    EDM,
-    Cosine,
-    LinearGamma,
-    RectifiedFlow,
-    ScaledCosine,
-    Sigmoid,
-)
-from noiseloom.objective import denoising_loss
-from noiseloom.plan import SamplingPlan
-from noiseloom.rng import Rng
-from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
-
-__all__ = [
-    "DDPM",
-    "EDM",
-    "Bits",
-    "ClassifierFree",
-    "Clipped",
-    "Cosine",
-    "GaussianDiffusion",
-    "LinearGamma",
-    "LinearHead",
-    "OneHot",
-    "Preconditioned",
-    "Prediction",
-    "RectifiedFlow",
-    "Rng",
-    "SamplingPlan",
-    "Scaled",
-    "ScaledCosine",
-    "SelfConditioned",
-    "SelfGuided",
-    "Sigmoid",
-    "SigmoidHead",
-    "SoftmaxHead",
-    "Standardised",
-    "Step",
-    "Symmetric",
-    "Whole",
-    "ZeroCentre",
-    "ancestral",
-    "denoising_loss",
-    "dpm_solver_pp_2m",
-    "final",
-    "flow_log_likelihood",
-    "heun",
-    "sample",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from noiseloom.public import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> object:
+        """Fetch public names at their first use: PyTorch takes seconds, `noiseloom --help` none."""
+        if name == "__all__" or not name.startswith("_"):
+            public = import_module("noiseloom.public")
+            if name == "__all__" or name in public.__all__:
+                return getattr(public, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ outside: rollouts drop tokens, Monte Carlo repeats, training takes rows.
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 __all__ = ["Carry", "drop_tokens", "gather", "repeat", "scatter"]
@@ -24,7 +25,7 @@ def gather(carry: Carry, rows: Tensor) -> Carry:
         carry: any carry.
         rows: int64, shape (n,).
     """
-    return _map_carry(lambda leaf, _: leaf.index_select(0, rows), carry)
+    return _map_carry(lambda leaf, _: leaf[rows], carry)
 
 
 def scatter(carry: Carry, rows: Tensor, batch: int) -> Carry:
@@ -37,7 +38,13 @@ def scatter(carry: Carry, rows: Tensor, batch: int) -> Carry:
     """
 
     def place(leaf: Tensor, _: bool) -> Tensor:
-        return leaf.new_zeros((batch, *leaf.shape[1:])).index_copy(0, rows, leaf)
+        # A channels-last leaf stays one: networks concatenate it with the state.
+        last = leaf.ndim == 4 and leaf.is_contiguous(memory_format=torch.channels_last)
+        form = torch.channels_last if last else torch.contiguous_format
+        empty = torch.empty(
+            (batch, *leaf.shape[1:]), dtype=leaf.dtype, device=leaf.device, memory_format=form
+        )
+        return empty.zero_().index_copy_(0, rows, leaf)
 
     return _map_carry(place, carry)
 

@@ -5,7 +5,8 @@ A wrapper around any denoiser whose network reads `cond["estimate"]` (the previo
 solver, guidance and rollout works with it unchanged. Training's first pass is in `objective`.
 
 Order matters. `SelfConditioned(ClassifierFree(d, ...))` is Bit Diffusion's: one estimate, made from
-the guided output, is given to both branches.
+the guided output, is given to both branches. Hidden states belong to a branch:
+`ClassifierFree(SelfConditioned(d, kind="hidden"), ...)`.
 """
 
 from typing import Any, Literal
@@ -85,8 +86,9 @@ class SelfConditioned(nn.Module):
         if self.kind == "hidden":
             if prediction.hidden is None:
                 raise ValueError(
-                    "the network returns no hidden state: build it with hidden conditioning, or "
-                    "use kind='estimate'"
+                    "there is no hidden state to hand on: build the network with hidden "
+                    "conditioning, and wrap guidance around SelfConditioned, not inside it, since "
+                    "each branch has a hidden state of its own"
                 )
             return prediction.hidden
         return (

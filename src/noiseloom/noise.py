@@ -157,9 +157,8 @@ class ScaledCosine(_GammaPair):
         y_s = math.cos(self.start * math.pi / 2) ** (2 * self.tau)
         y_e = math.cos(self.end * math.pi / 2) ** (2 * self.tau) if self.end < 1 else 0.0
         power = (gamma * y_s + rest * y_e).clamp(0, 1) ** (1 / self.tau)
-        if (
-            self.start == 0
-        ):  # digits of u near its zero: 1 - power = 1 - (1 - rest (1 - y_e))^(1 / tau)
+        if self.start == 0:
+            # Digits of u near its zero: 1 - power = 1 - (1 - rest (1 - y_e))^(1 / tau).
             loss = -torch.expm1(torch.log1p((-rest * (1 - y_e)).clamp_min(-1 + 1e-16)) / self.tau)
         else:
             loss = 1 - power

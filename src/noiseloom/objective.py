@@ -163,7 +163,7 @@ def denoising_loss(
     loss = diffusion.loss(prediction, clean, x, t)
     if weight is not None:
         loss = loss * weight(diffusion.schedule.log_snr(align(t, clean)))
-    return loss.flatten(1).mean(1) if loss.ndim > 1 else loss.expand(batch)
+    return loss.flatten(1).mean(1).expand(batch)
 
 
 def _with_dropout(cond: Cond | None, rng: Rng) -> dict[str, Any]:

@@ -119,24 +119,22 @@ class SamplingPlan:
             raise ValueError(f"overshoot needs a number of steps >= 0, got {steps}")
         if steps == 0:
             return self
-        s = self.s.clone()
-        t_tokens, s_tokens = (
-            self.t.flatten(1).T if s.ndim > 1 else self.t[None],
-            s.view(len(s), -1).T,
-        )
-        for t_token, s_token in zip(t_tokens, s_tokens, strict=True):
-            moves = (s_token < t_token).nonzero()[:, 0]
-            targets = s_token[moves]
+        t, s = self.t.flatten(1) if self.t.ndim > 1 else self.t[:, None], self.s.clone()
+        flat = s.view(len(s), -1)  # one column per token, written through
+        for token in range(flat.shape[1]):
+            moves = (flat[:, token] < t[:, token]).nonzero()[:, 0]
+            targets = flat[moves, token]
             place = torch.arange(len(moves), dtype=torch.float64) + steps
-            last = len(moves) - 1
-            low = place.floor().clamp(max=last).long()
-            high = place.ceil().clamp(max=last).long()
-            s_token[moves] = torch.lerp(targets[low], targets[high], place - place.floor())
+            low, high = (p.clamp(max=len(moves) - 1).long() for p in (place.floor(), place.ceil()))
+            flat[moves, token] = torch.lerp(targets[low], targets[high], place - place.floor())
         return SamplingPlan(self.t, s)
 
     def rows(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows as times for a state: scalars stay on the CPU, others move to it at once."""
-        t, s = (self.t, self.s) if self.t.ndim == 1 else (self.t.to(x), self.s.to(x))
+        t, s = self.t, self.s
+        if t.ndim > 1:
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            t, s = t.to(x.device, dtype), s.to(x.device, dtype)
         yield from zip(t, s, strict=True)
 
     def __len__(self) -> int:

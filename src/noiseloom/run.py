@@ -1,37 +1,34 @@
-"""A run is a folder; from Python it is an object that is ready to sample.
-
-    recipe.yaml          every option, the facts of the data, versions and the command
-    model.safetensors    weights; ema.safetensors, their average, which is what samples
-    metrics.jsonl        one line per update
-    state/               what resuming needs
-    evaluation.json      metrics; report.html shows everything
-
-Nothing in it is ever unpickled, and reading it imports no module it names: a run of a recipe of
-one's own is loaded by giving that recipe.
-"""
+"""A run from Python: an object that is ready to sample, from a folder (`run_folder`)."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.recipes import RECIPES, Facts, Parts, Recipe
+from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
+from noiseloom.run_folder import (
+    check_free,
+    describe,
+    evaluation_file,
+    read_description,
+    recipe_of,
+    write_text,
+)
 from noiseloom.sampling import Step
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "describe", "load", "push", "read_description", "recipe_of", "start"]
+__all__ = ["Run", "load", "push", "read_description", "recipe_of", "start", "write_text"]
 
 PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
 
@@ -131,98 +128,68 @@ class Run:
         self.statistics.update(totals)
         return torch.cat(found)
 
-    def evaluate(self, data: str | None = None, *, seed: int = 0) -> dict[str, float]:
-        """The recipe's metrics, written to `evaluation.json` in the folder.
+    def evaluate(
+        self, data: str | None = None, *, seed: int | None = None, save: bool = True
+    ) -> dict[str, float]:
+        """The recipe's metrics.
 
         Args:
             data: where the data lies; by default where training found it.
-            seed: of the draws.
+            seed: of the draws; by default the run's own.
+            save: write them to `evaluation_file`.
         """
-        data = data if data is not None else read_description(self.folder)["data"]
-        split = self.recipe.load(data)
+        seed = self.recipe.seed if seed is None else seed
+        split = self.recipe.load(data or read_description(self.folder)["data"])
         report = self.recipe.evaluate(
             lambda labels: self.pixels(labels, seed=seed), split, Rng(seed).fold("evaluation")
         )
         report = {**report, **self.statistics}
-        write_text(self.folder / "evaluation.json", json.dumps(report, indent=1) + "\n")
+        if save:
+            path = evaluation_file(self.folder, self.recipe, seed)
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, json.dumps(report, indent=1) + "\n")
         return report
 
 
-def start(recipe: Recipe, facts: Facts, folder: Path, *, data: str | None, command: str) -> Parts:
-    """Build a recipe's parts, seeded, and describe the run in its (new) folder.
+def start(
+    recipe: Recipe,
+    facts: Facts,
+    folder: Path,
+    *,
+    data: str | None,
+    command: str,
+    init_from: str | None = None,
+    resume: bool = False,
+) -> Parts:
+    """Build a recipe's parts, seeded, and describe the run in its folder.
 
-    Raises:
-        FileExistsError: the folder holds something already.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
-    with Rng(recipe.seed).fold("initialisation").torch():
-        parts = recipe.build(facts)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.yaml", describe(recipe, facts, data=data, command=command))
-    return parts
-
-
-def describe(recipe: Recipe, facts: Facts, *, data: str | None, command: str) -> str:
-    """The text of `recipe.yaml`."""
-    from noiseloom import __version__
-
-    plain = json.loads(json.dumps(asdict(recipe)))  # tuples to lists
-    described = {
-        "recipe": recipe.name,
-        "noiseloom": __version__,
-        "command": command,
-        "data": data,
-        "facts": facts,
-        "options": plain,
-    }
-    text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    return text
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What `recipe.yaml` says.
-
-    Raises:
-        FileNotFoundError: no such run.
-        ValueError: not a description of a run.
-    """
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no run: it has no recipe.yaml")
-    try:
-        found = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not {"recipe", "facts", "options"} <= found.keys():
-        raise ValueError(f"{path} does not describe a run: it needs recipe, facts and options")
-    return found
-
-
-def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:
-    """The recipe that a description names, with its options.
+    Of several processes only the main one looks at the folder and writes.
 
     Args:
-        described: as `read_description` returns it.
-        recipe: the class, for a recipe that is not this package's.
+        recipe: what to train.
+        facts: of its data.
+        folder: of the run.
+        data: where the data lies.
+        command: what was typed.
+        init_from: the run whose weights it starts from.
+        resume: the folder holds the beginning of this run.
 
     Raises:
-        ValueError: an unknown recipe or option.
+        FileExistsError: the folder holds something, and `resume` is off.
+        ValueError: weights that do not fit.
     """
-    name = described["recipe"]
-    kind = recipe or RECIPES.get(name)
-    if kind is None or kind.name != name:
-        known = ", ".join(RECIPES) if recipe is None else recipe.name
-        raise ValueError(
-            f"the run is of recipe {name!r}, not of {known}: give the file that defines it"
-        )
-    options: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in described["options"].items()
-    }
-    unknown = options.keys() - {f.name for f in fields(kind)}
-    if unknown:
-        raise ValueError(f"recipe {name!r} has no option {', '.join(sorted(unknown))}")
-    return kind(**options)
+    main = os.environ.get("RANK", "0") == "0"
+    if main and not resume:
+        check_free(folder)
+    with Rng(recipe.seed).fold("initialisation").torch():
+        parts = recipe.build(facts)
+    if init_from is not None and checkpoint.newest(folder / "state") is None:
+        checkpoint.init_from(parts.denoiser, Path(init_from).expanduser())
+    if main:
+        text = describe(recipe, facts, data=data, command=command, init_from=init_from)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.yaml", text)
+    return parts
 
 
 def load(
@@ -292,19 +259,6 @@ def push(run: Run, target: str) -> str:
     api = HfApi()
     api.create_repo(target, exist_ok=True)
     return str(api.upload_folder(repo_id=target, folder_path=folder))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _find(source: str) -> Path:

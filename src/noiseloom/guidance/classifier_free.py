@@ -52,14 +52,15 @@ class ClassifierFree(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the carries of the branches."""
-        own = dict((carry or {}).get(_OWNER, {}))
+        others = dict(carry or {})
+        own = dict(others.pop(_OWNER, {}))
         null = {k: v for k, v in (cond or {}).items() if k not in self.drop}
         if self.scale == 1:
             with_, own["with"] = self.denoiser(x, t, cond, own.get("with"), rng)
-            return with_, {_OWNER: own}
+            return with_, {**others, _OWNER: own}
         without, own["without"] = self.denoiser(x, t, null, own.get("without"), rng)
         if self.scale == 0:
-            return without, {_OWNER: own}
+            return without, {**others, _OWNER: own}
         with_, own["with"] = self.denoiser(x, t, cond, own.get("with"), rng)
         mean = without.mean + self.scale * (with_.mean - without.mean)
-        return Prediction(mean), {_OWNER: own}
+        return Prediction(mean), {**others, _OWNER: own}

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.conditioning import SelfConditioned, SelfGuided
-from noiseloom.data import Split
 from noiseloom.denoiser import Clipped, Head, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot, Scaled
@@ -115,12 +114,6 @@ class BitDiffusion(Recipe):
         ):
             raise ValueError("self_guidance needs self_conditioning on the estimate")
 
-    def facts(self, data: Split) -> Facts:
-        """Shape, number of levels and classes."""
-        train = data.train
-        shape = list(train.pixels.shape[1:])
-        return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
-
     def build(self, facts: Facts) -> Parts:
         """Codec, head, network and their denoiser."""
         codec: Bits | OneHot | Scaled
@@ -185,9 +178,7 @@ class BitDiffusion(Recipe):
             if self.flip:
                 mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
                 pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
-            clean = parts.codec.encode(pixels)
-            if device.type == "cuda":
-                clean = clean.contiguous(memory_format=torch.channels_last)
+            clean = parts.codec.encode(pixels).contiguous(memory_format=torch.channels_last)
             return denoising_loss(
                 model,
                 parts.diffusion,
@@ -210,29 +201,27 @@ class BitDiffusion(Recipe):
 
     def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
         """Algorithm 2: from noise along the plan; the last estimate is what is decoded."""
-        trained = parts.denoiser
-        core = trained.denoiser if isinstance(trained, SelfConditioned) else trained
-        device = next(trained.parameters()).device
+        device = next(parts.denoiser.parameters()).device
         cond = {} if labels is None else self._cond(labels.to(device), facts)
-        guided: nn.Module = core
-        if self.guidance != 1 and "label" in cond:
-            guided = ClassifierFree(core, self.guidance)
-        if self.self_guidance:
-            guided = SelfGuided(guided, self.self_guidance, limit=self.scale)
-        elif isinstance(trained, SelfConditioned):
-            guided = SelfConditioned(
-                guided, kind=trained.kind, momentum=self.momentum, limit=self.scale
-            )
-        denoiser = Clipped(guided, self.scale).eval()
+        denoiser = Clipped(self._guided(parts.denoiser, bool(cond)), self.scale).eval()
         assert isinstance(rng.key, Tensor)
         shape = (len(rng.key), *_state_shape(parts, facts))
         x = parts.diffusion.prior(torch.empty(shape, device=device), rng.fold("prior"))
-        if device.type == "cuda":
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
         plan = self.make_plan(parts.diffusion.schedule)
         return sample(
             denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=self.make_solver()
         )
+
+    def _guided(self, trained: nn.Module, conditional: bool) -> nn.Module:
+        """The trained denoiser with guidance and self-conditioning in the right order."""
+        guide = self.guidance != 1 and conditional
+        if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
+            return ClassifierFree(trained, self.guidance) if guide else trained
+        core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser
+        if self.self_guidance:
+            return SelfGuided(core, self.self_guidance, limit=self.scale)
+        return SelfConditioned(core, momentum=self.momentum, limit=self.scale)
 
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
         """How discrete the analog bits are, and how many codes are invalid."""

@@ -12,6 +12,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from noiseloom.data import Split, cifar10
+from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_images import photograph_report
 from noiseloom.rng import Rng
@@ -33,6 +34,10 @@ class BitsCifar10(BitDiffusion):
     ema_decay: float = 0.9999
     checkpoint_every: int = 10_000
     flip: bool = True
+
+    def check(self) -> None:
+        """The feature network of the evaluation must be there."""
+        Lite0Features()
 
     def load(self, data: str | None) -> Split:
         """The official binary version at a path."""

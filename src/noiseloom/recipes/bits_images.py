@@ -55,6 +55,10 @@ class BitsImages(BitDiffusion):
     blocks: int = 2
     attention: tuple[int, ...] = (16, 8)
 
+    def check(self) -> None:
+        """The feature network of the evaluation must be there."""
+        Lite0Features()
+
     def load(self, data: str | None) -> Split:
         """The pictures at a path."""
         if data is None:

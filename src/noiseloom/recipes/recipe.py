@@ -118,13 +118,18 @@ class Recipe(Sampling, Training):
         Training.__post_init__(self)
         Sampling.__post_init__(self)
 
+    def check(self) -> None:
+        """Raise ImportError, before training, if an extra that `evaluate` needs is missing."""
+
     def load(self, data: str | None) -> Split:
         """The data, from a path where the recipe needs one."""
         raise NotImplementedError
 
     def facts(self, data: Split) -> Facts:
-        """What must be remembered of the data."""
-        raise NotImplementedError
+        """Shape, number of levels and classes of the pictures."""
+        train = data.train
+        shape = list(train.pixels.shape[1:])
+        return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
 
     def build(self, facts: Facts) -> Parts:
         """The untrained parts; drawn from PyTorch's generators, which the caller seeds."""
@@ -139,8 +144,8 @@ class Recipe(Sampling, Training):
         raise NotImplementedError
 
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
-        """Averages over a batch of final estimates, before they are decoded."""
-        raise NotImplementedError
+        """Averages over a batch of final estimates, before they are decoded; by default none."""
+        return {}
 
     def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
         """Metrics of samples: `draw(labels)` returns decoded pictures of those classes."""

@@ -136,10 +136,9 @@ class _Run:
         self.key = Rng(options.seed).fold("train")
         gpu = self.device.type == "cuda"
         model.to(self.device).train()
-        if gpu:
-            for p in model.parameters():
-                if p.ndim == 4:
-                    p.data = p.data.contiguous(memory_format=torch.channels_last)
+        for p in model.parameters():
+            if p.ndim == 4:
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.networks = networks(model)
         self.compile = gpu if options.compile is None else options.compile
         self.bfloat16 = gpu if options.precision == "auto" else options.precision == "bfloat16"

@@ -1,0 +1,298 @@
+"""noiseloom's command line: which verb, which recipe, and one line for every error.
+
+`noiseloom VERB --help` lists the options of a verb, `noiseloom train RECIPE --help` also those of a
+recipe. PyTorch is imported once it is needed: `noiseloom --help` and a misspelt verb wait for none.
+"""
+
+import os
+import shlex
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noiseloom import __version__
+from noiseloom.arguments import (
+    Arguments,
+    Config,
+    UsageError,
+    nearest,
+    parse,
+    read_config,
+    take_many,
+    value_of,
+)
+from noiseloom.verbs import VERBS, Answer, Compare, Demo, Evaluate, Recipes, Sample, Train
+
+if TYPE_CHECKING:
+    from noiseloom.recipes import Recipe
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal may not know the letters
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            _dispatch(words)
+    except SystemExit as end:  # after --help
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        _tell(f"stopped{_how_to_go_on(words)}")
+        return 130
+    except Exception as error:
+        if not _is_for_users(error):
+            raise
+        if os.environ.get("NOISELOOM_TRACEBACK"):
+            traceback.print_exc()
+        _tell(f"error: {_message(error)}")
+        return 2
+    return 0
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+    elif words[0] == "--version":
+        print(f"noiseloom {__version__}")
+    elif words[0] not in VERBS:
+        kind = "option" if words[0].startswith("-") else "command"
+        near = nearest(words[0], VERBS) or "; see noiseloom --help"
+        raise UsageError(f"unknown {kind} {words[0]!r}{near}")
+    else:
+        command = shlex.join(["noiseloom", *words])
+        _ACTIONS[words[0]](words[1:], command)
+
+
+def _help() -> str:
+    lines = [f"noiseloom {__version__}: diffusion models for discrete and structured data", ""]
+    lines += [f"  {verb.usage:45s} {verb.summary}" for verb in VERBS.values()]
+    lines += [
+        "",
+        "noiseloom VERB --help lists options; NOISELOOM_TRACEBACK=1 shows where errors are.",
+    ]
+    return "\n".join(lines)
+
+
+def _how_to_go_on(words: list[str]) -> str:
+    out = value_of(words, "--out")
+    if words[0] == "train" and out and (Path(out).expanduser() / "recipe.yaml").is_file():
+        words = words if "--resume" in words else [*words, "--resume"]
+    elif words[0] not in ("demo", "compare"):
+        return ""
+    return f"; go on with: {shlex.join(['noiseloom', *words])}"
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if not issubclass(category, (DeprecationWarning, FutureWarning)):  # those are for programmers
+        _tell(f"warning: {message}")
+
+
+def _tell(text: str) -> None:
+    print(f"noiseloom: {text}", file=sys.stderr, flush=True)
+
+
+def _is_for_users(error: Exception) -> bool:
+    from safetensors import SafetensorError
+
+    return isinstance(error, (ValueError, TypeError, OSError, ImportError, SafetensorError))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+def _parse(
+    verb: str, words: Sequence[str], *kinds: type, config: Config | None = None
+) -> Arguments:
+    about = VERBS[verb]
+    return parse(
+        words,
+        kinds,
+        usage=f"noiseloom {about.usage} [--OPTION VALUE ...]",
+        summary=about.summary,
+        positional=about.positional,
+        config=config,
+    )
+
+
+def _folder(out: str | None, verb: str) -> Path:
+    if out is None:
+        raise UsageError(f"{verb} needs --out FOLDER")
+    return Path(out).expanduser()
+
+
+def _recipe_named(name: str) -> "type[Recipe]":
+    from noiseloom.recipes import RECIPES
+    from noiseloom.recipes.own import recipe_from_file
+
+    if name.endswith(".py") or os.sep in name:
+        return recipe_from_file(Path(name).expanduser())
+    if name not in RECIPES:
+        near = nearest(name, RECIPES) or f": there are {', '.join(RECIPES)}, or give ./FILE.py"
+        raise UsageError(f"unknown recipe {name!r}{near}")
+    return RECIPES[name]
+
+
+def _with_recipe(
+    verb: str, words: list[str], *own: type
+) -> "tuple[type[Recipe], list[str], Config | None]":
+    """The recipe, from the first word, the configuration or the run to go on with."""
+    file = value_of(words, "--config")
+    config = read_config(Path(file).expanduser()) if file else None
+    out = value_of(words, "--out")
+    if words and not words[0].startswith("-"):
+        name, words = words[0], words[1:]
+    elif {"-h", "--help"} & set(words):
+        name = ""
+        _parse(verb, ["--help"], *own)
+    elif config is not None and config.recipe:
+        name = config.recipe
+    elif "--resume" in words and out:
+        from noiseloom.run_folder import read_description
+
+        name = read_description(Path(out).expanduser())["recipe"]
+    else:
+        raise UsageError(f"{verb} needs a recipe: noiseloom {verb} RECIPE (see noiseloom recipes)")
+    kind = _recipe_named(name)
+    if config is not None and config.recipe not in (None, kind.name):
+        raise UsageError(f"{file} is for the recipe {config.recipe!r}, not for {kind.name!r}")
+    return kind, words, config
+
+
+def _train(words: list[str], command: str) -> None:
+    kind, words, config = _with_recipe("train", words, Train)
+    args = _parse("train", words, Train, kind, config=config)
+    options = args.build(Train)
+    out = _folder(options.out, "train")
+    from noiseloom import commands
+
+    commands.train(
+        kind,
+        args.of(kind),
+        out,
+        data=options.data,
+        init_from=options.init_from,
+        resume=options.resume,
+        judge=options.evaluate,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def _demo(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import BitsDigits
+
+    args = _parse("demo", words, Demo, BitsDigits)
+    options = args.build(Demo)
+    out = Path(options.out).expanduser()
+    commands.demo(BitsDigits, args.of(BitsDigits), out, command=command, as_json=options.json)
+
+
+def _compare(words: list[str], command: str) -> None:
+    grid, words = take_many(words, "--grid")
+    cells, words = take_many(words, "--cells")
+    kind, words, config = _with_recipe("compare", words, Compare)
+    options = _parse("compare", words, Compare, kind, config=config).build(Compare)
+    out = _folder(options.out, "compare")
+    if not grid and not cells:
+        raise UsageError("compare needs --grid NAME=A,B ... or --cells 'NAME=A NAME=B' ...")
+    from noiseloom import compare
+
+    def options_of(cell: dict[str, str]) -> dict[str, Any]:
+        given = [f"--{name}={value}" for name, value in cell.items()]
+        return _parse("compare", [*words, *given], Compare, kind, config=config).of(kind)
+
+    compare.compare(
+        kind,
+        [(cell, options_of(cell)) for cell in compare.combinations(grid, cells)],
+        options.seeds,
+        out,
+        data=options.data,
+        metrics=options.metrics.split(",") if options.metrics else compare.METRICS,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def _sample(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import Sampling
+
+    args = _parse("sample", words, Sample, Sampling)
+    options = args.build(Sample)
+    commands.sample(
+        _source(args),
+        args.of(Sampling),
+        n=options.n,
+        label=options.label,
+        seed=options.seed,
+        out=Path(options.out).expanduser() if options.out else None,
+        force=options.force,
+        as_json=options.json,
+    )
+
+
+def _evaluate(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import Sampling
+
+    args = _parse("evaluate", words, Evaluate, Sampling)
+    options = args.build(Evaluate)
+    changes = args.of(Sampling)
+    if options.samples is not None:
+        changes["samples"] = options.samples
+    commands.evaluate(
+        _source(args), changes, data=options.data, seed=options.seed, as_json=options.json
+    )
+
+
+def _report(words: list[str], command: str) -> None:
+    args = _parse("report", words, Answer)
+    from noiseloom import commands
+
+    commands.report(Path(_source(args)).expanduser(), as_json=args.values["json"])
+
+
+def _push(words: list[str], command: str) -> None:
+    args = _parse("push", words, Answer)
+    from noiseloom import commands
+
+    commands.publish(_source(args), args.values["target"], as_json=args.values["json"])
+
+
+def _recipes(words: list[str], command: str) -> None:
+    args = _parse("recipes", words, Recipes)
+    from noiseloom import commands
+
+    commands.recipes(as_json=args.values["json"])
+
+
+def _source(args: Arguments) -> str:
+    """The run that was named; a recipe file that was given is read first."""
+    if args.values["recipe"]:
+        _recipe_named(args.values["recipe"])
+    source: str = args.values["run"]
+    return source
+
+
+_ACTIONS: dict[str, Callable[[list[str], str], None]] = {
+    "demo": _demo,
+    "recipes": _recipes,
+    "train": _train,
+    "sample": _sample,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "report": _report,
+    "push": _push,
+}

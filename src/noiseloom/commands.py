@@ -1,0 +1,233 @@
+"""What the command line does, once it is known what was meant."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noiseloom.fit import MAIN, Options, fit, resumed
+from noiseloom.recipes import RECIPES, Recipe, Sampling
+from noiseloom.run import load, push
+from noiseloom.run_folder import evaluation_file
+from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
+
+__all__ = [
+    "class_index",
+    "demo",
+    "evaluate",
+    "publish",
+    "recipes",
+    "report",
+    "sample",
+    "train",
+]
+
+COLUMNS = ("metric", "samples", "held-out real", "real, noised")
+
+
+def train(
+    kind: type[Recipe],
+    options: Options,
+    out: Path,
+    *,
+    data: str | None,
+    init_from: str | None,
+    resume: bool,
+    judge: bool,
+    command: str,
+    as_json: bool,
+) -> None:
+    """Train a run, or go on with one; then judge it and write its report.
+
+    Args:
+        kind: the recipe's class.
+        options: those that were given.
+        out: the run's folder.
+        data: where the data lies.
+        init_from: a run whose weights to start from.
+        resume: go on with what is in `out`.
+        judge: evaluate samples at the end.
+        command: what was typed.
+        as_json: answer a program.
+    """
+    recipe = resumed(out, options, kind) if resume else kind(**options)
+    if judge:
+        recipe.check()
+    fit(recipe, out, data=data, init_from=init_from, resume=resume, command=command)
+    if not MAIN:
+        return
+    result: dict[str, Any] = {"run": str(out), "steps": recipe.steps}
+    if not judge:
+        answer(as_json, result, [f"run: {out}"])
+        return
+    result["metrics"] = _results(out, data)
+    result["report"] = _report(out)
+    lines = ["", f"run:    {out}", f"report: {result['report']}"]
+    answer(as_json, result, lines, COLUMNS, metrics_rows(result["metrics"]))
+
+
+def _results(out: Path, data: str | None = None) -> dict[str, float]:
+    """The evaluation of a trained run, made now if it is not there yet."""
+    path = out / "evaluation.json"
+    if path.is_file():
+        found: dict[str, float] = json.loads(path.read_text())
+        return found
+    run = load(out)
+    say(f"judging {run.recipe.samples:,} samples")
+    return run.evaluate(data)
+
+
+def demo(kind: type[Recipe], options: Options, out: Path, *, command: str, as_json: bool) -> None:
+    """Train the digits with their defaults, judge them, draw ten of each, and say where it is."""
+    begun = (out / "recipe.yaml").is_file()
+    recipe = resumed(out, options, kind) if begun else kind(**options)
+    fit(recipe, out, resume=begun, command=command)
+    metrics = _results(out)
+    run, picture = load(out), out / "digits.png"
+    ten_of_each = torch.arange(len(run.classes)).repeat_interleave(10)
+    save_picture(picture, run.pixels(ten_of_each), run.facts["levels"], columns=10)
+    page = _report(out)
+    bar = 0.8 * metrics["coverage_held_out"]
+    rows = [
+        ("of the class asked for", "class_agreement", ">= 0.95", "-"),
+        ("coverage of real digits", "coverage", f">= {number(bar)}", None),
+        ("copies of training digits", "memorised", "<= 0.03", "0.01"),  # its 1st percentile
+    ]
+    table = [
+        [text, number(metrics.get(name)), aim, real or number(metrics.get(f"{name}_held_out"))]
+        for text, name, aim, real in rows
+    ]
+    lines = [
+        "",
+        f"picture: {picture}",
+        f"report:  {page}",
+        "",
+        "next:    " + f"noiseloom sample {out} --label 7 --td 1 --seed 1",
+        "         noiseloom train bits-images --data FOLDER --out runs/mine",
+    ]
+    result = {"run": str(out), "metrics": metrics, "report": page, "picture": str(picture)}
+    answer(as_json, result, lines, ("", "samples", "aim", "held-out real"), table)
+
+
+def sample(
+    source: str,
+    changes: Options,
+    *,
+    n: int,
+    label: str | None,
+    seed: int,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Draw pictures into one PNG.
+
+    Args:
+        source: what `load` takes.
+        changes: sampling options that differ from the run's.
+        n: how many pictures.
+        label: name or index of their class; by default all classes in turn.
+        seed: of the draws.
+        out: the file; by default named after run and seed, in the current folder.
+        force: replace the file.
+        as_json: answer a program.
+    """
+    if n < 1:
+        raise ValueError(f"-n must be at least 1, got {n}")
+    path = out or Path(f"{Path(source).resolve().name}-seed{seed}.png")
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists: choose another with --out, or replace it with --force"
+        )
+    run = load(source).with_options(**changes)
+    classes = run.classes
+    labels = torch.arange(n) % len(classes)
+    if label is not None:
+        if not getattr(run.recipe, "conditional", True) or len(classes) == 1:
+            raise ValueError(f"{source} was trained without classes: leave --label out")
+        labels = torch.full((n,), class_index(classes, label))
+    pixels = run.pixels(labels, seed=seed)
+    columns = None
+    if label is None and len(classes) <= 16:  # each column is of one class
+        columns = min(n, len(classes) * max(1, round(n**0.5 / len(classes))))
+    save_picture(path, pixels, run.facts["levels"], columns)
+    options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
+    result = {"file": str(path), "seed": seed, "labels": labels.tolist(), "options": options}
+    answer(as_json, result, [f"{n} samples: {path}"])
+
+
+def class_index(classes: Sequence[str], text: str) -> int:
+    """The index of a class that is given by name, or else by index.
+
+    Raises:
+        ValueError: no such class.
+    """
+    if text in classes:
+        return classes.index(text)
+    last = len(classes) - 1
+    if text.removeprefix("-").isdecimal():
+        if 0 <= int(text) <= last:
+            return int(text)
+        raise ValueError(f"class {text} is out of range: the run has the classes 0 to {last}")
+    near = difflib.get_close_matches(text, classes, 1, 0.0)
+    raise ValueError(f"no class {text!r}: did you mean {near[0]!r}? An index 0 to {last} does too")
+
+
+def evaluate(
+    source: str, changes: Options, *, data: str | None, seed: int | None, as_json: bool
+) -> None:
+    """Judge a run's samples; kept in its folder if it is one of the user's.
+
+    Args:
+        source: what `load` takes.
+        changes: sampling options, or the number of samples, that differ from the run's.
+        data: where the data lies; by default where training found it.
+        seed: of the draws; by default the run's own.
+        as_json: answer a program.
+    """
+    run = load(source).with_options(**changes)
+    say(f"judging {run.recipe.samples:,} samples")
+    save = Path(source).expanduser().is_dir()
+    metrics = run.evaluate(data, seed=seed, save=save)
+    seed = run.recipe.seed if seed is None else seed
+    file = str(evaluation_file(run.folder, run.recipe, seed)) if save else None
+    result = {"run": source, "seed": seed, "metrics": metrics, "file": file}
+    lines = ["", f"kept in {file}"] if file else []
+    answer(as_json, result, lines, COLUMNS, metrics_rows(metrics))
+
+
+def report(out: Path, *, as_json: bool) -> None:
+    """Write a run's report."""
+    page = _report(out)
+    answer(as_json, {"run": str(out), "report": page}, [f"report: {page}"])
+
+
+def publish(source: str, target: str, *, as_json: bool) -> None:
+    """Write a run with a model card to a local folder or to the Hugging Face Hub."""
+    place = push(load(source, device="cpu"), target)
+    answer(as_json, {"run": source, "place": place}, [f"published: {place}"])
+
+
+def recipes(*, as_json: bool) -> None:
+    """List what can be trained."""
+    result = [
+        {
+            "name": name,
+            "summary": kind.summary,
+            "options": {f.name: f.default for f in fields(kind)},
+        }
+        for name, kind in RECIPES.items()
+    ]
+    rows = [[name, kind.summary] for name, kind in RECIPES.items()]
+    lines = ["", "options: noiseloom train RECIPE --help"]
+    answer(as_json, result, lines, ("recipe", "what it does"), rows)
+
+
+def _report(out: Path) -> str:
+    from noiseloom.report import write_report  # matplotlib takes its time
+
+    return str(write_report(out))

@@ -1,0 +1,136 @@
+"""Pictures and plots as text that a page can hold: data URIs and inline SVG.
+
+Plots have no background, and their lines and letters take the colour of the text around them, so
+they are at home on a light page and on a dark one.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+from torch import Tensor
+
+__all__ = ["heat_map", "loss_curve", "picture"]
+
+INK = "#010203"  # stands for the colour of the text around
+BLUE = "#4a8fe0"  # reads well on white and on black
+SIDE = 64  # longer sides are reduced to this
+LOSSLESS = 32  # pictures with longer sides are JPEG
+BINS = 600  # of a loss curve
+
+
+def picture(pixels: Tensor, levels: int) -> str:
+    """A picture as a data URI: PNG up to 32 x 32 pixels, else JPEG of at most 64 x 64.
+
+    Args:
+        pixels: integers 0 .. levels - 1, shape (C, H, W); with C = 3 it is RGB, else its first
+            channel is shown.
+        levels: number of values of a pixel, >= 2.
+    """
+    scaled = (pixels.float() * (255 / (levels - 1))).round().to(torch.uint8)
+    rows = scaled.permute(1, 2, 0).numpy() if len(scaled) == 3 else scaled[0].numpy()
+    image = Image.fromarray(np.ascontiguousarray(rows))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(image.size) <= LOSSLESS:
+        kind = "png"
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        kind = "jpeg"
+        image.save(buffer, "JPEG", quality=88, subsampling=0)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def heat_map(times: Sequence[float], shares: Tensor, bound: float) -> str:
+    """A distribution over denoising steps, as SVG: time falls to the right, colour is a share.
+
+    Args:
+        times: edges of the steps, falling, N + 1 of them.
+        shares: per step and bin, shape (N, bins), as `bit_histogram` returns them.
+        bound: the bins cover -bound .. bound.
+    """
+    figure = Figure((4.1, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    edges = torch.linspace(-bound, bound, shares.shape[1] + 1)
+    mesh = axes.pcolormesh(
+        np.asarray(times),
+        edges.numpy(),
+        shares.T.clamp_min(1e-4).numpy(),
+        norm=LogNorm(1e-4, 1),
+        cmap="viridis",
+        rasterized=True,
+    )
+    axes.set(xlabel="time t", ylabel="value", xlim=(max(times), min(times)))
+    bar = figure.colorbar(mesh, pad=0.02, aspect=30)
+    bar.ax.set_title("share", fontsize=8, color=INK)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.solids.set_rasterized(True)
+    bar.ax.minorticks_off()
+    return _svg(figure, axes)
+
+
+def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
+    """The loss, and its mean over the last fiftieth of the run, as SVG; logarithmic where it can be.
+
+    Of a long run, 600 bins are drawn, and of each the lowest and the highest loss.
+
+    Args:
+        steps: numbers of the updates, at least one.
+        losses: of each of them.
+    """
+    x, y = np.asarray(steps, dtype=float), np.asarray(losses, dtype=float)
+    window = max(len(y) // 50, 1)
+    total = np.concatenate(([0.0], y.cumsum()))
+    ends = np.arange(1, len(y) + 1)
+    starts = np.maximum(ends - window, 0)
+    mean = (total[ends] - total[starts]) / (ends - starts)
+
+    figure = Figure((6.2, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+    first = np.unique(np.linspace(0, len(y), BINS, endpoint=False).astype(int))
+    if len(first) < len(y):
+        low, high = (reduce.reduceat(y, first) for reduce in (np.minimum, np.maximum))
+        label = "lowest to highest"
+        axes.fill_between(x[first], low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    else:
+        marker = "o" if len(y) == 1 else ""
+        axes.plot(x, y, color=BLUE, alpha=0.4, linewidth=0.7, marker=marker, label="each update")
+    mean_label = f"mean of {window:,} updates"
+    if window > 1:
+        rows = np.unique(np.append(first, len(y) - 1))
+        axes.plot(x[rows], mean[rows], color=BLUE, linewidth=1.6, label=mean_label)
+    if y.min() > 0 and y.max() > 4 * y.min():
+        axes.set_yscale("log")
+    axes.set(xlabel="update", ylabel="loss")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8.5)
+    return _svg(figure, axes)
+
+
+def _svg(figure: Figure, axes: Axes) -> str:
+    axes.tick_params(which="both", colors=INK, labelsize=8.5)
+    for label in (axes.xaxis.label, axes.yaxis.label):
+        label.set(color=INK, fontsize=9)
+    axes.spines[:].set(color=INK, alpha=0.4)
+    axes.spines[["top", "right"]].set_visible(False)
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    buffer = io.StringIO()
+    # Letters stay letters: they take the page's font and colour, and can be searched.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "noiseloom"}):
+        figure.savefig(buffer, format="svg", transparent=True, dpi=160, metadata=nothing)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace("xlink:href", "href").replace(INK, "currentColor")
+    # Names would repeat from plot to plot; a page needs no name spaces.
+    return re.sub(r' xmlns(:\w+)?="[^"]*"|(?<=<g) id="[^"]*"', "", text)

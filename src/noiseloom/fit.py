@@ -1,0 +1,110 @@
+"""From a recipe to a trained run in a folder, begun or gone on with."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from noiseloom import training
+from noiseloom.recipes import Recipe
+from noiseloom.run import start
+from noiseloom.run_folder import check_free, read_description, recipe_of
+from noiseloom.terminal import say
+from noiseloom.training import checkpoint
+
+__all__ = ["MAIN", "Options", "fit", "resumed"]
+
+Options: TypeAlias = Mapping[str, Any]
+"""Options of a recipe that were given, by name."""
+
+MAIN = os.environ.get("RANK", "0") == "0"
+"""Whether this is the main process of several."""
+
+
+def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Recipe:
+    """The recipe of a run that is to go on; of its options only `steps` may change.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: another recipe, or an option that differs from the run's.
+    """
+    stored = recipe_of(read_description(out), kind)
+    changed = {k: v for k, v in options.items() if k != "steps" and v != getattr(stored, k)}
+    if changed:
+        told = ", ".join(
+            f"--{name.replace('_', '-')} {getattr(stored, name)}, not {value}"
+            for name, value in changed.items()
+        )
+        raise ValueError(
+            f"{out} was begun with {told}: leave that out (only --steps may change), or train "
+            "another run"
+        )
+    return replace(stored, steps=options.get("steps", stored.steps))
+
+
+def fit(
+    recipe: Recipe,
+    out: Path,
+    *,
+    command: str,
+    data: str | None = None,
+    init_from: str | None = None,
+    resume: bool = False,
+) -> None:
+    """Make a run's updates, those that are left; see `train`.
+
+    A new run that fails before its first checkpoint leaves nothing behind.
+    """
+    described = read_description(out) if resume else {}
+    newest = checkpoint.newest(out / "state") if resume else None
+    made = int(newest.name.removeprefix("step-")) if newest else 0
+    if made > recipe.steps:
+        raise ValueError(f"{out} has made {made} steps already: --steps must be more than that")
+    if resume and made == recipe.steps:
+        say(f"{out} is finished: it has made its {made} steps (--steps N for more)")
+        return
+    if resume:
+        data, command = data or described["data"], described["command"]
+        init_from = described["init_from"]
+    elif MAIN:
+        check_free(out)
+    split = recipe.load(data)
+    for note in split.notes if MAIN else ():
+        say(f"data: {note}")
+    facts = json.loads(json.dumps(recipe.facts(split)))
+    if resume and facts != described["facts"]:
+        raise ValueError(f"the data are not those {out} was trained on: shape or classes differ")
+    with contextlib.nullcontext() if resume else _all_or_nothing(out):
+        parts = start(
+            recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
+        )
+        if MAIN:
+            count = sum(p.numel() for p in parts.denoiser.parameters())
+            begun = f"going on after step {made}" if made else "training"
+            say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
+        board = training.TensorBoard.installed()
+        trackers = [training.TensorBoard(out / "tensorboard")] if board else []
+        loss = recipe.loss(parts, facts)
+        updates = training.train(
+            parts.denoiser, loss, split.train, recipe, out, resume=resume, trackers=trackers
+        )
+        if MAIN:  # what is known of the run so far is about to be of other weights
+            (out / "evaluation.json").unlink(missing_ok=True)
+            shutil.rmtree(out / "evaluations", ignore_errors=True)
+        for _ in training.show(updates):
+            pass
+
+
+@contextlib.contextmanager
+def _all_or_nothing(out: Path) -> Iterator[None]:
+    """Remove a new run's folder after an error, unless there is a checkpoint to go on from."""
+    try:
+        yield
+    except Exception:
+        if MAIN and checkpoint.newest(out / "state") is None:
+            shutil.rmtree(out, ignore_errors=True)
+        raise

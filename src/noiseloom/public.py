@@ -1,0 +1,66 @@
+"""The public names: `import noiseloom` offers each of them."""
+
+from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
+from noiseloom.diffusion import GaussianDiffusion, Prediction, Symmetric, Whole, ZeroCentre
+from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
+from noiseloom.guidance import ClassifierFree
+from noiseloom.likelihood import flow_log_likelihood
+from noiseloom.noise import (
+    DDPM,
+    EDM,
+    Cosine,
+    LinearGamma,
+    RectifiedFlow,
+    ScaledCosine,
+    Sigmoid,
+)
+from noiseloom.objective import denoising_loss
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes import Facts, Parts, Recipe
+from noiseloom.rng import Rng
+from noiseloom.run import Run, load, push
+from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
+
+__all__ = [
+    "DDPM",
+    "EDM",
+    "Bits",
+    "ClassifierFree",
+    "Clipped",
+    "Cosine",
+    "Facts",
+    "GaussianDiffusion",
+    "LinearGamma",
+    "LinearHead",
+    "OneHot",
+    "Parts",
+    "Preconditioned",
+    "Prediction",
+    "Recipe",
+    "RectifiedFlow",
+    "Rng",
+    "Run",
+    "SamplingPlan",
+    "Scaled",
+    "ScaledCosine",
+    "SelfConditioned",
+    "SelfGuided",
+    "Sigmoid",
+    "SigmoidHead",
+    "SoftmaxHead",
+    "Standardised",
+    "Step",
+    "Symmetric",
+    "Whole",
+    "ZeroCentre",
+    "ancestral",
+    "denoising_loss",
+    "dpm_solver_pp_2m",
+    "final",
+    "flow_log_likelihood",
+    "heun",
+    "load",
+    "push",
+    "sample",
+]

@@ -1,0 +1,154 @@
+"""The folder of a run: what lies in it, and its description, `recipe.yaml`.
+
+    recipe.yaml          every option; under `run`, the facts of the data, version and command
+    model.safetensors    weights; ema.safetensors, their average, which is what samples
+    metrics.jsonl        one line per update
+    state/               what resuming needs
+    evaluation.json      metrics; evaluations/ has those of other sampling options
+    report.html          shows everything
+
+Nothing in it is ever unpickled, and reading it imports no module it names: a run of a recipe of
+one's own is loaded by giving that recipe.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from noiseloom.recipes import RECIPES, Facts, Recipe
+
+__all__ = [
+    "check_free",
+    "describe",
+    "evaluation_file",
+    "read_description",
+    "recipe_of",
+    "write_bytes",
+    "write_text",
+]
+
+
+def describe(
+    recipe: Recipe,
+    facts: Facts,
+    *,
+    data: str | None,
+    command: str,
+    init_from: str | None = None,
+) -> str:
+    """The text of `recipe.yaml`, which is also a configuration file for `train --config`."""
+    from noiseloom import __version__
+
+    module = type(recipe).__module__
+    described = {
+        "recipe": recipe.name,
+        "data": data,
+        "init_from": init_from,
+        **json.loads(json.dumps(asdict(recipe))),  # tuples to lists
+        "run": {"noiseloom": __version__, "command": command, "facts": facts},
+    }
+    if not module.startswith("noiseloom."):  # for the reader: it is never imported from here
+        described["run"]["file"] = getattr(sys.modules.get(module), "__file__", None)
+    text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `recipe.yaml` says.
+
+    Returns:
+        Its keys recipe, data and init_from, those under `run` (noiseloom, command, facts), and
+        `options`, a dict.
+
+    Raises:
+        FileNotFoundError: no such run.
+        ValueError: not a description of a run.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no run: it has no recipe.yaml")
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    run = found.pop("run", None) if isinstance(found, dict) else None
+    if not isinstance(run, dict) or "recipe" not in found or "facts" not in run:
+        raise ValueError(f"{path} does not describe a run: it needs recipe, and facts under run")
+    described = {name: found.pop(name, None) for name in ("recipe", "data", "init_from")}
+    return {**described, **run, "options": found}
+
+
+def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:
+    """The recipe that a description names, with its options.
+
+    Args:
+        described: as `read_description` returns it.
+        recipe: the class, for a recipe that is not this package's.
+
+    Raises:
+        ValueError: an unknown recipe or option.
+    """
+    name = described["recipe"]
+    kind = recipe or RECIPES.get(name)
+    if kind is None or kind.name != name:
+        known = ", ".join(RECIPES) if recipe is None else recipe.name
+        file = Path(described.get("file") or "FILE.py").name
+        raise ValueError(
+            f"the run is of recipe {name!r}, not of {known}: give the file that defines it, "
+            f"--recipe PATH/{file}"
+        )
+    options: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in described["options"].items()
+    }
+    unknown = options.keys() - {f.name for f in fields(kind)}
+    if unknown:
+        raise ValueError(f"recipe {name!r} has no option {', '.join(sorted(unknown))}")
+    return kind(**options)
+
+
+def evaluation_file(folder: Path, recipe: Recipe, seed: int) -> Path:
+    """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
+
+    Args:
+        folder: the run's.
+        recipe: its recipe, perhaps with other sampling options.
+        seed: of the draws.
+    """
+    own = recipe_of(read_description(folder), type(recipe))
+    values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
+    changed = [f"{k}={v}" for k, v in values.items() if k != "seed" and v != getattr(own, k)]
+    changed += [f"seed={seed}"] * (seed != own.seed)
+    return folder / (f"evaluations/{','.join(changed)}.json" if changed else "evaluation.json")
+
+
+def check_free(folder: Path) -> None:
+    """Check that a run may begin in a folder.
+
+    Raises:
+        FileExistsError: it holds something already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

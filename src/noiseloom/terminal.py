@@ -1,0 +1,133 @@
+"""What people see: notes on standard error, tables on standard output, pictures in files."""
+
+import io
+import json
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from noiseloom.run_folder import write_bytes
+
+__all__ = ["answer", "metrics_rows", "number", "print_table", "save_picture", "say"]
+
+_ANCHORS = ("_held_out", "_noised")
+
+
+def say(text: str) -> None:
+    """One line on standard error, where it does not disturb what a program reads."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def answer(
+    as_json: bool,
+    result: Any,  # noqa: ANN401
+    lines: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+) -> None:
+    """What a command was asked for, on standard output.
+
+    Args:
+        as_json: print `result` as JSON and nothing else.
+        result: plain values, for a program.
+        lines: for people, below the table.
+        columns: headings of the table.
+        rows: its cells.
+    """
+    if as_json:
+        print(json.dumps(result))
+        return
+    if rows:
+        print_table(columns, rows)
+    for line in lines:
+        print(line)
+
+
+def number(value: float | None, spread: float | None = None) -> str:
+    """Four digits, or as many as the spread has two of; a dash for nothing."""
+    if value is None or not spread:
+        return "-" if value is None else f"{value:.4g}" + (" ± 0" if spread == 0 else "")
+    digits = 1 - math.floor(math.log10(spread))
+    return f"{value:.{max(digits, 0)}f} ± {spread:.2g}"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on standard output, never cut where it is no terminal.
+
+    Args:
+        columns: their headings, perhaps more than needed; numbers are aligned to the right.
+        rows: cells.
+    """
+    console = Console()
+    widest = [
+        max(map(len, (*column.split("_"), *cells)))
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=False)
+    ]
+    if not console.is_terminal:
+        console = Console(width=1000)
+    elif sum(widest) + 2 * len(widest) > console.width:
+        console = Console(width=sum(widest) + 2 * len(widest))  # long lines, but whole cells
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column, width, cells in zip(columns, widest, zip(*rows, strict=True), strict=False):
+        numbers = any(re.match(r"\W*\d", cell) for cell in cells)
+        # A heading of several words may be folded; a cell may not.
+        heading = column.replace("_", " ") if console.is_terminal else column
+        table.add_column(heading, justify="right" if numbers else "left", min_width=width)
+    for row in rows:
+        table.add_row(*(cell.replace("[", r"\[") for cell in row))
+    console.print(table, highlight=False)
+
+
+def metrics_rows(metrics: Mapping[str, float]) -> list[list[str]]:
+    """Rows (metric, samples, held-out real pictures, the same with noise) of an evaluation.
+
+    Where it has no anchors, rows (metric, samples).
+    """
+    rows = []
+    for name, value in metrics.items():
+        if name == "n" or name.endswith((*_ANCHORS, "_se")) or "_se_" in name:
+            continue
+        error = metrics.get(f"{name}_se")
+        rows.append(
+            [
+                name,
+                number(value, error),
+                *(number(metrics.get(name + anchor)) for anchor in _ANCHORS),
+            ]
+        )
+    anchored = any(name.endswith(_ANCHORS) for name in metrics)
+    return rows if anchored else [row[:2] for row in rows]
+
+
+def save_picture(path: Path, pixels: Tensor, levels: int, columns: int | None = None) -> None:
+    """Lay pictures out in rows and write them as one PNG; small ones are magnified.
+
+    Args:
+        path: where.
+        pixels: uint8, shape (N, C, H, W), C 1 or 3, values 0 .. levels - 1.
+        levels: number of values a pixel can take.
+        columns: pictures in a row; by default as many as make a square.
+    """
+    count, _, height, width = pixels.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    scale = max(1, 48 // max(height, width))
+    gap = 2
+    high, wide = height * scale + gap, width * scale + gap
+    page = torch.full((3, high * -(-count // columns) + gap, wide * columns + gap), 255)
+    tiles = pixels.long() * 255 // (levels - 1)
+    for i, tile in enumerate(tiles.repeat_interleave(scale, -1).repeat_interleave(scale, -2)):
+        top, left = gap + i // columns * high, gap + i % columns * wide
+        page[:, top : top + height * scale, left : left + width * scale] = tile
+    file = io.BytesIO()
+    Image.fromarray(page.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, file.getvalue())

@@ -1,0 +1,155 @@
+"""The verbs of the command line and the options of their own."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["VERBS", "Answer", "Compare", "Demo", "Evaluate", "Recipes", "Sample", "Train", "Verb"]
+
+
+class Verb(NamedTuple):
+    """What the help says.
+
+    Attributes:
+        usage: how it is typed.
+        summary: what it does.
+        positional: arguments without option.
+    """
+
+    usage: str
+    summary: str
+    positional: tuple[str, ...] = ()
+
+
+VERBS = {
+    "demo": Verb("demo", "train on handwritten digits, judge and draw some: two minutes"),
+    "recipes": Verb("recipes", "what can be trained"),
+    "train": Verb("train RECIPE|./FILE.py --out RUN", "train, judge, and write a report"),
+    "sample": Verb("sample RUN [-n 64] [--label CLASS]", "draw pictures into a PNG", ("run",)),
+    "evaluate": Verb("evaluate RUN", "judge samples beside real pictures", ("run",)),
+    "compare": Verb(
+        "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
+    ),
+    "report": Verb("report RUN", "one page that shows a run", ("run",)),
+    "push": Verb(
+        "push RUN TARGET", "publish to a folder or to the Hugging Face Hub", ("run", "target")
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Train:
+    """The run.
+
+    Attributes:
+        out: its folder, a new one, or with --resume one that was begun.
+        data: path of the data, for recipes that need one.
+        resume: go on with the run in --out; of its options only --steps may change.
+        init_from: a run to take the first weights from; what is new starts without effect.
+        config: YAML file with options, perhaps another run's recipe.yaml; options typed win.
+        evaluate: judge samples at the end, and write the report.
+        json: print the result as JSON.
+    """
+
+    out: str | None = None
+    data: str | None = None
+    resume: bool = False
+    init_from: str | None = None
+    config: str | None = None
+    evaluate: bool = True
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demonstration.
+
+    Attributes:
+        out: folder of the run; one that is there is continued, or shown again.
+        json: print the result as JSON.
+    """
+
+    out: str = "runs/demo"
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The list.
+
+    Attributes:
+        json: print it as JSON, with every option.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer.
+
+    Attributes:
+        recipe: the file of the run's recipe, if it is one of your own.
+        json: print the result as JSON.
+    """
+
+    recipe: str | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Sample(Answer):
+    """The picture; by default the run's own sampling options hold.
+
+    Attributes:
+        n: number of samples (-n).
+        label: their class, by name or index; by default all in turn.
+        seed: of the draws.
+        out: PNG file; by default RUN-seedSEED.png.
+        force: replace the file if it exists.
+    """
+
+    n: int = 64
+    label: str | None = None
+    seed: int = 0
+    out: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluate(Answer):
+    """The evaluation; by default the run's own sampling options hold.
+
+    Attributes:
+        data: path of the data; by default where training found it.
+        seed: of the draws; by default the run's own.
+        samples: how many samples to judge; by default the run's own.
+    """
+
+    data: str | None = None
+    seed: int | None = None
+    samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The comparison.
+
+    Attributes:
+        grid: options and their values; every combination is a cell.
+        cells: combinations of their own, each in quotes.
+        seeds: runs of every cell.
+        out: folder of the runs and the table; one that is there is completed.
+        data: path of the data, for recipes that need one.
+        metrics: which to show, separated by commas, * for any letters.
+        config: YAML file with options of all cells.
+        json: print the table as JSON.
+    """
+
+    grid: str | None = None
+    cells: str | None = None
+    seeds: int = 3
+    out: str | None = None
+    data: str | None = None
+    metrics: str | None = None
+    config: str | None = None
+    json: bool = False

@@ -1,0 +1,154 @@
+"""Imports point one way: the arrows of the design, held by reading every import of the package."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import noiseloom
+
+ROOT = Path(noiseloom.__file__).parent
+
+LAWS = {"shapes", "rng", "carry"}
+SPACES = LAWS | {"noise", "manifolds"}
+DIFFUSION = SPACES | {"diffusion", "encodings"}
+MODELS = DIFFUSION | {"denoiser", "conditioning", "plan"}
+LOOPS = MODELS | {"sampling", "objective", "likelihood"}
+METHODS = LOOPS | {"guidance", "latents", "context", "rollout"}
+SIDES = {"nets", "data", "metrics", "training"}
+# What a person meets: runs, their folders, reports and the parts of the command line.
+FRONT = {"arguments", "commands", "compare", "figures", "fit", "report", "run", "run_folder"}
+FRONT |= {"terminal", "verbs"}
+EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
+
+MAY_IMPORT = {
+    "shapes": set(),
+    "rng": set(),
+    "carry": {"shapes"},
+    "noise": LAWS,
+    "manifolds": LAWS,
+    "encodings": LAWS,
+    "diffusion": SPACES,
+    "denoiser": DIFFUSION,
+    "conditioning": DIFFUSION | {"denoiser"},
+    "plan": DIFFUSION,
+    "sampling": MODELS,
+    "objective": MODELS,
+    "likelihood": MODELS,
+    "guidance": LOOPS,
+    "latents": LOOPS,
+    "context": LOOPS,
+    "rollout": LOOPS,
+    "nets": LAWS,
+    "data": LAWS,
+    "metrics": LAWS | {"data"},
+    "training": LAWS,
+    "recipes": EVERYTHING,
+    **dict.fromkeys(FRONT, EVERYTHING | {"public"}),
+    "public": EVERYTHING,
+    "cli": EVERYTHING | {"public"},
+    "__main__": {"cli"},
+    "__init__": {"public"},  # the face; nothing imports it but for the version
+}
+"""For each part of the package, the other parts it may import."""
+
+
+def modules(root):
+    """Dotted names, relative to the package, of all its modules; a package is its own name."""
+    names = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if parts[-1] == "__init__" and len(parts) > 1:
+            parts = parts[:-1]
+        names[".".join(parts)] = path
+    return names
+
+
+def imports(path, known):
+    """The modules of the package that a file imports, wherever in it; "__init__" is the face."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "noiseloom":
+                    found.add(alias.name.partition(".")[2] or "__init__")
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide the arrows"
+            top, _, name = (node.module or "").partition(".")
+            if top == "noiseloom":
+                for alias in node.names:
+                    if alias.name == "__version__":
+                        continue
+                    inner = f"{name}.{alias.name}".lstrip(".")
+                    found.add(inner if inner in known else name or "__init__")
+    return found
+
+
+def complaints(root):
+    known = modules(root)
+    graph = {name: imports(path, known) for name, path in known.items()}
+    said = []
+    for name, targets in graph.items():
+        part = name.split(".")[0]
+        if part not in MAY_IMPORT:
+            said.append(f"{name}: a new part of the package; give it a row in MAY_IMPORT")
+            continue
+        for target in sorted(targets):
+            other = target.split(".")[0]
+            if other != part and other not in MAY_IMPORT[part]:
+                said.append(f"{name} imports {target}, against the arrows")
+    return said + [f"cycle: {' -> '.join(c)}" for c in cycles(graph)]
+
+
+def cycles(graph):
+    """Import cycles between modules."""
+    found, done = [], set()
+
+    def visit(name, path):
+        if name in path:
+            found.append([*path[path.index(name) :], name])
+        elif name not in done:
+            for target in sorted(graph.get(name, set()) - {name}):
+                visit(target, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+    return found
+
+
+def test_imports_follow_the_arrows():
+    said = complaints(ROOT)
+    assert not said, "\n".join(said)
+
+
+def test_the_table_itself_has_no_cycle_below_the_recipes():
+    top = {k for k, v in MAY_IMPORT.items() if v >= EVERYTHING} | {"__main__", "__init__"}
+    assert not cycles({k: v - top for k, v in MAY_IMPORT.items() if k not in top})
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"noise.py": "from noiseloom.sampling import sample"}, "against the arrows"),
+        ({"nets/unet.py": "from noiseloom.noise import Cosine"}, "nets.unet imports noise"),
+        ({"sampling.py": "def f():\n    import noiseloom.guidance.free"}, "against the arrows"),
+        ({"plan.py": "from noiseloom import Cosine"}, "plan imports __init__"),
+        ({"objective.py": "from noiseloom import sampling", "sampling.py": ""}, "imports sampling"),
+        ({"recipes/a.py": "from noiseloom import cli", "cli.py": ""}, "recipes.a imports cli"),
+        ({"novelty.py": ""}, "give it a row in MAY_IMPORT"),
+        (
+            {
+                "guidance/a.py": "from noiseloom.guidance.b import x",
+                "guidance/b.py": "from noiseloom.guidance import a",
+            },
+            "cycle: guidance.a -> guidance.b -> guidance.a",
+        ),
+    ],
+)
+def test_this_test_can_fail(tmp_path, files, message):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert any(message in line for line in complaints(tmp_path)), complaints(tmp_path)

