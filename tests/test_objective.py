@@ -20,6 +20,7 @@ from noiseloom.objective import (
     log_normal_times,
     min_snr_weight,
     self_conditioned_rows,
+    stratified_times,
     uniform_times,
     v_weight,
 )
@@ -367,3 +368,11 @@ def test_training_smoke_l2_and_cross_entropy_reach_the_known_optimum():
         assert excess < 0.02 * float(variance)
     for a, b in ((square, sigmoid), (sigmoid, softmax)):
         assert float((weights * (a - b) ** 2).sum().sqrt()) < 0.05
+
+
+def test_stratified_times_put_one_time_in_each_part_and_follow_the_global_row():
+    rows, rng = torch.arange(64), Rng(3).samples(64)
+    t = stratified_times(rows, 64, rng)
+    assert torch.equal((t * 64).floor().long(), rows)
+    half = stratified_times(rows[32:], 64, rng.rows(rows[32:]))
+    assert torch.equal(half, t[32:])

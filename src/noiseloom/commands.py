@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from noiseloom.fit import MAIN, Options, fit, resumed
+from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.recipes import RECIPES, Recipe, Sampling
-from noiseloom.run import load, push
+from noiseloom.run import Run, push
+from noiseloom.run import load as load_run
 from noiseloom.run_folder import evaluation_file
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
@@ -19,6 +20,7 @@ __all__ = [
     "class_index",
     "demo",
     "evaluate",
+    "load",
     "publish",
     "recipes",
     "report",
@@ -208,7 +210,7 @@ def report(out: Path, *, as_json: bool) -> None:
 
 def publish(source: str, target: str, *, as_json: bool) -> None:
     """Write a run with a model card to a local folder or to the Hugging Face Hub."""
-    place = push(load(source, device="cpu"), target)
+    place = push(load_run(source, device="cpu"), target)
     answer(as_json, {"run": source, "place": place}, [f"published: {place}"])
 
 
@@ -225,6 +227,13 @@ def recipes(*, as_json: bool) -> None:
     rows = [[name, kind.summary] for name, kind in RECIPES.items()]
     lines = ["", "options: noiseloom train RECIPE --help"]
     answer(as_json, result, lines, ("recipe", "what it does"), rows)
+
+
+def load(source: str | Path) -> Run:
+    """Load a run, and work with as many threads as it asks for."""
+    run = load_run(source)
+    use_threads(run.recipe)
+    return run
 
 
 def _report(out: Path) -> str:

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 
 from noiseloom import __version__
+from noiseloom.commands import load
 from noiseloom.fit import Options, fit, resumed
 from noiseloom.recipes import Recipe, Sampling
-from noiseloom.run import load
 from noiseloom.run_folder import evaluation_file, read_description, write_text
 from noiseloom.terminal import answer, number, say
 

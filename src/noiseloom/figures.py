@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
@@ -25,7 +25,7 @@ INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
 SIDE = 64  # longer sides are reduced to this
 LOSSLESS = 32  # pictures with longer sides are JPEG
-BINS = 600  # of a loss curve
+POINTS, BINS = 2000, 500  # of a loss curve: as it is up to so many, else in bins
 
 
 def picture(pixels: Tensor, levels: int) -> str:
@@ -73,16 +73,16 @@ def heat_map(times: Sequence[float], shares: Tensor, bound: float) -> str:
     bar = figure.colorbar(mesh, pad=0.02, aspect=30)
     bar.ax.set_title("share", fontsize=8, color=INK)
     bar.ax.tick_params(colors=INK, labelsize=8)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.solids.set_rasterized(True)
+    bar.outline.set_visible(False)
     bar.ax.minorticks_off()
     return _svg(figure, axes)
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
-    """The loss, and its mean over the last fiftieth of the run, as SVG; logarithmic where it can be.
+    """The loss and its running mean over a fiftieth of the run, as SVG.
 
-    Of a long run, 600 bins are drawn, and of each the lowest and the highest loss.
+    The scale is logarithmic if the loss is positive and falls by more than a factor of 4. Of a long
+    run, of more than 2,000 updates, 500 bins are drawn: of each its lowest and highest loss.
 
     Args:
         steps: numbers of the updates, at least one.
@@ -95,11 +95,12 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
     starts = np.maximum(ends - window, 0)
     mean = (total[ends] - total[starts]) / (ends - starts)
 
-    figure = Figure((6.2, 2.9), layout="constrained")
+    figure = Figure((5.4, 2.7), layout="constrained")
     axes = figure.add_subplot()
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-    first = np.unique(np.linspace(0, len(y), BINS, endpoint=False).astype(int))
-    if len(first) < len(y):
+    bins = BINS if len(y) > POINTS else len(y)
+    first = np.linspace(0, len(y), bins, endpoint=False).astype(int)
+    if bins < len(y):
         low, high = (reduce.reduceat(y, first) for reduce in (np.minimum, np.maximum))
         label = "lowest to highest"
         axes.fill_between(x[first], low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
@@ -108,11 +109,15 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
         axes.plot(x, y, color=BLUE, alpha=0.4, linewidth=0.7, marker=marker, label="each update")
     mean_label = f"mean of {window:,} updates"
     if window > 1:
-        rows = np.unique(np.append(first, len(y) - 1))
+        rows = np.append(first, len(y) - 1)
         axes.plot(x[rows], mean[rows], color=BLUE, linewidth=1.6, label=mean_label)
     if y.min() > 0 and y.max() > 4 * y.min():
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="update", ylabel="loss")
+    axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8.5)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
+
 from noiseloom import training
 from noiseloom.recipes import Recipe
 from noiseloom.run import start
@@ -16,7 +18,7 @@ from noiseloom.run_folder import check_free, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
-__all__ = ["MAIN", "Options", "fit", "resumed"]
+__all__ = ["MAIN", "Options", "fit", "resumed", "use_threads"]
 
 Options: TypeAlias = Mapping[str, Any]
 """Options of a recipe that were given, by name."""
@@ -46,6 +48,12 @@ def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Re
     return replace(stored, steps=options.get("steps", stored.steps))
 
 
+def use_threads(recipe: Recipe) -> None:
+    """Give the process the number of CPU threads that a recipe asks for."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+
+
 def fit(
     recipe: Recipe,
     out: Path,
@@ -59,6 +67,7 @@ def fit(
 
     A new run that fails before its first checkpoint leaves nothing behind.
     """
+    use_threads(recipe)
     described = read_description(out) if resume else {}
     newest = checkpoint.newest(out / "state") if resume else None
     made = int(newest.name.removeprefix("step-")) if newest else 0

@@ -27,6 +27,7 @@ __all__ = [
     "log_normal_times",
     "min_snr_weight",
     "self_conditioned_rows",
+    "stratified_times",
     "uniform_times",
     "v_weight",
 ]
@@ -38,6 +39,27 @@ Weight: TypeAlias = Callable[[Tensor], Tensor]
 def uniform_times(shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu") -> Tensor:
     """Times t ~ U(0, 1), independent: shape (B,), or (B, T) for a time per token."""
     return rng.uniform(shape, device=device)
+
+
+def stratified_times(
+    rows: Tensor, batch: int, rng: Rng, device: torch.device | str = "cpu"
+) -> Tensor:
+    """One time in each of `batch` equal parts of [0, 1]: t_i = (i + u_i) / batch.
+
+    Each is uniform over the training set, and a batch covers all noise levels evenly, which takes
+    the spread of t out of the gradient's noise.
+
+    Args:
+        rows: global positions i in the batch, int64, shape (b,).
+        batch: size of the global batch.
+        rng: one key per sample.
+        device: where the times go.
+
+    References:
+        D. Kingma et al., 2021, arXiv 2107.00630, Appendix I.1.
+    """
+    u = rng.uniform(rows.shape, device=device)
+    return (rows.to(u.device, non_blocking=True) + u) / batch
 
 
 def log_normal_times(

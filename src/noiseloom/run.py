@@ -30,6 +30,7 @@ from noiseloom.training.precision import in_bfloat16, networks
 
 __all__ = ["Run", "load", "push", "read_description", "recipe_of", "start", "write_text"]
 
+MODELS = Path(__file__).parent / "models"
 PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
 
 
@@ -265,7 +266,7 @@ def _find(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    shipped = Path(__file__).parent / "models" / source
+    shipped = MODELS / source
     if shipped.is_dir():
         return shipped
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):

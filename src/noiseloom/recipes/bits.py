@@ -26,6 +26,7 @@ from noiseloom.objective import (
     drop_condition,
     eps_weight,
     min_snr_weight,
+    stratified_times,
     uniform_times,
     v_weight,
 )
@@ -58,6 +59,7 @@ class BitDiffusion(Recipe):
         head: how its output becomes the estimate: linear, sigmoid (log-odds per bit), softmax (over
             the values of each pixel).
         loss_kind: squared error, or the cross-entropy of a sigmoid or softmax head.
+        times: independent, or one in each of batch_size equal parts of [0, 1].
         weight: whose squared error is minimised: x0's, eps's, v's, or min-SNR.
         self_conditioning: share of the batch with a first pass; 0 for none.
         self_conditioning_kind: what is handed on: the estimate, or the hidden state (dit only).
@@ -83,6 +85,7 @@ class BitDiffusion(Recipe):
     target: Literal["x0", "eps", "v"] = "x0"
     head: Literal["linear", "sigmoid", "softmax"] = "linear"
     loss_kind: Literal["l2", "cross-entropy"] = "l2"
+    times: Literal["uniform", "stratified"] = "uniform"
     weight: Literal["x0", "eps", "v", "min-snr"] = "x0"
     self_conditioning: float = 0.5
     self_conditioning_kind: Literal["estimate", "hidden"] = "estimate"
@@ -179,11 +182,16 @@ class BitDiffusion(Recipe):
                 mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
                 pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
             clean = parts.codec.encode(pixels).contiguous(memory_format=torch.channels_last)
+            times = rng.fold("time")
+            if self.times == "stratified":
+                t = stratified_times(rows, self.batch_size, times, device)
+            else:
+                t = uniform_times((count,), times, device)
             return denoising_loss(
                 model,
                 parts.diffusion,
                 clean,
-                uniform_times((count,), rng.fold("time"), device),
+                t,
                 self._cond(
                     drop_condition(
                         label, len(facts["classes"]), self.label_drop, rng.fold("label")

@@ -28,15 +28,22 @@ class BitsDigits(BitDiffusion):
     name: ClassVar[str] = "bits-digits"
     summary: ClassVar[str] = "handwritten digits as analog bits, on a laptop in two minutes"
 
-    steps: int = 4000
-    learning_rate: float = 2e-3
+    steps: int = 2000
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    beta2: float = 0.99
     decay: Literal["constant", "cosine"] = "cosine"
-    ema_decay: float = 0.999
-    width: int = 48
-    multipliers: tuple[int, ...] = (1, 2)
+    ema_decay: float = 0.998
+    threads: int = 1
+    head: Literal["linear", "sigmoid", "softmax"] = "sigmoid"
+    loss_kind: Literal["l2", "cross-entropy"] = "cross-entropy"
+    width: int = 24
+    multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
-    attention: tuple[int, ...] = (4,)
-    head_width: int = 32
+    attention: tuple[int, ...] = (4, 2)
+    head_width: int = 24
+    sampling_steps: int = 50
+    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
 
     def load(self, data: str | None) -> Split:
         """The shipped digits."""

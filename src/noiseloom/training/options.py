@@ -28,6 +28,9 @@ class Training:
         precision: of the network; auto is bfloat16 on a GPU, float32 on a CPU.
         compile: compile the network; by default on a GPU only.
         checkpoint_every: updates between two checkpoints.
+        threads: of the CPU, set by the command line for the whole process; 0 leaves PyTorch's own
+            choice. Small networks gain nothing from more than one, and lose by orders of magnitude
+            where another program wants the cores; bitwise equality needs an equal number.
         seed: of everything that is drawn.
 
     Raises:
@@ -49,12 +52,13 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool | None = None
     checkpoint_every: int = 500
+    threads: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup", "weight_decay"):
+        for name in ("warmup", "weight_decay", "threads"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip"):
             self._require(name, getattr(self, name) > 0, "above 0")

@@ -1,0 +1,47 @@
+"""The README's Python runs as it stands, on the model that comes with the package."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import noiseloom
+from noiseloom.metrics.digit_classifier import DigitClassifier
+from noiseloom.run import MODELS
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_readme_code_draws_digits_of_the_classes_asked_for(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code, names)
+    digits = names["digits"]
+    assert digits.shape == (16, 1, 8, 8)
+    assert len(capsys.readouterr().out.splitlines()) == 20
+    found = DigitClassifier.shipped().logits(digits.to(torch.uint8)).argmax(-1)
+    assert (found == torch.arange(16) % 10).float().mean() > 0.8
+
+
+def test_shipped_model_is_small_and_draws_the_same_digits_alone_and_in_a_batch():
+    files = [f for f in (MODELS / "bits-digits").iterdir() if f.is_file()]
+    assert sum(f.stat().st_size for f in files) <= 2_000_000
+    run = noiseloom.load("bits-digits", device="cpu").with_options(sampling_steps=10)
+    labels = torch.arange(20) % 10
+    batch = run.pixels(labels, seed=3)
+    *_, alone = run.steps(labels[17:18], seed=3, start=17)
+    assert torch.equal(run.codec.decode(alone.result)[0].to(torch.uint8), batch[17])
+    assert torch.equal(run.pixels(labels, seed=3, batch_size=7), batch)
+
+
+def test_links_and_pictures_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_links_of_the_docs_exist(path):
+    for target in re.findall(r"\]\(([^)h#][^)]*)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
