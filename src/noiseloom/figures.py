@@ -104,18 +104,18 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
         low, high = (reduce.reduceat(y, first) for reduce in (np.minimum, np.maximum))
         label = "lowest to highest"
         axes.fill_between(x[first], low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    elif window > 1:
+        axes.plot(x, y, color=BLUE, alpha=0.4, linewidth=0.7, label="each update")
     else:
-        marker = "o" if len(y) == 1 else ""
-        axes.plot(x, y, color=BLUE, alpha=0.4, linewidth=0.7, marker=marker, label="each update")
-    mean_label = f"mean of {window:,} updates"
+        axes.plot(x, y, color=BLUE, linewidth=1.4, marker=".", label="each update")
     if window > 1:
-        rows = np.append(first, len(y) - 1)
-        axes.plot(x[rows], mean[rows], color=BLUE, linewidth=1.6, label=mean_label)
+        rows, label = np.append(first, len(y) - 1), f"mean of {window:,} updates"
+        axes.plot(x[rows], mean[rows], color=BLUE, linewidth=1.6, label=label)
     if y.min() > 0 and y.max() > 4 * y.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:.6g}")
     axes.set(xlabel="update", ylabel="loss")
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

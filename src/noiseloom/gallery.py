@@ -65,7 +65,9 @@ def gallery(run: Run, data: Split | None, seed: int) -> str:
         text += f" {len(kinds)} of {total:,} classes."
     if not real:
         text += " The data is not where it was, so there are no real pictures beside them."
-    found = _samples(drawn.samples.split_with_sizes([columns] * len(kinds)), real, names, levels)
+    found = _samples(
+        drawn.samples.reshape(len(kinds), columns, *drawn.samples.shape[1:]), real, names, levels
+    )
     found = section("Samples", f"<p>{text}</p>{found}") + _film(drawn, states, levels)
     if isinstance(run.codec, Bits | OneHot):
         found += _bits(drawn, run.codec.scale)
@@ -100,18 +102,19 @@ def _real(data: Split | None, kinds: list[int], count: int, by_class: bool) -> l
     held = data.held_out
     if by_class:
         return [held.pixels[held.labels == kind][:count] for kind in kinds]
-    return [held.pixels[i * count : (i + 1) * count] for i in range(len(kinds))]
+    rows = _spread(len(held), count * len(kinds))  # they lie in the order of their classes
+    return list(torch.split(held.pixels[rows], count))
 
 
-def _samples(
-    rows: Sequence[Tensor], real: Sequence[Tensor], names: Sequence[str], levels: int
-) -> str:
+def _samples(rows: Tensor, real: Sequence[Tensor], names: Sequence[str], levels: int) -> str:
     heads = ["samples", "held-out real pictures"][: 2 if real else 1]
     cells = ["<span></span>", *(f'<span class="head">{head}</span>' for head in heads)]
     for i, row in enumerate(rows):
-        cells.append(f'<span class="name">{escape(names[i])}</span>')
+        name = escape(names[i]).replace("/", "/<wbr>")
+        cells.append(f'<span class="name">{name}</span>')
         cells += [_row(pictures, len(row), levels) for pictures in (row, *real[i : i + 1])]
-    kind = "classes pictures" if real else "classes pictures alone"
+    kind = "classes pictures" + (" alone" if not real else "")
+    kind += " long" if max(map(len, names)) > 12 else ""  # then above the row, on a phone
     return f'<div class="{kind}">{"".join(cells)}</div>'
 
 

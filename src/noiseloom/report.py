@@ -196,7 +196,7 @@ def _metric(key: str, values: dict[str, float]) -> str:
     if kind == "coverage" and real:
         cells[0] += f"<small>{values[key] / real:.0%} of held-out</small>"
     row = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr><th>{escape(title)} {better}<small>{escape(text)}</small></th>{row}</tr>"
+    return f"<tr><th>{escape(title)}&nbsp;{better}<small>{escape(text)}</small></th>{row}</tr>"
 
 
 def _use(
