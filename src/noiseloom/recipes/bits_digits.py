@@ -28,21 +28,23 @@ class BitsDigits(BitDiffusion):
     name: ClassVar[str] = "bits-digits"
     summary: ClassVar[str] = "handwritten digits as analog bits, on a laptop in two minutes"
 
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 32
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     beta2: float = 0.99
     decay: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = 0.998
     threads: int = 1
-    head: Literal["linear", "sigmoid", "softmax"] = "sigmoid"
+    label_drop: float = 0.05
+    times: Literal["uniform", "stratified"] = "stratified"
+    head: Literal["linear", "sigmoid", "softmax"] = "softmax"
     loss_kind: Literal["l2", "cross-entropy"] = "cross-entropy"
     width: int = 24
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
     attention: tuple[int, ...] = (4, 2)
     head_width: int = 24
-    sampling_steps: int = 50
+    sampling_steps: int = 25
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
 
     def load(self, data: str | None) -> Split:
