@@ -143,7 +143,7 @@ def test_recipes(capsys):
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
         (["bits-digits", "--attention", "4"], "like [1,2]"),
-        (["bits-digits", "--state", "pixels", "--head", "softmax"], "use linear for pixels"),
+        (["bits-digits", "--head", "linear", "--loss-kind", "cross-entropy"], "another head"),
         (["bits-digits", "--batch-size", "9", "--accumulate", "2"], "cannot be divided"),
         (["bits-digits", "--data", "x"], "has its own data"),
         (["bits-digits", "--init-from", "nowhere"], "no file"),
@@ -433,6 +433,8 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell's background jobs, and what they start, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:

@@ -56,12 +56,16 @@ def test_combinations():
 
 def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
     out = tmp_path / "grid"
-    grid = ["--grid", "state=bits,pixels", "head=linear,softmax", "td=0,1", "--seeds", "2"]
+    grid = ["--grid", "state=bits,pixels", "loss_kind=l2,cross-entropy", "td=0,1"]
+    grid += ["--seeds", "2"]
     assert compare(out, *grid) == 0
     shown = capsys.readouterr()
-    # Three trainings (pixels have no softmax) x two seeds; td shares them.
+    # Three trainings (pixels have no cross-entropy) x two seeds; td shares them.
     assert len(fitted) == len(set(fitted)) == 6
-    assert "skipped state=pixels head=softmax td=0: head softmax is for discrete" in shown.err
+    assert (
+        "skipped state=pixels loss_kind=cross-entropy td=0: loss_kind cross-entropy needs"
+        in shown.err
+    )
     table = json.loads((out / "table.json").read_text())
     assert len(table["cells"]) == 6
     assert len(table["skipped"]) == 2
@@ -74,9 +78,9 @@ def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
         assert cell["deviation"]["coverage"] == pytest.approx(statistics.stdev(values))
         assert ("discreteness" in cell["mean"]) == (cell["options"]["state"] == "bits")
     lines = (out / "table.md").read_text().splitlines()
-    assert lines[0].startswith("| state | head | td | class_agreement | kid_digits |")
+    assert lines[0].startswith("| state | loss_kind | td | class_agreement | kid_digits |")
     assert any(line.startswith("| held-out real |") for line in lines)
-    assert lines[2].startswith("| bits | linear | 0 |")
+    assert lines[2].startswith("| bits | l2 | 0 |")
     assert "±" in shown.out
     folder = out / "runs" / fitted[0]
     assert (folder / "evaluations" / "sampling_steps=2,td=1.0,samples=40.json").is_file()
@@ -91,7 +95,8 @@ def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
     # A larger grid trains what is new; a run that was stopped goes on.
     (out / "runs" / folder.name / "state" / "step-00000002").rename(tmp_path / "away")
     (folder / "metrics.jsonl").write_text("")
-    assert compare(out, "--grid", "code=binary,gray", "--seeds", "2", "--metrics", "cov*") == 0
+    words = ["--grid", "code=binary,gray", "--loss-kind", "l2", "--seeds", "2"]
+    assert compare(out, *words, "--metrics", "cov*") == 0
     assert fitted[0] == folder.name
     assert ["code=gray" in name for name in fitted] == [False, True, True]
     assert (out / "table.md").read_text().splitlines()[0] == "| code | coverage | seeds |"
@@ -104,7 +109,10 @@ def test_errors_are_one_line(capsys, tmp_path):
         (["--grid", "cod=gray"], "unknown option --cod: did you mean --code?"),
         (["--grid", "code=grey"], "expected one of binary, gray, random, got grey"),
         (["--grid", "code=gray", "--seeds", "0"], "--seeds must be at least 1"),
-        (["--cells", "state=pixels head=softmax"], "no cell of the grid can be made: head softmax"),
+        (
+            ["--cells", "head=linear loss_kind=cross-entropy"],
+            "no cell of the grid can be made: loss",
+        ),
     ):
         assert compare(out, *words) == 2
         assert told in capsys.readouterr().err.splitlines()[-1]

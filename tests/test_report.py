@@ -245,7 +245,7 @@ def test_a_run_that_has_just_started(tmp_path):
 
 @pytest.mark.parametrize("state", ["pixels", "onehot"])
 def test_other_states_and_no_classes(tmp_path, state):
-    recipe = BitsDigits(**TINY, state=state, conditional=False, head="linear", loss_kind="l2")
+    recipe = BitsDigits(**TINY, state=state, conditional=False)
     page = read(make(tmp_path / "run", recipe, records=records(30)))
     assert ("Analog bits" in page.text) == (state == "onehot")
     assert len(page.all("img")) == 6 * 16 + 6 * 11

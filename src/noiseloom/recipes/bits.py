@@ -56,9 +56,10 @@ class BitDiffusion(Recipe):
         scale: level b of the state.
         schedule: of the noise.
         target: what the network predicts.
-        head: how its output becomes the estimate: linear, sigmoid (log-odds per bit), softmax (over
-            the values of each pixel).
-        loss_kind: squared error, or the cross-entropy of a sigmoid or softmax head.
+        head: how its output becomes the estimate of a discrete state: linear, sigmoid (log-odds per
+            bit), softmax (over the values of each pixel). Pixels always have a linear one.
+        loss_kind: squared error, or the cross-entropy of a sigmoid or softmax head; auto is the
+            cross-entropy where there is one.
         times: independent, or one in each of batch_size equal parts of [0, 1].
         weight: whose squared error is minimised: x0's, eps's, v's, or min-SNR.
         self_conditioning: share of the batch with a first pass; 0 for none.
@@ -84,7 +85,7 @@ class BitDiffusion(Recipe):
     ] = "cosine"
     target: Literal["x0", "eps", "v"] = "x0"
     head: Literal["linear", "sigmoid", "softmax"] = "linear"
-    loss_kind: Literal["l2", "cross-entropy"] = "l2"
+    loss_kind: Literal["auto", "l2", "cross-entropy"] = "l2"
     times: Literal["uniform", "stratified"] = "uniform"
     weight: Literal["x0", "eps", "v", "min-snr"] = "x0"
     self_conditioning: float = 0.5
@@ -103,10 +104,8 @@ class BitDiffusion(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.state == "pixels" and self.head != "linear":
-            raise ValueError(f"head {self.head} is for discrete states: use linear for pixels")
-        if self.loss_kind == "cross-entropy" and self.head == "linear":
-            raise ValueError("loss_kind cross-entropy needs head sigmoid or softmax")
+        if self.loss_kind == "cross-entropy" and not self._has_probabilities:
+            raise ValueError("loss_kind cross-entropy needs a discrete state and another head")
         if self.self_conditioning_kind == "hidden" and self.network != "dit":
             raise ValueError("self_conditioning_kind hidden needs network dit")
         for name in ("self_conditioning", "label_drop"):
@@ -116,6 +115,10 @@ class BitDiffusion(Recipe):
             not self.self_conditioning or self.self_conditioning_kind == "hidden"
         ):
             raise ValueError("self_guidance needs self_conditioning on the estimate")
+
+    @property
+    def _has_probabilities(self) -> bool:
+        return self.state != "pixels" and self.head != "linear"
 
     def build(self, facts: Facts) -> Parts:
         """Codec, head, network and their denoiser."""
@@ -130,7 +133,7 @@ class BitDiffusion(Recipe):
         if not isinstance(codec, Scaled):
             channels *= codec.width
         head: Head = LinearHead()
-        if self.head == "sigmoid":
+        if self.head == "sigmoid" and self._has_probabilities:
             head = SigmoidHead(self.scale)
         elif self.head == "softmax" and not isinstance(codec, Scaled):
             head = SoftmaxHead(codec.table, axis=1)
@@ -202,7 +205,7 @@ class BitDiffusion(Recipe):
                 rows=rows,
                 self_conditioning=self.self_conditioning,
                 weight=_WEIGHTS[self.weight],
-                cross_entropy=self.loss_kind == "cross-entropy",
+                cross_entropy=self.loss_kind != "l2" and self._has_probabilities,
             )
 
         return loss

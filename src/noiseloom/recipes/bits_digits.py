@@ -38,7 +38,7 @@ class BitsDigits(BitDiffusion):
     label_drop: float = 0.05
     times: Literal["uniform", "stratified"] = "stratified"
     head: Literal["linear", "sigmoid", "softmax"] = "softmax"
-    loss_kind: Literal["l2", "cross-entropy"] = "cross-entropy"
+    loss_kind: Literal["auto", "l2", "cross-entropy"] = "auto"
     width: int = 24
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
