@@ -70,9 +70,13 @@ class Stripes(nl.Recipe):
     ) -> Iterator[nl.Step]:
         """How samples come from noise."""
         assert labels is not None
-        x = parts.diffusion.prior(torch.empty(len(labels), 2, 8, 8), rng.fold("prior"))
-        plan, cond = self.make_plan(parts.diffusion.schedule), {"label": labels}
-        return nl.sample(parts.denoiser, parts.diffusion, plan, x, cond=cond, rng=rng)
+        device = next(parts.denoiser.parameters()).device
+        shape = torch.empty(len(labels), 2, 8, 8, device=device)
+        x, cond = parts.diffusion.prior(shape, rng.fold("prior")), {"label": labels.to(device)}
+        plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
+        return nl.sample(
+            parts.denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver
+        )
 
     def evaluate(
         self, draw: Callable[[Tensor], Tensor], data: Split, rng: nl.Rng

@@ -142,7 +142,7 @@ def test_recipes(capsys):
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
-        (["bits-digits", "--attention", "4"], "like [1,2]"),
+        (["bits-digits", "--multipliers", "4"], "like [1,2]"),
         (["bits-digits", "--head", "linear", "--loss-kind", "cross-entropy"], "another head"),
         (["bits-digits", "--batch-size", "9", "--accumulate", "2"], "cannot be divided"),
         (["bits-digits", "--data", "x"], "has its own data"),
@@ -453,3 +453,24 @@ def test_public_names():
     assert set(noiseloom.__all__) <= set(vars(noiseloom.public))
     with pytest.raises(AttributeError, match="loda"):
         noiseloom.loda  # noqa: B018
+
+
+def test_a_run_killed_after_its_last_checkpoint_gets_its_weights(tmp_path, trained):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    for name in ("ema", "model"):  # as if killed before they were put in place
+        (out / f"{name}.safetensors").unlink()
+    assert main(["train", "--out", str(out), "--resume", "--no-evaluate"]) == 0
+    same = (out / "state/step-00000004/ema.safetensors").read_bytes()
+    assert (out / "ema.safetensors").read_bytes() == same
+
+
+def test_paths_are_kept_so_that_they_mean_the_same_from_anywhere(tmp_path, monkeypatch):
+    made = tmp_path / "recipe.safetensors"
+    made.touch()
+    monkeypatch.chdir(tmp_path)
+    from noiseloom.fit import absolute
+
+    assert absolute(made.name) == str(made)
+    assert absolute(None) is None
+    assert absolute("owner/name") == "owner/name"

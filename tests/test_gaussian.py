@@ -299,7 +299,7 @@ def test_times_may_not_vary_along_coupled_axes(subspace, x, shape):
         lambda: d.loss(Prediction(x), x, x, t),
         lambda: d.tilt(Prediction(x), x, x, t),
     ):
-        with pytest.raises(ValueError, match="varies along"):
+        with pytest.raises(ValueError, match=r"varies along|differs between"):
             call()
 
 
@@ -383,3 +383,11 @@ def test_the_squared_error_is_averaged_to_the_shape_of_the_time(shape):
     square = ((mean - clean) ** 2).numpy()
     axes = tuple(i for i in range(3) if full[i] == 1)
     torch.testing.assert_close(loss, torch.from_numpy(square.mean(axes, keepdims=True)))
+
+
+def test_edge_times_must_be_symmetric_in_value():
+    d, x = GaussianDiffusion(subspace=Symmetric()), torch.zeros(1, 3, 3, 1)
+    t = Rng(0).uniform((1, 3, 3))
+    with pytest.raises(ValueError, match="differs between an edge"):
+        d.corrupt(x, t, Rng(1))
+    d.corrupt(x, (t + t.mT) / 2, Rng(1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import F64, Gaussian, Mixture, Oracle
 
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import GaussianDiffusion, ZeroCentre
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.noise import EDM, SCHEDULES, Cosine, RectifiedFlow
 from noiseloom.rng import Rng
@@ -109,3 +109,8 @@ def test_it_ends_at_pure_noise(steps):
         exact, GaussianDiffusion(schedule), x, Rng(0), start=0.1, steps=steps
     )
     assert value.isfinite().all()
+
+
+def test_a_subspace_is_refused():
+    with pytest.raises(ValueError, match="whole space"):
+        flow_log_likelihood(None, GaussianDiffusion(subspace=ZeroCentre()), torch.zeros(1), Rng(0))

@@ -220,3 +220,19 @@ def test_any_shape_and_a_scalar_work(schedule):
 def test_impossible_parameters_raise(make):
     with pytest.raises(ValueError, match="needs"):
         make()
+
+
+@pytest.mark.parametrize("tau", [0.5, 1, 2, 3])
+@pytest.mark.parametrize("start", [0.1, 0.2, 0.3, 0.7])
+def test_a_late_start_reaches_the_noisy_end(start, tau):
+    schedule = ScaledCosine(start=start, tau=tau)
+    for dtype in (torch.float32, torch.float64):
+        alpha, sigma = schedule(torch.ones((), dtype=dtype))
+        assert float(alpha) == pytest.approx(math.sqrt(schedule.clip), rel=1e-6)
+        assert float(sigma) == pytest.approx(1, rel=1e-6)
+
+
+def test_a_clip_out_of_range_is_refused():
+    for kind in (ScaledCosine, Sigmoid, LinearGamma):
+        with pytest.raises(ValueError, match="clip must be in"):
+            kind(clip=2.0)

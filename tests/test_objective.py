@@ -18,6 +18,7 @@ from noiseloom.objective import (
     edm_weight,
     eps_weight,
     log_normal_times,
+    logit_normal,
     min_snr_weight,
     self_conditioned_rows,
     stratified_times,
@@ -109,7 +110,7 @@ def test_log_normal_times_have_log_normal_noise(schedule):
 def test_weights_turn_the_error_of_x0_into_that_of_other_targets(schedule):
     d = GaussianDiffusion(schedule)
     clean, mean = Rng(0).normal((6, 4), F64), Rng(1).normal((6, 4), F64)
-    t = torch.linspace(0.1, 0.9, 6, dtype=F64)
+    t = torch.linspace(0.2, 0.9, 6, dtype=F64)
     alpha, sigma = (v[:, None] for v in schedule(t))
     radius = (alpha**2 + sigma**2).sqrt()
     x = d.corrupt(clean, t, Rng(2))
@@ -376,3 +377,18 @@ def test_stratified_times_put_one_time_in_each_part_and_follow_the_global_row():
     assert torch.equal((t * 64).floor().long(), rows)
     half = stratified_times(rows[32:], 64, rng.rows(rows[32:]))
     assert torch.equal(half, t[32:])
+
+
+def test_logit_normal_times_have_the_quantiles_of_their_name():
+    t = logit_normal(torch.linspace(0.001, 0.999, 999), mean=0.3, std=0.7)
+    logits = t.logit()
+    assert float(logits.mean()) == pytest.approx(0.3, abs=1e-6)
+    assert float(logits.std()) == pytest.approx(0.7, rel=0.01)
+    ends = logit_normal(torch.tensor([0.0, 1.0]))
+    assert bool(((ends > 0) & (ends < 1)).all())
+
+
+def test_weights_stay_finite_at_the_clean_end():
+    infinite = torch.tensor(torch.inf)
+    for weight in (eps_weight, v_weight, edm_weight(), min_snr_weight()):
+        assert bool(weight(infinite).isfinite())

@@ -57,9 +57,7 @@ def train(
         as_json: answer a program.
     """
     recipe = resumed(out, options, kind) if resume else kind(**options)
-    if judge:
-        recipe.check()
-    fit(recipe, out, data=data, init_from=init_from, resume=resume, command=command)
+    fit(recipe, out, data=data, init_from=init_from, resume=resume, judge=judge, command=command)
     if not MAIN:
         return
     result: dict[str, Any] = {"run": str(out), "steps": recipe.steps}

@@ -22,7 +22,7 @@ import torch
 
 from noiseloom import __version__
 from noiseloom.commands import load
-from noiseloom.fit import Options, fit, resumed
+from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.recipes import Recipe, Sampling
 from noiseloom.run_folder import evaluation_file, read_description, write_text
 from noiseloom.terminal import answer, number, say
@@ -168,7 +168,7 @@ def _judged(recipe: Recipe, j: int, out: Path, data: str | None, command: str) -
     begun = (folder / "recipe.yaml").is_file()
     if begun:
         resumed(folder, {f.name: getattr(trained, f.name) for f in fields(trained)}, type(trained))
-        if read_description(folder)["data"] != data:
+        if read_description(folder)["data"] != absolute(data):
             raise FileExistsError(f"{folder} was trained on other data: choose another --out")
     if not (begun and (folder / f"state/step-{trained.steps:08d}").is_dir()):
         fit(trained, folder, data=data, resume=begun, command=command)

@@ -18,7 +18,7 @@ from noiseloom.run_folder import check_free, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
-__all__ = ["MAIN", "Options", "fit", "resumed", "use_threads"]
+__all__ = ["MAIN", "Options", "absolute", "fit", "resumed", "use_threads"]
 
 Options: TypeAlias = Mapping[str, Any]
 """Options of a recipe that were given, by name."""
@@ -62,6 +62,7 @@ def fit(
     data: str | None = None,
     init_from: str | None = None,
     resume: bool = False,
+    judge: bool = False,
 ) -> None:
     """Make a run's updates, those that are left; see `train`.
 
@@ -73,17 +74,23 @@ def fit(
     made = int(newest.name.removeprefix("step-")) if newest else 0
     if made > recipe.steps:
         raise ValueError(f"{out} has made {made} steps already: --steps must be more than that")
+    if newest:  # a run killed just after a checkpoint may not have put its weights in place
+        checkpoint.publish(newest, out)
     if resume and made == recipe.steps:
         say(f"{out} is finished: it has made its {made} steps (--steps N for more)")
         return
     if resume:
         data, command = data or described["data"], described["command"]
         init_from = described["init_from"]
-    elif MAIN:
-        check_free(out)
+    else:
+        data, init_from = absolute(data), absolute(init_from)
+        if MAIN:
+            check_free(out)
     split = recipe.load(data)
     for note in split.notes if MAIN else ():
         say(f"data: {note}")
+    if judge:
+        recipe.check()
     facts = json.loads(json.dumps(recipe.facts(split)))
     if resume and facts != described["facts"]:
         raise ValueError(f"the data are not those {out} was trained on: shape or classes differ")
@@ -106,6 +113,11 @@ def fit(
             shutil.rmtree(out / "evaluations", ignore_errors=True)
         for _ in training.show(updates):
             pass
+
+
+def absolute(path: str | None) -> str | None:
+    """A path that means the same from any folder; other names are left as they are."""
+    return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
 
 
 @contextlib.contextmanager

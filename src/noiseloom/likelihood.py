@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.denoiser import Denoiser
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import GaussianDiffusion, Whole
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 
@@ -53,6 +53,8 @@ def flow_log_likelihood(
     References:
         Y. Song et al., 2021, arXiv 2011.13456, Appendix D.2; W. Grathwohl et al., 2019, 1810.01367.
     """
+    if not isinstance(diffusion.subspace, Whole):
+        raise ValueError("the flow's likelihood is of the whole space, not of a subspace")
     schedule = diffusion.schedule
     ends = torch.tensor([start, 1.0], dtype=torch.float64)
     alpha, sigma = schedule(ends)

@@ -65,6 +65,10 @@ class _GammaPair(_Pair):
 
     clip: float
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.clip < 1:
+            raise ValueError(f"clip must be in [0, 1), got {self.clip}")
+
     def _odds(self, t: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
@@ -130,6 +134,7 @@ class ScaledCosine(_GammaPair):
     clip: float = 1e-9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (0 <= self.start < self.end <= 1 and self.tau > 0):
             raise ValueError(f"a cosine needs 0 <= start < end <= 1 and tau > 0, got {self}")
 
@@ -139,9 +144,8 @@ class ScaledCosine(_GammaPair):
         cos_u = (half * (1 - self.end) + span * (1 - t)).sin()
 
         def log_ratio(other: float, distance: Tensor) -> Tensor:  # ln(cos u / cos other)
-            return torch.log1p(
-                -2 * (other + distance / 2).sin() * (distance / 2).sin() / math.cos(other)
-            )
+            change = -2 * (other + distance / 2).sin() * (distance / 2).sin() / math.cos(other)
+            return torch.log1p(change.clamp_min(-1))  # rounding may pass -1 where cos u = 0
 
         noise = -(math.cos(start) ** (2 * self.tau)) * torch.expm1(
             2 * self.tau * log_ratio(start, span * t)
@@ -190,6 +194,7 @@ class Sigmoid(_GammaPair):
     clip: float = 1e-9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.start < self.end and self.tau > 0):
             raise ValueError(f"a sigmoid needs start < end and tau > 0, got {self}")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noiseloom import carry as carries
 from noiseloom.carry import Carry
+from noiseloom.denoiser import LOG_SNR_LIMIT
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
@@ -25,6 +26,7 @@ __all__ = [
     "edm_weight",
     "eps_weight",
     "log_normal_times",
+    "logit_normal",
     "min_snr_weight",
     "self_conditioned_rows",
     "stratified_times",
@@ -62,6 +64,26 @@ def stratified_times(
     return (rows.to(u.device, non_blocking=True) + u) / batch
 
 
+def logit_normal(t: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Uniform times to logit-normal ones: ln(t / (1 - t)) ~ N(mean, std^2).
+
+    Puts the batch where the structure of a sample is decided, and little of it at the ends, where
+    there is nothing left or nothing yet to learn; the optimum at each t stays the same.
+
+    Args:
+        t: uniform in [0, 1], any shape (stratified times stay stratified).
+        mean: of the logit; above 0 is noisier.
+        std: of the logit, > 0.
+
+    References:
+        P. Esser et al., 2024, arXiv 2403.03206, Section 3.1.
+    """
+    edge = 1e-6
+    normal = torch.special.ndtri(t.double().clamp(edge, 1 - edge))
+    made: Tensor = (mean + std * normal).sigmoid().to(t.dtype)
+    return made
+
+
 def log_normal_times(
     shape: Sequence[int],
     rng: Rng,
@@ -82,12 +104,12 @@ def log_normal_times(
 
 def eps_weight(log_snr: Tensor) -> Tensor:
     """SNR: the squared error of x_0 becomes that of eps."""
-    return log_snr.exp()
+    return _snr(log_snr)
 
 
 def v_weight(log_snr: Tensor) -> Tensor:
     """SNR + 1: the squared error of x_0 becomes that of v."""
-    return log_snr.exp() + 1
+    return _snr(log_snr) + 1
 
 
 def min_snr_weight(cap: float = 5.0) -> Weight:
@@ -97,7 +119,7 @@ def min_snr_weight(cap: float = 5.0) -> Weight:
 
 def edm_weight(data_std: float = 0.5) -> Weight:
     """SNR + 1 / data_std^2, which is (sigma^2 + d^2) / (sigma d)^2 (2206.00364, Table 1)."""
-    return lambda log_snr: log_snr.exp() + data_std**-2
+    return lambda log_snr: _snr(log_snr) + data_std**-2
 
 
 def self_conditioned_rows(rows: Tensor, rate: float) -> Tensor:
@@ -198,3 +220,8 @@ def _rows(cond: Cond | None, chosen: Tensor) -> dict[str, Any]:
 
 def _time_rows(t: Tensor, chosen: Tensor) -> Tensor:
     return t[chosen] if t.ndim and t.shape[0] > 1 else t
+
+
+def _snr(log_snr: Tensor) -> Tensor:
+    """SNR, bounded as the network's clock is: times may come as close to 0 as they like."""
+    return log_snr.clamp(max=LOG_SNR_LIMIT).exp()

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.recipes import Facts, Parts, Recipe
+from noiseloom.recipes import Facts, Parts, Recipe, Sampling
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     check_free,
@@ -78,8 +78,15 @@ class Run:
         return next(self.denoiser.parameters()).device
 
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
-        """The same model with other sampling options (`Sampling`)."""
-        return replace(self, recipe=replace(self.recipe, **changes))
+        """The same model with other sampling options (`Sampling`), or another number of samples.
+
+        Raises:
+            ValueError: an option that is not one of sampling, or out of range.
+        """
+        known = [f.name for f in fields(Sampling)] + ["samples"]
+        for name in changes.keys() - set(known):
+            raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
+        return replace(self, recipe=replace(self.recipe, **changes), statistics={})
 
     def steps(self, labels: Tensor, *, seed: int = 0, start: int = 0) -> Iterator[Step]:
         """The sampling loop for one batch.

@@ -34,7 +34,8 @@ def image_report(
     All three sets are cut to the same number n of rows, drawn without replacement, since every
     measure but kid depends on it. With F the name of the feature network the keys are
 
-        kid_F, kid_F_se     kernel distance to the training set and its standard error
+        kid_F, kid_F_se     kernel distance to the training set and its standard error; left out
+                            where n < 20
         fd_F                Frechet distance to n training pictures; left out where n < 2 dim, or
                             where there are fewer than n of them
         precision, recall,  against all training pictures, in these features
@@ -81,16 +82,16 @@ def image_report(
     result = {"n": float(n)}
     for suffix, pictures in sets.items():
         found = features(pictures)
-        distance, error = kid(found, reference, rng.fold("kid"))
-        result[f"kid_{features.name}{suffix}"] = distance
-        result[f"kid_{features.name}_se{suffix}"] = error
+        if n >= 20:
+            distance, error = kid(found, reference, rng.fold("kid"))
+            result[f"kid_{features.name}{suffix}"] = distance
+            result[f"kid_{features.name}_se{suffix}"] = error
         if len(subset) == n and (n >= 2 * features.dim or allow_small):
             fd = frechet(found, subset, allow_small=allow_small)
             result[f"fd_{features.name}{suffix}"] = fd
-        result |= {
-            f"{key}{suffix}": value
-            for key, value in coverage(found, reference, k)._asdict().items()
-        }
+        if n > k:
+            measured = coverage(found, reference, k)._asdict()
+            result |= {f"{key}{suffix}": value for key, value in measured.items()}
         result[f"nearest{suffix}"] = float(nearest(pictures / (train.levels - 1), pixels).median())
     result["memorised"] = memorised_share(sets[""], train.pixels, held_out.pixels)
     return result

@@ -25,6 +25,7 @@ from noiseloom.objective import (
     denoising_loss,
     drop_condition,
     eps_weight,
+    logit_normal,
     min_snr_weight,
     stratified_times,
     uniform_times,
@@ -60,8 +61,9 @@ class BitDiffusion(Recipe):
             bit), softmax (over the values of each pixel). Pixels always have a linear one.
         loss_kind: squared error, or the cross-entropy of a sigmoid or softmax head; auto is the
             cross-entropy where there is one.
-        times: independent, or one in each of batch_size equal parts of [0, 1].
-        weight: whose squared error is minimised: x0's, eps's, v's, or min-SNR.
+        times: independent; stratified, one in each of batch_size equal parts of [0, 1]; or those
+            made logit-normal, which learns faster where few steps are all there is.
+        weight: whose squared error is minimised: the target's, x0's, eps's, v's, or min-SNR.
         self_conditioning: share of the batch with a first pass; 0 for none.
         self_conditioning_kind: what is handed on: the estimate, or the hidden state (dit only).
         conditional: give the network the class.
@@ -71,7 +73,7 @@ class BitDiffusion(Recipe):
         width: of the network's first stage, or of its tokens.
         multipliers: widths of the U-Net's stages over `width`.
         blocks: residual blocks per stage, or depth of the transformer.
-        attention: sides of the feature maps that get self-attention, or nothing.
+        attention: side of the largest feature maps that get self-attention; 0 for none.
         head_width: channels per attention head.
         patch: side of the transformer's patches.
         dropout: rate in the network.
@@ -86,8 +88,8 @@ class BitDiffusion(Recipe):
     target: Literal["x0", "eps", "v"] = "x0"
     head: Literal["linear", "sigmoid", "softmax"] = "linear"
     loss_kind: Literal["auto", "l2", "cross-entropy"] = "l2"
-    times: Literal["uniform", "stratified"] = "uniform"
-    weight: Literal["x0", "eps", "v", "min-snr"] = "x0"
+    times: Literal["uniform", "stratified", "logit-normal"] = "uniform"
+    weight: Literal["target", "x0", "eps", "v", "min-snr"] = "target"
     self_conditioning: float = 0.5
     self_conditioning_kind: Literal["estimate", "hidden"] = "estimate"
     conditional: bool = True
@@ -97,7 +99,7 @@ class BitDiffusion(Recipe):
     width: int = 256
     multipliers: tuple[int, ...] = (1, 1, 1)
     blocks: int = 3
-    attention: tuple[int, ...] = (16, 8)
+    attention: int = 16
     head_width: int = 64
     patch: int = 2
     dropout: float = 0.0
@@ -168,7 +170,7 @@ class BitDiffusion(Recipe):
             width=self.width,
             multipliers=self.multipliers,
             blocks=self.blocks,
-            attention=[side in self.attention for side in sides],
+            attention=[side <= self.attention for side in sides],
             head_width=self.head_width,
             num_classes=classes,
             self_conditioning=estimate,
@@ -186,10 +188,12 @@ class BitDiffusion(Recipe):
                 pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
             clean = parts.codec.encode(pixels).contiguous(memory_format=torch.channels_last)
             times = rng.fold("time")
-            if self.times == "stratified":
-                t = stratified_times(rows, self.batch_size, times, device)
-            else:
+            if self.times == "uniform":
                 t = uniform_times((count,), times, device)
+            else:
+                t = stratified_times(rows, self.batch_size, times, device)
+            if self.times == "logit-normal":
+                t = logit_normal(t, std=0.8)
             return denoising_loss(
                 model,
                 parts.diffusion,
@@ -204,7 +208,7 @@ class BitDiffusion(Recipe):
                 rng,
                 rows=rows,
                 self_conditioning=self.self_conditioning,
-                weight=_WEIGHTS[self.weight],
+                weight=_WEIGHTS[self.target if self.weight == "target" else self.weight],
                 cross_entropy=self.loss_kind != "l2" and self._has_probabilities,
             )
 
@@ -226,7 +230,13 @@ class BitDiffusion(Recipe):
 
     def _guided(self, trained: nn.Module, conditional: bool) -> nn.Module:
         """The trained denoiser with guidance and self-conditioning in the right order."""
-        guide = self.guidance != 1 and conditional
+        guide = self.guidance != 1
+        if guide and not conditional:
+            raise ValueError("guidance needs a model with classes, and labels to guide to")
+        if self.momentum and not (
+            isinstance(trained, SelfConditioned) and trained.kind == "estimate"
+        ):
+            raise ValueError("momentum needs a model that is self-conditioned on its estimate")
         if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
             return ClassifierFree(trained, self.guidance) if guide else trained
         core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser

@@ -36,13 +36,13 @@ class BitsDigits(BitDiffusion):
     ema_decay: float = 0.998
     threads: int = 1
     label_drop: float = 0.05
-    times: Literal["uniform", "stratified"] = "stratified"
+    times: Literal["uniform", "stratified", "logit-normal"] = "logit-normal"
     head: Literal["linear", "sigmoid", "softmax"] = "softmax"
     loss_kind: Literal["auto", "l2", "cross-entropy"] = "auto"
     width: int = 24
     multipliers: tuple[int, ...] = (1, 2, 3)
     blocks: int = 1
-    attention: tuple[int, ...] = (4, 2)
+    attention: int = 4
     head_width: int = 24
     sampling_steps: int = 25
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"

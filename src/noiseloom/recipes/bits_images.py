@@ -1,7 +1,7 @@
 """Bit Diffusion on a folder of pictures of your own.
 
 The defaults are a middle-sized U-Net for 32 x 32 to 64 x 64 pixels; the paper's ImageNet 64 x 64
-network is `--width 192 --multipliers [1,2,3,4] --blocks 3 --attention [16,8]` (240 M parameters;
+network is `--width 192 --multipliers [1,2,3,4] --blocks 3` (240 M parameters;
 published FID 4.84 for binary codes, 5.14 for Gray, 8.76 for random ones, 3.43 for continuous
 pixels; Table 2).
 """
@@ -53,7 +53,6 @@ class BitsImages(BitDiffusion):
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2)
     blocks: int = 2
-    attention: tuple[int, ...] = (16, 8)
 
     def check(self) -> None:
         """The feature network of the evaluation must be there."""

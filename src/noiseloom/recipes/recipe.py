@@ -8,7 +8,7 @@ reports need nothing else, so a recipe of one's own is one file.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -115,6 +115,11 @@ class Recipe(Sampling, Training):
     samples: int = 1000
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            choices = get_args(kind) if get_origin(kind) is Literal else ()
+            if choices and getattr(self, name) not in choices:
+                known = ", ".join(map(str, choices))
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         Training.__post_init__(self)
         Sampling.__post_init__(self)
 
