@@ -79,6 +79,8 @@ def fit(
     if resume and made == recipe.steps:
         say(f"{out} is finished: it has made its {made} steps (--steps N for more)")
         return
+    if resume and recipe.decay == "cosine" and recipe.steps != described["options"]["steps"]:
+        say("the learning rate falls over all steps: it goes on as that of the longer run")
     if resume:
         data, command = data or described["data"], described["command"]
         init_from = described["init_from"]

@@ -64,9 +64,12 @@ def save(folder: Path, step: int, parts: Parts, facts: Mapping[str, Any]) -> Pat
         _sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(hidden, ignore_errors=True)
+        if newest(folder) is None:
+            remedy = "there is none before it: free some space and start again"
+        else:
+            remedy = "the one before it is intact: free some space and continue with --resume"
         raise OSError(
-            f"cannot write the checkpoint of step {step} in {folder} ({error}); the one before it "
-            "is intact: free some space and continue with --resume"
+            f"cannot write the checkpoint of step {step} in {folder} ({error}); {remedy}"
         ) from error
     return final
 
