@@ -474,3 +474,21 @@ def test_paths_are_kept_so_that_they_mean_the_same_from_anywhere(tmp_path, monke
     assert absolute(made.name) == str(made)
     assert absolute(None) is None
     assert absolute("owner/name") == "owner/name"
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
+    folder, out = tmp_path / "pictures", tmp_path / "run"
+    folder.mkdir()
+    pixels = noiseloom.Rng(0).integers(256, (31, 8, 8, 3)).to(torch.uint8).numpy()
+    for i in range(30):
+        Image.fromarray(pixels[i]).save(folder / f"{i}.png")
+    words = ["--width", "8", "--head-width", "8", "--multipliers", "[1]", "--batch-size", "4"]
+    words += ["--size", "8", "--attention", "0", "--steps", "2", "--no-evaluate"]
+    assert main(["train", "bits-images", "--data", str(folder), "--out", str(out), *words]) == 0
+    again = ["train", "--out", str(out), "--resume", "--steps", "3", "--no-evaluate"]
+    Image.fromarray(pixels[30]).save(folder / "30.png")
+    assert main(again) == 2
+    assert "the data are not those" in capsys.readouterr().err.splitlines()[-1]
+    (folder / "30.png").unlink()
+    assert main(again) == 0

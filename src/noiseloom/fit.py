@@ -1,6 +1,7 @@
 """From a recipe to a trained run in a folder, begun or gone on with."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any, TypeAlias
 import torch
 
 from noiseloom import training
+from noiseloom.data import Split
 from noiseloom.recipes import Recipe
 from noiseloom.run import start
 from noiseloom.run_folder import check_free, read_description, recipe_of
@@ -93,9 +95,12 @@ def fit(
         say(f"data: {note}")
     if judge:
         recipe.check()
-    facts = json.loads(json.dumps(recipe.facts(split)))
+    facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": _fingerprint(split)}))
     if resume and facts != described["facts"]:
-        raise ValueError(f"the data are not those {out} was trained on: shape or classes differ")
+        raise ValueError(
+            f"the data are not those {out} was trained on: with others, held-out pictures would "
+            "become training ones; train another run, with --init-from to start from its weights"
+        )
     with contextlib.nullcontext() if resume else _all_or_nothing(out):
         parts = start(
             recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
@@ -120,6 +125,15 @@ def fit(
 def absolute(path: str | None) -> str | None:
     """A path that means the same from any folder; other names are left as they are."""
     return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
+
+
+def _fingerprint(split: Split) -> str:
+    """A hash of every picture and label, in order, of both parts."""
+    found = hashlib.blake2b(digest_size=8)
+    for part in (split.train, split.held_out):
+        for tensor in (part.pixels, part.labels):
+            found.update(tensor.contiguous().numpy().data)
+    return found.hexdigest()
 
 
 @contextlib.contextmanager
