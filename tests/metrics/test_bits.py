@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from noiseloom.metrics import bit_histogram, discreteness, invalid_rate
+from noiseloom.metrics import bit_histogram, discreteness
 from noiseloom.rng import Rng
 
 
@@ -34,8 +34,3 @@ def test_histogram_refuses_nan_and_nothing():
         bit_histogram([torch.zeros(2), torch.tensor([torch.nan])])
     with pytest.raises(ValueError, match="at least one step"):
         bit_histogram([])
-
-
-def test_invalid_codes():
-    assert invalid_rate(torch.tensor([[0, 4], [5, 7]]), 5) == 0.5
-    assert invalid_rate(torch.arange(8), 8) == 0

@@ -1,6 +1,6 @@
 """How good are samples: distances between sets, coverage, copies, discreteness."""
 
-from noiseloom.metrics.bits import bit_histogram, discreteness, invalid_rate
+from noiseloom.metrics.bits import bit_histogram, discreteness
 from noiseloom.metrics.coverage import (
     Coverage,
     coverage,
@@ -25,7 +25,6 @@ __all__ = [
     "frechet_of_moments",
     "frechet_spread",
     "image_report",
-    "invalid_rate",
     "kid",
     "memorised_share",
     "nearest",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["bit_histogram", "discreteness", "invalid_rate"]
+__all__ = ["bit_histogram", "discreteness"]
 
 
 def discreteness(x: Tensor, scale: float = 1.0, tolerance: float = 0.1) -> float:
@@ -52,13 +52,3 @@ def bit_histogram(
     if not rows:
         raise ValueError("a histogram over steps needs at least one step")
     return torch.linspace(-bound, bound, bins + 1), torch.stack(rows)
-
-
-def invalid_rate(codes: Tensor, num_classes: int) -> float:
-    """Share of integer codes that name no class: n bits spell 2^n codes, and K may be fewer.
-
-    Args:
-        codes: integers as the bits spell them, before any mending, any shape.
-        num_classes: K; 0 .. K - 1 are valid.
-    """
-    return float(((codes < 0) | (codes >= num_classes)).double().mean())
