@@ -1,11 +1,12 @@
 """Speed beside the peers, on one GPU, in one process: `python benchmarks/gpu.py --out FILE.json`.
 
-Needs the extra `bench` (diffusers, bit-diffusion). Four comparisons, each a ratio:
+Needs the extra `bench` (diffusers, bit-diffusion). Comparisons, each a ratio:
 
 (a) the sampling loop over the bare network calls it makes,
 (b) a self-conditioned training step over a plain one,
 (c) training throughput over diffusers' UNet2DModel in its CIFAR-10 DDPM configuration,
-(d) training throughput over lucidrains/bit-diffusion, both with self-conditioning.
+(d) training throughput over lucidrains/bit-diffusion, both with self-conditioning,
+(e) training throughput of the paper's CIFAR-10 network, without a peer.
 
 Peers run in bfloat16 autocast and channels-last, eager and compiled; the faster form counts. Every
 number is the median over repeats of a block of steps, timed with device events.
@@ -14,15 +15,24 @@ number is the median over repeats of a block of steps, timed with device events.
 import argparse
 import json
 import platform
-import statistics
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import (
+    DEVICE,
+    LAST,
+    Step,
+    cost,
+    device_milliseconds,
+    images,
+    milliseconds,
+    table_of_kernels,
+    trainer,
+)
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
 from noiseloom import (
     Cosine,
@@ -38,70 +48,36 @@ from noiseloom import (
 from noiseloom.nets import UNet
 from noiseloom.training.precision import in_bfloat16
 
-DEVICE = torch.device("cuda")
-LAST = torch.channels_last
-Step = Callable[[], None]
+
+class Recorded(nn.Module):
+    """A network that keeps the arguments of its calls."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.calls: list[tuple[object, ...]] = []
+
+    def forward(self, *args: object) -> Tensor:
+        self.calls.append(args)
+        result: Tensor = self.network(*args)
+        return result
 
 
-def milliseconds(step: Step, *, warmup: int = 5, block: int = 10, repeats: int = 7) -> float:
-    """Median time of one step, over blocks of steps."""
-    for _ in range(warmup):
-        step()
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(block):
-            step()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / block)
-    return statistics.median(times)
+def sampling_overhead(batch: int = 64, rows: int = 30) -> dict[str, object]:
+    """(a) The loop over the bare calls: the very calls it made, without what lies between them."""
+    return {mode: _overhead(mode, batch, rows) for mode in ("default", "reduce-overhead")}
 
 
-def cost(network: nn.Module, *inputs: Tensor) -> dict[str, float]:
-    """Parameters (M) and multiply-adds (G) per sample."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(*(value[:1] for value in inputs))
-    return {
-        "parameters_m": sum(p.numel() for p in network.parameters()) / 1e6,
-        "gmac": counter.get_total_flops() / 2e9,
-    }
-
-
-def trainer(model: nn.Module, loss: Callable[[], Tensor]) -> Step:
-    """One training step: forward, backward, fused AdamW."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def step() -> None:
-        loss().backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
-
-
-def images(batch: int, channels: int = 3) -> Tensor:
-    """Random pictures, channels-last."""
-    x = Rng(0).normal((batch, channels, 32, 32), device=DEVICE)
-    return x.contiguous(memory_format=LAST)
-
-
-def sampling_overhead(batch: int = 64, rows: int = 30) -> dict[str, float]:
-    """(a) The loop over the bare calls."""
+def _overhead(mode: str, batch: int, rows: int) -> dict[str, float]:
+    torch._dynamo.reset()
     network = UNet.ddpm(24, 24).to(DEVICE, memory_format=LAST).eval().requires_grad_(False)
     schedule = Cosine()
     denoiser, diffusion = Preconditioned(network, schedule), GaussianDiffusion(schedule)
-    network.compile(dynamic=False)
-    x, log_snr = images(batch, 24), torch.zeros(batch, device=DEVICE)
-    plan = SamplingPlan.uniform(rows)
+    network.compile(dynamic=False, mode=mode)
+    x, plan = images(batch, 24), SamplingPlan.uniform(rows)
+    settings = {"warmup": 3, "block": 2, "repeats": 11}
     result = {}
     with in_bfloat16([network], DEVICE):
-
-        def bare() -> None:
-            with torch.no_grad():
-                for _ in range(rows):
-                    network(x, log_snr, None)
 
         def loop(stochasticity: float, rng: Rng) -> Step:
             solver = ancestral(stochasticity)
@@ -112,17 +88,28 @@ def sampling_overhead(batch: int = 64, rows: int = 30) -> dict[str, float]:
 
             return run
 
+        recorded = denoiser.network = Recorded(network)
+        loop(0.0, Rng(0))()
+        denoiser.network = network
+
+        @torch.no_grad()
+        def bare() -> None:
+            for args in recorded.calls:
+                network(*args)
+
+        one, each = Rng(0), Rng(0).samples(batch, device=DEVICE)
         kinds = {
-            "ddim, one seed": loop(0.0, Rng(0)),
-            "ddim, seed per sample": loop(0.0, Rng(0).samples(batch, device=DEVICE)),
-            "ddpm, one seed": loop(1.0, Rng(0)),
-            "ddpm, seed per sample": loop(1.0, Rng(0).samples(batch, device=DEVICE)),
+            "ddim, one seed": loop(0.0, one),
+            "ddim, seed per sample": loop(0.0, each),
+            "ddpm, one seed": loop(1.0, one),
+            "ddpm, seed per sample": loop(1.0, each),
         }
-        settings = {"warmup": 2, "block": 2, "repeats": 9}
         for name, run in kinds.items():
             base = milliseconds(bare, **settings)
             result[name] = milliseconds(run, **settings) / base
         result["bare ms per row"] = milliseconds(bare, **settings) / rows
+        result["bare device ms per row"] = device_milliseconds(bare) / rows
+        result["loop device ms per row (last kind)"] = device_milliseconds(run) / rows
     return result
 
 
@@ -151,6 +138,21 @@ def self_conditioning(batch: int = 256) -> dict[str, float]:
         plain = milliseconds(trainer(model, bit_loss(model, batch, 0.0)))
         conditioned = milliseconds(trainer(model, bit_loss(model, batch, 0.5)))
     return {"plain ms": plain, "self-conditioned ms": conditioned, "ratio": conditioned / plain}
+
+
+def papers_network(batch: int = 128) -> dict[str, object]:
+    """(e) Training steps of the paper's CIFAR-10 network, at its batch size."""
+    network = UNet.cifar10().to(DEVICE, memory_format=LAST)
+    model = SelfConditioned(Preconditioned(network, Cosine()), limit=1.0)
+    result: dict[str, object] = {
+        "network": cost(network, images(batch, 24), torch.zeros(batch, device=DEVICE))
+    }
+    network.compile(dynamic=False)
+    with in_bfloat16([network], DEVICE):
+        for name, rate in (("plain", 0.0), ("self-conditioned", 0.5)):
+            step = trainer(model, bit_loss(model, batch, rate))
+            result[f"{name}, images per second"] = batch / milliseconds(step) * 1e3
+    return result
 
 
 def beside_diffusers(batch: int = 256, profile: Path | None = None) -> dict[str, object]:
@@ -245,25 +247,11 @@ def beside_lucidrains(batch: int = 256) -> dict[str, object]:
     return {**result, "images per second": speeds, "ratio": speeds["ours compiled"] / best}
 
 
-def table_of_kernels(step: Step, rows: int = 25) -> str:
-    """Where a step's device time goes."""
-    step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        for _ in range(3):
-            step()
-        torch.cuda.synchronize()
-    return str(
-        profiler.key_averages().table(
-            sort_by="self_cuda_time_total", row_limit=rows, max_name_column_width=70
-        )
-    )
-
-
 def main() -> None:
     """Run what is asked for, print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--only", default="abcd", help="letters of the comparisons to run")
+    parser.add_argument("--only", default="abcde", help="letters of the comparisons to run")
     parser.add_argument("--profile", type=Path, help="write tables of kernels for (c)")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -273,6 +261,7 @@ def main() -> None:
         "a": sampling_overhead,
         "b": self_conditioning,
         "d": beside_lucidrains,
+        "e": papers_network,
     }
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False

@@ -109,6 +109,7 @@ def test_errors_are_one_line(capsys, tmp_path):
         (["--grid", "cod=gray"], "unknown option --cod: did you mean --code?"),
         (["--grid", "code=grey"], "expected one of binary, gray, random, got grey"),
         (["--grid", "code=gray", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--grid", "code=gray", "--jobs", "0"], "--jobs must be at least 1"),
         (
             ["--cells", "head=linear loss_kind=cross-entropy"],
             "no cell of the grid can be made: loss",
@@ -117,3 +118,25 @@ def test_errors_are_one_line(capsys, tmp_path):
         assert compare(out, *words) == 2
         assert told in capsys.readouterr().err.splitlines()[-1]
     assert not out.exists()
+
+
+def test_processes_make_what_one_makes(capsys, tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from dataclasses import dataclass\n"
+        "from noiseloom.recipes import BitsDigits\n\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(BitsDigits):\n"
+        "    name = 'mine'\n"
+    )
+    words = [*TINY, "--grid", "code=binary,gray", "td=0,1", "--seeds", "1"]
+    tables = []
+    for jobs in "12":
+        out = tmp_path / jobs
+        assert main(["compare", str(recipe), "--out", str(out), "--jobs", jobs, *words]) == 0
+        told = capsys.readouterr().err
+        assert "run 2 of 2 is done: " in told
+        assert (jobs == "1") == ("training: mine" in told)  # the other processes are quiet
+        tables.append(json.loads((out / "table.json").read_text()))
+    assert len(tables[0]["cells"]) == 4
+    assert tables[0]["cells"] == tables[1]["cells"]

@@ -218,6 +218,7 @@ def _compare(words: list[str], command: str) -> None:
         [(cell, options_of(cell)) for cell in compare.combinations(grid, cells)],
         options.seeds,
         out,
+        jobs=options.jobs,
         data=options.data,
         metrics=options.metrics.split(",") if options.metrics else compare.METRICS,
         command=command,

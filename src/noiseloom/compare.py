@@ -7,27 +7,23 @@ a comparison that was stopped goes on, and one with a larger grid trains what is
 
 import itertools
 import json
-import platform
 import re
-import statistics
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatch
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from noiseloom import __version__
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
+from noiseloom.jobs import in_jobs
 from noiseloom.recipes import Recipe, Sampling
 from noiseloom.run_folder import evaluation_file, read_description, write_text
-from noiseloom.terminal import answer, number, say
+from noiseloom.table import Cell, markdown, record, rows, source, text_of
+from noiseloom.terminal import answer, say
 
-__all__ = ["METRICS", "Cell", "combinations", "compare"]
+__all__ = ["METRICS", "combinations", "compare"]
 
 METRICS = (
     "class_agreement",
@@ -39,21 +35,6 @@ METRICS = (
     "invalid_codes",
 )
 _SAMPLING = {f.name for f in fields(Sampling)} | {"samples"}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A combination of options.
-
-    Attributes:
-        options: as they were typed.
-        recipe: made of them, for the first seed.
-        values: metrics, one mapping for each seed.
-    """
-
-    options: dict[str, str]
-    recipe: Recipe
-    values: list[dict[str, float]] = field(default_factory=list)
 
 
 def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -92,6 +73,7 @@ def compare(
     seeds: int,
     out: Path,
     *,
+    jobs: int = 1,
     data: str | None,
     metrics: Sequence[str],
     command: str,
@@ -104,6 +86,7 @@ def compare(
         cells: of each, what was typed, and all options that were given.
         seeds: runs of every cell.
         out: folder, new or of an earlier comparison.
+        jobs: runs at a time, each in a process of its own.
         data: where the data lies.
         metrics: which to show; * stands for any letters.
         command: what was typed.
@@ -111,6 +94,7 @@ def compare(
 
     Raises:
         ValueError: no cell can be made.
+        OSError: a process was killed.
     """
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
@@ -124,60 +108,118 @@ def compare(
     if good:
         good[0].recipe.check()
         good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
-    for i, cell in enumerate(good, 1):
-        try:
-            for j in range(seeds):
-                say(f"cell {i} of {len(good)}, seed {j + 1} of {seeds}: {_text(cell.options)}")
-                cell.values.append(_judged(cell.recipe, j, out, data, command))
-        except ValueError as error:
-            skipped.append({"options": cell.options, "reason": " ".join(str(error).split())})
-            cell.values.clear()
+    errors = _judge_all(good, seeds, jobs, out, data, command)
+    skipped += [{"options": good[i].options, "reason": text} for i, text in errors.items()]
     good = [cell for cell in good if cell.values]
     for entry in skipped:
-        say(f"skipped {_text(entry['options'])}: {entry['reason']}")
+        say(f"skipped {text_of(entry['options'])}: {entry['reason']}")
     if not good:
         raise ValueError(f"no cell of the grid can be made: {skipped[0]['reason']}")
 
-    shown = _chosen({k: v for cell in good for k, v in cell.values[0].items()}, metrics)
-    head, rows = _rows(good, shown)
+    head, lines = rows(good, metrics)
     table = {
         "command": command,
         "recipe": kind.name,
         "data": data,
         "seeds": [good[0].recipe.seed + j for j in range(seeds)],
         "steps": sorted({cell.recipe.steps for cell in good}),
-        "noiseloom": __version__,
-        "git": _commit(),
-        "torch": torch.__version__,
-        "device": _device(),
-        "cells": [_record(cell) for cell in good],
+        **source(),
+        "cells": [record(cell) for cell in good],
         "skipped": skipped,
     }
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
-    write_text(out / "table.md", _markdown(head, rows, table))
-    answer(as_json, table, ["", f"kept in {out / 'table.json'} and table.md"], head, rows)
+    write_text(out / "table.md", markdown(head, lines, table))
+    answer(as_json, table, ["", f"kept in {out / 'table.json'} and table.md"], head, lines)
 
 
-def _judged(recipe: Recipe, j: int, out: Path, data: str | None, command: str) -> dict[str, float]:
-    """Metrics of one cell and seed, from the run's folder if they are there."""
-    recipe = replace(recipe, seed=recipe.seed + j)
-    # The run itself has the recipe's own sampling options: they are not part of what is trained.
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in _SAMPLING}
-    trained = replace(recipe, **defaults)
-    folder = out / "runs" / _name(trained)
-    begun = (folder / "recipe.yaml").is_file()
-    if begun:
-        resumed(folder, {f.name: getattr(trained, f.name) for f in fields(trained)}, type(trained))
-        if read_description(folder)["data"] != absolute(data):
-            raise FileExistsError(f"{folder} was trained on other data: choose another --out")
-    if not (begun and (folder / f"state/step-{trained.steps:08d}").is_dir()):
-        fit(trained, folder, data=data, resume=begun, command=command)
+@dataclass(frozen=True)
+class _Task:
+    """A run, and every evaluation that is asked of it.
+
+    Attributes:
+        recipes: one for each evaluation; they differ in sampling options only.
+        folder: of the run.
+        data: where the data lies.
+        command: what was typed.
+    """
+
+    recipes: tuple[Recipe, ...]
+    folder: Path
+    data: str | None
+    command: str
+
+
+def _judge_all(
+    cells: Sequence[Cell], seeds: int, jobs: int, out: Path, data: str | None, command: str
+) -> dict[int, str]:
+    """Fill in the values of every cell; returns what was wrong with those that cannot be made."""
+    found: dict[tuple[int, int], dict[str, float] | str] = {}
+    places: dict[str, list[tuple[int, int]]] = {}
+    # All cells with the first seed come first: half a comparison is a comparison.
+    for j, i in itertools.product(range(seeds), range(len(cells))):
+        places.setdefault(_name(_trained(cells[i].recipe, j)), []).append((i, j))
+    tasks = [
+        _Task(
+            tuple(_seeded(cells[i].recipe, j) for i, j in asked), out / "runs" / name, data, command
+        )
+        for name, asked in places.items()
+    ]
+    own = [sys.modules[type(cell.recipe).__module__] for cell in cells[:1]]
+    files = [module.__file__ for module in own if not module.__name__.startswith("noiseloom.")]
+    for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, *files), 1):
+        name, asked = list(places.items())[k]
+        found |= dict(zip(asked, results, strict=True))
+        say(f"run {done} of {len(tasks)} is done: {name}")
+    errors: dict[int, str] = {}
+    for (i, _), result in sorted(found.items()):
+        if isinstance(result, str):
+            errors[i] = result
+            cells[i].values.clear()
+        elif i not in errors:
+            cells[i].values.append(result)
+    return errors
+
+
+def _judge(task: _Task) -> list[dict[str, float] | str]:
+    """Metrics of one run with each of the sampling options, or what is wrong with them.
+
+    What is in the run's folder already is taken from there.
+    """
+    trained, folder = _trained(task.recipes[0], 0), task.folder
+    try:
+        begun = (folder / "recipe.yaml").is_file()
+        if begun:
+            options = {f.name: getattr(trained, f.name) for f in fields(trained)}
+            resumed(folder, options, type(trained))
+            if read_description(folder)["data"] != absolute(task.data):
+                raise FileExistsError(f"{folder} was trained on other data: choose another --out")
+        if not (begun and (folder / f"state/step-{trained.steps:08d}").is_dir()):
+            fit(trained, folder, data=task.data, resume=begun, command=task.command)
+    except ValueError as error:
+        return [" ".join(str(error).split())] * len(task.recipes)
+    return [_evaluation(recipe, folder, task.data) for recipe in task.recipes]
+
+
+def _evaluation(recipe: Recipe, folder: Path, data: str | None) -> dict[str, float] | str:
     path = evaluation_file(folder, recipe, recipe.seed)
     if not path.is_file():
-        changes = {name: getattr(recipe, name) for name in defaults}
-        load(folder).with_options(**changes).evaluate(data)
+        changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
+        try:
+            load(folder).with_options(**changes).evaluate(data)
+        except ValueError as error:
+            return " ".join(str(error).split())
     found: dict[str, float] = json.loads(path.read_text())
     return found
+
+
+def _seeded(recipe: Recipe, j: int) -> Recipe:
+    return replace(recipe, seed=recipe.seed + j)
+
+
+def _trained(recipe: Recipe, j: int) -> Recipe:
+    """The run has the recipe's own sampling options: they are not part of what is trained."""
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in _SAMPLING}
+    return replace(_seeded(recipe, j), **defaults)
 
 
 def _name(recipe: Recipe) -> str:
@@ -191,88 +233,3 @@ def _name(recipe: Recipe) -> str:
     if len(text) <= 120:
         return text
     return f"{text[:100]}-{blake2b(text.encode(), digest_size=6).hexdigest()}-seed={recipe.seed}"
-
-
-def _chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
-    anchors = ("_se", "_held_out", "_noised")
-    found = [
-        name
-        for pattern in patterns
-        for name in values
-        if name == pattern or (fnmatch(name, pattern) and not name.endswith(anchors))
-    ]
-    if not found:
-        names = ", ".join(name for name in values if not name.endswith(anchors))
-        raise ValueError(f"no metric is called {', '.join(patterns)}: there are {names}")
-    return list(dict.fromkeys(found))
-
-
-def _record(cell: Cell) -> dict[str, Any]:
-    names = list(dict.fromkeys(name for values in cell.values for name in values))
-    each = {n: [values[n] for values in cell.values if n in values] for n in names}
-    return {
-        "options": cell.options,
-        "n": len(cell.values),
-        "mean": {name: statistics.fmean(values) for name, values in each.items()},
-        "deviation": {n: statistics.stdev(v) for n, v in each.items() if len(v) > 1},
-        "values": each,
-    }
-
-
-def _rows(cells: Sequence[Cell], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The table: cells, then the two anchors that give the numbers a meaning."""
-    names = list(dict.fromkeys(name for cell in cells for name in cell.options))
-    rows = []
-    for cell in cells:
-        record = _record(cell)
-        row = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
-        for metric in metrics:
-            mean, spread = record["mean"].get(metric), record["deviation"].get(metric)
-            row.append(number(mean, spread))
-        rows.append([*row, str(record["n"])])
-    first = cells[0].values[0]
-    for title, suffix in (("held-out real", "_held_out"), ("real, noised", "_noised")):
-        anchors = [number(first.get(metric + suffix)) for metric in metrics]
-        if set(anchors) != {"-"}:
-            rows.append([title, *[""] * (len(names) - 1), *anchors, ""])
-    return [*names, *metrics, "seeds"], rows
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]], table: Mapping[str, Any]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    left_out = "".join(
-        f"\nLeft out: {_text(e['options'])}: {e['reason']}\n" for e in table["skipped"]
-    )
-    steps = " or ".join(f"{steps:,}" for steps in table["steps"])
-    return (
-        f"{text}\n{left_out}\nMean ± standard deviation over seeds, {steps} steps, "
-        f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
-        f"    {table['command']}\n"
-    )
-
-
-def _text(options: Mapping[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in options.items())
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this package runs from, if it does."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
-
-
-def _device() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    count = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {count} thread{'s' * (count > 1)}"

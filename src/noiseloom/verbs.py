@@ -138,6 +138,7 @@ class Compare:
         grid: options and their values; every combination is a cell.
         cells: combinations of their own, each in quotes.
         seeds: runs of every cell.
+        jobs: runs at a time, each in a process of its own; they share the GPUs.
         out: folder of the runs and the table; one that is there is completed.
         data: path of the data, for recipes that need one.
         metrics: which to show, separated by commas, * for any letters.
@@ -148,6 +149,7 @@ class Compare:
     grid: str | None = None
     cells: str | None = None
     seeds: int = 3
+    jobs: int = 1
     out: str | None = None
     data: str | None = None
     metrics: str | None = None

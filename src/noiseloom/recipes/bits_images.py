@@ -8,7 +8,7 @@ pixels; Table 2).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +32,9 @@ class BitsImages(BitDiffusion):
         class_depth: how many folder levels name the class; negative counts from the picture.
         held_out: share of pictures kept from training where no test folder does.
         skip_bad: leave out pictures that cannot be read.
+        split: auto takes the train and test folders where there are both; random throws them
+            together and holds some out of each class.
+        background: colour (red, green, blue), each 0 .. 255, behind transparent pixels.
     """
 
     name: ClassVar[str] = "bits-images"
@@ -42,6 +45,8 @@ class BitsImages(BitDiffusion):
     class_depth: int | None = None
     held_out: float = 0.1
     skip_bad: bool = False
+    split: Literal["auto", "random"] = "auto"
+    background: tuple[int, int, int] = (255, 255, 255)
 
     steps: int = 20000
     batch_size: int = 128
@@ -69,6 +74,8 @@ class BitsImages(BitDiffusion):
             class_depth=self.class_depth,
             held_out=self.held_out,
             skip_bad=self.skip_bad,
+            split=self.split,
+            background=self.background,
         )
 
     def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:

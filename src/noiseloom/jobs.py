@@ -1,0 +1,81 @@
+"""Independent pieces of work in this process, or in several side by side."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import Queue
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+__all__ = ["in_jobs"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_jobs(
+    work: Callable[[T], R], tasks: Sequence[T], jobs: int, recipe_file: str | None = None
+) -> Iterator[tuple[int, R]]:
+    """Do every task; with several jobs each process keeps to its share of threads and to one GPU.
+
+    Args:
+        work: a function of a module; with several jobs it is quiet.
+        tasks: its arguments.
+        jobs: how many processes; 1 is this one.
+        recipe_file: file that defines the recipe, if it is not this package's.
+
+    Yields:
+        Index of a task and its result, as they are done.
+
+    Raises:
+        ValueError: fewer than one job, or several in one of several processes.
+        OSError: a process was killed.
+    """
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare starts its own processes: use --jobs, and no torchrun")
+    if jobs == 1:
+        for i, task in enumerate(tasks):
+            yield i, work(task)
+        return
+    # A process that is forked could not use a GPU.
+    context = multiprocessing.get_context("spawn")
+    places: Queue[int] = context.Queue()
+    for place in range(jobs):
+        places.put(place)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    threads = max(1, torch.get_num_threads() // jobs)
+    with ProcessPoolExecutor(
+        jobs, context, initializer=_begin, initargs=(places, gpus, threads, recipe_file)
+    ) as pool:
+        futures = {pool.submit(work, task): i for i, task in enumerate(tasks)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "one of the processes was killed, perhaps for want of memory: use fewer --jobs; "
+                "the same command goes on"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str | None) -> None:
+    """What a process does first."""
+    place = places.get()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+    torch.set_num_threads(threads)
+    if recipe_file is not None:
+        from noiseloom.recipes.own import recipe_from_file
+
+        recipe_from_file(Path(recipe_file))
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115

@@ -1,0 +1,145 @@
+"""The table of a comparison: cells by metrics, with spreads, anchors, and where it comes from."""
+
+import platform
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noiseloom import __version__
+from noiseloom.recipes import Recipe
+from noiseloom.terminal import number
+
+__all__ = ["Cell", "markdown", "record", "rows", "source", "text_of"]
+
+_ANCHORS = ("_se", "_held_out", "_noised")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A combination of options.
+
+    Attributes:
+        options: as they were typed.
+        recipe: made of them, for the first seed.
+        values: metrics, one mapping for each seed.
+    """
+
+    options: dict[str, str]
+    recipe: Recipe
+    values: list[dict[str, float]] = field(default_factory=list)
+
+
+def source() -> dict[str, str | None]:
+    """What the numbers were made with."""
+    return {
+        "noiseloom": __version__,
+        "git": _commit(),
+        "torch": torch.__version__,
+        "device": _device(),
+    }
+
+
+def _chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
+    found = [
+        name
+        for pattern in patterns
+        for name in values
+        if name == pattern or (fnmatch(name, pattern) and not name.endswith(_ANCHORS))
+    ]
+    if not found:
+        names = ", ".join(name for name in values if not name.endswith(_ANCHORS))
+        raise ValueError(f"no metric is called {', '.join(patterns)}: there are {names}")
+    return list(dict.fromkeys(found))
+
+
+def record(cell: Cell) -> dict[str, Any]:
+    """Mean, deviation and values of every metric, over the seeds."""
+    names = list(dict.fromkeys(name for values in cell.values for name in values))
+    each = {n: [values[n] for values in cell.values if n in values] for n in names}
+    return {
+        "options": cell.options,
+        "n": len(cell.values),
+        "mean": {name: statistics.fmean(values) for name, values in each.items()},
+        "deviation": {n: statistics.stdev(v) for n, v in each.items() if len(v) > 1},
+        "values": each,
+    }
+
+
+def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The table: its head; cells, then the two anchors that give the numbers a meaning.
+
+    Args:
+        cells: with values.
+        patterns: which metrics, * for any letters.
+
+    Raises:
+        ValueError: no metric is called so.
+    """
+    metrics = _chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
+    names = list(dict.fromkeys(name for cell in cells for name in cell.options))
+    found = []
+    for cell in cells:
+        seen = record(cell)
+        row = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
+        row += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
+        found.append([*row, str(seen["n"])])
+    first = cells[0].values[0]
+    for title, suffix in (("held-out real", "_held_out"), ("real, noised", "_noised")):
+        anchors = [number(first.get(metric + suffix)) for metric in metrics]
+        if set(anchors) != {"-"}:
+            found.append([title, *[""] * (len(names) - 1), *anchors, ""])
+    return [*names, *metrics, "seeds"], found
+
+
+def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[str, Any]) -> str:
+    """The table for a document, with what it was made by below it.
+
+    Args:
+        head: its head.
+        body: its rows.
+        table: steps, command, what was left out, and `source`.
+    """
+    lines = [head, ["---"] * len(head), *body]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    left_out = "".join(
+        f"\nLeft out: {text_of(e['options'])}: {e['reason']}\n" for e in table["skipped"]
+    )
+    steps = " or ".join(f"{steps:,}" for steps in table["steps"])
+    return (
+        f"{text}\n{left_out}\nMean ± standard deviation over seeds, {steps} steps, "
+        f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
+        f"    {table['command']}\n"
+    )
+
+
+def text_of(options: Mapping[str, str]) -> str:
+    """A cell's options on one line."""
+    return " ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, if it does."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    count = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {count} thread{'s' * (count > 1)}"
