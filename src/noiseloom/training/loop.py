@@ -164,9 +164,11 @@ class _Run:
             earlier = metrics.seconds if main else 0.0
             stack.enter_context(in_bfloat16(self.networks if self.bfloat16 else [], self.device))
             if self.compile:
+                # Few batch sizes, each many times: one graph for each beats a symbolic one. As CUDA
+                # graphs they do not wait for the host; these know no other processes.
+                alone = self.device.type == "cuda" and self.accelerator.num_processes == 1
                 for network in self.networks:
-                    # Few batch sizes, each many times: one graph for each beats a symbolic one.
-                    network.compile(dynamic=False)
+                    network.compile(dynamic=False, mode="reduce-overhead" if alone else None)
 
             pending: list[tuple[Record, Tensor, Tensor]] = []
             began = time.perf_counter()
