@@ -105,6 +105,16 @@ def test_a_label_is_one_per_example():
         Embedding(8, 16)(times.float(), {"label": label})
 
 
+def test_labels_are_classes_or_the_null_class():
+    embedding, times = Embedding(8, 16, num_classes=3), torch.zeros(2)
+    embedding(times, {"label": torch.tensor([0, 3])})
+    for label, told in (([0, 4], "0 to 4"), ([-1, 2], "-1 to 2")):
+        with pytest.raises(ValueError, match=rf"0 \.\. 2, or 3 for none, got values from {told}"):
+            embedding(times, {"label": torch.tensor(label)})
+    assert embedding(times[:0], {"label": torch.tensor([], dtype=torch.int64)}).shape == (0, 16)
+    embedding.to("meta")(times.to("meta"), {"label": torch.zeros(2, dtype=int, device="meta")})
+
+
 def test_attention_is_softmax_attention():
     attention = Attention(12, 3).double()
     x = Rng(0).normal((2, 5, 12), torch.float64)
