@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from noiseloom.rng import Rng
 
-__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "with_estimate", "zero"]
+__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "zero"]
 
 
 def fourier(log_snr: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -195,34 +195,6 @@ class GroupNorm(nn.Module):
             scale, shift = film.to(a.dtype).chunk(2, 1)
             a, b = a * (1 + scale), torch.addcmul(shift, b, 1 + scale)
         return (z * a[..., None, None] + b[..., None, None]).to(x.dtype)
-
-
-def with_estimate(x: Tensor, cond: Mapping[str, Tensor], wanted: bool, dim: int) -> Tensor:
-    """The network's input: the state, and beside it the self-conditioning estimate.
-
-    Args:
-        x: state.
-        cond: "estimate", of the state's shape; absent means zeros.
-        wanted: whether the network was built with self-conditioning.
-        dim: axis of the channels or features.
-
-    Raises:
-        ValueError: an estimate for a network without self-conditioning, or of another shape.
-    """
-    estimate = cond.get("estimate")
-    if estimate is None:
-        return torch.cat((x, torch.zeros_like(x)), dim) if wanted else x
-    if not wanted:
-        raise ValueError(
-            f"an estimate of shape {tuple(estimate.shape)} for a network without "
-            "self-conditioning: build it with self_conditioning=True"
-        )
-    if estimate.shape != x.shape:
-        raise ValueError(
-            f"an estimate of shape {tuple(estimate.shape)} for a state of shape {tuple(x.shape)}: "
-            "the two must be equal"
-        )
-    return torch.cat((x, estimate.to(x.dtype)), dim)
 
 
 def initialise(network: nn.Module) -> None:
