@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -28,10 +27,9 @@ from noiseloom.sampling import Step
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "load", "push", "read_description", "recipe_of", "start", "write_text"]
+__all__ = ["Run", "load", "read_description", "recipe_of", "start", "write_text"]
 
 MODELS = Path(__file__).parent / "models"
-PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -241,34 +239,6 @@ def load(
     return Run(folder, made, described["facts"], parts)
 
 
-def push(run: Run, target: str) -> str:
-    """Publish a run, with a model card, to the Hugging Face Hub or to a local folder.
-
-    Args:
-        run: what to publish.
-        target: "owner/name" on the Hub, or a path that starts with ".", "/" or "~".
-
-    Returns:
-        Where it is.
-    """
-    local = target.startswith((".", "/", "~"))
-    folder = Path(target).expanduser() if local else run.folder / "hub"
-    if folder.exists() and any(folder.iterdir()) and local:
-        raise FileExistsError(f"{folder} exists and is not empty: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PUBLISHED:
-        if (run.folder / name).is_file():
-            shutil.copyfile(run.folder / name, folder / name)
-    write_text(folder / "README.md", _card(run, "noiseloom-model" if local else target))
-    if local:
-        return str(folder)
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(target, exist_ok=True)
-    return str(api.upload_folder(repo_id=target, folder_path=folder))
-
-
 def _find(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -287,25 +257,3 @@ def _find(source: str) -> Path:
                 f"{source} is neither a run's folder nor a repository that can be reached"
             ) from error
     raise FileNotFoundError(f"no run at {source}")
-
-
-def _card(run: Run, name: str) -> str:
-    path = run.folder / "evaluation.json"
-    metrics = json.loads(path.read_text()) if path.is_file() else {}
-    rows = "".join(f"| {key} | {value:.4g} |\n" for key, value in metrics.items())
-    table = f"\n| metric | value |\n| --- | --- |\n{rows}" if rows else ""
-    return f"""---
-library_name: noiseloom
-tags: [diffusion, {run.recipe.name}]
----
-# {name.split("/")[-1]}
-
-{run.recipe.summary}, trained with noiseloom for {run.recipe.steps} steps (seed {run.recipe.seed}).
-{table}
-```python
-import noiseloom, torch
-
-run = noiseloom.load("{name}")
-pixels = run.pixels(torch.zeros(16, dtype=torch.int64))
-```
-"""
