@@ -30,6 +30,7 @@ from noiseloom.training.precision import in_bfloat16, networks
 __all__ = ["Run", "load", "read_description", "recipe_of", "start", "write_text"]
 
 MODELS = Path(__file__).parent / "models"
+INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,23 @@ class Run:
     def pixels(
         self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
     ) -> Tensor:
-        """Pictures of the given classes, uint8, shape (N, C, H, W), on the CPU.
+        """Pictures of the given classes, shape (N, C, H, W), on the CPU.
+
+        They are uint8, or int16 or int32 where the data's levels do not fit.
 
         Args:
             labels: classes, int64, shape (N,).
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
+
+        Raises:
+            ValueError: estimates that are not finite.
         """
         found: list[Tensor] = []
         totals: dict[str, float] = {}
+        last_level = self.facts.get("levels", 256) - 1
+        integers = next(kind for kind in INTEGERS if last_level <= torch.iinfo(kind).max)
         bfloat16 = dtype == "auto" and self.device.type == "cuda"
         with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
             for start in range(0, len(labels), batch_size):
@@ -127,7 +135,13 @@ class Run:
                 for last in self.steps(part, seed=seed, start=start):  # noqa: B007
                     pass
                 assert last is not None
-                found.append(self.codec.decode(last.result).to("cpu", torch.uint8))
+                wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
+                if wrong:
+                    raise ValueError(
+                        f"the estimates of {wrong} of {len(part)} pictures are not finite: "
+                        "try other sampling options, or an earlier checkpoint"
+                    )
+                found.append(self.codec.decode(last.result).to("cpu", integers))
                 for name, value in self.recipe.inspect(self.parts, last.result).items():
                     totals[name] = totals.get(name, 0.0) + value * len(part) / len(labels)
         self.statistics.clear()
