@@ -214,6 +214,23 @@ def test_scaled_covers_its_range_and_clamps_beyond_it():
     assert codec.decode(torch.tensor([-9.0, 9.0, 0.5])).tolist() == [0, 255, 255]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_data_to_standardise_is_finite(value):
+    data = Rng(0).normal((10, 3))
+    data[2, 1] = data[5, 0] = value
+    with pytest.raises(ValueError, match="2 of 30 values are not finite"):
+        Standardised.fit(data)
+
+
+def test_a_constant_feature_keeps_its_scale():
+    for count in (3, 7, 500):  # rounding of the mean leaves a deviation of 1e-17
+        data = torch.full((count, 1), 0.1, dtype=torch.float64)
+        codec = Standardised.fit(data)
+        assert codec.std == (1.0,)
+        assert codec.encode(data).abs().max() < 1e-15
+        torch.testing.assert_close(codec.decode(torch.zeros_like(data)), data)
+
+
 def test_standardised_data_has_mean_0_and_variance_1():
     data = 3 * Rng(0).normal((500, 7, 3), torch.float64) + torch.tensor([1.0, -5.0, 0.0])
     data[..., 2] = 4.0  # a constant feature

@@ -226,6 +226,34 @@ def test_stochastic_moves_need_a_key():
         d.reverse(x, Prediction(x), at(0.5), at(0.2), stochasticity=1.0)
 
 
+def test_moves_go_down():
+    d, x = GaussianDiffusion(), state()
+    up = torch.tensor([[0.5, 0.2, 0.5]], dtype=F64)
+    for t, s in (
+        (at(0.2), at(0.5)),
+        (at(0.2), up),
+        (at(0.2).expand(B), at(0.5).float()),
+        (torch.tensor([[0.5, 0.2], [0.2, 0.5]])[:, [0, 1, 0]], at(0.5)),
+    ):
+        with pytest.raises(ValueError, match=r"needs s <= t, got t = 0\.2 and s = 0\.5$"):
+            d.reverse(x, Prediction(x), t, s)
+    for t, s in ((at(math.nan), at(0.5)), (at(0.5), at(math.nan))):
+        with pytest.raises(ValueError, match=r"s <= t, got .*nan"):
+            d.reverse(x, Prediction(x), t, s)
+
+
+def test_times_away_from_the_cpu_are_not_read():
+    x, t = torch.empty(B, T, D, device="meta"), torch.empty(B, device="meta")
+    assert GaussianDiffusion().reverse(x, Prediction(x), t, t).shape == x.shape
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.5, math.nan])
+def test_stochasticity_is_between_0_and_1(eta):
+    d, x = GaussianDiffusion(), state()
+    with pytest.raises(ValueError, match=rf"stochasticity must be in \[0, 1\], got {eta}"):
+        d.reverse(x, Prediction(x), at(0.5), at(0.2), Rng(0), stochasticity=eta)
+
+
 # Subspaces
 
 

@@ -130,12 +130,29 @@ def test_rows_are_scalars_on_the_cpu_or_in_the_type_of_the_state():
 
 
 def test_a_plan_shows_itself():
-    assert "1 -> 0.75 -> 0.5 -> 0.25 -> 0" in str(SamplingPlan.uniform(4))
-    assert "(told 0.5)" in str(SamplingPlan.uniform(2).overshoot(0.5))
-    picture = str(autoregressive(2, 2)).splitlines()
-    assert picture[0] == "SamplingPlan of 4 rows, (1, 2) times each; @ noise, blank clean"
-    assert len(picture) == 5
-    assert picture[-1] == "  "
+    assert str(SamplingPlan.uniform(4)) == "SamplingPlan of 4 rows, from 1 to 0"
+    assert str(autoregressive(2, 2)) == "SamplingPlan of 4 rows of 2 tokens, from 1 to 0"
+    part = SamplingPlan(torch.tensor([[[0.5, 1.0]]]), torch.tensor([[[0.25, 0.5]]]))
+    assert str(part) == "SamplingPlan of 1 rows of 2 tokens, from 0.5 .. 1 to 0.25 .. 0.5"
+
+
+def test_a_heat_map_shades_the_times_moved_to():
+    assert SamplingPlan.uniform(4).heatmap() == "▓\n▒\n░\n "
+    assert autoregressive(2, 2).heatmap().splitlines() == ["▒█", " █", " ▒", "  "]
+    still = SamplingPlan(torch.ones(1, 1, 2), torch.tensor([[[1.0, 0.13]]]))
+    assert still.heatmap() == "█░"
+
+
+def test_a_large_heat_map_keeps_its_ends_and_is_evenly_spaced():
+    assert SamplingPlan.uniform(100).heatmap(height=3) == "█\n▒\n "  # steps 0, 50 and 99
+    tokens = torch.linspace(1, 0, 9, dtype=F64)[None, None].expand(2, 1, 9)
+    assert SamplingPlan(tokens, tokens).heatmap(width=5).splitlines() == ["█▓▒░ "] * 2
+    lines = autoregressive(70, 1).heatmap().splitlines()
+    assert len(lines) == 16
+    assert {len(line) for line in lines} == {64}
+    for size in ({"width": 0}, {"height": 0}):
+        with pytest.raises(ValueError, match="width and height >= 1"):
+            SamplingPlan.uniform(3).heatmap(**size)
 
 
 def test_random_plans_keep_their_promise_under_overshoot():

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
+from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
-from noiseloom.run import Run, push
+from noiseloom.run import Run
 from noiseloom.run import load as load_run
 from noiseloom.run_folder import evaluation_file
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say

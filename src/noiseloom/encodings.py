@@ -224,9 +224,19 @@ class Standardised:
 
     @classmethod
     def fit(cls, data: Tensor) -> "Standardised":
-        """The codec that standardises `data` over all axes but the last."""
+        """The codec that standardises `data` over all axes but the last.
+
+        A constant feature keeps std 1: it is encoded as 0 and decoded as its constant.
+
+        Raises:
+            ValueError: values that are not finite.
+        """
+        wrong = data.numel() - int(data.isfinite().sum())
+        if wrong:
+            raise ValueError(f"{wrong} of {data.numel()} values are not finite: leave them out")
         flat = data.double().flatten(0, -2)
-        std = torch.where(flat.std(0) > 0, flat.std(0), 1.0)
+        # Not by std > 0: rounding of the mean gives a constant 0.1 a std of 1e-17.
+        std = torch.where(flat.amin(0) == flat.amax(0), 1.0, flat.std(0))
         return cls(tuple(flat.mean(0).tolist()), tuple(std.tolist()))
 
     def encode(self, data: Tensor) -> Tensor:

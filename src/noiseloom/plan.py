@@ -15,6 +15,8 @@ from noiseloom.noise import Schedule
 
 __all__ = ["SamplingPlan"]
 
+_SHADES = " ░▒▓█"
+
 
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
@@ -26,8 +28,7 @@ class SamplingPlan:
 
     Example:
         >>> print(SamplingPlan.uniform(4))
-        SamplingPlan of 4 rows
-        1 -> 0.75 -> 0.5 -> 0.25 -> 0
+        SamplingPlan of 4 rows, from 1 to 0
     """
 
     t: Tensor
@@ -140,19 +141,36 @@ class SamplingPlan:
     def __len__(self) -> int:
         return len(self.t)
 
-    def __str__(self) -> str:
-        head = f"SamplingPlan of {len(self)} rows"
-        if self.t.ndim == 1:
-            parts = [f"{self.t[0]:.4g}"]
-            for i, s in enumerate(self.s):
-                touches = i + 1 == len(self) or self.t[i + 1] == s
-                parts.append(f"{s:.4g}" if touches else f"{s:.4g} (told {self.t[i + 1]:.4g})")
-            return f"{head}\n{' -> '.join(parts)}"
-        shades = " .:-=+*#%@"
-        lines = ["".join(shades[round(v * 9)] for v in row.flatten().tolist()) for row in self.s]
-        return "\n".join(
-            [f"{head}, {tuple(self.t.shape[1:])} times each; @ noise, blank clean", *lines]
+    def heatmap(self, width: int = 64, height: int = 16) -> str:
+        """The plan as a picture: rows are steps, columns tokens, shades the times s moved to.
+
+        Time 1 is dark and 0 blank, in five shades. Where there are more steps than `height` or more
+        tokens than `width`, as many are shown, evenly spaced, the first and the last among them. A
+        plan of scalar times is one column.
+
+        Args:
+            width: at most so many columns, >= 1.
+            height: at most so many lines, >= 1.
+        """
+        if width < 1 or height < 1:
+            raise ValueError(f"a heat map needs a width and height >= 1, got {width} and {height}")
+        times = self.s.reshape(len(self), -1)
+        rows, columns = (
+            torch.linspace(0, size - 1, min(size, most), dtype=torch.float64).round().long()
+            for size, most in zip(times.shape, (height, width), strict=True)
         )
+        shades = (times[rows][:, columns] * (len(_SHADES) - 1)).round().long().tolist()
+        return "\n".join("".join(_SHADES[shade] for shade in line) for line in shades)
+
+    def __str__(self) -> str:
+        tokens = f" of {self.t[0].numel()} tokens" if self.t.ndim > 1 else ""
+        ends = f"from {_span(self.t[0])} to {_span(self.s[-1])}"
+        return f"SamplingPlan of {len(self)} rows{tokens}, {ends}"
+
+
+def _span(times: Tensor) -> str:
+    low, high = (f"{float(end):.4g}" for end in times.aminmax())
+    return low if low == high else f"{low} .. {high}"
 
 
 def _check_steps(steps: int) -> None:

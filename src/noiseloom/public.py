@@ -17,9 +17,10 @@ from noiseloom.noise import (
 )
 from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
+from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.run import Run, load, push
+from noiseloom.run import Run, load
 from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
 
 __all__ = [

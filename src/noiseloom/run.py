@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -28,10 +27,10 @@ from noiseloom.sampling import Step
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "load", "push", "read_description", "recipe_of", "start", "write_text"]
+__all__ = ["Run", "load", "read_description", "recipe_of", "start", "write_text"]
 
 MODELS = Path(__file__).parent / "models"
-PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
+INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -111,16 +110,23 @@ class Run:
     def pixels(
         self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
     ) -> Tensor:
-        """Pictures of the given classes, uint8, shape (N, C, H, W), on the CPU.
+        """Pictures of the given classes, shape (N, C, H, W), on the CPU.
+
+        They are uint8, or int16 or int32 where the data's levels do not fit.
 
         Args:
             labels: classes, int64, shape (N,).
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
+
+        Raises:
+            ValueError: estimates that are not finite.
         """
         found: list[Tensor] = []
         totals: dict[str, float] = {}
+        last_level = self.facts.get("levels", 256) - 1
+        integers = next(kind for kind in INTEGERS if last_level <= torch.iinfo(kind).max)
         bfloat16 = dtype == "auto" and self.device.type == "cuda"
         with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
             for start in range(0, len(labels), batch_size):
@@ -129,7 +135,13 @@ class Run:
                 for last in self.steps(part, seed=seed, start=start):  # noqa: B007
                     pass
                 assert last is not None
-                found.append(self.codec.decode(last.result).to("cpu", torch.uint8))
+                wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
+                if wrong:
+                    raise ValueError(
+                        f"the estimates of {wrong} of {len(part)} pictures are not finite: "
+                        "try other sampling options, or an earlier checkpoint"
+                    )
+                found.append(self.codec.decode(last.result).to("cpu", integers))
                 for name, value in self.recipe.inspect(self.parts, last.result).items():
                     totals[name] = totals.get(name, 0.0) + value * len(part) / len(labels)
         self.statistics.clear()
@@ -241,34 +253,6 @@ def load(
     return Run(folder, made, described["facts"], parts)
 
 
-def push(run: Run, target: str) -> str:
-    """Publish a run, with a model card, to the Hugging Face Hub or to a local folder.
-
-    Args:
-        run: what to publish.
-        target: "owner/name" on the Hub, or a path that starts with ".", "/" or "~".
-
-    Returns:
-        Where it is.
-    """
-    local = target.startswith((".", "/", "~"))
-    folder = Path(target).expanduser() if local else run.folder / "hub"
-    if folder.exists() and any(folder.iterdir()) and local:
-        raise FileExistsError(f"{folder} exists and is not empty: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PUBLISHED:
-        if (run.folder / name).is_file():
-            shutil.copyfile(run.folder / name, folder / name)
-    write_text(folder / "README.md", _card(run, "noiseloom-model" if local else target))
-    if local:
-        return str(folder)
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    api.create_repo(target, exist_ok=True)
-    return str(api.upload_folder(repo_id=target, folder_path=folder))
-
-
 def _find(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -287,25 +271,3 @@ def _find(source: str) -> Path:
                 f"{source} is neither a run's folder nor a repository that can be reached"
             ) from error
     raise FileNotFoundError(f"no run at {source}")
-
-
-def _card(run: Run, name: str) -> str:
-    path = run.folder / "evaluation.json"
-    metrics = json.loads(path.read_text()) if path.is_file() else {}
-    rows = "".join(f"| {key} | {value:.4g} |\n" for key, value in metrics.items())
-    table = f"\n| metric | value |\n| --- | --- |\n{rows}" if rows else ""
-    return f"""---
-library_name: noiseloom
-tags: [diffusion, {run.recipe.name}]
----
-# {name.split("/")[-1]}
-
-{run.recipe.summary}, trained with noiseloom for {run.recipe.steps} steps (seed {run.recipe.seed}).
-{table}
-```python
-import noiseloom, torch
-
-run = noiseloom.load("{name}")
-pixels = run.pixels(torch.zeros(16, dtype=torch.int64))
-```
-"""

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from torch._dynamo.exc import Unsupported
 from torch.nn import functional
 
+from noiseloom.nets import DiT, Transformer, UNet
 from noiseloom.nets.attention import Attention
 from noiseloom.nets.layers import Dropout, Embedding, GroupNorm, fourier
 from noiseloom.rng import Rng
@@ -103,6 +105,47 @@ def test_a_label_is_one_per_example():
         embedding(times, {"label": label[:3]})
     with pytest.raises(ValueError, match="unconditional"):
         Embedding(8, 16)(times.float(), {"label": label})
+
+
+def test_labels_are_classes_or_the_null_class():
+    embedding, times = Embedding(8, 16, num_classes=3), torch.zeros(2)
+    embedding(times, {"label": torch.tensor([0, 3])})
+    for label, told in (([0, 4], "0 to 4"), ([-1, 2], "-1 to 2")):
+        with pytest.raises(ValueError, match=rf"0 \.\. 2, or 3 for none, got values from {told}"):
+            embedding(times, {"label": torch.tensor(label)})
+    assert embedding(times[:0], {"label": torch.tensor([], dtype=torch.int64)}).shape == (0, 16)
+    embedding.to("meta")(times.to("meta"), {"label": torch.zeros(2, dtype=int, device="meta")})
+
+
+TINY = {"width": 8, "depth": 1, "heads": 1, "num_classes": 3}
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "more"),
+    [
+        (UNet(2, 2, width=8, multipliers=(1,), attention=(False,), num_classes=3), (2, 4, 4), ""),
+        (DiT(2, 2, size=(4, 4), **TINY), (2, 4, 4), ", hidden, mask"),
+        (Transformer(4, 4, max_length=2, **TINY), (2, 4), ", hidden, mask"),
+    ],
+    ids=["unet", "dit", "transformer"],
+)
+@torch.no_grad()
+def test_unknown_conditions_are_named(network, shape, more):
+    x, log_snr, label = torch.zeros(3, *shape), torch.zeros(3), torch.arange(3)
+    near = rf"no condition 'labels' \(nearest: 'label'\): it takes label, estimate, dropout{more}"
+    with pytest.raises(ValueError, match=near + "$"):
+        network(x, log_snr, {"labels": label})
+    with pytest.raises(ValueError, match="no condition 'text': it takes label"):
+        network(x, log_snr, {"label": label, "text": label})
+
+    known = {"label": label, "dropout": label}
+    # In one graph the compiler wraps the words in an error of its own.
+    for fullgraph, error in ((True, Unsupported), (False, ValueError)):
+        torch.compiler.reset()
+        compiled = torch.compile(network, backend="eager", fullgraph=fullgraph)
+        assert torch.equal(compiled(x, log_snr, known), network(x, log_snr, known))
+        with pytest.raises(error, match=near):
+            compiled(x, log_snr, {"labels": label})
 
 
 def test_attention_is_softmax_attention():

@@ -176,8 +176,15 @@ class GaussianDiffusion:
             stochasticity: eta in [0, 1]: 0 is DDIM, 1 is DDPM.
             variance: of the noise added: "small" is the posterior's, sigma_s^2 (1 - rho^2);
                 "large" is sigma_t^2 (1 - rho^2), the paper's default at stochasticity 1.
+
+        Raises:
+            ValueError: s > t (read on the CPU only, where that costs no wait), a stochasticity out
+                of range, or noise to draw without a key.
         """
+        if not 0 <= stochasticity <= 1:
+            raise ValueError(f"stochasticity must be in [0, 1], got {stochasticity}")
         t, s = self._align(t, x), self._align(s, x)
+        _check_down(t, s)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         mean = prediction.mean
@@ -257,6 +264,15 @@ class GaussianDiffusion:
         t = align(t, x)
         self.subspace.check(t)
         return t
+
+
+def _check_down(t: Tensor, s: Tensor) -> None:
+    if not t.device.type == s.device.type == "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = ~(s <= t)  # NaN is wrong too
+    if wrong.any():
+        start, end = (float(v.expand_as(wrong)[wrong][0]) for v in (t, s))
+        raise ValueError(f"a move needs s <= t, got t = {start:.6g} and s = {end:.6g}")
 
 
 def where_moved(new: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Every network here is called `network(x, log_snr, cond=None)` with a state of unit variance, the
 log-SNR ln(alpha^2 / sigma^2) in [-20, 20] and a mapping of conditions; these are the pieces that
-read the last two. All checks are of shapes, never of values: a forward pass does not wait for the
-device.
+read the last two. Checks are of shapes, and of values on the CPU only: a forward pass does not wait
+for the device.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from noiseloom.rng import Rng
 
-__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "with_estimate", "zero"]
+__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "zero"]
 
 
 def fourier(log_snr: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -69,7 +69,7 @@ class Embedding(nn.Module):
             Shape log_snr.shape + (E,).
 
         Raises:
-            ValueError: a label for an unconditional network, or not of shape (B,).
+            ValueError: a label for an unconditional network, not of shape (B,), or beyond K.
         """
         h = self.first(fourier(log_snr, self.features, self.first.weight.dtype))
         h = self.second(functional.silu(h))
@@ -88,6 +88,14 @@ class Embedding(nn.Module):
                 f"a label of shape {tuple(label.shape)} beside a log-SNR of shape "
                 f"{tuple(log_snr.shape)}: expected ({log_snr.shape[0]},)"
             )
+        # A GPU's own bounds check stops it later.
+        if label.device.type == "cpu" and not torch.compiler.is_compiling() and len(label):
+            low, high, null = int(label.min()), int(label.max()), self.label.num_embeddings - 1
+            if low < 0 or high > null:
+                raise ValueError(
+                    f"labels must be in 0 .. {null - 1}, or {null} for none, got values from "
+                    f"{low} to {high}"
+                )
         e = self.label(label)
         return functional.silu(h + (e if log_snr.ndim == 1 else e[:, None]))
 
@@ -187,34 +195,6 @@ class GroupNorm(nn.Module):
             scale, shift = film.to(a.dtype).chunk(2, 1)
             a, b = a * (1 + scale), torch.addcmul(shift, b, 1 + scale)
         return (z * a[..., None, None] + b[..., None, None]).to(x.dtype)
-
-
-def with_estimate(x: Tensor, cond: Mapping[str, Tensor], wanted: bool, dim: int) -> Tensor:
-    """The network's input: the state, and beside it the self-conditioning estimate.
-
-    Args:
-        x: state.
-        cond: "estimate", of the state's shape; absent means zeros.
-        wanted: whether the network was built with self-conditioning.
-        dim: axis of the channels or features.
-
-    Raises:
-        ValueError: an estimate for a network without self-conditioning, or of another shape.
-    """
-    estimate = cond.get("estimate")
-    if estimate is None:
-        return torch.cat((x, torch.zeros_like(x)), dim) if wanted else x
-    if not wanted:
-        raise ValueError(
-            f"an estimate of shape {tuple(estimate.shape)} for a network without "
-            "self-conditioning: build it with self_conditioning=True"
-        )
-    if estimate.shape != x.shape:
-        raise ValueError(
-            f"an estimate of shape {tuple(estimate.shape)} for a state of shape {tuple(x.shape)}: "
-            "the two must be equal"
-        )
-    return torch.cat((x, estimate.to(x.dtype)), dim)
 
 
 def initialise(network: nn.Module) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noiseloom.nets.attention import Attention
-from noiseloom.nets.layers import Dropout, Embedding, initialise, with_estimate, zero
+from noiseloom.nets.conditions import check_names, with_estimate
+from noiseloom.nets.layers import Dropout, Embedding, initialise, zero
 
 __all__ = ["DiT", "Transformer"]
 
@@ -100,6 +101,7 @@ class Transformer(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
+        check_names(cond, ("label", "estimate", "dropout", "hidden", "mask"))
         self._check(x, log_snr, cond)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noiseloom.nets.attention import Attention
-from noiseloom.nets.layers import Dropout, Embedding, GroupNorm, initialise, with_estimate, zero
+from noiseloom.nets.conditions import check_names, with_estimate
+from noiseloom.nets.layers import Dropout, Embedding, GroupNorm, initialise, zero
 
 __all__ = ["UNet"]
 
@@ -148,6 +149,7 @@ class UNet(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
+        check_names(cond, ("label", "estimate", "dropout"))
         level, level_map = self._levels(x, log_snr)
         keys = cond.get("dropout")
         h = with_estimate(x, cond, self.self_conditioning, dim=1)
