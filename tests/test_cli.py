@@ -329,7 +329,7 @@ def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path)
     assert "--width 8, not 16" in told
     words = ["train", "bits-digits", "--out", str(run), "--resume", "--no-evaluate"]
     assert main(words) == 0
-    assert "is finished" in capsys.readouterr().err
+    assert "is finished: it has made its 4 steps (for more, --steps N)" in capsys.readouterr().err
     (run / "evaluation.json").write_text("{}")  # of weights that are about to change
     assert main([*words, "--steps", "6"]) == 0
     assert not (run / "evaluation.json").exists()
@@ -421,6 +421,7 @@ def test_demo_goes_on_and_shows_again(capsys, tmp_path):
     assert main(["demo", "--out", str(out)]) == 0
     again = capsys.readouterr()
     assert "is finished" in again.err
+    assert f"--init-from {out}" not in again.err  # the rate stays: TINY has decay constant
     assert again.out == first
 
 

@@ -79,7 +79,8 @@ def fit(
     if newest:  # a run killed just after a checkpoint may not have put its weights in place
         checkpoint.publish(newest, out)
     if resume and made == recipe.steps:
-        say(f"{out} is finished: it has made its {made} steps (--steps N for more)")
+        more = "--steps N" if recipe.decay == "constant" else f"a new run with --init-from {out}"
+        say(f"{out} is finished: it has made its {made} steps (for more, {more})")
         return
     if resume and recipe.decay == "cosine" and recipe.steps != described["options"]["steps"]:
         say("the learning rate falls over all steps: it goes on as that of the longer run")
