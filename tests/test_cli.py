@@ -220,8 +220,19 @@ def test_a_checkpoint_of_another_recipe(capsys, run, tmp_path):
     assert _train(other, "--steps", 1, "--no-evaluate", "--width", 16) == 0
     shutil.copy(other / "ema.safetensors", run / "ema.safetensors")
     assert "of another model" in fails(capsys, "sample", run, "--out", run / "x.png")
+
+
+def test_going_on_with_a_run_of_another_recipe(capsys, run):
     told = fails(capsys, "train", "bits-images", "--out", run, "--resume", "--no-evaluate")
-    assert "is of recipe 'bits-digits', not of bits-images" in told
+    assert "is a run of recipe 'bits-digits', and 'bits-images' was asked for" in told
+    assert "name bits-digits, or another folder" in told
+    told = fails(capsys, "train", EXAMPLE, "--out", run, "--resume", "--no-evaluate")
+    assert "is a run of recipe 'bits-digits', and 'stripes' was asked for" in told
+    path = run / "recipe.yaml"
+    text = path.read_text().replace("recipe: bits-digits", "recipe: mine")
+    path.write_text(text.replace("run:\n", "run:\n  file: there/own.py\n"))
+    told = fails(capsys, "train", "bits-digits", "--out", run, "--resume", "--no-evaluate")
+    assert "name ./own.py, or another folder" in told
 
 
 def test_a_missing_extra_is_found_before_training(capsys, monkeypatch, tmp_path):
