@@ -139,6 +139,11 @@ def test_recipes(capsys):
         (["bits-digit"], "unknown recipe 'bits-digit': did you mean bits-digits?"),
         (["bits-digits", "--hed", "linear"], "unknown option --hed: did you mean --head?"),
         (["bits-digits", "--checkpoint-evry", "3"], "did you mean --checkpoint-every?"),
+        (["bits-digits", "--lr", "1e-3"], "did you mean --learning-rate?"),
+        (["bits-digits", "--bs", "8"], "did you mean --batch-size?"),
+        (["bits-digits", "--epochs", "8"], "did you mean --steps?"),
+        (["bits-digits", "--ema", "0.9"], "did you mean --ema-decay?"),
+        (["digits"], "did you mean bits-digits?"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
@@ -167,6 +172,7 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert "RUN is missing" in fails(capsys, "sample")
     assert "no run at nowhere" in fails(capsys, "sample", "nowhere")
     assert "did you mean --sampler?" in fails(capsys, "sample", run, "--samplr", "heun")
+    assert "did you mean --sampling-steps?" in fails(capsys, "sample", run, "--steps", "50")
     assert "td must be at least 0" in fails(capsys, "sample", run, "--td", "-1")
     assert "unknown option '--verson'" in fails(capsys, "--verson")
 
