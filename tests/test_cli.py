@@ -139,6 +139,12 @@ def test_recipes(capsys):
         (["bits-digit"], "unknown recipe 'bits-digit': did you mean bits-digits?"),
         (["bits-digits", "--hed", "linear"], "unknown option --hed: did you mean --head?"),
         (["bits-digits", "--checkpoint-evry", "3"], "did you mean --checkpoint-every?"),
+        (["bits-digits", "--lr", "1e-3"], "did you mean --learning-rate?"),
+        (["bits-digits", "--bs", "8"], "did you mean --batch-size?"),
+        (["bits-digits", "--epochs", "8"], "did you mean --steps?"),
+        (["bits-digits", "--ema", "0.9"], "did you mean --ema-decay?"),
+        (["digits"], "did you mean bits-digits?"),
+        (["bits-digits", "--label-drop", "0", "--guidance", "2"], "train one with label_drop 0.1"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
@@ -167,6 +173,7 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert "RUN is missing" in fails(capsys, "sample")
     assert "no run at nowhere" in fails(capsys, "sample", "nowhere")
     assert "did you mean --sampler?" in fails(capsys, "sample", run, "--samplr", "heun")
+    assert "did you mean --sampling-steps?" in fails(capsys, "sample", run, "--steps", "50")
     assert "td must be at least 0" in fails(capsys, "sample", run, "--td", "-1")
     assert "unknown option '--verson'" in fails(capsys, "--verson")
 
@@ -220,8 +227,28 @@ def test_a_checkpoint_of_another_recipe(capsys, run, tmp_path):
     assert _train(other, "--steps", 1, "--no-evaluate", "--width", 16) == 0
     shutil.copy(other / "ema.safetensors", run / "ema.safetensors")
     assert "of another model" in fails(capsys, "sample", run, "--out", run / "x.png")
+
+
+def test_going_on_with_a_run_of_another_recipe(capsys, run):
     told = fails(capsys, "train", "bits-images", "--out", run, "--resume", "--no-evaluate")
-    assert "is of recipe 'bits-digits', not of bits-images" in told
+    assert "is a run of recipe 'bits-digits', and 'bits-images' was asked for" in told
+    assert "name bits-digits, or another folder" in told
+    told = fails(capsys, "train", EXAMPLE, "--out", run, "--resume", "--no-evaluate")
+    assert "is a run of recipe 'bits-digits', and 'stripes' was asked for" in told
+    path = run / "recipe.yaml"
+    text = path.read_text().replace("recipe: bits-digits", "recipe: mine")
+    path.write_text(text.replace("run:\n", "run:\n  file: there/own.py\n"))
+    told = fails(capsys, "train", "bits-digits", "--out", run, "--resume", "--no-evaluate")
+    assert "name ./own.py, or another folder" in told
+
+
+def test_guidance_needs_a_model_that_has_seen_no_class(capsys, tmp_path):
+    run, png = tmp_path / "run", tmp_path / "x.png"
+    assert _train(run, "--steps", 1, "--label-drop", 0, "--no-evaluate") == 0
+    told = fails(capsys, "sample", run, "--guidance", 2, "--out", png)
+    assert "train one with label_drop 0.1, or leave guidance at 1" in told
+    assert not png.exists()
+    assert main(["sample", str(run), "--guidance", "1", "-n", "2", "--out", str(png)]) == 0
 
 
 def test_a_missing_extra_is_found_before_training(capsys, monkeypatch, tmp_path):
@@ -257,8 +284,7 @@ def test_a_full_disk_during_a_checkpoint(capsys, monkeypatch, tmp_path):
 
 def test_data_with_nan_leave_nothing_behind(capsys, tmp_path):
     recipe = tmp_path / "bad.py"
-    good = 'parts.codec.encode(batch["pixels"])'
-    text = EXAMPLE.read_text().replace(good, f"{good} * torch.nan")
+    text = EXAMPLE.read_text().replace("log_snr / 10", "log_snr * torch.nan")
     assert "torch.nan" in text
     recipe.write_text(text)
     assert "loss is nan at step 1" in fails(capsys, "train", recipe, "--out", tmp_path / "run")
@@ -329,7 +355,7 @@ def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path)
     assert "--width 8, not 16" in told
     words = ["train", "bits-digits", "--out", str(run), "--resume", "--no-evaluate"]
     assert main(words) == 0
-    assert "is finished" in capsys.readouterr().err
+    assert "is finished: it has made its 4 steps (for more, --steps N)" in capsys.readouterr().err
     (run / "evaluation.json").write_text("{}")  # of weights that are about to change
     assert main([*words, "--steps", "6"]) == 0
     assert not (run / "evaluation.json").exists()
@@ -385,6 +411,9 @@ def test_init_from_starts_from_the_weights(run, tmp_path):
 
 
 def test_the_example(capsys, tmp_path):
+    lines = EXAMPLE.read_text().splitlines()
+    assert len(lines) <= 48
+    assert len([line for line in lines if line.strip()]) <= 40
     run = tmp_path / "stripes"
     words = ["train", str(EXAMPLE), "--out", str(run), "--steps", "20", "--width", "8",
              "--samples", "8", "--sampling-steps", "3"]  # fmt: skip
@@ -421,6 +450,7 @@ def test_demo_goes_on_and_shows_again(capsys, tmp_path):
     assert main(["demo", "--out", str(out)]) == 0
     again = capsys.readouterr()
     assert "is finished" in again.err
+    assert f"--init-from {out}" not in again.err  # the rate stays: TINY has decay constant
     assert again.out == first
 
 

@@ -206,6 +206,18 @@ def test_every_option_is_listed_and_changes_are_marked(digits):
     )
 
 
+def test_what_to_do_next_follows_the_learning_rate(digits, tmp_path):
+    assert "noiseloom train --config digits/recipe.yaml --init-from digits --out digits-2" in (
+        digits[1].text  # it has fallen to 0
+    )
+    assert "--resume" not in digits[1].text
+    constant = BitsDigits(**TINY, steps=3, decay="constant")
+    page = read(make(tmp_path / "run", constant, records=records(3)))
+    assert "noiseloom train --out run --resume --steps 6" in page.text
+    page = read(make(tmp_path / "half", BitsDigits(**TINY, steps=3), records=records(2)))
+    assert "noiseloom train --out half --resume noiseloom" in page.text
+
+
 def test_names_from_outside_are_escaped(tmp_path):
     recipe = Photographs(**TINY, steps=3)
     data = f"{EVIL}|<img src=http://x onerror=y>|plain"

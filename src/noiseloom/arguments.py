@@ -29,6 +29,7 @@ __all__ = [
 
 T = TypeVar("T")
 _SHORT = {"-h": "--help", "-n": "--n"}
+_ELSEWHERE = {"cfg": "guidance", "epochs": "steps", "iterations": "steps"}  # what others call it
 
 
 class UsageError(ValueError):
@@ -124,9 +125,19 @@ def parse(
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """A question for whoever misspelt a name, or nothing."""
-    near = difflib.get_close_matches(word, list(names), 1, 0.5)
-    return f": did you mean {near[0]}?" if near else ""
+    """A question for whoever misspelt a name, gave its initials or a word of it; or nothing."""
+    known = {name.lstrip("-"): name for name in names}
+    bare = word.lstrip("-")
+    near = [name for name in known if name == _ELSEWHERE.get(bare)]
+    near += [name for name in known if "-" in name and bare == _initials(name)]
+    near += [name for name in known if name.startswith(f"{bare}-")]
+    near += [name for name in known if name.endswith(f"-{bare}")]
+    near += difflib.get_close_matches(bare, known, 1, 0.5)
+    return f": did you mean {known[near[0]]}?" if near else ""
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in name.split("-"))
 
 
 def value_of(words: Sequence[str], name: str) -> str | None:

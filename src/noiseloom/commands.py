@@ -148,7 +148,7 @@ def sample(
     classes = run.classes
     labels = torch.arange(n) % len(classes)
     if label is not None:
-        if not getattr(run.recipe, "conditional", True) or len(classes) == 1:
+        if not run.recipe.conditional or len(classes) == 1:
             raise ValueError(f"{source} was trained without classes: leave --label out")
         labels = torch.full((n,), class_index(classes, label))
     pixels = run.pixels(labels, seed=seed)

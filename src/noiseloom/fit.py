@@ -36,7 +36,15 @@ def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Re
         FileNotFoundError: no run there.
         ValueError: another recipe, or an option that differs from the run's.
     """
-    stored = recipe_of(read_description(out), kind)
+    described = read_description(out)
+    name, file = described["recipe"], described.get("file")
+    if kind is not None and kind.name != name:
+        right = f"./{Path(file).name}" if file else name
+        raise ValueError(
+            f"{out} is a run of recipe {name!r}, and {kind.name!r} was asked for: name {right}, or "
+            "another folder"
+        )
+    stored = recipe_of(described, kind)
     changed = {k: v for k, v in options.items() if k != "steps" and v != getattr(stored, k)}
     if changed:
         told = ", ".join(
@@ -79,7 +87,8 @@ def fit(
     if newest:  # a run killed just after a checkpoint may not have put its weights in place
         checkpoint.publish(newest, out)
     if resume and made == recipe.steps:
-        say(f"{out} is finished: it has made its {made} steps (--steps N for more)")
+        more = "--steps N" if recipe.decay == "constant" else f"a new run with --init-from {out}"
+        say(f"{out} is finished: it has made its {made} steps (for more, {more})")
         return
     if resume and recipe.decay == "cosine" and recipe.steps != described["options"]["steps"]:
         say("the learning rate falls over all steps: it goes on as that of the longer run")

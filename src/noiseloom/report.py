@@ -206,8 +206,13 @@ def _use(
     own = f" --recipe {shlex.quote(file)}" if file else ""
     first = f"{shlex.quote(f'./{file}')} " if file else ""
     done = bool(records) and records[-1]["step"] >= recipe.steps
-    more = f" --steps {2 * recipe.steps}" if done else ""
-    shell = f"""noiseloom train {first}--out {quoted} --resume{more}
+    train = f"noiseloom train {first}--out {quoted} --resume"
+    if done and recipe.decay == "constant":
+        train += f" --steps {2 * recipe.steps}"
+    elif done:  # to go on would raise the learning rate, which has fallen to 0, in mid-course
+        config, new = shlex.quote(f"{name}/recipe.yaml"), shlex.quote(f"{name}-2")
+        train = f"noiseloom train {first}--config {config} --init-from {quoted} --out {new}"
+    shell = f"""{train}
 noiseloom sample {quoted} -n 64 --seed 1{own}
 noiseloom evaluate {quoted}{own}"""
     given = f", recipe={type(recipe).__name__}" if file else ""

@@ -24,6 +24,7 @@ def test_two_processes_equal_one(tmp_path):
     out = tmp_path / "two"
     result = launch("--nproc-per-node", "2", str(SCRIPT), str(out), "--accumulate", "2")
     assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr
     assert json.loads((out / "world.json").read_text()) == 2
     assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 

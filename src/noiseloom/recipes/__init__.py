@@ -4,7 +4,8 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
-from noiseloom.recipes.recipe import Facts, Parts, Recipe, Sampling
+from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.recipes.sampling import Sampling
 
 __all__ = [
     "RECIPES",

@@ -2,28 +2,26 @@
 
 T. Chen, R. Zhang, G. Hinton, 2022, "Analog Bits: Generating Discrete Data using Diffusion Models
 with Self-Conditioning", arXiv 2208.04202. From top to bottom: the options, then Algorithm 1 (the
-loss) and Algorithm 2 (the draw). Recipes for a data set set its defaults and load it.
+loss) and what `Recipe.draw` lacks of Algorithm 2. Recipes for a data set set its defaults and load
+it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.conditioning import SelfConditioned
 from noiseloom.denoiser import Clipped, Head, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot, Scaled
-from noiseloom.guidance import ClassifierFree
 from noiseloom.metrics import discreteness
 from noiseloom.nets import DiT, UNet
 from noiseloom.noise import SCHEDULES
 from noiseloom.objective import (
     Weight,
     denoising_loss,
-    drop_condition,
     eps_weight,
     logit_normal,
     min_snr_weight,
@@ -31,9 +29,9 @@ from noiseloom.objective import (
     uniform_times,
     v_weight,
 )
-from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.recipes.recipe import Facts, Parts, Recipe, channels_last
 from noiseloom.rng import Rng
-from noiseloom.sampling import Step, sample
+from noiseloom.shapes import Cond
 from noiseloom.training import Loss
 
 __all__ = ["BitDiffusion"]
@@ -66,8 +64,6 @@ class BitDiffusion(Recipe):
         weight: whose squared error is minimised: the target's, x0's, eps's, v's, or min-SNR.
         self_conditioning: share of the batch with a first pass; 0 for none.
         self_conditioning_kind: what is handed on: the estimate, or the hidden state (dit only).
-        conditional: give the network the class.
-        label_drop: share of labels dropped in training, for guidance.
         flip: mirror half of the pictures.
         network: unet, or dit (a transformer over patches).
         width: of the network's first stage, or of its tokens.
@@ -92,7 +88,6 @@ class BitDiffusion(Recipe):
     weight: Literal["target", "x0", "eps", "v", "min-snr"] = "target"
     self_conditioning: float = 0.5
     self_conditioning_kind: Literal["estimate", "hidden"] = "estimate"
-    conditional: bool = True
     label_drop: float = 0.1
     flip: bool = False
     network: Literal["unet", "dit"] = "unet"
@@ -110,9 +105,8 @@ class BitDiffusion(Recipe):
             raise ValueError("loss_kind cross-entropy needs a discrete state and another head")
         if self.self_conditioning_kind == "hidden" and self.network != "dit":
             raise ValueError("self_conditioning_kind hidden needs network dit")
-        for name in ("self_conditioning", "label_drop"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.self_conditioning <= 1:
+            raise ValueError(f"self_conditioning must be in [0, 1], got {self.self_conditioning}")
         if self.self_guidance and (
             not self.self_conditioning or self.self_conditioning_kind == "hidden"
         ):
@@ -181,12 +175,12 @@ class BitDiffusion(Recipe):
         """Algorithm 1: encode, corrupt, estimate once without gradient, then predict."""
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
-            pixels, label = batch["pixels"], batch["label"]
+            pixels = batch["pixels"]
             device, count = pixels.device, len(pixels)
             if self.flip:
                 mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
                 pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
-            clean = parts.codec.encode(pixels).contiguous(memory_format=torch.channels_last)
+            clean = channels_last(parts.codec.encode(pixels))
             times = rng.fold("time")
             if self.times == "uniform":
                 t = uniform_times((count,), times, device)
@@ -199,12 +193,7 @@ class BitDiffusion(Recipe):
                 parts.diffusion,
                 clean,
                 t,
-                self._cond(
-                    drop_condition(
-                        label, len(facts["classes"]), self.label_drop, rng.fold("label")
-                    ),
-                    facts,
-                ),
+                self.cond(self.drop(batch["label"], facts, rng), facts),
                 rng,
                 rows=rows,
                 self_conditioning=self.self_conditioning,
@@ -214,35 +203,9 @@ class BitDiffusion(Recipe):
 
         return loss
 
-    def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
-        """Algorithm 2: from noise along the plan; the last estimate is what is decoded."""
-        device = next(parts.denoiser.parameters()).device
-        cond = {} if labels is None else self._cond(labels.to(device), facts)
-        denoiser = Clipped(self._guided(parts.denoiser, bool(cond)), self.scale).eval()
-        assert isinstance(rng.key, Tensor)
-        shape = (len(rng.key), *_state_shape(parts, facts))
-        x = parts.diffusion.prior(torch.empty(shape, device=device), rng.fold("prior"))
-        x = x.contiguous(memory_format=torch.channels_last)
-        plan = self.make_plan(parts.diffusion.schedule)
-        return sample(
-            denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=self.make_solver()
-        )
-
-    def _guided(self, trained: nn.Module, conditional: bool) -> nn.Module:
-        """The trained denoiser with guidance and self-conditioning in the right order."""
-        guide = self.guidance != 1
-        if guide and not conditional:
-            raise ValueError("guidance needs a model with classes, and labels to guide to")
-        if self.momentum and not (
-            isinstance(trained, SelfConditioned) and trained.kind == "estimate"
-        ):
-            raise ValueError("momentum needs a model that is self-conditioned on its estimate")
-        if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
-            return ClassifierFree(trained, self.guidance) if guide else trained
-        core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser
-        if self.self_guidance:
-            return SelfGuided(core, self.self_guidance, limit=self.scale)
-        return SelfConditioned(core, momentum=self.momentum, limit=self.scale)
+    def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
+        """For Algorithm 2: estimates do not leave the range of the bits."""
+        return Clipped(super().make_denoiser(trained, cond), self.scale)
 
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
         """How discrete the analog bits are, and how many codes are invalid."""
@@ -252,10 +215,3 @@ class BitDiffusion(Recipe):
         if isinstance(parts.codec, Bits):
             found["invalid_codes"] = float(parts.codec.invalid_rate(result))
         return found
-
-    def _cond(self, labels: Tensor, facts: Facts) -> dict[str, Tensor]:
-        return {"label": labels} if self.conditional and len(facts["classes"]) > 1 else {}
-
-
-def _state_shape(parts: Parts, facts: Facts) -> torch.Size:
-    return parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8)).shape[1:]

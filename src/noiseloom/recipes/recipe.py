@@ -1,27 +1,29 @@
-"""What a recipe is: options, and seven answers.
+"""What a recipe is: options, and a few answers.
 
 A recipe is a frozen dataclass. Its fields are its options (those of `Training` and `Sampling`, and
 its own); its methods say where the data comes from, what must be remembered of it, what is built,
 what is minimised, how samples are drawn and how good they are. Command line, checkpoints and
-reports need nothing else, so a recipe of one's own is one file.
+reports need nothing else, so a recipe of one's own is one file. Three answers it must give: `load`,
+`build` and `evaluate`; the others it may.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.noise import Schedule
-from noiseloom.plan import SamplingPlan
+from noiseloom.objective import denoising_loss, drop_condition, uniform_times
+from noiseloom.recipes.sampling import Sampling
 from noiseloom.rng import Rng
-from noiseloom.sampling import Solver, Step, ancestral, dpm_solver_pp_2m, heun
+from noiseloom.sampling import Step, sample
 from noiseloom.training import Loss, Training
 
-__all__ = ["Facts", "Parts", "Recipe", "Sampling"]
+__all__ = ["Facts", "Parts", "Recipe", "channels_last"]
 
 Facts: TypeAlias = dict[str, Any]
 """What a model must know of its data to be built without it; plain JSON values."""
@@ -43,67 +45,12 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How samples are drawn; may be changed for every draw.
-
-    Attributes:
-        sampling_steps: rows N of the plan.
-        plan: uniform in time, or Karras et al.'s noise levels.
-        td: overshoot (asymmetric time intervals), in steps, >= 0.
-        sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
-        guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
-        momentum: of the self-conditioning estimate, in [0, 1).
-        self_guidance: scale of self-guidance, two calls per step; 0 for none.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
-
-    sampling_steps: int = 100
-    plan: Literal["uniform", "karras"] = "uniform"
-    td: float = 0.0
-    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
-    guidance: float = 1.0
-    momentum: float = 0.0
-    self_guidance: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.sampling_steps < 1:
-            raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
-        if self.td < 0:
-            raise ValueError(f"td must be at least 0 (it is in steps), got {self.td}")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
-        if self.self_guidance and self.momentum:
-            raise ValueError("self_guidance and momentum exclude each other")
-        if self.self_guidance < 0:
-            raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
-        if self.td and self.sampler == "dpm++2m":
-            raise ValueError("td leaves gaps in the plan, which a multistep sampler cannot cross")
-
-    def make_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan these options name."""
-        if self.plan == "karras":
-            return SamplingPlan.karras(self.sampling_steps, schedule).overshoot(self.td)
-        return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
-
-    def make_solver(self) -> Solver:
-        """The solver these options name."""
-        solvers: dict[str, Callable[[], Solver]] = {
-            "ddim": ancestral,
-            "ddpm": lambda: ancestral(1.0, "large"),
-            "ddpm-small": lambda: ancestral(1.0, "small"),
-            "heun": heun,
-            "dpm++2m": dpm_solver_pp_2m,
-        }
-        return solvers[self.sampler]()
-
-
-@dataclass(frozen=True)
 class Recipe(Sampling, Training):
-    """An experiment; subclasses add options and answer every method.
+    """An experiment; subclasses add options and answer what is asked here.
 
     Attributes:
+        conditional: tell the network the class.
+        label_drop: share of labels dropped in training, which guidance needs; 0 for none.
         samples: how many samples an evaluation draws.
         name: what the command line calls it.
         summary: one line: what it trains on what, and the claim it reproduces.
@@ -112,6 +59,8 @@ class Recipe(Sampling, Training):
     name: ClassVar[str]
     summary: ClassVar[str]
 
+    conditional: bool = True
+    label_drop: float = 0.0
     samples: int = 1000
 
     def __post_init__(self) -> None:
@@ -122,6 +71,13 @@ class Recipe(Sampling, Training):
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         Training.__post_init__(self)
         Sampling.__post_init__(self)
+        if not 0 <= self.label_drop <= 1:
+            raise ValueError(f"label_drop must be in [0, 1], got {self.label_drop}")
+        if self.guidance != 1 and not self.label_drop:
+            raise ValueError(
+                f"guidance {self.guidance:g} needs a model that was trained without labels at "
+                "times: train one with label_drop 0.1, or leave guidance at 1"
+            )
 
     def check(self) -> None:
         """Raise ImportError, before training, if an extra that `evaluate` needs is missing."""
@@ -140,13 +96,40 @@ class Recipe(Sampling, Training):
         """The untrained parts; drawn from PyTorch's generators, which the caller seeds."""
         raise NotImplementedError
 
+    def cond(self, labels: Tensor, facts: Facts) -> dict[str, Tensor]:
+        """What the network is told of samples of these classes: the class, where it matters."""
+        return {"label": labels} if self.conditional and len(facts["classes"]) > 1 else {}
+
     def loss(self, parts: Parts, facts: Facts) -> Loss:
-        """What training minimises, one number per sample."""
-        raise NotImplementedError
+        """What training minimises, one number per sample: the denoising loss at uniform times."""
+
+        def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+            clean = channels_last(parts.codec.encode(batch["pixels"]))
+            t = uniform_times((len(clean),), rng.fold("time"), clean.device)
+            cond = self.cond(self.drop(batch["label"], facts, rng), facts)
+            return denoising_loss(model, parts.diffusion, clean, t, cond, rng, rows=rows)
+
+        return loss
+
+    def drop(self, labels: Tensor, facts: Facts, rng: Rng) -> Tensor:
+        """Labels as training shows them: of K classes, a share `label_drop` becomes K, no class."""
+        return drop_condition(labels, len(facts["classes"]), self.label_drop, rng.fold("label"))
 
     def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
-        """A sampling loop for as many samples as `rng` has keys, of the given classes."""
-        raise NotImplementedError
+        """A sampling loop for as many samples as `rng` has keys, of the given classes.
+
+        From the prior along the plan, as the options of `Sampling` say; the last estimate is what
+        is decoded.
+        """
+        device = next(parts.denoiser.parameters()).device
+        cond = {} if labels is None else self.cond(labels.to(device), facts)
+        denoiser = self.make_denoiser(parts.denoiser, cond).eval()
+        assert isinstance(rng.key, Tensor)
+        one = parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8))
+        x = torch.empty(len(rng.key), *one.shape[1:], device=device)
+        x = channels_last(parts.diffusion.prior(x, rng.fold("prior")))
+        plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
+        return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
         """Averages over a batch of final estimates, before they are decoded; by default none."""
@@ -155,3 +138,8 @@ class Recipe(Sampling, Training):
     def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
         """Metrics of samples: `draw(labels)` returns decoded pictures of those classes."""
         raise NotImplementedError
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Pictures in the memory layout that convolutions are fastest in; other states as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x

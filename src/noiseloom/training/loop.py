@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
@@ -58,7 +59,7 @@ def train(
     The model is moved to the GPU if there is one. Sub-modules called `network` (the bare network in
     a denoiser), or else the whole model, are what is compiled and runs in bfloat16; all around them
     stays in float32. Started by `torchrun` or `accelerate launch --multi_gpu`, each process takes
-    its slice of every batch. Buffers are not synchronised between processes.
+    its slice of every batch. Buffers are synchronised at the start only.
 
     What PyTorch draws from its own generators (`nn.Dropout`) is seeded by the update, and by the
     process and the part of the batch: it resumes exactly, but is another draw for another number of
@@ -88,8 +89,6 @@ def train(
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no",  # ours covers the network only, see in_bfloat16
-        # The first pass of self-conditioning may be empty on one process: no collectives in it.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     world = accelerator.num_processes
     if world != int(os.environ.get("WORLD_SIZE", "1")):
@@ -149,6 +148,10 @@ class _Run:
                 self.averages[f"power-{width:.3f}"] = Average(model, power_function(width))
         self.start = self._load()
         self.objective = accelerator.prepare_model(_Objective(model, loss))
+        if isinstance(self.objective, DistributedDataParallel):
+            # The first pass of self-conditioning may be empty on one process: no collectives in
+            # it. PyTorch has renamed the argument for this; the attribute is the same in all.
+            self.objective.broadcast_buffers = False
 
     def updates(self) -> Iterator[Progress]:
         options, main = self.options, self.accelerator.is_main_process

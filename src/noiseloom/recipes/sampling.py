@@ -1,0 +1,99 @@
+"""The options of sampling, and the plan, the solver and the denoiser that they name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.guidance import ClassifierFree
+from noiseloom.noise import Schedule
+from noiseloom.plan import SamplingPlan
+from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun
+from noiseloom.shapes import Cond
+
+__all__ = ["Sampling"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn; may be changed for every draw.
+
+    Attributes:
+        sampling_steps: rows N of the plan.
+        plan: uniform in time, or Karras et al.'s noise levels.
+        td: overshoot (asymmetric time intervals), in steps, >= 0.
+        sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
+        guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
+        momentum: of the self-conditioning estimate, in [0, 1).
+        self_guidance: scale of self-guidance, two calls per step; 0 for none.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    sampling_steps: int = 100
+    plan: Literal["uniform", "karras"] = "uniform"
+    td: float = 0.0
+    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
+    guidance: float = 1.0
+    momentum: float = 0.0
+    self_guidance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sampling_steps < 1:
+            raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
+        if self.td < 0:
+            raise ValueError(f"td must be at least 0 (it is in steps), got {self.td}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.self_guidance and self.momentum:
+            raise ValueError("self_guidance and momentum exclude each other")
+        if self.self_guidance < 0:
+            raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
+        if self.td and self.sampler == "dpm++2m":
+            raise ValueError("td leaves gaps in the plan, which a multistep sampler cannot cross")
+
+    def make_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan these options name."""
+        if self.plan == "karras":
+            return SamplingPlan.karras(self.sampling_steps, schedule).overshoot(self.td)
+        return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
+
+    def make_solver(self) -> Solver:
+        """The solver these options name."""
+        solvers: dict[str, Callable[[], Solver]] = {
+            "ddim": ancestral,
+            "ddpm": lambda: ancestral(1.0, "large"),
+            "ddpm-small": lambda: ancestral(1.0, "small"),
+            "heun": heun,
+            "dpm++2m": dpm_solver_pp_2m,
+        }
+        return solvers[self.sampler]()
+
+    def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
+        """A trained denoiser with the guidance these options name, in the right order.
+
+        Guidance goes inside self-conditioning on the estimate, which is one for both branches, and
+        outside of self-conditioning on the hidden state, of which each branch has its own.
+
+        Args:
+            trained: the denoiser, self-conditioned or not.
+            cond: what it will be told.
+
+        Raises:
+            ValueError: an option that this model, or what it is told, gives nothing to work with.
+        """
+        guide = self.guidance != 1
+        if guide and "label" not in cond:
+            raise ValueError("guidance needs a model with classes, and labels to guide to")
+        if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
+            if self.momentum or self.self_guidance:
+                name = "momentum" if self.momentum else "self_guidance"
+                raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
+            return ClassifierFree(trained, self.guidance) if guide else trained
+        core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser
+        if self.self_guidance:
+            return SelfGuided(core, self.self_guidance, limit=trained.limit)
+        return SelfConditioned(core, momentum=self.momentum, limit=trained.limit)

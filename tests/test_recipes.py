@@ -1,0 +1,111 @@
+"""What a recipe inherits: a loss, a draw, and guidance that is refused where it means nothing."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+import noiseloom as nl
+from noiseloom.data import Images
+from noiseloom.training import train
+
+FACTS = {"shape": [1, 4, 6], "levels": 4, "classes": ["a", "b"]}
+
+
+class Network(nn.Module):
+    """Keeps what it was told; the class is what it draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.class_ = nn.Embedding(3, 2)  # the last is no class
+        self.heard = []
+
+    def forward(self, x, log_snr, cond):
+        label = cond.get("label")
+        self.heard.append((x, label))
+        label = torch.full((len(x),), 2) if label is None else label
+        return self.class_(label)[:, :, None, None] + 0 * x
+
+
+@dataclass(frozen=True)
+class Own(nl.Recipe):
+    """The least that a recipe can say."""
+
+    name, summary = "own", "nothing but a network"
+    again: bool = False
+
+    def build(self, facts):
+        schedule = nl.Cosine()
+        denoiser = nl.Preconditioned(Network(), schedule)
+        if self.again:
+            denoiser = nl.SelfConditioned(denoiser)
+        return nl.Parts(denoiser, nl.GaussianDiffusion(schedule), nl.Bits(4, axis=1))
+
+
+def drawn(recipe, parts, labels, facts=FACTS):
+    rng = nl.Rng(1).samples(3)
+    *_, last = recipe.draw(parts, facts, labels, rng)
+    return last
+
+
+def test_a_draw_has_the_states_shape_and_tells_the_class():
+    recipe = Own(sampling_steps=4)
+    parts, labels = recipe.build(FACTS), torch.tensor([0, 1, 1])
+    last = drawn(recipe, parts, labels)
+    assert last.result.shape == (3, 2, 4, 6)
+    assert last.index == 3
+    heard = parts.denoiser.network.heard
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x, _ in heard)
+    assert all(torch.equal(label, labels) for _, label in heard)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "facts", "labels"),
+    [
+        (Own(sampling_steps=1, conditional=False), FACTS, torch.tensor([0, 1, 1])),
+        (Own(sampling_steps=1), {**FACTS, "classes": ["all"]}, torch.zeros(3, dtype=torch.int64)),
+        (Own(sampling_steps=1), FACTS, None),
+    ],
+)
+def test_without_classes_nothing_is_told(recipe, facts, labels):
+    parts = recipe.build(facts)
+    drawn(recipe, parts, labels, facts)
+    assert [label for _, label in parts.denoiser.network.heard] == [None]
+
+
+def test_the_loss_learns_classes_and_what_guidance_needs(tmp_path):
+    recipe = Own(steps=300, batch_size=32, warmup=1, learning_rate=0.05, label_drop=0.3,
+                 sampling_steps=1, ema_decay=0.9)  # fmt: skip
+    labels = torch.arange(40) % 2
+    pixels = (3 * labels).to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 6).contiguous()
+    parts = recipe.build(FACTS)
+    loss = recipe.loss(parts, FACTS)
+    images = Images(pixels, labels, ("a", "b"), levels=4)
+    for _ in train(parts.denoiser, loss, images, recipe, tmp_path):
+        pass
+    means = parts.denoiser.network.class_.weight.detach().mean(1)
+    assert means[0] < -0.9 < -0.5 < means[2] < 0.5 < 0.9 < means[1]
+    guided = Own(sampling_steps=1, guidance=3, label_drop=0.3)
+    result = drawn(guided, parts, torch.tensor([0, 1, 1])).result.mean((1, 2, 3))
+    expected = means[2] + 3 * (means[[0, 1, 1]] - means[2])
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_without_a_null_class_is_refused():
+    with pytest.raises(ValueError, match=r"guidance 2 .* label_drop 0\.1, or leave guidance at 1"):
+        Own(guidance=2)
+    with pytest.raises(ValueError, match="label_drop must be in"):
+        Own(label_drop=1.5)
+    recipe = Own(guidance=2, label_drop=0.1)
+    with pytest.raises(ValueError, match="labels to guide to"):
+        drawn(recipe, recipe.build(FACTS), None)
+
+
+@pytest.mark.parametrize("option", ["momentum", "self_guidance"])
+def test_what_needs_an_estimate_is_refused_without_one(option):
+    recipe = Own(sampling_steps=3, **{option: 0.5})
+    with pytest.raises(ValueError, match=f"{option} needs a model that is self-conditioned"):
+        drawn(recipe, recipe.build(FACTS), None)
+    recipe = Own(sampling_steps=3, again=True, **{option: 0.5})
+    drawn(recipe, recipe.build(FACTS), None)
