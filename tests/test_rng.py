@@ -60,6 +60,19 @@ def test_each_is_fold_for_every_index_and_keys_nest():
     assert torch.equal(grid.normal((4, 3, 5))[2, 1], alone.normal((5,)))
 
 
+def test_a_fold_of_many_keys_waits_for_a_draw():
+    keys = Rng(0).samples(6)
+    folded = keys.fold("step", 3).fold("noise")
+    assert folded.root is keys.root
+    alone = Rng(0).samples(1, 4).fold("step", 3).fold("noise")
+    assert torch.equal(folded.normal((6, 5))[4], alone.normal((1, 5))[0])
+    assert torch.equal(folded.rows(torch.tensor([4])).normal((1, 5)), alone.normal((1, 5)))
+    others = [keys, keys.fold("noise").fold("step", 3), keys.fold("step", 4).fold("noise")]
+    others += [folded.fold("noise"), Rng(1).samples(6).fold("step", 3).fold("noise")]
+    drawn = torch.stack([r.normal((6, 64)).flatten() for r in (folded, *others)])
+    assert torch.corrcoef(drawn).fill_diagonal_(0).abs().max() < 6 / math.sqrt(6 * 64)
+
+
 def test_streams_differ_by_name_index_and_seed():
     rngs = [Rng(s).fold(n, i) for s in range(10) for n in ("a", "b", "noise") for i in range(10)]
     draws = torch.stack([r.normal((64,)) for r in rngs])

@@ -190,7 +190,7 @@ def denoising_loss(
         T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 1.
     """
     batch = len(clean)
-    rng = rng if isinstance(rng.key, Tensor) else rng.samples(batch, device=clean.device)
+    rng = rng if isinstance(rng.root, Tensor) else rng.samples(batch, device=clean.device)
     x = diffusion.corrupt(clean, t, rng.fold("noise"))
     carry: Carry | None = None
     if self_conditioning:

@@ -40,8 +40,10 @@ class Rng:
     """An immutable key to a stream of random numbers.
 
     Attributes:
-        key: a signed 64-bit integer (anything an integer seed hashes to), or an int64 tensor of
+        root: a signed 64-bit integer (anything an integer seed hashes to), or an int64 tensor of
             keys whose shape is a left prefix of every shape it draws.
+        path: hash of the names that a tensor was folded with, 0 for none: a fold of many keys is
+            arithmetic on one number, and touches the tensor when something is drawn.
 
     Example:
         >>> rng = Rng(0)
@@ -49,7 +51,15 @@ class Rng:
         True
     """
 
-    key: "int | Tensor"
+    root: "int | Tensor"
+    path: int = 0
+
+    @property
+    def key(self) -> "int | Tensor":
+        """What the draws are a function of: a 64-bit integer, or a tensor of them."""
+        if isinstance(self.root, Tensor) and self.path:
+            return _mix(self.root ^ self.path)
+        return self.root
 
     def fold(self, name: str, index: int = 0) -> "Rng":
         """Derive the key of a named stream: hash(key, name, index).
@@ -58,10 +68,9 @@ class Rng:
             name: what the stream is for ("noise", "step").
             index: which one of them, any integer.
         """
-        salt = _salt(name)
-        if isinstance(self.key, Tensor):
-            return Rng(_mix(_mix(self.key ^ salt) + _wrap(_GAMMA * (index + 1))))
-        return Rng(_mix_int(_mix_int(self.key ^ salt) + _wrap(_GAMMA * (index + 1))))
+        old = self.path if isinstance(self.root, Tensor) else self.root
+        new = _mix_int(_mix_int(old ^ _salt(name)) + _wrap(_GAMMA * (index + 1)))
+        return Rng(self.root, new) if isinstance(self.root, Tensor) else Rng(new)
 
     def each(self, name: str, indices: Tensor) -> "Rng":
         """Derive one key per index: the key's shape gains an axis of `len(indices)`.
@@ -78,10 +87,10 @@ class Rng:
             )
         salt = _salt(name)
         steps = _GAMMA_SIGNED * (indices + 1)
-        if isinstance(self.key, Tensor):
-            key = self.key.to(indices.device)
-            return Rng(_mix(_mix(key ^ salt)[..., None] + steps))
-        return Rng(_mix(steps + _mix_int(self.key ^ salt)))
+        key = self.key
+        if isinstance(key, Tensor):
+            return Rng(_mix(_mix(key.to(indices.device) ^ salt)[..., None] + steps))
+        return Rng(_mix(steps + _mix_int(key ^ salt)))
 
     def samples(self, count: int, start: int = 0, device: Device = "cpu") -> "Rng":
         """One key per sample `start, ..., start + count - 1`."""
@@ -89,7 +98,7 @@ class Rng:
 
     def rows(self, index: Tensor) -> "Rng":
         """The keys of some rows (a key that is not per sample stays as it is)."""
-        return Rng(self.key[index]) if isinstance(self.key, Tensor) else self
+        return Rng(self.root[index], self.path) if isinstance(self.root, Tensor) else self
 
     def normal(
         self,
@@ -132,9 +141,9 @@ class Rng:
 
     def permutation(self, count: int) -> Tensor:
         """A permutation of 0 .. count - 1, int64 on the CPU."""
-        if isinstance(self.key, Tensor):
+        if isinstance(self.root, Tensor):
             raise TypeError("a permutation needs a key that is not per sample")
-        return torch.argsort(_hash(torch.tensor(self.key), count), stable=True)
+        return torch.argsort(_hash(torch.tensor(self.root), count), stable=True)
 
     @contextlib.contextmanager
     def torch(self, device: Device = "cpu") -> Iterator[None]:
@@ -142,29 +151,30 @@ class Rng:
 
         For what PyTorch ties to them: initialisation, its own dropout.
         """
-        if isinstance(self.key, Tensor):
+        if isinstance(self.root, Tensor):
             raise TypeError("PyTorch's generators need a key that is not per sample")
         place = torch.device(device or "cpu")
         devices = [place] if place.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             # Not torch.manual_seed, which formats stack traces at every call.
-            torch.default_generator.manual_seed(self.key)
+            torch.default_generator.manual_seed(self.root)
             for cuda in devices:
                 index = torch.cuda.current_device() if cuda.index is None else cuda.index
-                torch.cuda.default_generators[index].manual_seed(self.key)
+                torch.cuda.default_generators[index].manual_seed(self.root)
             yield
 
     def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, int]:
-        if not isinstance(self.key, Tensor):
+        key = self.key
+        if not isinstance(key, Tensor):
             # A fill takes the number as a kernel argument: no host-to-device copy, no wait.
-            return torch.full((), self.key, dtype=torch.int64, device=device), math.prod(shape)
-        if tuple(shape[: self.key.ndim]) != tuple(self.key.shape):
+            return torch.full((), key, dtype=torch.int64, device=device), math.prod(shape)
+        if tuple(shape[: key.ndim]) != tuple(key.shape):
             raise ValueError(
-                f"keys of shape {tuple(self.key.shape)} cannot draw shape {tuple(shape)}: "
+                f"keys of shape {tuple(key.shape)} cannot draw shape {tuple(shape)}: "
                 "they must be its left prefix"
             )
-        key = self.key if device is None else self.key.to(device, non_blocking=True)
-        return key, math.prod(shape[self.key.ndim :])
+        key = key if device is None else key.to(device, non_blocking=True)
+        return key, math.prod(shape[key.ndim :])
 
 
 def _wrap(value: int) -> int:

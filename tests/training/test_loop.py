@@ -218,7 +218,7 @@ def test_compiling_compiles_the_network_and_keeps_the_names(tmp_path, monkeypatc
 
     monkeypatch.setattr(nn.Module, "compile", compile_)
     model = finish(tmp_path, replace(OPTIONS, steps=2, compile=True))
-    assert compiled == [(model.network, {"dynamic": False})]
+    assert compiled == [(model.network, {"dynamic": False, "mode": None})]
     monkeypatch.undo()
     model.network.compile(backend="eager")
     assert model.state_dict().keys() == load_file(tmp_path / "model.safetensors").keys()

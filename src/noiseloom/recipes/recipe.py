@@ -124,9 +124,9 @@ class Recipe(Sampling, Training):
         device = next(parts.denoiser.parameters()).device
         cond = {} if labels is None else self.cond(labels.to(device), facts)
         denoiser = self.make_denoiser(parts.denoiser, cond).eval()
-        assert isinstance(rng.key, Tensor)
+        assert isinstance(rng.root, Tensor)
         one = parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8))
-        x = torch.empty(len(rng.key), *one.shape[1:], device=device)
+        x = torch.empty(len(rng.root), *one.shape[1:], device=device)
         x = channels_last(parts.diffusion.prior(x, rng.fold("prior")))
         plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
