@@ -226,7 +226,7 @@ def test_stochastic_moves_need_a_key():
         d.reverse(x, Prediction(x), at(0.5), at(0.2), stochasticity=1.0)
 
 
-def test_moves_go_down():
+def test_moves_go_down_and_renoising_goes_up():
     d, x = GaussianDiffusion(), state()
     up = torch.tensor([[0.5, 0.2, 0.5]], dtype=F64)
     for t, s in (
@@ -237,6 +237,8 @@ def test_moves_go_down():
     ):
         with pytest.raises(ValueError, match=r"needs s <= t, got t = 0\.2 and s = 0\.5$"):
             d.reverse(x, Prediction(x), t, s)
+        with pytest.raises(ValueError, match=r"needs s >= t, got t = 0\.5 and s = 0\.2$"):
+            d.renoise(x, s, t, Rng(0))
     for t, s in ((at(math.nan), at(0.5)), (at(0.5), at(math.nan))):
         with pytest.raises(ValueError, match=r"s <= t, got .*nan"):
             d.reverse(x, Prediction(x), t, s)

@@ -184,7 +184,7 @@ class GaussianDiffusion:
         if not 0 <= stochasticity <= 1:
             raise ValueError(f"stochasticity must be in [0, 1], got {stochasticity}")
         t, s = self._align(t, x), self._align(s, x)
-        _check_down(t, s)
+        _check_order(t, s, down=True)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         mean = prediction.mean
@@ -205,8 +205,12 @@ class GaussianDiffusion:
         """One move up from t to s >= t, a draw of q(x_s | x_t); the identity where s == t.
 
         x_s = (alpha_s / alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s / alpha_t)^2 sigma_t^2) z.
+
+        Raises:
+            ValueError: s < t, as far as the host knows them.
         """
         t, s = self._align(t, x), self._align(s, x)
+        _check_order(t, s, down=False)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         ratio = alpha_s / torch.where(alpha_t > 0, alpha_t, 1)
@@ -266,13 +270,15 @@ class GaussianDiffusion:
         return t
 
 
-def _check_down(t: Tensor, s: Tensor) -> None:
+def _check_order(t: Tensor, s: Tensor, *, down: bool) -> None:
+    """Whether a move goes the way it should, as far as the host knows its times."""
     if not t.device.type == s.device.type == "cpu" or torch.compiler.is_compiling():
         return
-    wrong = ~(s <= t)  # NaN is wrong too
+    wrong = ~(s <= t if down else s >= t)  # NaN is wrong too
     if wrong.any():
         start, end = (float(v.expand_as(wrong)[wrong][0]) for v in (t, s))
-        raise ValueError(f"a move needs s <= t, got t = {start:.6g} and s = {end:.6g}")
+        sign = "<=" if down else ">="
+        raise ValueError(f"a move needs s {sign} t, got t = {start:.6g} and s = {end:.6g}")
 
 
 def where_moved(new: Tensor, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
