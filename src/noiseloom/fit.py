@@ -16,7 +16,7 @@ from noiseloom import training
 from noiseloom.data import Split
 from noiseloom.recipes import Recipe
 from noiseloom.run import start
-from noiseloom.run_folder import check_free, read_description, recipe_of
+from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
@@ -77,8 +77,29 @@ def fit(
     """Make a run's updates, those that are left; see `train`.
 
     A new run that fails before its first checkpoint leaves nothing behind.
+
+    Raises:
+        FileExistsError: a new run in a folder that holds something, or another process there.
+        ValueError: what cannot be gone on with, or trained.
     """
     use_threads(recipe)
+    if resume:
+        read_description(out)
+    elif MAIN:
+        check_free(out)
+    with claimed(out) if MAIN else contextlib.nullcontext():
+        _fit(recipe, out, command, data, init_from, resume, judge)
+
+
+def _fit(
+    recipe: Recipe,
+    out: Path,
+    command: str,
+    data: str | None,
+    init_from: str | None,
+    resume: bool,
+    judge: bool,
+) -> None:
     described = read_description(out) if resume else {}
     newest = checkpoint.newest(out / "state") if resume else None
     made = int(newest.name.removeprefix("step-")) if newest else 0
@@ -97,8 +118,6 @@ def fit(
         init_from = described["init_from"]
     else:
         data, init_from = absolute(data), absolute(init_from)
-        if MAIN:
-            check_free(out)
     split = recipe.load(data)
     for note in split.notes if MAIN else ():
         say(f"data: {note}")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -70,6 +71,7 @@ def in_jobs(
 
 def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str | None) -> None:
     """What a process does first."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     place = places.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
@@ -79,3 +81,11 @@ def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str
 
         recipe_from_file(Path(recipe_file))
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed would leave this process training: end with it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

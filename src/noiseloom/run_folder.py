@@ -11,9 +11,11 @@ Nothing in it is ever unpickled, and reading it imports no module it names: a ru
 one's own is loaded by giving that recipe.
 """
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from noiseloom.recipes import RECIPES, Facts, Recipe
 
 __all__ = [
     "check_free",
+    "claimed",
     "describe",
     "evaluation_file",
     "read_description",
@@ -31,6 +34,8 @@ __all__ = [
     "write_bytes",
     "write_text",
 ]
+
+_LOCK = ".lock"
 
 
 def describe(
@@ -132,8 +137,39 @@ def check_free(folder: Path) -> None:
     Raises:
         FileExistsError: it holds something already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    taken = folder.is_dir() and {path.name for path in folder.iterdir()} - {_LOCK}
+    if taken or (folder.exists() and not folder.is_dir()):
         raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder for the time of a block.
+
+    The claim ends with the process, however it ends. A folder made here is removed if it stays
+    empty. Where the system has no such locks (Windows, some network disks) nothing is claimed.
+
+    Raises:
+        FileExistsError: another process has claimed it.
+    """
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / _LOCK
+    with lock.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FileExistsError(f"{folder} is being trained by another process") from error
+        except (ImportError, OSError):
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            if made and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:
