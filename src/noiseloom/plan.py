@@ -183,6 +183,28 @@ class SamplingPlan:
         delays = chunks(steps, tokens, chunk, slope)
         return cls.from_levels(staircase(steps, delays), steps, times=times)
 
+    def hold(self, tokens: int | Sequence[int] | Tensor, at: float = 0.0) -> "SamplingPlan":
+        """Keep some tokens where they are: context. Rows in which nothing else moves are dropped.
+
+        Args:
+            tokens: indices, or a mask of shape (T,).
+            at: the time they stay at; 0 is clean.
+
+        Raises:
+            ValueError: no time per token, no such token, or nothing left to move.
+        """
+        if self.t.ndim != 3:
+            raise ValueError("hold needs a plan with a time per token, such as full_sequence")
+        t, s = self.t.clone(), self.s.clone()
+        try:
+            t[..., tokens] = s[..., tokens] = at
+        except IndexError as error:
+            raise ValueError(f"a plan of {t.shape[-1]} tokens cannot hold {tokens}") from error
+        moving = (s != t).flatten(1).any(1)
+        if not moving.any():
+            raise ValueError("hold leaves no token to move")
+        return SamplingPlan(t[moving], s[moving])
+
     def overshoot(self, steps: float) -> "SamplingPlan":
         """Asymmetric time intervals: move further than the clock of the next row says.
 
