@@ -12,7 +12,7 @@ ROOT = Path(noiseloom.__file__).parent
 LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
-PLANS = {"plan", "levels"}
+PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "rollout"}
@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "denoiser": DIFFUSION,
     "conditioning": DIFFUSION | {"denoiser"},
     "levels": set(),
-    "plan": DIFFUSION | {"levels"},
+    "plan_file": set(),
+    "plan": DIFFUSION | {"levels", "plan_file"},
     "sampling": MODELS,
     "objective": MODELS,
     "likelihood": MODELS,

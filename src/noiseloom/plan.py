@@ -7,6 +7,7 @@ own. A row's times obey the law of shapes: () for one time for all, (1, T) for o
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from noiseloom.levels import check_levels, chunks, grid, ramp, staircase
 from noiseloom.noise import Schedule
+from noiseloom.plan_file import read_times, write_times
 
 __all__ = ["SamplingPlan"]
 
@@ -182,6 +184,25 @@ class SamplingPlan:
         """
         delays = chunks(steps, tokens, chunk, slope)
         return cls.from_levels(staircase(steps, delays), steps, times=times)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A plan from a file: what `save` wrote, or a CSV table of levels drawn by hand.
+
+        A table has one line per row and one column per token, any numbers >= 0 that never rise down
+        a column; the largest is time 1. N + 1 lines make N rows.
+
+        Raises:
+            ValueError: the file and its first wrong row are named.
+        """
+        try:
+            return cls(*read_times(Path(path)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a .json file, from which it is loaded to the last bit."""
+        write_times(Path(path), self.t, self.s)
 
     def hold(self, tokens: int | Sequence[int] | Tensor, at: float = 0.0) -> "SamplingPlan":
         """Keep some tokens where they are: context. Rows in which nothing else moves are dropped.
