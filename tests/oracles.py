@@ -124,6 +124,35 @@ class Categorical(Oracle):
         return self.logits(x, alpha, sigma).softmax(-1) @ self.codes.to(x)
 
 
+class Correlated(Oracle):
+    """x_0 ~ N(0, C) along the tokens, axis 1 of (B, T, D); columns of D are independent.
+
+    With A = diag(alpha), V = diag(sigma^2): C A (A C A + V)^-1 x. A causal one does the same with
+    what tokens 1 to t say of token t, as a Kalman filter does.
+    """
+
+    def __init__(self, schedule, covariance, causal=False):
+        super().__init__(schedule)
+        self.covariance, self.causal = covariance, causal
+
+    def gain(self, alpha, sigma):
+        """(..., T) to (..., T, T)."""
+        C = self.covariance
+        cross = C * alpha[..., None, :]
+        total = alpha[..., :, None] * cross + (sigma * sigma).diag_embed()
+        if not self.causal:
+            return torch.linalg.solve(total, cross.mT).mT
+        gain = torch.zeros_like(total)
+        for t in range(1, len(C) + 1):
+            row = torch.linalg.solve(total[..., :t, :t], cross[..., t - 1, :t])
+            gain[..., t - 1, :t] = row
+        return gain
+
+    def mean(self, x, alpha, sigma):
+        alpha, sigma = ((v + torch.zeros(1, x.shape[1], 1))[..., 0] for v in (alpha, sigma))
+        return self.gain(alpha, sigma) @ x
+
+
 class Leaning(nn.Module):
     """An exact mean blended with the previous estimate, which the carry hands on."""
 

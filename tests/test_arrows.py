@@ -12,7 +12,8 @@ ROOT = Path(noiseloom.__file__).parent
 LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
-MODELS = DIFFUSION | {"denoiser", "conditioning", "plan"}
+PLANS = {"plan", "levels", "plan_file"}
+MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "rollout"}
 SIDES = {"nets", "data", "metrics", "training"}
@@ -31,7 +32,9 @@ MAY_IMPORT = {
     "diffusion": SPACES,
     "denoiser": DIFFUSION,
     "conditioning": DIFFUSION | {"denoiser"},
-    "plan": DIFFUSION,
+    "levels": set(),
+    "plan_file": set(),
+    "plan": DIFFUSION | {"levels", "plan_file"},
     "sampling": MODELS,
     "objective": MODELS,
     "likelihood": MODELS,

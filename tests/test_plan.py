@@ -164,3 +164,47 @@ def test_random_plans_keep_their_promise_under_overshoot():
         over = plan.overshoot(4 * float(rng.fold("d").uniform(())))
         assert (over.s <= plan.s).all()
         assert (over.s >= plan.s[-1]).all()
+
+
+def test_held_tokens_stay_and_idle_rows_go():
+    plan = SamplingPlan.autoregressive(4, 3)
+    for tokens in ([0], 0, torch.tensor([0]), [-3], torch.tensor([True, False, False])):
+        held = plan.hold(tokens)
+        assert len(held) == 8
+        assert not held.t[..., 0].any()
+        assert not held.s[..., 0].any()
+        assert torch.equal(held.t[..., 1:], plan.t[4:, :, 1:])
+        assert torch.equal(held.s[..., 1:], plan.s[4:, :, 1:])
+    assert torch.equal(plan.t, autoregressive(3, 4).t)  # a transform leaves its plan alone
+    assert torch.equal(plan.hold([]).t, plan.t)
+
+
+def test_held_tokens_stay_whatever_the_plan():
+    for i in range(40):
+        rng = Rng(1).fold("hold", i)
+        steps, tokens = (2 + int(k) for k in rng.fold("n").integers(6, (2,)))
+        plan = SamplingPlan.pyramid(steps, tokens, float(rng.fold("u").uniform(())) * steps)
+        mask = rng.fold("mask").uniform((tokens,)) < 0.5
+        mask[int(rng.fold("free").integers(tokens, ()))] = False
+        held = plan.hold(mask, at=0.3)
+        assert (held.t[..., mask] == 0.3).all()
+        assert (held.s[..., mask] == 0.3).all()
+        free = (plan.t > plan.s)[..., ~mask]
+        rows = free.flatten(1).any(1)
+        assert torch.equal(held.t[..., ~mask], plan.t[rows][..., ~mask])
+        assert torch.equal(held.s[..., ~mask], plan.s[rows][..., ~mask])
+        over = held.overshoot(1.0)
+        assert (over.s[..., mask] == 0.3).all()
+
+
+def test_holding_is_checked():
+    plan = SamplingPlan.full_sequence(4, 3)
+    for tokens in ([3], [-4], torch.tensor([True, False])):
+        with pytest.raises(ValueError, match="3 tokens"):
+            plan.hold(tokens)
+    with pytest.raises(ValueError, match="leaves no token to move"):
+        plan.hold([0, 1, 2])
+    with pytest.raises(ValueError, match="full_sequence"):
+        SamplingPlan.uniform(4).hold([0])
+    with pytest.raises(ValueError, match="0 <= s <= t <= 1"):
+        plan.hold([0], at=1.5)

@@ -5,13 +5,17 @@ Consecutive rows need not touch: in `overshoot` the network is told a later time
 own. A row's times obey the law of shapes: () for one time for all, (1, T) for one per token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from noiseloom.levels import check_levels, chunks, grid, ramp, staircase
 from noiseloom.noise import Schedule
+from noiseloom.plan_file import read_times, write_times
 
 __all__ = ["SamplingPlan"]
 
@@ -54,15 +58,14 @@ class SamplingPlan:
             )
 
     @classmethod
-    def from_times(cls, times: Tensor) -> "SamplingPlan":
+    def from_times(cls, times: Tensor) -> Self:
         """The plan through given times, shape (N + 1, ...), row i from times[i] to times[i + 1]."""
         return cls(times[:-1], times[1:])
 
     @classmethod
-    def uniform(cls, steps: int) -> "SamplingPlan":
+    def uniform(cls, steps: int) -> Self:
         """Equal steps from 1 to 0: t_i = 1 - i / N."""
-        _check_steps(steps)
-        return cls.from_times(1 - torch.arange(steps + 1, dtype=torch.float64) / steps)
+        return cls.from_times(grid(steps).flip(0))
 
     @classmethod
     def karras(
@@ -73,7 +76,7 @@ class SamplingPlan:
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
         rho: float = 7.0,
-    ) -> "SamplingPlan":
+    ) -> Self:
         """Noise-to-signal ratios uniform in their rho-th root, then 0.
 
         sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho for
@@ -100,6 +103,128 @@ class SamplingPlan:
         times = schedule.time(-2 * rho * sigma.log()).clamp(0, 1)
         times[0] = 1.0
         return cls.from_times(torch.cat((times, times.new_zeros(1))))
+
+    @classmethod
+    def from_levels(
+        cls, levels: Tensor | Sequence[Sequence[int]], steps: int, *, times: Tensor | None = None
+    ) -> Self:
+        """The plan of a scheduling matrix: row m moves token t from level M[m, t] to M[m + 1, t].
+
+        Args:
+            levels: M, integers of shape (rows + 1, T) in 0 (clean) to S (noise), never rising.
+            steps: S.
+            times: of levels 0 to S, increasing from 0 to 1; by default level / S.
+
+        Raises:
+            ValueError: the first row and token that break the rules are named.
+
+        References:
+            B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2.
+        """
+        levels = torch.as_tensor(levels, device="cpu")
+        check_levels(levels, steps)
+        return cls.from_times(grid(steps, times)[levels.long()][:, None])  # (rows + 1, 1, T)
+
+    @classmethod
+    def full_sequence(cls, steps: int, tokens: int, *, times: Tensor | None = None) -> Self:
+        """All tokens together, one time each: M[m, t] = S - m, in S rows."""
+        return cls.from_levels(staircase(steps, [0] * tokens), steps, times=times)
+
+    @classmethod
+    def pyramid(cls, steps: int, tokens: int, slope: float, *, times: Tensor | None = None) -> Self:
+        """Later tokens start later: M[m, t] = clip(S + int(t u) - m, 0, S).
+
+        S + int((T - 1) u) rows. u = 0 is `full_sequence` and u = S `autoregressive`, as is more. A
+        strictly causal denoiser samples without bias only when autoregressive: with the exact one
+        of an AR(1) process, of correlation 0.8, u = 1 is off by 0.40 however many the steps.
+
+        Args:
+            steps: S, per token.
+            tokens: T.
+            slope: u >= 0, in steps per token.
+            times: of levels, as in `from_levels`.
+
+        References:
+            B. Chen et al., 2024, arXiv 2407.01392, Eq. B.1 (u = 1).
+        """
+        return cls.from_levels(staircase(steps, ramp(steps, tokens, slope)), steps, times=times)
+
+    @classmethod
+    def autoregressive(cls, steps: int, tokens: int, *, times: Tensor | None = None) -> Self:
+        """Token after token, in S T rows: `pyramid` with u = S."""
+        return cls.pyramid(steps, tokens, steps, times=times)
+
+    @classmethod
+    def trapezoid(
+        cls, steps: int, tokens: int, slope: float, *, times: Tensor | None = None
+    ) -> Self:
+        """From both ends inwards: a pyramid in the distance to the nearer end.
+
+        M[m, t] = clip(S + int(d u) - m, 0, S), d = min(t, T - 1 - t). The released code of
+        Diffusion Forcing is not symmetric, and takes a middle one of evenly many tokens for clean.
+        """
+        delays = ramp(steps, (tokens + 1) // 2, slope)
+        delays += delays[: tokens // 2][::-1]
+        return cls.from_levels(staircase(steps, delays), steps, times=times)
+
+    @classmethod
+    def chunked(
+        cls, steps: int, tokens: int, chunk: int, slope: float = 0, *, times: Tensor | None = None
+    ) -> Self:
+        """Chunk after chunk of tokens, each a pyramid; the last may be shorter.
+
+        While a chunk moves, earlier tokens are at 0 and later ones at 1.
+
+        Args:
+            steps: S, per token.
+            tokens: T.
+            chunk: tokens per chunk, >= 1.
+            slope: u >= 0 within a chunk, in steps per token.
+            times: of levels, as in `from_levels`.
+        """
+        delays = chunks(steps, tokens, chunk, slope)
+        return cls.from_levels(staircase(steps, delays), steps, times=times)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A plan from a file: what `save` wrote, or a CSV table of levels drawn by hand.
+
+        A table has one line per row and one column per token, any numbers >= 0 that never rise down
+        a column; the largest is time 1. N + 1 lines make N rows.
+
+        Raises:
+            ValueError: the file and its first wrong row are named.
+        """
+        try:
+            return cls(*read_times(Path(path)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan to a .json file, from which it is loaded to the last bit."""
+        write_times(Path(path), self.t, self.s)
+
+    def hold(self, tokens: int | Sequence[int] | Tensor, at: float = 0.0) -> "SamplingPlan":
+        """Keep some tokens where they are: context. Rows in which nothing else moves are dropped.
+
+        Args:
+            tokens: indices, or a mask of shape (T,).
+            at: the time they stay at; 0 is clean.
+
+        Raises:
+            ValueError: no time per token, no such token, or nothing left to move.
+        """
+        if self.t.ndim != 3:
+            raise ValueError("hold needs a plan with a time per token, such as full_sequence")
+        t, s = self.t.clone(), self.s.clone()
+        try:
+            t[..., tokens] = s[..., tokens] = at
+        except IndexError as error:
+            raise ValueError(f"a plan of {t.shape[-1]} tokens cannot hold {tokens}") from error
+        moving = (s != t).flatten(1).any(1)
+        if not moving.any():
+            raise ValueError("hold leaves no token to move")
+        return SamplingPlan(t[moving], s[moving])
 
     def overshoot(self, steps: float) -> "SamplingPlan":
         """Asymmetric time intervals: move further than the clock of the next row says.
@@ -171,8 +296,3 @@ class SamplingPlan:
 def _span(times: Tensor) -> str:
     low, high = (f"{float(end):.4g}" for end in times.aminmax())
     return low if low == high else f"{low} .. {high}"
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise ValueError(f"a plan needs at least one step, got {steps}")

@@ -1,0 +1,85 @@
+"""Matrices of levels: which of S steps each token is at, row after row.
+
+Level S is noise and 0 is clean. The plans of the literature are one family: token t waits d(t) rows
+and then takes its S steps, one a row,
+
+    M[m, t] = clip(S + d(t) - m, 0, S), m = 0 ... S + max d,
+
+and differ in the delays d alone: 0 (full sequence), int(t u) (pyramid), its mirror (trapezoid), or
+the end of the previous chunk. Waits are integers, so a real slope u makes neighbours start
+together now and then, as the papers' matrices do.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_levels", "check_steps", "chunks", "grid", "ramp", "staircase"]
+
+
+def staircase(steps: int, delays: list[int]) -> Tensor:
+    """The matrix M, shape (S + max d + 1, T), of tokens that start after `delays` d."""
+    check_steps(steps)
+    if not delays:
+        raise ValueError("a plan needs at least one token")
+    rows = torch.arange(steps + max(delays) + 1)
+    return (steps + torch.tensor(delays) - rows[:, None]).clamp(0, steps)
+
+
+def ramp(steps: int, tokens: int, slope: float) -> list[int]:
+    """Delays int(t u); u is at most S, beyond which rows would pass in which nothing moves."""
+    if not slope >= 0:  # NaN is wrong too
+        raise ValueError(f"a plan needs a slope >= 0 in steps per token, got {slope}")
+    slope = min(slope, steps)
+    return [int(t * slope) for t in range(tokens)]
+
+
+def chunks(steps: int, tokens: int, chunk: int, slope: float) -> list[int]:
+    """Delays of ramps of `chunk` tokens, each starting where the previous one has ended."""
+    if chunk < 1:
+        raise ValueError(f"a plan needs a chunk >= 1, got {chunk}")
+    delays: list[int] = []
+    for start in range(0, tokens, chunk):
+        begin = delays[-1] + steps if delays else 0
+        own = ramp(steps, min(chunk, tokens - start), slope)
+        delays += [begin + delay for delay in own]
+    return delays
+
+
+def grid(steps: int, times: Tensor | None = None) -> Tensor:
+    """The times of levels 0 to S, shape (S + 1,): those given, or 1 - (S - i) / S."""
+    check_steps(steps)
+    if times is None:
+        return 1 - torch.arange(steps, -1, -1, dtype=torch.float64) / steps
+    times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
+    ends = times.shape == (steps + 1,) and times[0] == 0 and times[-1] == 1
+    if not (ends and (times.diff() > 0).all()):
+        raise ValueError(
+            f"{steps} steps need {steps + 1} increasing times from 0 to 1, got {times.tolist()}"
+        )
+    return times
+
+
+def check_levels(levels: Tensor, steps: int) -> None:
+    """Raise ValueError where a matrix of levels leaves 0 to S or rises, naming the first place."""
+    if levels.ndim != 2 or len(levels) < 2 or not levels.numel():
+        raise ValueError(
+            "levels need two or more rows of one or more tokens, got a matrix of shape "
+            f"{tuple(levels.shape)}"
+        )
+    if levels.is_floating_point() or levels.dtype == torch.bool:
+        raise ValueError(f"levels must be integers, got {levels.dtype}")
+    wrong = (levels < 0) | (levels > steps)
+    wrong[1:] |= levels[1:] > levels[:-1]
+    if wrong.any():
+        row, token = wrong.nonzero()[0].tolist()
+        before = f" after {int(levels[row - 1, token])}" if row else ""
+        raise ValueError(
+            f"levels must stay within 0 and {steps} and never rise, got in row {row}, "
+            f"token {token}: {int(levels[row, token])}{before}"
+        )
+
+
+def check_steps(steps: int) -> None:
+    """Raise ValueError where there are none."""
+    if steps < 1:
+        raise ValueError(f"a plan needs at least one step, got {steps}")

@@ -1,0 +1,214 @@
+"""Plans on a process whose denoiser is known: the exact covariance of what is sampled.
+
+Tokens are a stationary AR(1) process, x_0 ~ N(0, C) with C_ij = phi^|i - j|. Each step of the
+sampler is linear, x -> P x + n z, so its covariance goes through P C P^T + diag(n^2), without a
+single random sample. P and n are read off `reverse`, for all rows of a plan at once.
+"""
+
+import math
+from functools import cache
+
+import pytest
+import torch
+from oracles import F64, Correlated
+
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.noise import LinearGamma
+from noiseloom.plan import SamplingPlan
+from noiseloom.rng import Rng
+from noiseloom.sampling import ancestral, final, sample
+
+PHI, T, K = 0.8, 6, 1000
+C = PHI ** (torch.arange(T, dtype=F64)[:, None] - torch.arange(T)).abs()
+SCHEDULE = LinearGamma(clip=0.0)  # alpha^2 = 1 - t: every signal level has its time, 0 is clean
+DIFFUSION = GaussianDiffusion(SCHEDULE)
+
+
+def cosine_grid(steps):
+    """Times of levels 0 to S: -1 (clean) to K - 1 of the discrete cosine, beta at most 0.999."""
+    angle = (torch.arange(K + 1, dtype=F64) / K + 0.008) / 1.008 * math.pi / 2
+    ratio = (angle[1:].cos() / angle[:-1].cos()).square()
+    signal = ratio.clamp(min=1 - 0.999).cumprod(0)
+    places = [(K * i) // steps for i in range(steps + 1)]  # int(linspace(-1, K - 1)) + 1
+    times = torch.cat((torch.zeros(1, dtype=F64), 1 - signal))[places]
+    times[-1] = 1.0  # 1 - 2e-9 on the discrete grid
+    return times
+
+
+def moves(plan, denoiser, eta=0.0):
+    """P (N, T, T) and n (N, T) of each row; an input of 0 and the T basis vectors are channels."""
+    t, s = plan.t[:, 0], plan.s[:, 0]
+    basis = torch.cat((torch.zeros(T, 1, dtype=F64), torch.eye(T, dtype=F64)), 1)
+    x = basis.expand(len(plan), T, T + 1).contiguous()
+    prediction, _ = denoiser(x, t)
+    new = DIFFUSION.reverse(x, prediction, t, s, Rng(0), stochasticity=eta)
+    z = Rng(0).normal_like(x)
+    noise = new[..., :1] / z[..., :1]
+    return (new - noise * z)[..., 1:], noise[..., 0]
+
+
+def covariance(plan, denoiser, eta=0.0):
+    cov = torch.eye(T, dtype=F64)
+    for P, n in zip(*moves(plan, denoiser, eta), strict=True):
+        cov = P @ cov @ P.T + n.square().diag()
+    return cov
+
+
+def plans(steps):
+    times = cosine_grid(steps)
+    return {
+        "full": SamplingPlan.full_sequence(steps, T, times=times),
+        "pyramid 1": SamplingPlan.pyramid(steps, T, 1, times=times),
+        "pyramid S/4": SamplingPlan.pyramid(steps, T, steps / 4, times=times),
+        "autoregressive": SamplingPlan.autoregressive(steps, T, times=times),
+        "trapezoid 1": SamplingPlan.trapezoid(steps, T, 1, times=times),
+        "trapezoid S/4": SamplingPlan.trapezoid(steps, T, steps / 4, times=times),
+        "chunked": SamplingPlan.chunked(steps, T, 4, 1, times=times),
+        "chunks of one": SamplingPlan.chunked(steps, T, 1, times=times),
+    }
+
+
+@cache
+def error(name, steps, causal, eta=0):
+    """max |cov - C|."""
+    cov = covariance(plans(steps)[name], Correlated(SCHEDULE, C, causal), eta)
+    return float((cov - C).abs().max())
+
+
+def test_the_grid_is_the_papers():
+    assert [(K * i) // 100 - 1 for i in range(101)] == [-1, *range(9, 1000, 10)]
+    signal = 1 - cosine_grid(K)
+    assert float(signal[10]) == pytest.approx(0.99937, abs=5e-6)
+    assert float(signal[15]) == pytest.approx(0.99887, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "causal", "eta", "steps", "listed"),
+    [
+        *(("full", False, 0, *v) for v in ((20, ".144"), (50, ".060"))),
+        *(("full", False, 0, *v) for v in ((200, ".0154"), (1000, ".0031"))),
+        *(("pyramid 1", False, 0, *v) for v in ((20, ".134"), (50, ".0585"))),
+        *(("pyramid 1", False, 0, *v) for v in ((200, ".0153"), (1000, ".0031"))),
+        *(("autoregressive", False, 0, *v) for v in ((20, ".131"), (50, ".055"))),
+        *(("autoregressive", False, 0, *v) for v in ((200, ".0140"), (1000, ".0029"))),
+        ("full", True, 0, 1000, ".397"),
+        ("pyramid 1", True, 0, 1000, ".396"),
+        ("pyramid S/4", True, 0, 1000, ".203"),
+        ("autoregressive", True, 0, 1000, ".0029"),
+        ("full", True, 1, 1000, ".416"),
+        ("pyramid 1", True, 1, 1000, ".415"),
+        ("pyramid S/4", True, 1, 1000, ".197"),
+        ("autoregressive", True, 1, 1000, ".0067"),
+    ],
+)
+def test_errors_are_those_measured_elsewhere_to_their_digits(name, causal, eta, steps, listed):
+    """Against an independent program; its .059 for pyramid 1 at S = 50 was .0585, rounded again."""
+    got = error(name, steps, causal, eta)
+    assert f"{got:.{len(listed) - 1}f}".lstrip("0") == listed, got
+
+
+@pytest.mark.parametrize("eta", [0, 1])
+@pytest.mark.parametrize("name", plans(4))
+def test_without_causality_every_plan_converges(name, eta):
+    coarse, fine = error(name, 100, False, eta), error(name, 400, False, eta)
+    assert fine < 0.05
+    assert 0.7 < math.log(coarse / fine, 4) < 1.3
+
+
+@pytest.mark.parametrize("eta", [0, 1])
+def test_a_causal_denoiser_is_exact_one_token_at_a_time_only(eta):
+    for name in plans(4):
+        coarse, fine = error(name, 100, True, eta), error(name, 400, True, eta)
+        if name in ("autoregressive", "chunks of one"):
+            assert 0.7 < math.log(coarse / fine, 4) < 1.3
+            assert fine == pytest.approx(error(name, 400, False, eta), rel=0.2)
+        else:
+            assert fine > 0.15, name
+    # The steeper, the less biased.
+    times = cosine_grid(100)
+    biases = []
+    for slope in (1, 10, 25, 50, 75, 100):
+        plan = SamplingPlan.pyramid(100, T, slope, times=times)
+        cov = covariance(plan, Correlated(SCHEDULE, C, True), eta)
+        biases.append(float((cov - C).abs().max()))
+    assert biases == sorted(biases, reverse=True)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("name", plans(4))
+def test_the_sampling_loop_makes_these_moves(name, eta, causal):
+    plan, denoiser = plans(6)[name], Correlated(SCHEDULE, C, causal)
+    rng = Rng(3)
+    x = torch.cat((torch.eye(T, dtype=F64), rng.fold("x").normal((T, 2), F64)), 1)[None]
+    steps = sample(denoiser, DIFFUSION, plan, x, rng=rng, solver=ancestral(eta))
+    expected = x[0]
+    for i, (P, n) in enumerate(zip(*moves(plan, denoiser, eta), strict=True)):
+        z = rng.fold("step", i).fold("move").normal_like(x)[0]
+        expected = P @ expected + n[:, None] * z
+    got = final(steps).x[0]
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+    if eta == 0:  # the image of the identity is the whole sampler as one matrix
+        whole = got[:, :T] @ got[:, :T].T
+        torch.testing.assert_close(whole, covariance(plan, denoiser), rtol=1e-10, atol=1e-10)
+
+
+def kalman(x, alpha, sigma):
+    """Means and variances of x_t given y_1 ... y_t, y = alpha x + sigma eps, token by token."""
+    mean, variance = torch.zeros_like(x[:, 0]), torch.ones(len(x), 1, dtype=F64)
+    means, variances = [], []
+    for t in range(x.shape[1]):
+        if t:
+            mean, variance = PHI * mean, PHI * PHI * variance + 1 - PHI * PHI
+        a, v = alpha[:, t, None], sigma[:, t, None].square()
+        gain = variance * a / (a * a * variance + v)
+        mean = mean + gain * (x[:, t] - a * mean)
+        variance = (1 - gain * a) * variance
+        means.append(mean)
+        variances.append(variance[:, 0])
+    return torch.stack(means, 1), torch.stack(variances, 1)
+
+
+def test_the_causal_denoiser_is_a_kalman_filter():
+    rng = Rng(4)
+    t = rng.fold("t").uniform((200, T), F64)
+    kind = rng.fold("kind").integers(4, (200, T))
+    t = torch.where(kind == 0, 0, torch.where(kind == 1, 1, t))  # clean and pure noise among them
+    x = rng.fold("x").normal((200, T, 3), F64)
+    alpha, sigma = SCHEDULE(t)
+    means, variances = kalman(x, alpha, sigma)
+    causal = Correlated(SCHEDULE, C, causal=True)
+    torch.testing.assert_close(causal(x, t)[0].mean, means, rtol=1e-10, atol=1e-10)
+    # Posterior variance: C - C A (A C A + V)^-1 A C on the diagonal.
+    gain = causal.gain(alpha, sigma)
+    block = 1 - (gain * alpha[:, None] * C).sum(-1)
+    torch.testing.assert_close(block, variances, rtol=1e-10, atol=1e-10)
+
+
+def test_the_joint_denoiser_agrees_on_the_last_token_and_is_tweedies():
+    rng = Rng(5)
+    t = rng.fold("t").uniform((50, T), F64)
+    x = rng.fold("x").normal((50, T, 1), F64)
+    alpha, sigma = SCHEDULE(t)
+    joint, causal = (Correlated(SCHEDULE, C, kind)(x, t)[0].mean for kind in (False, True))
+    torch.testing.assert_close(joint[:, -1], causal[:, -1], rtol=1e-10, atol=1e-10)
+    total = alpha[:, :, None] * C * alpha[:, None] + sigma.square().diag_embed()
+    score = -torch.linalg.solve(total, x)
+    tweedie = (x + sigma.square()[..., None] * score) / alpha[..., None]
+    torch.testing.assert_close(joint, tweedie, rtol=1e-9, atol=1e-9)
+
+
+def test_held_context_conditions_the_rest():
+    """Clean context kept at 0: the others' law is the conditional one, as steps grow."""
+    context, free = [0, 3], [1, 2, 4, 5]
+    gain = torch.linalg.solve(C[context][:, context], C[context][:, free]).T
+    left = C[free][:, free] - gain @ C[context][:, free]
+    for name in ("full", "pyramid 1", "autoregressive"):
+        plan = plans(400)[name].hold(context)
+        whole = torch.eye(T, dtype=F64)
+        for P, _ in zip(*moves(plan, Correlated(SCHEDULE, C)), strict=True):
+            whole = P @ whole
+        assert torch.equal(whole[context], torch.eye(T, dtype=F64)[context])
+        torch.testing.assert_close(whole[free][:, context], gain, rtol=0, atol=0.01)
+        own = whole[free][:, free]
+        torch.testing.assert_close(own @ own.T, left, rtol=0, atol=0.02)
