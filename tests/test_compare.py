@@ -12,8 +12,8 @@ from noiseloom.cli import main
 from noiseloom.compare import combinations
 
 TINY = shlex.split(
-    "--width 8 --head-width 8 --multipliers [1] --batch-size 8 --samples 40 --warmup 1 "
-    "--decay constant --sampling-steps 2 --steps 2"
+    "--head softmax --width 8 --head-width 8 --multipliers [1] --batch-size 8 --samples 40 "
+    "--warmup 1 --decay constant --sampling-steps 2 --steps 2"
 )
 
 

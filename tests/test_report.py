@@ -21,7 +21,8 @@ from noiseloom.rng import Rng
 from noiseloom.run import load, start
 from noiseloom.run_folder import write_text
 
-TINY = {"width": 8, "multipliers": (1,), "head_width": 8, "attention": 0, "sampling_steps": 6}
+TINY = {"width": 8, "multipliers": (1,), "head_width": 8, "attention": 0}
+TINY |= {"plan": "uniform", "sampling_steps": 6}
 EVIL = '<script>alert("x")</script>'
 
 

@@ -83,7 +83,7 @@ class BitDiffusion(Recipe):
     ] = "cosine"
     target: Literal["x0", "eps", "v"] = "x0"
     head: Literal["linear", "sigmoid", "softmax"] = "linear"
-    loss_kind: Literal["auto", "l2", "cross-entropy"] = "l2"
+    loss_kind: Literal["auto", "l2", "cross-entropy"] = "auto"
     times: Literal["uniform", "stratified", "logit-normal"] = "uniform"
     weight: Literal["target", "x0", "eps", "v", "min-snr"] = "target"
     self_conditioning: float = 0.5

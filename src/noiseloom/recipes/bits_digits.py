@@ -28,7 +28,7 @@ class BitsDigits(BitDiffusion):
     name: ClassVar[str] = "bits-digits"
     summary: ClassVar[str] = "handwritten digits as analog bits, on a laptop in two minutes"
 
-    steps: int = 1500
+    steps: int = 1600
     batch_size: int = 32
     learning_rate: float = 5e-3
     beta2: float = 0.99
@@ -37,13 +37,13 @@ class BitsDigits(BitDiffusion):
     threads: int = 1
     label_drop: float = 0.05
     times: Literal["uniform", "stratified", "logit-normal"] = "logit-normal"
-    head: Literal["linear", "sigmoid", "softmax"] = "softmax"
-    loss_kind: Literal["auto", "l2", "cross-entropy"] = "auto"
-    width: int = 24
-    multipliers: tuple[int, ...] = (1, 2, 3)
+    scale: float = 0.7
+    width: int = 16
+    multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: int = 1
     attention: int = 4
-    head_width: int = 24
+    head_width: int = 16
+    plan: Literal["uniform", "karras"] = "karras"
     sampling_steps: int = 25
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
 

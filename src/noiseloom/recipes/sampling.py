@@ -44,6 +44,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
+        if self.plan == "karras" and self.sampling_steps < 2:
+            raise ValueError("sampling_steps must be at least 2 for plan karras")
         if self.td < 0:
             raise ValueError(f"td must be at least 0 (it is in steps), got {self.td}")
         if not 0 <= self.momentum < 1:
