@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from noiseloom.carry import drop_tokens, gather, repeat, scatter
+from noiseloom.carry import append_tokens, drop_tokens, gather, repeat, scatter
 from noiseloom.rng import Rng
 
 
@@ -54,6 +54,32 @@ def test_only_leaves_under_tokens_lose_tokens():
     assert dropped["cache"]["tokens"]["keys"].shape == (5, 5, 4)
     assert isinstance(dropped["memory"]["tokens"][1], tuple)
     assert dropped["memory"]["tokens"][1][1] is None
+
+
+def test_one_owners_tree_is_handled_like_a_carry():
+    cache = tree()["cache"]
+    assert torch.equal(drop_tokens(cache, 2)["tokens"]["keys"], cache["tokens"]["keys"][:, 2:])
+    both = append_tokens(cache, drop_tokens(cache, 5))
+    assert both["tokens"]["keys"].shape == (5, 9, 4)
+
+
+def test_tokens_are_appended_where_they_were_dropped():
+    whole = tree()
+    first = {**whole, "memory": {"tokens": [x[:, :3] for x in leaves(whole["memory"])]}}
+    rest = {**whole, "memory": {"tokens": [x[:, 3:] for x in leaves(whole["memory"])]}}
+    first["cache"] = {"tokens": {"keys": whole["cache"]["tokens"]["keys"][:, :3]}}
+    rest["cache"] = drop_tokens({"cache": whole["cache"]}, 3)["cache"]
+    first["self_conditioning"] = {"estimate": torch.zeros(5, 3)}
+    joined = append_tokens(first, rest)
+    assert joined.keys() == whole.keys()
+    for a, b in zip(leaves(joined), leaves(whole), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_empty_carry_is_extended_by_everything():
+    assert leaves(append_tokens({}, tree()))[0].shape == (5, 3)
+    both = append_tokens({"a": {"tokens": torch.ones(1, 2)}}, {"b": {"tokens": torch.ones(1, 3)}})
+    assert {k: v["tokens"].shape[1] for k, v in both.items()} == {"a": 2, "b": 3}
 
 
 def test_what_is_no_tensor_is_named():

@@ -1,9 +1,10 @@
 """What one denoiser call hands to the next.
 
 A carry is a dict from owner name to a tree of tensors (dicts, tuples and lists of them). Two rules
-make it possible to handle one without knowing its owner: the batch is axis 0 of every leaf, and
-leaves under a key "tokens" have the tokens as axis 1. This module is all that touches a carry from
-outside: rollouts drop tokens, Monte Carlo repeats, training takes rows.
+make it possible to handle one, or the tree of one owner, without knowing the owner: the batch is
+axis 0 of every leaf, and leaves under a key "tokens" have the tokens as axis 1. This module is all
+that touches a carry from outside: rollouts append and drop tokens, Monte Carlo repeats, training
+takes rows.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Carry", "drop_tokens", "gather", "repeat", "scatter"]
+__all__ = ["Carry", "append_tokens", "drop_tokens", "gather", "repeat", "scatter"]
 
 Carry: TypeAlias = dict[str, Any]
 """From owner name to a tree; axis 0 of every leaf is the batch."""
@@ -59,8 +60,21 @@ def drop_tokens(carry: Carry, count: int) -> Carry:
     return _map_carry(lambda leaf, tokens: leaf[:, count:] if tokens else leaf, carry)
 
 
+def append_tokens(carry: Carry, new: Carry) -> Carry:
+    """With the tokens of `new` after those of `carry`; other leaves are the newer ones.
+
+    Args:
+        carry: any carry; an empty one is extended by everything.
+        new: carry of the later tokens.
+    """
+    joined: Carry = _append(carry, new)
+    return joined
+
+
 def _map_carry(function: Callable[[Tensor, bool], Tensor], carry: Carry) -> Carry:
-    return {owner: _map(function, tree) for owner, tree in carry.items()}
+    # A tree by itself is handled too: its owner may drop the tokens of its own part of a carry.
+    mapped: Carry = _map(function, carry)
+    return mapped
 
 
 def _map(function: Callable[[Tensor, bool], Tensor], tree: Any, tokens: bool = False) -> Any:  # noqa: ANN401
@@ -73,3 +87,12 @@ def _map(function: Callable[[Tensor, bool], Tensor], tree: Any, tokens: bool = F
     if tree is None:
         return None
     raise TypeError(f"a carry holds tensors in dicts, lists and tuples, not {type(tree).__name__}")
+
+
+def _append(old: Any, new: Any, tokens: bool = False) -> Any:  # noqa: ANN401
+    if isinstance(new, dict):
+        both = {k: _append(old[k], v, tokens or k == "tokens") for k, v in new.items() if k in old}
+        return {**old, **new, **both}
+    if isinstance(new, (list, tuple)):
+        return type(new)(_append(a, b, tokens) for a, b in zip(old, new, strict=True))
+    return torch.cat((old, new), 1) if tokens and new is not None else new

@@ -10,10 +10,19 @@ mapping of conditions, in which an absent key is the null condition for all:
     "hidden"    (B, T, W): a network's own last token states (latent self-conditioning)
     "mask"      bool (B, T), True for a real token
 
+Causal networks take and return caches (`noiseloom.nets.causal`), and know besides:
+
+    "action"       (B, T, A): what is done at a token
+    "action_mask"  bool (B,) or (B, T), True where the action is known
+    "cache"        what earlier calls returned of earlier tokens
+    "position"     index of the first token in the whole sequence
+
 A condition a network was not built for raises.
 """
 
+from noiseloom.nets.causal import CausalTransformer
+from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
 
-__all__ = ["DiT", "Transformer", "UNet"]
+__all__ = ["CausalTransformer", "DiT", "Recurrent", "Transformer", "UNet"]

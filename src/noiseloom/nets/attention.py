@@ -1,13 +1,14 @@
 """Self-attention over tokens, the same for sequences, patches and pixels."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Attention"]
+__all__ = ["Attention", "rotation"]
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention without a mask of time: every token sees every real token.
+    """Multi-head self-attention: every token sees every real token, unless it is told otherwise.
 
         softmax(q k^T / sqrt(width / heads)) v, then a linear map
 
@@ -31,9 +32,67 @@ class Attention(nn.Module):
             x: tokens, shape (B, T, W). A channels-last picture is a free view of this form.
             mask: bool, shape (B, T), True where a token is real; others are not attended to.
         """
-        # (B, T, 3 W) -> three of (B, heads, T, W / heads), all of them views.
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        seen = None if mask is None else mask[:, None, None, :]
-        y = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        return self.attend(x, None if mask is None else mask[:, None])[0]
+
+    def attend(
+        self,
+        x: Tensor,
+        seen: Tensor | None = None,
+        *,
+        causal: bool = False,
+        turn: Tensor | None = None,
+        past: dict[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Attend to these tokens, and to others whose keys and values are known.
+
+        Args:
+            x: tokens, shape (B, T, W).
+            seen: bool, shape (B or 1, T or 1, n + T): whether a token sees another.
+            causal: a token sees itself and those before it; instead of `seen`, without `past`.
+            turn: `rotation` of the positions of the tokens.
+            past: "keys" (rotated) and "values" of n tokens before, (B, n, heads, W / heads) each.
+
+        Returns:
+            Shape (B, T, W), and the "keys" and "values" of the T tokens, for a later `past`.
+        """
+        # (B, T, 3 W) -> three of (B, T, heads, W / heads), all of them views.
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        if turn is not None:
+            q, k = _rotate(q, turn), _rotate(k, turn)
+        entry = {"keys": k, "values": v}
+        if past is not None:
+            k, v = torch.cat((past["keys"], k), 1), torch.cat((past["values"], v), 1)
+        q, k, v = (z.transpose(1, 2) for z in (q, k, v))
+        y = functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=None if seen is None else seen[:, None], is_causal=causal
+        )
         result: Tensor = self.out(y.transpose(1, 2).flatten(2))
-        return result
+        return result, entry
+
+
+def rotation(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """Rotary positions: features i and i + width / 2 of token p turn by p 10,000^(-2 i / width).
+
+    Products of turned queries and keys depend on differences of positions alone. Angles are
+    computed in float64: in float32, positions of a long rollout would lose what tells them apart.
+
+    Args:
+        positions: integers, shape (B or 1, T).
+        width: features of a head, even.
+        dtype: type of the result.
+
+    Returns:
+        Cosines and sines, shape (2, B or 1, T, 1, width / 2).
+
+    References:
+        J. Su et al., 2021, RoFormer, arXiv 2104.09864, Eq. 15.
+    """
+    exponents = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / -width
+    angles = positions[..., None, None] * 10_000.0**exponents
+    return torch.stack((angles.cos(), angles.sin())).to(dtype)
+
+
+def _rotate(x: Tensor, turn: Tensor) -> Tensor:
+    cos, sin = turn
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1).to(x.dtype)

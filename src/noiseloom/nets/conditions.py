@@ -2,14 +2,15 @@
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["check_names", "with_estimate"]
+__all__ = ["check_names", "check_tokens", "with_estimate"]
 
 
-def check_names(cond: Mapping[str, Tensor], known: tuple[str, ...]) -> None:
+def check_names(cond: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """Refuse conditions that a network does not read: in silence they would have no effect.
 
     Args:
@@ -32,7 +33,47 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
     return f"the network knows no condition {name!r}{nearest}: it takes {', '.join(known)}"
 
 
-def with_estimate(x: Tensor, cond: Mapping[str, Tensor], wanted: bool, dim: int) -> Tensor:
+def check_tokens(
+    x: Tensor,
+    log_snr: Tensor,
+    cond: Mapping[str, Any],
+    features: int,
+    *,
+    longest: int | None = None,
+    before: int = 0,
+) -> None:
+    """Refuse a sequence, log-SNR or mask whose shapes do not fit together.
+
+    Args:
+        x: state, shape (B, T, D).
+        log_snr: shape (B,) or (B, T).
+        cond: "mask", shape (B, before + T).
+        features: D.
+        longest: the most that T may be.
+        before: number of tokens before the state's that the network is given too.
+
+    Raises:
+        ValueError: one of the shapes is another.
+    """
+    if x.ndim != 3 or x.shape[2] != features or (longest is not None and x.shape[1] > longest):
+        most = "" if longest is None else f" with T at most {longest}"
+        raise ValueError(f"a state of shape {tuple(x.shape)}: expected (B, T, {features}){most}")
+    batch, length = x.shape[:2]
+    if log_snr.shape not in ((batch, length), (batch,)):
+        raise ValueError(
+            f"a log-SNR of shape {tuple(log_snr.shape)} for a state of shape {tuple(x.shape)}: "
+            f"expected {(batch,)} or {(batch, length)}"
+        )
+    mask = cond.get("mask")
+    if mask is not None and mask.shape != (batch, before + length):
+        after = f" after {before} cached tokens" if before else ""
+        raise ValueError(
+            f"a mask of shape {tuple(mask.shape)} for a state of shape {tuple(x.shape)}{after}: "
+            f"expected {(batch, before + length)}"
+        )
+
+
+def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) -> Tensor:
     """The network's input: the state, and beside it the self-conditioning estimate.
 
     Args:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from noiseloom.rng import Rng
 
-__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "zero"]
+__all__ = ["Dropout", "Embedding", "GroupNorm", "fourier", "initialise", "perceptron", "zero"]
 
 
 def fourier(log_snr: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -195,6 +195,13 @@ class GroupNorm(nn.Module):
             scale, shift = film.to(a.dtype).chunk(2, 1)
             a, b = a * (1 + scale), torch.addcmul(shift, b, 1 + scale)
         return (z * a[..., None, None] + b[..., None, None]).to(x.dtype)
+
+
+def perceptron(width: int) -> nn.Sequential:
+    """Linear, GELU, linear, four times as wide between: the second branch of a residual block."""
+    return nn.Sequential(
+        nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
+    )
 
 
 def initialise(network: nn.Module) -> None:

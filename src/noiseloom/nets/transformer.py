@@ -1,20 +1,16 @@
 """Diffusion transformers: for sequences with a time per token, and for pictures in patches.
 
-Blocks of self-attention and a perceptron, modulated by adaptive layer norm that starts at zero
-("adaLN-Zero", W. Peebles, S. Xie, 2023, arXiv:2212.09748, section 3.2). The modulation is computed
-per token, so that every token may have its own noise level.
+Both are bidirectional; `noiseloom.nets.causal` has the ones that see the past only.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from noiseloom.nets.attention import Attention
-from noiseloom.nets.conditions import check_names, with_estimate
-from noiseloom.nets.layers import Dropout, Embedding, initialise, zero
+from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
+from noiseloom.nets.layers import Embedding, initialise, zero
+from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
 
@@ -22,12 +18,8 @@ __all__ = ["DiT", "Transformer"]
 class Transformer(nn.Module):
     """A bidirectional transformer `(x, log_snr, cond) -> Tensor` for sequences (B, T, D).
 
-    With modulations (shift, scale, gate) from log-SNR and class, each block is
-
-        h <- h + gate_1 attention(LN(h) (1 + scale_1) + shift_1)
-        h <- h + gate_2 mlp(LN(h) (1 + scale_2) + shift_2)
-
-    The output is 0 at initialisation, and so is every gate. Positions are learnt.
+    Token embeddings with learnt positions, then a `Trunk` modulated by log-SNR and class. The
+    output is 0 at initialisation, and so is every gate.
 
     With `hidden_conditioning` it returns the final token states beside the output, and adds a
     zero-initialised projection of LN(cond["hidden"]) to the token embeddings: self-conditioning on
@@ -46,6 +38,7 @@ class Transformer(nn.Module):
         hidden_conditioning: whether it takes and returns hidden states.
 
     Example:
+        >>> import torch
         >>> net = Transformer(3, 3, max_length=8, width=16, depth=1, heads=2)
         >>> net(torch.zeros(2, 5, 3), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3])
@@ -66,18 +59,15 @@ class Transformer(nn.Module):
         hidden_conditioning: bool = False,
     ) -> None:
         super().__init__()
-        self.in_features, self.width, self.depth = in_features, width, depth
+        self.in_features, self.width = in_features, width
         self.max_length, self.self_conditioning = max_length, self_conditioning
         self.embedding = Embedding(width, width, num_classes)
         self.input = nn.Linear(in_features * (1 + self_conditioning), width)
         self.position = nn.Embedding(max_length, width)
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout, i) for i in range(depth))
-        # Six modulations for each block and two for the output, from one matrix product.
-        self.modulation = nn.Linear(width, (6 * depth + 2) * width)
-        self.output = nn.Linear(width, out_features)
+        self.trunk = Trunk(width, out_features, depth, heads, dropout)
         initialise(self)
-        zero(self.modulation, self.output)
+        zero(*self.trunk.silent)
         if self.hidden is not None:
             zero(self.hidden)
 
@@ -108,38 +98,16 @@ class Transformer(nn.Module):
         h = self.input(with_estimate(x, cond, self.self_conditioning, dim=2))
         h = h + self.position.weight[: x.shape[1]]
         if self.hidden is not None and hidden is not None:
-            h = h + self.hidden(_norm(hidden))
+            h = h + self.hidden(norm(hidden))
 
-        embedding = self.embedding(log_snr, cond)
-        modulation = self.modulation(embedding if log_snr.ndim == 2 else embedding[:, None])
-        *modulations, last = modulation.split(
-            [6 * self.width] * self.depth + [2 * self.width], dim=-1
-        )
-        for block, part in zip(self.blocks, modulations, strict=True):
-            h = block(h, part, mask, keys)
-
-        shift, scale = last.chunk(2, -1)
-        y: Tensor = self.output(_modulate(h, shift, scale))
+        seen = None if mask is None else mask[:, None]
+        y: Tensor
+        y, h, _ = self.trunk(h, self.embedding(log_snr, cond), keys, seen=seen)
         return y if self.hidden is None else (y, h)
 
     def _check(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor]) -> None:
-        if x.ndim != 3 or x.shape[2] != self.in_features or x.shape[1] > self.max_length:
-            raise ValueError(
-                f"a state of shape {tuple(x.shape)}: expected (B, T, {self.in_features}) with T "
-                f"at most {self.max_length}"
-            )
-        tokens = tuple(x.shape[:2])
-        if log_snr.shape not in (tokens, tokens[:1]):
-            raise ValueError(
-                f"a log-SNR of shape {tuple(log_snr.shape)} for a state of shape "
-                f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
-            )
-        mask, hidden = cond.get("mask"), cond.get("hidden")
-        if mask is not None and mask.shape != tokens:
-            raise ValueError(
-                f"a mask of shape {tuple(mask.shape)} for a state of shape {tuple(x.shape)}: "
-                f"expected {tokens}"
-            )
+        check_tokens(x, log_snr, cond, self.in_features, longest=self.max_length)
+        tokens, hidden = tuple(x.shape[:2]), cond.get("hidden")
         if hidden is None:
             return
         if self.hidden is None:
@@ -168,6 +136,7 @@ class DiT(nn.Module):
         ValueError: a size that `patch` does not divide.
 
     Example:
+        >>> import torch
         >>> net = DiT(4, 4, size=(8, 8), patch=2, width=16, depth=1, heads=2)
         >>> net(torch.zeros(2, 4, 8, 8), torch.zeros(2)).shape
         torch.Size([2, 4, 8, 8])
@@ -245,30 +214,3 @@ class DiT(nn.Module):
         rows, columns, p = *self.grid, self.patch
         pixels = y.reshape(len(y), rows, columns, -1, p, p).permute(0, 3, 1, 4, 2, 5)
         return pixels.reshape(len(y), -1, rows * p, columns * p)
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float, index: int) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width)
-        )
-        self.dropout1, self.dropout2 = Dropout(dropout, 2 * index), Dropout(dropout, 2 * index + 1)
-
-    def forward(
-        self, h: Tensor, modulation: Tensor, mask: Tensor | None, keys: Tensor | None
-    ) -> Tensor:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
-        y = self.dropout1(self.attention(_modulate(h, shift1, scale1), mask), keys)
-        h = torch.addcmul(h, gate1, y)
-        y = self.dropout2(self.mlp(_modulate(h, shift2, scale2)), keys)
-        return torch.addcmul(h, gate2, y)
-
-
-def _norm(h: Tensor) -> Tensor:
-    return functional.layer_norm(h, h.shape[-1:], eps=1e-6)
-
-
-def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, _norm(h), 1 + scale)

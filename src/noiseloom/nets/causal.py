@@ -1,0 +1,185 @@
+"""A causal transformer, and the cache that lets it read a token once.
+
+What a causal network says of a token depends on that token and on earlier ones, so that finished
+tokens need not be read again: the network is called on new tokens, and on what it once made of the
+old ones. The cache goes in and comes out, the network keeps nothing:
+
+    y, new = network(x, log_snr, {**cond, "cache": cache, "position": p})
+
+A network that is given a cache (the empty one is {}) returns beside its output what *these* tokens
+would add to it. To denoise a token, call and ignore `new`; once it is finished, call again at the
+level at which the future shall see it, and keep `carry.append_tokens(cache, new)`. So reading and
+writing are one call, a caller cannot write by mistake, and what is kept and for how long is the
+caller's business: `network.memory` tokens are enough, `carry.drop_tokens` loses the others. A cache
+obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract.
+
+The reference for any such rollout is one call on the whole history without a cache: the two are
+equal to rounding, also after the window has moved (B. Chen et al., 2024, "Diffusion Forcing",
+arXiv:2407.01392, for noise levels per token in causal networks).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.carry import Carry
+from noiseloom.nets.attention import rotation
+from noiseloom.nets.inputs import Inputs
+from noiseloom.nets.layers import initialise, zero
+from noiseloom.nets.trunk import Trunk
+
+__all__ = ["CausalTransformer"]
+
+
+class CausalTransformer(nn.Module):
+    """A transformer `(x, log_snr, cond) -> Tensor` for sequences (B, T, D) that sees the past only.
+
+    Token i attends to tokens i - window + 1 .. i, in each of `depth` blocks (`Trunk`); through all
+    of them it sees depth (window - 1) tokens back. Positions are rotary, so that only differences
+    count. The output is 0 at initialisation.
+
+    Args:
+        in_features: D, features of a token, without the estimate's.
+        out_features: features of the prediction.
+        width: features W inside.
+        depth: number of blocks.
+        heads: attention heads; W / heads is an even number.
+        window: number of tokens that a token attends to, itself included.
+        num_classes: K, for class labels 0 .. K - 1 and the null label K.
+        action_features: A, features of the action that comes with a token; 0 for none.
+        self_conditioning: whether it takes an estimate beside the state.
+        dropout: rate at the end of both branches of every block.
+
+    Attributes:
+        memory: tokens that a cache has to hold, window - 1.
+
+    Example:
+        >>> net = CausalTransformer(3, 3, width=16, depth=1, heads=2, window=4)
+        >>> net(torch.zeros(2, 5, 3), torch.zeros(2, 5)).shape
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        width: int,
+        depth: int,
+        heads: int,
+        window: int,
+        num_classes: int | None = None,
+        action_features: int = 0,
+        self_conditioning: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if window < 1:
+            raise ValueError(f"a window must have at least 1 token, got {window}")
+        if heads < 1 or width % (2 * heads):
+            raise ValueError(
+                f"width {width} cannot be divided among {heads} heads of an even number of "
+                "features, which rotary positions turn in pairs"
+            )
+        self.window, self.memory = window, window - 1
+        self.head = heads, width // heads
+        self.inputs = Inputs(in_features, width, num_classes, action_features, self_conditioning)
+        self.trunk = Trunk(width, out_features, depth, heads, dropout)
+        initialise(self)
+        zero(*self.trunk.silent)
+
+    def forward(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
+    ) -> Tensor | tuple[Tensor, Carry]:
+        """Predict.
+
+        Args:
+            x: state of unit variance, shape (B, T, D): the whole history, or the tokens that
+                follow those in the cache.
+            log_snr: float32, shape (B,) or (B, T), in [-20, 20].
+            cond: "label" (B,), "estimate" like x, "dropout" keys (B,), "action" (B, T, A), known
+                where "action_mask", bool of shape (B,) or (B, T), is True (absent: everywhere);
+                "mask", bool of shape (B, n + T), True for a real token, the n cached ones first;
+                "cache", {"tokens": [for each block {"keys", "values"}]}, each of shape
+                (B, n, heads, W / heads), keys already turned by their position; and "position",
+                an int, or int64 of shape () or (B,): the index of the first token of x in the
+                whole sequence, needed where n > 0.
+
+        Returns:
+            Shape (B, T, out_features); with "cache", that and the entries of these T tokens, a
+            tree like the cache.
+
+        Raises:
+            ValueError: a shape that does not fit, or a condition the network was not built for.
+        """
+        cond = cond or {}
+        past = self._past(x, cond)
+        n = past[0]["keys"].shape[1] if past else 0
+        h, embedding = self.inputs(x, log_snr, cond, n)
+        seen = self._seen(x, n, cond.get("mask"))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        y: Tensor
+        y, _, entries = self.trunk(
+            h,
+            embedding,
+            cond.get("dropout"),
+            past,
+            seen=seen,
+            causal=seen is None and n == 0,
+            turn=rotation(_positions(x, n, cond.get("position")), self.head[1], dtype),
+        )
+        return y if cond.get("cache") is None else (y, {"tokens": entries})
+
+    def _past(self, x: Tensor, cond: Mapping[str, Any]) -> list[dict[str, Tensor]] | None:
+        """The cache's entries, one per block, or None where there are none."""
+        if not cond.get("cache"):
+            return None
+        past: list[dict[str, Tensor]] = cond["cache"]["tokens"]
+        if len(past) != self.trunk.depth:
+            raise ValueError(
+                f"a cache of {len(past)} blocks for a network of {self.trunk.depth}: give it the "
+                "entries that this network returned"
+            )
+        count = past[0]["keys"].shape[1:2]
+        for leaf in (leaf for entry in past for leaf in entry.values()):
+            if leaf.shape != (len(x), *count, *self.head):
+                raise ValueError(
+                    f"cached keys or values of shape {tuple(leaf.shape)} for a state of shape "
+                    f"{tuple(x.shape)}: expected ({len(x)}, n, {self.head[0]}, {self.head[1]}), n "
+                    "the same in all"
+                )
+        return past
+
+    def _seen(self, x: Tensor, n: int, mask: Tensor | None) -> Tensor | None:
+        """Who sees whom, (B or 1, T, n + T); None where causal order, or nothing, says it all."""
+        length = x.shape[1]
+        whole = length <= self.window if n == 0 else length == 1 and n < self.window
+        if mask is None and whole:
+            return None
+        index = torch.arange(n + length, device=x.device)
+        age = index[n:, None] - index
+        band = (age >= 0) & (age < self.window)
+        # Padding sees itself: a softmax over nothing is not a number, and would spread.
+        return band[None] if mask is None else band & mask[:, None] | (age == 0)
+
+
+def _positions(x: Tensor, n: int, position: int | Tensor | None) -> Tensor:
+    """Indices of the tokens of x in the whole sequence, shape (B or 1, T)."""
+    if position is None:
+        if n:
+            raise ValueError(
+                f'a cache of {n} tokens without a position: pass cond["position"], the index of '
+                "the state's first token in the whole sequence"
+            )
+        position = 0
+    if isinstance(position, Tensor) and position.ndim:
+        if position.shape != x.shape[:1]:
+            raise ValueError(
+                f"a position of shape {tuple(position.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected () or ({len(x)},)"
+            )
+        position = position[:, None]
+    steps = torch.arange(x.shape[1], device=x.device)
+    return (position + steps).reshape(-1, x.shape[1])

@@ -1,0 +1,94 @@
+"""How a causal network takes its tokens and conditions: the same for all of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
+from noiseloom.nets.layers import Embedding
+
+__all__ = ["Inputs"]
+
+_NAMES = ("label", "estimate", "dropout", "mask", "action", "action_mask", "cache", "position")
+
+
+class Inputs(nn.Module):
+    """Token embeddings W x + A action + b, and the embedding of log-SNR and class.
+
+    An unknown action is a learnt vector instead of A action + b.
+
+    Args:
+        in_features: D, features of a token, without the estimate's.
+        width: features W of both embeddings.
+        num_classes: K, for class labels 0 .. K - 1 and the null label K.
+        action_features: A, features of an action; 0 for a network without.
+        self_conditioning: whether it takes an estimate beside the state.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        width: int,
+        num_classes: int | None,
+        action_features: int,
+        self_conditioning: bool,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.self_conditioning = in_features, self_conditioning
+        self.embedding = Embedding(width, width, num_classes)
+        self.token = nn.Linear(in_features * (1 + self_conditioning), width)
+        self.action = nn.Linear(action_features, width) if action_features else None
+        self.no_action = nn.Parameter(torch.zeros(width)) if action_features else None
+
+    def forward(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any], before: int
+    ) -> tuple[Tensor, Tensor]:
+        """Check and embed.
+
+        Args:
+            x: state of unit variance, shape (B, T, D).
+            log_snr: float32, shape (B,) or (B, T), in [-20, 20].
+            cond: "label" (B,), "estimate" like x, "action" (B, T, A), "action_mask" (B,) or
+                (B, T), True where the action is known, and "mask" (B, before + T).
+            before: number of tokens in the cache.
+
+        Returns:
+            Token embeddings (B, T, W), and the other (B, 1, W) or (B, T, W).
+
+        Raises:
+            ValueError: a shape that does not fit, or a condition the network was not built for.
+        """
+        check_names(cond, _NAMES)
+        check_tokens(x, log_snr, cond, self.in_features, before=before)
+        h = self.token(with_estimate(x, cond, self.self_conditioning, dim=2))
+        embedding: Tensor = self.embedding(log_snr, cond)
+        return self._act(h, x, cond), embedding if log_snr.ndim == 2 else embedding[:, None]
+
+    def _act(self, h: Tensor, x: Tensor, cond: Mapping[str, Any]) -> Tensor:
+        action, known = cond.get("action"), cond.get("action_mask")
+        if self.action is None or self.no_action is None:
+            if action is not None or known is not None:
+                raise ValueError(
+                    "an action for a network without actions: build it with action_features, or "
+                    "leave the action and its mask out"
+                )
+            return h
+        if action is None:
+            return h + self.no_action
+        tokens, features = tuple(x.shape[:2]), self.action.in_features
+        if action.shape != (*tokens, features):
+            raise ValueError(
+                f"an action of shape {tuple(action.shape)} for a state of shape {tuple(x.shape)}: "
+                f"expected {(*tokens, features)}"
+            )
+        a: Tensor = self.action(action.to(x.dtype))
+        if known is not None:
+            if known.shape not in (tokens, tokens[:1]):
+                raise ValueError(
+                    f"an action_mask of shape {tuple(known.shape)} for a state of shape "
+                    f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
+                )
+            a = torch.where(known.reshape(len(x), -1, 1), a, self.no_action.to(a.dtype))
+        return h + a

@@ -1,0 +1,111 @@
+"""The blocks that transformers share, from token embeddings to the output.
+
+Blocks of self-attention and a perceptron, modulated by adaptive layer norm that starts at zero
+("adaLN-Zero", W. Peebles, S. Xie, 2023, arXiv:2212.09748, section 3.2). The modulation is computed
+per token, so that every token may have its own noise level.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from noiseloom.nets.attention import Attention
+from noiseloom.nets.layers import Dropout, perceptron
+
+__all__ = ["Trunk", "norm"]
+
+
+class Trunk(nn.Module):
+    """Modulated blocks, and the linear output that follows them.
+
+    With modulations (shift, scale, gate) of the condition embedding, each block is
+
+        h <- h + gate_1 attention(LN(h) (1 + scale_1) + shift_1)
+        h <- h + gate_2 mlp(LN(h) (1 + scale_2) + shift_2)
+
+    and the output W (LN(h) (1 + scale) + shift). For a start at zero, `zero` what `silent` names.
+
+    Args:
+        width: features W inside.
+        outputs: features of the output.
+        depth: number of blocks.
+        heads: attention heads, a divisor of `width`.
+        dropout: rate at the end of both branches of every block.
+    """
+
+    def __init__(self, width: int, outputs: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.width, self.depth = width, depth
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout, i) for i in range(depth))
+        # Six modulations for each block and two for the output, from one matrix product.
+        self.modulation = nn.Linear(width, (6 * depth + 2) * width)
+        self.output = nn.Linear(width, outputs)
+
+    @property
+    def silent(self) -> tuple[nn.Module, nn.Module]:
+        """The parts that are zero at initialisation."""
+        return self.modulation, self.output
+
+    def forward(
+        self,
+        h: Tensor,
+        embedding: Tensor,
+        keys: Tensor | None,
+        past: Sequence[dict[str, Tensor] | None] | None = None,
+        **sight: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, Tensor, list[dict[str, Tensor]]]:
+        """Run the blocks.
+
+        Args:
+            h: token embeddings, shape (B, T, W).
+            embedding: what modulates them, shape (B, W) or (B, T, W).
+            keys: dropout keys, shape (B,).
+            past: for each block, the keys and values of earlier tokens.
+            **sight: who sees whom, as for `Attention.attend`.
+
+        Returns:
+            The output (B, T, outputs), the last token states (B, T, W), and for each block the
+            keys and values of the tokens.
+        """
+        modulation = self.modulation(embedding if embedding.ndim == 3 else embedding[:, None])
+        *parts, last = modulation.split([6 * self.width] * self.depth + [2 * self.width], dim=-1)
+        entries = []
+        past = past or [None] * self.depth
+        for block, part, before in zip(self.blocks, parts, past, strict=True):
+            h, entry = block(h, part, keys, past=before, **sight)
+            entries.append(entry)
+        shift, scale = last.chunk(2, -1)
+        return self.output(_modulate(h, shift, scale)), h, entries
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float, index: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.mlp = perceptron(width)
+        self.dropout1, self.dropout2 = Dropout(dropout, 2 * index), Dropout(dropout, 2 * index + 1)
+
+    def forward(
+        self,
+        h: Tensor,
+        modulation: Tensor,
+        keys: Tensor | None,
+        **sight: Any,  # noqa: ANN401
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+        y, entry = self.attention.attend(_modulate(h, shift1, scale1), **sight)
+        h = torch.addcmul(h, gate1, self.dropout1(y, keys))
+        y = self.dropout2(self.mlp(_modulate(h, shift2, scale2)), keys)
+        return torch.addcmul(h, gate2, y), entry
+
+
+def norm(h: Tensor) -> Tensor:
+    """Layer norm over the features, without gain and bias: modulations do that."""
+    return functional.layer_norm(h, h.shape[-1:], eps=1e-6)
+
+
+def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, norm(h), 1 + scale)
