@@ -1,8 +1,8 @@
 """Bit Diffusion on CIFAR-10, in the paper's configuration (51 M parameters).
 
 Published FID, unconditional / class-conditional: binary codes 3.48 / 2.72, Gray 3.86 / 2.94, random
-6.93 / 6.43; continuous pixels 3.14 / 2.95 (Table 1, 1.5 M steps). The defaults are the paper's;
-where paper and released code differ, the paper's.
+6.93 / 6.43; continuous pixels 3.14 / 2.95 (Table 1, 1.5 M steps). Not reproduced here. The
+defaults are the paper's; where paper and released code differ, the paper's.
 """
 
 from collections.abc import Callable

@@ -3,6 +3,10 @@
 1,437 digits of 8 x 8 pixels and 16 grey levels, 4 analog bits a pixel (E. Alpaydin, C. Kaynak,
 1998, UCI). The claim, at the smallest scale at which it can be looked at: a diffusion model of
 analog bits draws discrete pictures, of the class it was asked for, that are not copies.
+
+Nobody has published figures for these. Ours, mean and deviation of three seeds of 1,500 steps (82 s a
+run on one core): of the class asked for 0.996 +- 0.002, coverage 0.620 +- 0.010 of the held-out
+digits' 0.739, copies 0.005 +- 0.004. docs/results.md has the paper's ablations at this scale.
 """
 
 from collections.abc import Callable
@@ -28,7 +32,7 @@ class BitsDigits(BitDiffusion):
     name: ClassVar[str] = "bits-digits"
     summary: ClassVar[str] = "handwritten digits as analog bits, on a laptop in two minutes"
 
-    steps: int = 1600
+    steps: int = 1500
     batch_size: int = 32
     learning_rate: float = 5e-3
     beta2: float = 0.99
@@ -41,7 +45,7 @@ class BitsDigits(BitDiffusion):
     width: int = 16
     multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: int = 1
-    attention: int = 4
+    attention: int = 0
     head_width: int = 16
     plan: Literal["uniform", "karras"] = "karras"
     sampling_steps: int = 25

@@ -3,7 +3,7 @@
 The defaults are a middle-sized U-Net for 32 x 32 to 64 x 64 pixels; the paper's ImageNet 64 x 64
 network is `--width 192 --multipliers [1,2,3,4] --blocks 3` (240 M parameters;
 published FID 4.84 for binary codes, 5.14 for Gray, 8.76 for random ones, 3.43 for continuous
-pixels; Table 2).
+pixels; Table 2). Not reproduced here: no ImageNet, and no Inception features.
 """
 
 from collections.abc import Callable
