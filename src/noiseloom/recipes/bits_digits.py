@@ -4,9 +4,9 @@
 1998, UCI). The claim, at the smallest scale at which it can be looked at: a diffusion model of
 analog bits draws discrete pictures, of the class it was asked for, that are not copies.
 
-Nobody has published figures for these. Ours, mean and deviation of three seeds of 1,500 steps (82 s a
-run on one core): of the class asked for 0.996 +- 0.002, coverage 0.620 +- 0.010 of the held-out
-digits' 0.739, copies 0.005 +- 0.004. docs/results.md has the paper's ablations at this scale.
+Nobody has published figures for these. Ours, mean and deviation of three seeds of 1,500 steps (82 s
+a run on one core): of the class asked for 0.996 +- 0.002, coverage 0.620 +- 0.010 where held-out
+digits have 0.739, copies 0.005 +- 0.004. docs/results.md has the paper's ablations at this scale.
 """
 
 from collections.abc import Callable
