@@ -64,7 +64,10 @@ class Recorded(nn.Module):
 
 
 TRAINING = "reduce-overhead"
-"""The compiler's mode in comparisons of training, the peer's too: CUDA graphs, as `train` uses."""
+"""The compiler's mode in (b), (d) and (e), the peer's too: CUDA graphs, as `train` uses.
+
+In (c) both are compiled in the default mode.
+"""
 
 
 def sampling_overhead(batch: int = 64, rows: int = 30) -> dict[str, object]:

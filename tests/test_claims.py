@@ -64,17 +64,26 @@ def test_a_claim_ends_with_a_killed_process(tmp_path):
         pass
 
 
-def test_jobs_end_with_a_comparison_that_is_killed(tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "stopped"])
+def test_jobs_end_with_their_comparison(tmp_path, end):
     grid = ["--grid", "code=binary,gray", "--seeds", "1", "--jobs", "2", "--steps", "100000"]
     words = [sys.executable, "-m", "noiseloom", "compare", "bits-digits", "--out", str(tmp_path)]
     words += [*TINY[:-1], *grid]
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    # Of what runs in the background a shell has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
+    with process:
         deadline = time.monotonic() + 120
         while len(files := list(tmp_path.glob("runs/*/metrics.jsonl"))) < 2:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
-        process.kill()
+        if end == signal.SIGKILL:
+            process.kill()
+        else:
+            os.killpg(process.pid, end)  # as a terminal does
+            assert process.wait(60) == 130
     group = process.pid
     while time.monotonic() < deadline:
         try:

@@ -10,6 +10,7 @@ import torch
 import noiseloom.compare
 from noiseloom.cli import main
 from noiseloom.compare import combinations
+from noiseloom.run_folder import claimed
 
 TINY = shlex.split(
     "--head softmax --width 8 --head-width 8 --multipliers [1] --batch-size 8 --samples 40 "
@@ -109,6 +110,7 @@ def test_errors_are_one_line(capsys, tmp_path):
         (["--grid", "cod=gray"], "unknown option --cod: did you mean --code?"),
         (["--grid", "code=grey"], "expected one of binary, gray, random, got grey"),
         (["--grid", "code=gray", "--seeds", "0"], "--seeds must be at least 1"),
+        (["--grid", "seed=0,1"], "seed is no option of a grid"),
         (["--grid", "code=gray", "--jobs", "0"], "--jobs must be at least 1"),
         (
             ["--cells", "head=linear loss_kind=cross-entropy"],
@@ -140,3 +142,41 @@ def test_processes_make_what_one_makes(capsys, tmp_path):
         tables.append(json.loads((out / "table.json").read_text()))
     assert len(tables[0]["cells"]) == 4
     assert tables[0]["cells"] == tables[1]["cells"]
+
+
+def test_anchors_stand_for_their_number_of_pictures(capsys, tmp_path):
+    out = tmp_path / "grid"
+    assert compare(out, "--grid", "samples=30,60", "--seeds", "2", "--metrics", "coverage") == 0
+    capsys.readouterr()
+    table = json.loads((out / "table.json").read_text())
+    held = [c["values"]["coverage_held_out"] for c in table["cells"]]
+    lines = (out / "table.md").read_text().splitlines()
+    for values, n in zip(held, (30, 60), strict=True):
+        (line,) = [line for line in lines if line.startswith(f"| held-out real, n = {n} |")]
+        assert f"{statistics.fmean(values):.4g}" in line
+
+
+def test_a_run_that_was_killed_before_its_weights_were_placed_is_mended(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+    words = ["--grid", "code=binary", "--seeds", "1"]
+    assert compare(out, *words) == 0
+    folder = out / "runs" / fitted[0]
+    right = json.loads((folder / "evaluations/sampling_steps=2,samples=40.json").read_text())
+    (folder / "evaluations/sampling_steps=2,samples=40.json").unlink()
+    (folder / "ema.safetensors").unlink()
+    assert compare(out, *words) == 0
+    assert len(fitted) == 1
+    again = json.loads((folder / "evaluations/sampling_steps=2,samples=40.json").read_text())
+    assert again == right
+
+
+def test_a_run_in_use_is_left_out_and_the_others_are_shown(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+    assert compare(out, "--grid", "code=binary", "--seeds", "1") == 0
+    with claimed(out / "runs" / fitted[0].replace("steps=2", "steps=3")):
+        assert compare(out, "--steps", "3", "--grid", "code=binary,gray", "--seeds", "1") == 0
+    assert "skipped code=binary: " in (told := capsys.readouterr().err)
+    assert "is being trained by another process" in told
+    assert [c["options"] for c in json.loads((out / "table.json").read_text())["cells"]] == [
+        {"code": "gray"}
+    ]

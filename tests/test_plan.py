@@ -208,3 +208,9 @@ def test_holding_is_checked():
         SamplingPlan.uniform(4).hold([0])
     with pytest.raises(ValueError, match="0 <= s <= t <= 1"):
         plan.hold([0], at=1.5)
+
+
+@pytest.mark.parametrize("steps", [-1.0, float("nan"), float("inf")])
+def test_overshoot_is_a_number_of_steps(steps):
+    with pytest.raises(ValueError, match="overshoot needs a number of steps >= 0, got"):
+        SamplingPlan.uniform(4).overshoot(steps)

@@ -8,6 +8,7 @@ from torch import nn
 
 import noiseloom as nl
 from noiseloom.data import Images
+from noiseloom.recipes import BitsDigits
 from noiseloom.training import train
 
 FACTS = {"shape": [1, 4, 6], "levels": 4, "classes": ["a", "b"]}
@@ -109,3 +110,25 @@ def test_what_needs_an_estimate_is_refused_without_one(option):
         drawn(recipe, recipe.build(FACTS), None)
     recipe = Own(sampling_steps=3, again=True, **{option: 0.5})
     drawn(recipe, recipe.build(FACTS), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"width": 0}, "width must be above 0, got 0"),
+        ({"blocks": -1}, "blocks must be above 0"),
+        ({"multipliers": ()}, "multipliers must be one or more, above 0"),
+        ({"multipliers": (1, 0)}, "multipliers must be one or more, above 0"),
+        ({"patch": 0}, "patch must be above 0"),
+        ({"scale": float("nan")}, "scale must be above 0, got nan"),
+    ],
+)
+def test_sizes_are_above_zero(options, told):
+    with pytest.raises(ValueError, match=told):
+        BitsDigits(**options)
+
+
+def test_pictures_that_cannot_be_halved_are_refused_before_a_run():
+    recipe = BitsDigits(multipliers=(1, 1, 1, 1, 1))
+    with pytest.raises(ValueError, match="8 x 8 pixels cannot be halved 4 times"):
+        recipe.build(recipe.facts(recipe.load(None)))

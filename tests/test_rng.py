@@ -146,3 +146,10 @@ def test_misuse_is_named():
         keys.permutation(3)
     with pytest.raises(TypeError, match="not per sample"), keys.torch():
         pass
+
+
+@pytest.mark.parametrize("seed", [2**63, 10**20, -(2**70)])
+def test_any_integer_is_a_seed(seed):
+    small = (seed + 2**63) % 2**64 - 2**63
+    assert torch.equal(Rng(seed).normal((3,)), Rng(small).normal((3,)))
+    assert torch.equal(Rng(seed).permutation(5), Rng(small).permutation(5))

@@ -22,6 +22,7 @@ from noiseloom.recipes import Recipe, Sampling
 from noiseloom.run_folder import evaluation_file, read_description, write_text
 from noiseloom.table import Cell, markdown, record, rows, source, text_of
 from noiseloom.terminal import answer, say
+from noiseloom.training import checkpoint
 
 __all__ = ["METRICS", "combinations", "compare"]
 
@@ -98,6 +99,8 @@ def compare(
     """
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
+    if any("seed" in typed for typed, _ in cells):
+        raise ValueError("seed is no option of a grid: --seeds N has N of them, from --seed on")
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
     for typed, options in cells:
@@ -193,9 +196,12 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             resumed(folder, options, type(trained))
             if read_description(folder)["data"] != absolute(task.data):
                 raise FileExistsError(f"{folder} was trained on other data: choose another --out")
-        if not (begun and (folder / f"state/step-{trained.steps:08d}").is_dir()):
+        newest = checkpoint.newest(folder / "state")
+        if newest is not None and newest.name == f"step-{trained.steps:08d}":
+            checkpoint.publish(newest, folder)  # a kill may have come between the two
+        else:
             fit(trained, folder, data=task.data, resume=begun, command=task.command)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return [" ".join(str(error).split())] * len(task.recipes)
     return [_evaluation(recipe, folder, task.data) for recipe in task.recipes]
 
@@ -206,7 +212,7 @@ def _evaluation(recipe: Recipe, folder: Path, data: str | None) -> dict[str, flo
         changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
         try:
             load(folder).with_options(**changes).evaluate(data)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return " ".join(str(error).split())
     found: dict[str, float] = json.loads(path.read_text())
     return found

@@ -144,7 +144,8 @@ def _fit(
             parts.denoiser, loss, split.train, recipe, out, resume=resume, trackers=trackers
         )
         if MAIN:  # what is known of the run so far is about to be of other weights
-            (out / "evaluation.json").unlink(missing_ok=True)
+            for name in ("evaluation.json", "report.html"):
+                (out / name).unlink(missing_ok=True)
             shutil.rmtree(out / "evaluations", ignore_errors=True)
         for _ in training.show(updates):
             pass

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,7 @@ def in_jobs(
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     threads = max(1, torch.get_num_threads() // jobs)
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
         jobs, context, initializer=_begin, initargs=(places, gpus, threads, recipe_file)
     ) as pool:
@@ -65,12 +67,16 @@ def in_jobs(
                 "one of the processes was killed, perhaps for want of memory: use fewer --jobs; "
                 "the same command goes on"
             ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            # The pool would finish what it has queued: hours of training that nobody waits for.
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
 def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str | None) -> None:
     """What a process does first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
     threading.Thread(target=_end_with_parent, daemon=True).start()
     place = places.get()
     if gpus:

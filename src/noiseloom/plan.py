@@ -5,6 +5,7 @@ Consecutive rows need not touch: in `overshoot` the network is told a later time
 own. A row's times obey the law of shapes: () for one time for all, (1, T) for one per token.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,7 @@ class SamplingPlan:
         References:
             T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 2 and Section 2 (td).
         """
-        if steps < 0:
+        if not 0 <= steps < math.inf:
             raise ValueError(f"overshoot needs a number of steps >= 0, got {steps}")
         if steps == 0:
             return self

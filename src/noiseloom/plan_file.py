@@ -53,7 +53,7 @@ def _stacked(rows: list[Any], name: str) -> Tensor:
     for index, row in enumerate(rows):
         try:
             times.append(torch.tensor(row, dtype=torch.float64))
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"row {index} of {name!r} is no array of numbers") from error
         if times[index].shape != times[0].shape:
             raise ValueError(

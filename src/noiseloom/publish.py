@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
+
+import yaml
 
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
@@ -22,22 +25,33 @@ def push(run: Run, target: str) -> str:
     Returns:
         Where it is.
     """
-    local = target.startswith((".", "/", "~"))
-    folder = Path(target).expanduser() if local else run.folder / "hub"
-    if folder.exists() and any(folder.iterdir()) and local:
-        raise FileExistsError(f"{folder} exists and is not empty: choose another")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PUBLISHED:
-        if (run.folder / name).is_file():
-            shutil.copyfile(run.folder / name, folder / name)
-    write_text(folder / "README.md", _card(run, "noiseloom-model" if local else target))
-    if local:
+    if target.startswith((".", "/", "~")):
+        folder = Path(target).expanduser()
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(f"{folder} exists and is not empty: choose another")
+        _fill(folder, run, "noiseloom-model")
         return str(folder)
     from huggingface_hub import HfApi
 
     api = HfApi()
     api.create_repo(target, exist_ok=True)
-    return str(api.upload_folder(repo_id=target, folder_path=folder))
+    with tempfile.TemporaryDirectory() as name:
+        _fill(Path(name), run, target)
+        return str(api.upload_folder(repo_id=target, folder_path=name))
+
+
+def _fill(folder: Path, run: Run, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in PUBLISHED:
+        if (run.folder / file).is_file():
+            shutil.copyfile(run.folder / file, folder / file)
+    # Where the data lay is nobody's business, and no path of the reader's.
+    described = yaml.safe_load((folder / "recipe.yaml").read_text())
+    text = yaml.safe_dump(described | {"data": None, "init_from": None}, sort_keys=False)
+    for path in filter(None, (described.get("data"), described.get("init_from"))):
+        text = text.replace(path, Path(path).name)
+    write_text(folder / "recipe.yaml", text)
+    write_text(folder / "README.md", _card(run, name))
 
 
 def _card(run: Run, name: str) -> str:

@@ -143,7 +143,7 @@ class Rng:
         """A permutation of 0 .. count - 1, int64 on the CPU."""
         if isinstance(self.root, Tensor):
             raise TypeError("a permutation needs a key that is not per sample")
-        return torch.argsort(_hash(torch.tensor(self.root), count), stable=True)
+        return torch.argsort(_hash(torch.tensor(_wrap(self.root)), count), stable=True)
 
     @contextlib.contextmanager
     def torch(self, device: Device = "cpu") -> Iterator[None]:
@@ -157,17 +157,17 @@ class Rng:
         devices = [place] if place.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             # Not torch.manual_seed, which formats stack traces at every call.
-            torch.default_generator.manual_seed(self.root)
+            torch.default_generator.manual_seed(_wrap(self.root))
             for cuda in devices:
                 index = torch.cuda.current_device() if cuda.index is None else cuda.index
-                torch.cuda.default_generators[index].manual_seed(self.root)
+                torch.cuda.default_generators[index].manual_seed(_wrap(self.root))
             yield
 
     def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, int]:
         key = self.key
         if not isinstance(key, Tensor):
             # A fill takes the number as a kernel argument: no host-to-device copy, no wait.
-            return torch.full((), key, dtype=torch.int64, device=device), math.prod(shape)
+            return torch.full((), _wrap(key), dtype=torch.int64, device=device), math.prod(shape)
         if tuple(shape[: key.ndim]) != tuple(key.shape):
             raise ValueError(
                 f"keys of shape {tuple(key.shape)} cannot draw shape {tuple(shape)}: "

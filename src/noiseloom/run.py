@@ -1,6 +1,7 @@
 """A run from Python: an object that is ready to sample, from a folder (`run_folder`)."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -164,6 +165,9 @@ class Run:
             lambda labels: self.pixels(labels, seed=seed), split, Rng(seed).fold("evaluation")
         )
         report = {**report, **self.statistics}
+        for name, value in report.items():
+            if not math.isfinite(value):
+                raise ValueError(f"the metric {name} is {value}")
         if save:
             path = evaluation_file(self.folder, self.recipe, seed)
             path.parent.mkdir(exist_ok=True)

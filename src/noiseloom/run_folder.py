@@ -96,7 +96,7 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
         recipe: the class, for a recipe that is not this package's.
 
     Raises:
-        ValueError: an unknown recipe or option.
+        ValueError: an unknown recipe or option, or a value of a wrong type.
     """
     name = described["recipe"]
     kind = recipe or RECIPES.get(name)
@@ -113,7 +113,10 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
     unknown = options.keys() - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"recipe {name!r} has no option {', '.join(sorted(unknown))}")
-    return kind(**options)
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ValueError(f"an option of recipe {name!r} is of a wrong type: {error}") from error
 
 
 def evaluation_file(folder: Path, recipe: Recipe, seed: int) -> Path:
@@ -160,10 +163,15 @@ def claimed(folder: Path) -> Iterator[None]:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FileExistsError(f"{folder} is being trained by another process") from error
+            # Whoever ended meanwhile has removed the file that is locked here, and a third process
+            # may have locked a new one: that is one too many, and rare enough to refuse.
+            ours = lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino
+        except BlockingIOError:
+            ours = False
         except (ImportError, OSError):
-            pass
+            ours = True
+        if not ours:
+            raise FileExistsError(f"{folder} is being trained by another process")
         try:
             yield
         finally:

@@ -1,9 +1,10 @@
 """The table of a comparison: cells by metrics, with spreads, anchors, and where it comes from."""
 
+import itertools
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,6 +19,7 @@ from noiseloom.terminal import number
 __all__ = ["Cell", "markdown", "record", "rows", "source", "text_of"]
 
 _ANCHORS = ("_se", "_held_out", "_noised")
+_TITLES = (("held-out real", "_held_out"), ("real, noised", "_noised"))
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
         row = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
         row += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
         found.append([*row, str(seen["n"])])
-    first = cells[0].values[0]
-    for title, suffix in (("held-out real", "_held_out"), ("real, noised", "_noised")):
-        anchors = [number(first.get(metric + suffix)) for metric in metrics]
+    # Anchors are comparable at their number of pictures only.
+    every = [values for cell in cells for values in cell.values]
+    sizes = sorted({values.get("n", 0) for values in every})
+    for n, (title, suffix) in itertools.product(sizes, _TITLES):
+        alike = [values for values in every if values.get("n", 0) == n]
+        anchors = [_mean(values.get(metric + suffix) for values in alike) for metric in metrics]
         if set(anchors) != {"-"}:
+            title += f", n = {n:g}" if len(sizes) > 1 else ""
             found.append([title, *[""] * (len(names) - 1), *anchors, ""])
     return [*names, *metrics, "seeds"], found
 
@@ -116,6 +122,11 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
         f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
         f"    {table['command']}\n"
     )
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    return number(statistics.fmean(there) if there else None)
 
 
 def text_of(options: Mapping[str, str]) -> str:

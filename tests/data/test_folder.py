@@ -246,3 +246,9 @@ def test_tiles_take_the_top_folder_and_black(tmp_path):
     assert split.train.classes == ("dngn",)  # the second folder repeats the first
     assert split.notes == ("5 pictures equal an earlier one",)
     assert _all(split)[:, 0, 0, 0].max() == 80
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 256), (-1, 0, 0), (0.5, 1, 1), (0, 0)])
+def test_a_background_is_three_bytes(tmp_path, colour):
+    with pytest.raises(ValueError, match="background must be three whole numbers"):
+        image_folder(tmp_path, 8, background=colour)

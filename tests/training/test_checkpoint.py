@@ -119,6 +119,9 @@ def test_published_weights_are_those_of_the_checkpoint(tmp_path):
         assert all(torch.equal(published[key], kept[key]) for key in kept)
     published = load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(published[k], v) for k, v in model.state_dict().items())
+    before = sorted(tmp_path.rglob("*"))
+    checkpoint.publish(checkpoint.newest(tmp_path / "state"), tmp_path)  # twice is once
+    assert sorted(tmp_path.rglob("*")) == before
     facts = json.loads((tmp_path / "state" / "step-00000024" / "state.json").read_text())
     assert facts["step"] == 24
     assert facts["options"]["batch_size"] == 8

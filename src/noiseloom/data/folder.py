@@ -66,6 +66,8 @@ def image_folder(
             "size must be at least 1, held_out between 0 and 1 and class_depth not 0, got "
             f"size={size}, held_out={held_out}, class_depth={class_depth}"
         )
+    if len(background) != 3 or not all(c in range(256) for c in background):
+        raise ValueError(f"background must be three whole numbers 0 .. 255, got {background}")
     if split not in ("auto", "random"):
         raise ValueError(f"split must be 'auto' or 'random', got {split!r}")
     root = Path(path)

@@ -101,6 +101,12 @@ class BitDiffusion(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        sizes = ("width", "blocks", "head_width", "patch", "scale")
+        for name in sizes:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers must be one or more, above 0, got {self.multipliers}")
         if self.loss_kind == "cross-entropy" and not self._has_probabilities:
             raise ValueError("loss_kind cross-entropy needs a discrete state and another head")
         if self.self_conditioning_kind == "hidden" and self.network != "dit":
@@ -157,7 +163,13 @@ class BitDiffusion(Recipe):
                 hidden_conditioning=self.self_conditioning_kind == "hidden",
                 dropout=self.dropout,
             )
-        sides = [size[0] >> i for i in range(len(self.multipliers))]
+        halved = len(self.multipliers) - 1
+        if any(side % 2**halved for side in size):
+            raise ValueError(
+                f"pictures of {size[0]} x {size[1]} pixels cannot be halved {halved} times: choose "
+                "another size, or fewer multipliers"
+            )
+        sides = [size[0] >> i for i in range(halved + 1)]
         return UNet(
             inputs,
             outputs,

@@ -244,6 +244,7 @@ def _place(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, hidden)
     hidden.replace(target)
+    hidden.unlink(missing_ok=True)  # it is still there where both were names of one file
 
 
 def _remove_hidden(folder: Path) -> None:
