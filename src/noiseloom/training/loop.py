@@ -168,10 +168,12 @@ class _Run:
             stack.enter_context(in_bfloat16(self.networks if self.bfloat16 else [], self.device))
             if self.compile:
                 # Few batch sizes, each many times: one graph for each beats a symbolic one. As CUDA
-                # graphs they do not wait for the host; these know no other processes.
-                alone = self.device.type == "cuda" and self.accelerator.num_processes == 1
+                # graphs they do not wait for the host; these know no other processes, and a
+                # gradient that is to be added to must not lie in memory that is replayed.
+                alone = self.accelerator.num_processes == options.accumulate == 1
+                graphs = self.device.type == "cuda" and alone
                 for network in self.networks:
-                    network.compile(dynamic=False, mode="reduce-overhead" if alone else None)
+                    network.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
 
             pending: list[tuple[Record, Tensor, Tensor]] = []
             began = time.perf_counter()
