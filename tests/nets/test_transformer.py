@@ -195,6 +195,7 @@ def test_wrong_pictures_are_named():
 @pytest.mark.parametrize(("build", "data"), CASES)
 def test_compiles_to_one_graph(build, data, awake):
     x, log_snr, cond = data
+    torch.compiler.reset()  # of what other tests have compiled
     network = awake(build(dropout=0.2))
     expected = network(x, log_snr, cond)
     compiled = torch.compile(network, fullgraph=True)

@@ -1,10 +1,20 @@
 """Self-attention over tokens, the same for sequences, patches and pixels."""
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Attention", "rotation"]
+__all__ = ["Attention", "Sight", "rotation"]
+
+
+class Sight(TypedDict, total=False):
+    """Who sees whom: arguments of `Attention.attend` that are the same in every block."""
+
+    seen: Tensor | None
+    causal: bool
+    turn: Tensor | None
 
 
 class Attention(nn.Module):

@@ -1,6 +1,5 @@
 """What the reference networks check of their conditions, and how they take an estimate."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,15 +21,9 @@ def check_names(cond: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """
     for name in cond:
         if name not in known:
-            raise ValueError(_unknown(name, known))
-
-
-# The compiler cannot trace difflib.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _unknown(name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    nearest = f" (nearest: {near[0]!r})" if near else ""
-    return f"the network knows no condition {name!r}{nearest}: it takes {', '.join(known)}"
+            raise ValueError(
+                f"the network knows no condition {name!r}: it takes {', '.join(known)}"
+            )
 
 
 def check_tokens(

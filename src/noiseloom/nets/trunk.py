@@ -6,13 +6,13 @@ per token, so that every token may have its own noise level.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.nets.attention import Attention
+from noiseloom.nets.attention import Attention, Sight
 from noiseloom.nets.layers import Dropout, perceptron
 
 __all__ = ["Trunk", "norm"]
@@ -55,7 +55,7 @@ class Trunk(nn.Module):
         embedding: Tensor,
         keys: Tensor | None,
         past: Sequence[dict[str, Tensor] | None] | None = None,
-        **sight: Any,  # noqa: ANN401
+        **sight: Unpack[Sight],
     ) -> tuple[Tensor, Tensor, list[dict[str, Tensor]]]:
         """Run the blocks.
 
@@ -93,7 +93,7 @@ class _Block(nn.Module):
         h: Tensor,
         modulation: Tensor,
         keys: Tensor | None,
-        **sight: Any,  # noqa: ANN401
+        **sight: Unpack[Sight],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
         y, entry = self.attention.attend(_modulate(h, shift1, scale1), **sight)
