@@ -58,7 +58,8 @@ class Rng:
     def key(self) -> "int | Tensor":
         """What the draws are a function of: a 64-bit integer, or a tensor of them."""
         if isinstance(self.root, Tensor) and self.path:
-            return _mix(self.root ^ self.path)
+            keys: Tensor = _on(self.root, _keys)(self.root, _full(self.path, self.root.device))
+            return keys
         return self.root
 
     def fold(self, name: str, index: int = 0) -> "Rng":
@@ -113,8 +114,8 @@ class Rng:
             dtype: type of the result; the numbers are made in float32.
             device: where; by default where a tensor key is, else the CPU.
         """
-        key, rest = self._spread(shape, device)
-        numbers: Tensor = _on(key, _normal)(key, rest)
+        root, path, rest = self._spread(shape, device)
+        numbers: Tensor = _on(root, _normal)(root, path, rest)
         return numbers.reshape(tuple(shape)).to(dtype)
 
     def normal_like(self, x: Tensor) -> Tensor:
@@ -128,22 +129,22 @@ class Rng:
         device: Device = None,
     ) -> Tensor:
         """Uniform numbers in the open interval (0, 1): odd multiples of 2^-24."""
-        key, rest = self._spread(shape, device)
-        numbers: Tensor = _on(key, _uniform)(key, rest)
+        root, path, rest = self._spread(shape, device)
+        numbers: Tensor = _on(root, _uniform)(root, path, rest)
         return numbers.reshape(tuple(shape)).to(dtype)
 
     def integers(self, high: int, shape: Sequence[int], device: Device = None) -> Tensor:
         """Uniform integers in 0 .. high - 1 (bias below high / 2^48)."""
         if not 0 < high <= 2**31:
             raise ValueError(f"high must be in 1 .. 2^31, got {high}")
-        key, rest = self._spread(shape, device)
-        return ((_hash(key, rest) >> 16) & _MASK48).remainder(high).reshape(tuple(shape))
+        root, path, rest = self._spread(shape, device)
+        return ((_hash(root, path, rest) >> 16) & _MASK48).remainder(high).reshape(tuple(shape))
 
     def permutation(self, count: int) -> Tensor:
         """A permutation of 0 .. count - 1, int64 on the CPU."""
         if isinstance(self.root, Tensor):
             raise TypeError("a permutation needs a key that is not per sample")
-        return torch.argsort(_hash(torch.tensor(_wrap(self.root)), count), stable=True)
+        return torch.argsort(_hash(torch.tensor(_wrap(self.root)), None, count), stable=True)
 
     @contextlib.contextmanager
     def torch(self, device: Device = "cpu") -> Iterator[None]:
@@ -163,18 +164,23 @@ class Rng:
                 torch.cuda.default_generators[index].manual_seed(_wrap(self.root))
             yield
 
-    def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, int]:
-        key = self.key
-        if not isinstance(key, Tensor):
-            # A fill takes the number as a kernel argument: no host-to-device copy, no wait.
-            return torch.full((), _wrap(key), dtype=torch.int64, device=device), math.prod(shape)
-        if tuple(shape[: key.ndim]) != tuple(key.shape):
+    def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, Tensor | None, int]:
+        root = self.root
+        if not isinstance(root, Tensor):
+            return _full(root, device), None, math.prod(shape)
+        if tuple(shape[: root.ndim]) != tuple(root.shape):
             raise ValueError(
-                f"keys of shape {tuple(key.shape)} cannot draw shape {tuple(shape)}: "
+                f"keys of shape {tuple(root.shape)} cannot draw shape {tuple(shape)}: "
                 "they must be its left prefix"
             )
-        key = key if device is None else key.to(device, non_blocking=True)
-        return key, math.prod(shape[key.ndim :])
+        root = root if device is None else root.to(device, non_blocking=True)
+        path = _full(self.path, root.device) if self.path else None
+        return root, path, math.prod(shape[root.ndim :])
+
+
+def _full(number: int, device: Device) -> Tensor:
+    # A fill takes the number as a kernel argument: no host-to-device copy, no wait.
+    return torch.full((), _wrap(number), dtype=torch.int64, device=device)
 
 
 def _wrap(value: int) -> int:
@@ -207,20 +213,25 @@ def _salt(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _hash(key: Tensor, count: int) -> Tensor:
+def _keys(root: Tensor, path: Tensor | None) -> Tensor:
+    return root if path is None else _mix(root ^ path)
+
+
+def _hash(root: Tensor, path: Tensor | None, count: int) -> Tensor:
     # key + GAMMA (j + 1), with the constant outside: compilers narrow an index to 32 bits, and then
     # refuse a 64-bit factor on it.
-    places = torch.arange(1, count + 1, device=key.device)
-    return _mix(_mix(((key * _GAMMA_INVERSE)[..., None] + places) * _GAMMA_SIGNED))
+    places = torch.arange(1, count + 1, device=root.device)
+    start = _keys(root, path) * _GAMMA_INVERSE
+    return _mix(_mix((start[..., None] + places) * _GAMMA_SIGNED))
 
 
-def _uniform(key: Tensor, count: int) -> Tensor:
+def _uniform(root: Tensor, path: Tensor | None, count: int) -> Tensor:
     # 23 bits: with 24 the half step added is rounded away above 1/2, and the largest becomes 1.
-    return ((_hash(key, count) >> 41) & 0x7FFFFF).float() * 2.0**-23 + 2.0**-24
+    return ((_hash(root, path, count) >> 41) & 0x7FFFFF).float() * 2.0**-23 + 2.0**-24
 
 
-def _normal(key: Tensor, count: int) -> Tensor:
-    h = _hash(key, (count + 1) // 2)
+def _normal(root: Tensor, path: Tensor | None, count: int) -> Tensor:
+    h = _hash(root, path, (count + 1) // 2)
     radius = (-2 * (((h >> 40) & 0xFFFFFF).float() * 2.0**-24 + 2.0**-25).log()).sqrt()
     angle = (h & 0xFFFFFF).float() * (2 * math.pi * 2.0**-24)
     # Interleaved, so that a longer draw starts with the shorter one.
@@ -233,7 +244,7 @@ def _compiled(function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return torch.compile(function, dynamic=True)
 
 
-def _on(key: Tensor, function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    if key.is_cuda and not torch.compiler.is_compiling():
+def _on(root: Tensor, function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    if root.is_cuda and not torch.compiler.is_compiling():
         return _compiled(function)
     return function
