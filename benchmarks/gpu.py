@@ -64,9 +64,10 @@ class Recorded(nn.Module):
 
 
 TRAINING = "reduce-overhead"
-"""The compiler's mode in (b), (d) and (e), the peer's too: CUDA graphs, as `train` uses.
+"""The compiler's mode of our networks in (b), (d) and (e): CUDA graphs, as `train` uses.
 
-In (c) both are compiled in the default mode.
+In (c) both are compiled in the default mode, and in (d) the peer is: as CUDA graphs it fails, since
+it keeps the output of its first pass, which the second overwrites.
 """
 
 
@@ -245,12 +246,9 @@ def beside_lucidrains(batch: int = 256) -> dict[str, object]:
     with in_bfloat16([ours], DEVICE):
         ours_step = trainer(model, bit_loss(model, batch, 0.5))
         speeds["ours compiled"] = batch / milliseconds(ours_step, **settings) * 1e3
-    try:
-        network.compile(dynamic=False, mode=TRAINING)
-        speeds["peer compiled"] = batch / milliseconds(step, **settings) * 1e3
-    except Exception as error:
-        result["peer compiled fails"] = str(error).splitlines()[0][:200]
-    best = max(value for name, value in speeds.items() if name.startswith("peer"))
+    network.compile(dynamic=False)
+    speeds["peer compiled"] = batch / milliseconds(step, **settings) * 1e3
+    best = max(speeds["peer eager"], speeds["peer compiled"])
     return {**result, "images per second": speeds, "ratio": speeds["ours compiled"] / best}
 
 
