@@ -66,8 +66,8 @@ class Recorded(nn.Module):
 TRAINING = "reduce-overhead"
 """The compiler's mode of our networks in (b), (d) and (e): CUDA graphs, as `train` uses.
 
-In (c) both are compiled in the default mode, and in (d) the peer is: as CUDA graphs it fails, since
-it keeps the output of its first pass, which the second overwrites.
+In (c) both are compiled in the default mode, and in (d) the peer is: CUDA graphs cannot hold it,
+since it keeps the output of its first pass, which the second overwrites.
 """
 
 
@@ -247,8 +247,11 @@ def beside_lucidrains(batch: int = 256) -> dict[str, object]:
         ours_step = trainer(model, bit_loss(model, batch, 0.5))
         speeds["ours compiled"] = batch / milliseconds(ours_step, **settings) * 1e3
     network.compile(dynamic=False)
-    speeds["peer compiled"] = batch / milliseconds(step, **settings) * 1e3
-    best = max(speeds["peer eager"], speeds["peer compiled"])
+    try:
+        speeds["peer compiled"] = batch / milliseconds(step, **settings) * 1e3
+    except RuntimeError as error:  # with PyTorch 2.11 the gradient it compiles to has a wrong shape
+        result["peer compiled fails"] = str(error)
+    best = max(value for name, value in speeds.items() if name.startswith("peer"))
     return {**result, "images per second": speeds, "ratio": speeds["ours compiled"] / best}
 
 
