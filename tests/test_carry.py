@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from noiseloom.carry import append_tokens, drop_tokens, gather, repeat, scatter
+from noiseloom.carry import (
+    append_tokens,
+    gather,
+    keep_tokens,
+    repeat,
+    scatter,
+    write_caches,
+)
 from noiseloom.rng import Rng
 
 
@@ -45,7 +52,7 @@ def test_repeat_keeps_copies_of_a_row_together():
 
 
 def test_only_leaves_under_tokens_lose_tokens():
-    dropped = drop_tokens(tree(), 2)
+    dropped = keep_tokens(tree(), 5)
     assert torch.equal(
         dropped["self_conditioning"]["estimate"], tree()["self_conditioning"]["estimate"]
     )
@@ -58,8 +65,10 @@ def test_only_leaves_under_tokens_lose_tokens():
 
 def test_one_owners_tree_is_handled_like_a_carry():
     cache = tree()["cache"]
-    assert torch.equal(drop_tokens(cache, 2)["tokens"]["keys"], cache["tokens"]["keys"][:, 2:])
-    both = append_tokens(cache, drop_tokens(cache, 5))
+    assert torch.equal(keep_tokens(cache, 5)["tokens"]["keys"], cache["tokens"]["keys"][:, 2:])
+    assert keep_tokens(cache, 0)["tokens"]["keys"].shape == (5, 0, 4)
+    assert keep_tokens(cache, 9)["tokens"]["keys"].shape == (5, 7, 4)
+    both = append_tokens(cache, keep_tokens(cache, 2))
     assert both["tokens"]["keys"].shape == (5, 9, 4)
 
 
@@ -68,7 +77,7 @@ def test_tokens_are_appended_where_they_were_dropped():
     first = {**whole, "memory": {"tokens": [x[:, :3] for x in leaves(whole["memory"])]}}
     rest = {**whole, "memory": {"tokens": [x[:, 3:] for x in leaves(whole["memory"])]}}
     first["cache"] = {"tokens": {"keys": whole["cache"]["tokens"]["keys"][:, :3]}}
-    rest["cache"] = drop_tokens({"cache": whole["cache"]}, 3)["cache"]
+    rest["cache"] = keep_tokens({"cache": whole["cache"]}, 4)["cache"]
     first["self_conditioning"] = {"estimate": torch.zeros(5, 3)}
     joined = append_tokens(first, rest)
     assert joined.keys() == whole.keys()
@@ -80,6 +89,20 @@ def test_an_empty_carry_is_extended_by_everything():
     assert leaves(append_tokens({}, tree()))[0].shape == (5, 3)
     both = append_tokens({"a": {"tokens": torch.ones(1, 2)}}, {"b": {"tokens": torch.ones(1, 3)}})
     assert {k: v["tokens"].shape[1] for k, v in both.items()} == {"a": 2, "b": 3}
+
+
+def test_caches_are_written_wherever_they_are_and_the_rest_goes():
+    old, new = ({"tokens": [torch.full((2, n, 3), float(n))]} for n in (4, 1))
+    carry = {
+        "guidance": {"with": {"cache": old, "new": new}, "without": {"cache": {}, "new": new}},
+        "self_conditioning": {"estimate": torch.ones(2, 1, 3)},
+    }
+    written = write_caches(carry)
+    assert written.keys() == {"guidance"}
+    both = written["guidance"]["with"]["cache"]["tokens"][0]
+    assert torch.equal(both, torch.cat((old["tokens"][0], new["tokens"][0]), 1))
+    assert written["guidance"]["without"] == {"cache": new}
+    assert write_caches({"self_conditioning": {"estimate": torch.ones(2)}}) == {}
 
 
 def test_what_is_no_tensor_is_named():

@@ -161,7 +161,7 @@ def test_check_16_self_guidance_makes_two_calls_a_step_and_keeps_no_estimate():
     assert len(inner.given) == 2 * len(PLAN)
     assert all(not given["estimate"].any() for given in inner.given[::2])
     assert all(given["label"].all() for given in inner.given)
-    assert steps[-1].carry == {}
+    assert steps[-1].carry == {"self_guided": {"first": {}, "second": {}}}
 
 
 # Order of the wrappers

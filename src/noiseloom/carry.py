@@ -13,7 +13,15 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Carry", "append_tokens", "drop_tokens", "gather", "repeat", "scatter"]
+__all__ = [
+    "Carry",
+    "append_tokens",
+    "gather",
+    "keep_tokens",
+    "repeat",
+    "scatter",
+    "write_caches",
+]
 
 Carry: TypeAlias = dict[str, Any]
 """From owner name to a tree; axis 0 of every leaf is the batch."""
@@ -55,9 +63,11 @@ def repeat(carry: Carry, times: int) -> Carry:
     return _map_carry(lambda leaf, _: leaf.repeat_interleave(times, 0), carry)
 
 
-def drop_tokens(carry: Carry, count: int) -> Carry:
-    """Without the first `count` tokens of every leaf under a key "tokens"."""
-    return _map_carry(lambda leaf, tokens: leaf[:, count:] if tokens else leaf, carry)
+def keep_tokens(carry: Carry, count: int) -> Carry:
+    """With no more than the last `count` tokens of every leaf under a key "tokens"."""
+    return _map_carry(
+        lambda leaf, tokens: leaf[:, max(leaf.shape[1] - count, 0) :] if tokens else leaf, carry
+    )
 
 
 def append_tokens(carry: Carry, new: Carry) -> Carry:
@@ -69,6 +79,21 @@ def append_tokens(carry: Carry, new: Carry) -> Carry:
     """
     joined: Carry = _append(carry, new)
     return joined
+
+
+def write_caches(carry: Carry) -> Carry:
+    """Every "cache" extended by the entries under "new" beside it, and nothing else.
+
+    What a denoiser hands on about the tokens that it has just been shown becomes what it knows of
+    the past; estimates and hidden states were these tokens' own, and go.
+    """
+    kept: Carry = {}
+    for owner, tree in carry.items():
+        if owner == "cache":
+            kept["cache"] = append_tokens(tree, carry["new"])
+        elif owner != "new" and isinstance(tree, dict) and (inner := write_caches(tree)):
+            kept[owner] = inner
+    return kept
 
 
 def _map_carry(function: Callable[[Tensor, bool], Tensor], carry: Carry) -> Carry:

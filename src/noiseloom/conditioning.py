@@ -128,11 +128,15 @@ class SelfGuided(nn.Module):
         carry: Carry | None = None,
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
-        """The guided prediction; the inner carry is the first call's."""
+        """The guided prediction, and the carries of the two calls."""
+        others = dict(carry or {})
+        own = dict(others.pop("self_guided", {}))
         null = {**(cond or {}), "estimate": torch.zeros_like(x)}
-        first, inner = self.denoiser(x, t, null, carry, rng)
+        first, own["first"] = self.denoiser(x, t, null, own.get("first"), rng)
         estimate = first.mean if self.limit is None else first.mean.clamp(-self.limit, self.limit)
-        second, _ = self.denoiser(x, t, {**(cond or {}), "estimate": estimate}, carry, rng)
+        known = {**(cond or {}), "estimate": estimate}
+        second, own["second"] = self.denoiser(x, t, known, own.get("second"), rng)
+        carry = {**others, "self_guided": own}
         if self.scale == 1:
-            return second, inner
-        return Prediction(torch.lerp(first.mean, second.mean, self.scale)), inner
+            return second, carry
+        return Prediction(torch.lerp(first.mean, second.mean, self.scale)), carry

@@ -139,7 +139,9 @@ class Preconditioned(nn.Module):
 
     Args:
         network: `(x, log_snr, cond) -> output`, or `-> (output, hidden)`. log_snr is float32 of
-            shape (B,), or a longer left prefix of the state's shape where the time is finer.
+            shape (B,), or a longer left prefix of the state's shape where the time is finer. Given
+            `cond["position"]`, the index of the state's first token, it is called with the carry's
+            cache as `cond["cache"]`, and returns `(output, entries)`, which are handed on as "new".
         schedule: t -> (alpha, sigma).
         target: what the network predicts; "eps" needs alpha(1) > 0.
         head: how outputs become an estimate; other than linear only with target "x0".
@@ -188,14 +190,21 @@ class Preconditioned(nn.Module):
         alpha, sigma = self.schedule(t)
         std = self.data_std if self.target == "edm" else 1.0
         scale = (alpha * alpha * (std * std) + sigma * sigma).rsqrt()
+        carry = dict(carry or {})
+        streams = cond is not None and "position" in cond
+        if cond is not None and streams:
+            carry.setdefault("cache", {})
+            cond = {**cond, "cache": carry["cache"]}
         output = self.network(x * scale, self._clock(x, t), cond)
         output, hidden = output if isinstance(output, tuple) else (output, None)
+        if streams:
+            carry["new"], hidden = hidden, None
         # Networks may run in bfloat16 under autocast; everything after them does not.
         with torch.autocast(x.device.type, enabled=False):
             prediction = self._estimate(output.to(x.dtype), x, alpha, sigma, scale)
         if hidden is not None:
             prediction = Prediction(**{**vars(prediction), "hidden": hidden})
-        return prediction, dict(carry or {})
+        return prediction, carry
 
     def _estimate(
         self, f: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, scale: Tensor
@@ -216,7 +225,7 @@ class Preconditioned(nn.Module):
         if t.ndim:
             log_snr = log_snr.reshape(t.shape[:axes])
         # A fill and an addition: a scalar from the CPU costs no copy to the device.
-        return torch.zeros(x.shape[:axes], device=x.device, dtype=torch.float32) + log_snr
+        return torch.zeros(x.shape[:axes], device=x.device) + log_snr.to(torch.float32)
 
 
 class Clipped(nn.Module):

@@ -20,6 +20,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
+from noiseloom.rollout import Finished, along, rollout
 from noiseloom.run import Run, load
 from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
 
@@ -31,6 +32,7 @@ __all__ = [
     "Clipped",
     "Cosine",
     "Facts",
+    "Finished",
     "GaussianDiffusion",
     "LinearGamma",
     "LinearHead",
@@ -55,6 +57,7 @@ __all__ = [
     "Symmetric",
     "Whole",
     "ZeroCentre",
+    "along",
     "ancestral",
     "denoising_loss",
     "dpm_solver_pp_2m",
@@ -63,5 +66,6 @@ __all__ = [
     "heun",
     "load",
     "push",
+    "rollout",
     "sample",
 ]

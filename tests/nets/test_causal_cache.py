@@ -2,7 +2,7 @@ import pytest
 import torch
 from causal_cases import BUILDS, EVERYTHING, B, T, inputs, part, recurrent, transformer
 
-from noiseloom.carry import append_tokens, drop_tokens, gather, repeat
+from noiseloom.carry import append_tokens, gather, keep_tokens, repeat
 from noiseloom.nets.attention import rotation
 from noiseloom.rng import Rng
 
@@ -25,7 +25,7 @@ def rollout(network, data, chunk, first=1):
         outputs.append(y)
         cache = append_tokens(cache, new)
         count = min(start, network.memory) + x.shape[1]
-        cache = drop_tokens(cache, max(0, count - network.memory))
+        cache = keep_tokens(cache, network.memory)
         assert {leaf.shape[1] for leaf in leaves(cache)} == {min(count, network.memory)}
         start, stop = stop, min(stop + chunk, length)
     return torch.cat(outputs, 1)
@@ -104,7 +104,7 @@ def test_caches_are_carries(build, awake):
     data = inputs()
     _, cache = network(*part(data, 0, 6)[:2], {**part(data, 0, 6)[2], "cache": {}})
     x, log_snr, cond = part(data, 6, T)
-    cache, position = drop_tokens(cache, 6 - network.memory), torch.tensor(6)
+    cache, position = keep_tokens(cache, network.memory), torch.tensor(6)
     y, _ = network(x, log_snr, {**cond, "cache": cache, "position": position})
 
     rows = torch.tensor([2, 0])

@@ -10,7 +10,7 @@ A network that is given a cache (the empty one is {}) returns beside its output 
 would add to it. To denoise a token, call and ignore `new`; once it is finished, call again at the
 level at which the future shall see it, and keep `carry.append_tokens(cache, new)`. So reading and
 writing are one call, a caller cannot write by mistake, and what is kept and for how long is the
-caller's business: `network.memory` tokens are enough, `carry.drop_tokens` loses the others. A cache
+caller's business: `network.memory` tokens are enough, `carry.keep_tokens` loses the others. A cache
 obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract.
 
 The reference for any such rollout is one call on the whole history without a cache: the two are

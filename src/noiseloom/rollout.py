@@ -1,0 +1,195 @@
+"""Rollouts: tokens without end from a causal denoiser, each read once after it is finished.
+
+A chunk of tokens is denoised along a plan while the past is read from a cache. Then it is written
+into the cache, once, at one fixed level of noise, the *stabilisation*: a model that was trained on
+a level per token takes what it made itself, slightly wrong, for what it is. S steps cost S + 1
+reads of a token per branch of guidance, and memory does not grow.
+
+The reference is one pass over the whole history with the same noise on it, each token seeing what
+its band lets it see: equal to rounding, also after the cache began to forget
+(`tests/test_rollout.py`).
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from noiseloom.carry import Carry, keep_tokens, write_caches
+from noiseloom.denoiser import Denoiser
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.plan import SamplingPlan
+from noiseloom.rng import Rng
+from noiseloom.sampling import Solver, final, sample
+from noiseloom.shapes import Cond
+
+__all__ = ["Finished", "TokenCond", "along", "rollout"]
+
+TokenCond: TypeAlias = Cond | Callable[[int, int], Cond]
+"""Conditions, the same for all tokens, or a function of the first token's index and their count."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a rollout yields: tokens that will not change any more.
+
+    Attributes:
+        position: index of the first of them in the whole sequence.
+        x: the tokens, shape (B, chunk, ...).
+        carry: the caches with these tokens in them. To go on later, give it to another `rollout`
+            with `position + chunk` and no context.
+    """
+
+    position: int
+    x: Tensor
+    carry: Carry
+
+
+def rollout(
+    denoiser: Denoiser,
+    diffusion: GaussianDiffusion,
+    plan: SamplingPlan,
+    context: Tensor,
+    *,
+    memory: int,
+    chunk: int = 1,
+    stabilisation: float = 0.02,
+    cond: TokenCond | None = None,
+    carry: Carry | None = None,
+    position: int = 0,
+    rng: Rng,
+    solver: Solver | None = None,
+) -> Iterator[Finished]:
+    """Continue a sequence, chunk after chunk, for as long as the caller asks for more.
+
+    A finished token x is seen by later ones as alpha(t') x + sigma(t') eps, told as level t', eps
+    drawn once. A self-conditioned denoiser is given its last estimate of x beside it (nothing for
+    the context). Whoever stops asking has every token that was yielded.
+
+    Args:
+        denoiser: of a causal network that keeps a cache (`nets.CausalTransformer`,
+            `nets.Recurrent`), in wrappers or not; each branch of guidance has its own cache.
+        diffusion: what noise is.
+        plan: moves one chunk from time 1 to 0: scalar times, or (1, chunk).
+        context: the first tokens, clean, shape (B, n, ...), n >= 0.
+        memory: number of tokens that the caches keep: the network's `memory`.
+        chunk: tokens denoised at a time. More than one need an autoregressive plan, or the
+            samples are biased, however many steps are taken.
+        stabilisation: t' in [0, 1).
+        cond: conditions of all tokens, or a function `(first, count) -> cond`, called when those
+            tokens are asked for: so an action may depend on what was yielded (`along` is one).
+        carry: of an earlier rollout.
+        position: index of the first token of the context, or, without context, of the first one
+            to be made.
+        rng: key of all draws; the draws of a token depend on its index, not on chunks.
+        solver: how a move is made; by default DDIM.
+
+    Yields:
+        One `Finished` per chunk.
+
+    Raises:
+        ValueError: a stabilisation, memory or chunk out of range, a plan that does not fit.
+
+    References:
+        B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
+    """
+    if not 0 <= stabilisation < 1:
+        raise ValueError(f"stabilisation is a time in [0, 1), got {stabilisation}")
+    if memory < 0 or chunk < 1 or position < 0:
+        raise ValueError(
+            "a rollout needs memory >= 0, chunk >= 1 and position >= 0, got "
+            f"{memory}, {chunk} and {position}"
+        )
+    if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
+        raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
+    if chunk > 1 and _joint(plan):
+        warnings.warn(
+            "this plan moves several tokens of a chunk together, which biases a causal denoiser "
+            "however many steps it takes (docs/design.md): use SamplingPlan.autoregressive",
+            stacklevel=2,
+        )
+    if not isinstance(rng.root, Tensor):
+        rng = rng.samples(len(context), device=context.device)
+    level = torch.tensor(stabilisation, dtype=torch.float64)
+    carry = dict(carry or {})
+
+    @torch.no_grad()
+    def write(x: Tensor, carry: Carry, given: dict[str, Any], draws: Rng) -> Carry:
+        seen = diffusion.corrupt(x, level.to(x.dtype), draws.fold("stabilisation"))
+        _, carry = denoiser(seen, level.to(x.dtype), given, carry, draws.fold("write"))
+        return keep_tokens(write_caches(carry), memory)
+
+    def chunks(carry: Carry, start: int) -> Iterator[Finished]:
+        if count := context.shape[1]:
+            draws = _draws(rng, start, count, context)
+            carry = write(context, carry, _given(cond, start, count), draws)
+            start += count
+        empty = context.new_empty((len(context), chunk, *context.shape[2:]))
+        while True:
+            given, draws = _given(cond, start, chunk), _draws(rng, start, chunk, context)
+            noise = diffusion.prior(empty, draws.fold("prior"))
+            last = final(
+                sample(
+                    denoiser,
+                    diffusion,
+                    plan,
+                    noise,
+                    cond=given,
+                    carry=carry,
+                    rng=draws.fold("sampling"),
+                    solver=solver,
+                )
+            )
+            carry = write(last.x, last.carry, given, draws)
+            yield Finished(start, last.x, carry)
+            start += chunk
+
+    return chunks(carry, position)
+
+
+def along(cond: Cond | None = None, **sequences: Tensor) -> Callable[[int, int], Cond]:
+    """Conditions of which every token has its own, for `rollout`.
+
+    Args:
+        cond: those that are the same for all tokens.
+        sequences: by name ("action"), shape (B, N, ...), from token 0 on.
+
+    Returns:
+        `(first, count) -> cond`; it raises ValueError where a sequence is too short.
+
+    Example:
+        >>> along(action=torch.arange(5.0)[None])(3, 2)["action"].tolist()
+        [[3.0, 4.0]]
+    """
+
+    def given(first: int, count: int) -> Cond:
+        for name, values in sequences.items():
+            if values.shape[1] < first + count:
+                raise ValueError(
+                    f"{name} is given for {values.shape[1]} tokens, and token {first + count - 1} "
+                    "(from 0 on) is to be made: give a longer sequence, or ask for fewer tokens"
+                )
+        own = {name: values[:, first : first + count] for name, values in sequences.items()}
+        return {**(cond or {}), **own}
+
+    return given
+
+
+def _given(cond: TokenCond | None, first: int, count: int) -> dict[str, Any]:
+    found = cond(first, count) if callable(cond) else cond
+    return {**(found or {}), "position": first}
+
+
+def _draws(rng: Rng, first: int, count: int, x: Tensor) -> Rng:
+    return rng.each("token", torch.arange(first, first + count, device=x.device))
+
+
+def _joint(plan: SamplingPlan) -> bool:
+    """Whether a row moves more than one token."""
+    if plan.t.ndim < 2 or plan.t.shape[-1] == 1:
+        return True
+    moving = (plan.s != plan.t).flatten(1).sum(1)
+    return bool((moving > 1).any())

@@ -1,0 +1,363 @@
+"""Rollouts against one pass over the whole history, and against a process whose laws are known."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from noiseloom import (
+    ClassifierFree,
+    Clipped,
+    Cosine,
+    GaussianDiffusion,
+    Preconditioned,
+    Prediction,
+    Rng,
+    SamplingPlan,
+    SelfConditioned,
+    SelfGuided,
+    ancestral,
+    heun,
+)
+from noiseloom.nets import CausalTransformer, Recurrent
+from noiseloom.rollout import along, rollout
+from noiseloom.sampling import final, sample
+
+SCHEDULE = Cosine()
+DIFFUSION = GaussianDiffusion(SCHEDULE)
+B, D, K, A, LEVEL = 2, 3, 4, 2, 0.1
+
+
+class Counted(nn.Module):
+    """A network that counts the tokens it reads."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.tokens = network, 0
+
+    def forward(self, x, log_snr, cond):
+        self.tokens += x.shape[1]
+        return self.network(x, log_snr, cond)
+
+
+def build(kind, window=4, dtype=torch.float64, **options):
+    options = {"width": 16, "num_classes": K, "action_features": A, **options}
+    options["self_conditioning"] = True
+    with Rng(0).torch():
+        if kind == "recurrent":
+            network = Recurrent(D, D, depth=2, **options)
+        else:
+            network = CausalTransformer(D, D, depth=2, heads=2, window=window, **options)
+    with Rng(1).torch(), torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.2)
+    return network.to(dtype).eval()
+
+
+def plain(inner):
+    return inner
+
+
+def estimates(inner):
+    return SelfConditioned(inner, limit=2.0)
+
+
+def guided(inner):
+    return SelfConditioned(Clipped(ClassifierFree(inner, 1.7), 3.0), momentum=0.3)
+
+
+def twice(inner):
+    return SelfGuided(inner, 2.0, limit=2.0)
+
+
+WRAPPERS = pytest.mark.parametrize("wrap", [plain, estimates, guided, twice])
+KINDS = pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+
+
+def conditions(tokens, dtype=torch.float64):
+    actions = Rng(5).normal((B, tokens, A), dtype)
+    return along({"label": torch.tensor([1, 3])}, action=actions)
+
+
+class History:
+    """The reference: no cache, no forgetting; every call is a pass over all there has been."""
+
+    def __init__(self, denoiser, rng, each):
+        self.denoiser, self.rng, self.each = denoiser, rng, each
+        self.seen, self.carries = None, []
+
+    def call(self, x, t, start, carry):
+        """The denoiser's word on the newest tokens, and the carry of these tokens."""
+        count = x.shape[1]
+        known = 0 if self.seen is None else self.seen.shape[1]
+        assert known == start
+        state = x if known == 0 else torch.cat((self.seen, x), 1)
+        times = torch.full((1, start + count), LEVEL, dtype=x.dtype)
+        times[:, start:] = t
+        parts = [*self.carries, carry or {"self_conditioning": {}, "self_guided": {}}]
+        estimates = [
+            part.get("self_conditioning", {}).get("estimate", torch.zeros(B, n, D, dtype=x.dtype))
+            for part, n in zip(parts, [*(n for n in self.sizes), count], strict=True)
+        ]
+        given = {"self_conditioning": {"estimate": torch.cat(estimates, 1)}}
+        prediction, after = self.denoiser(state, times, self.each(0, start + count), given)
+        estimate = after.get("self_conditioning", {}).get("estimate")
+        own = {} if estimate is None else {"self_conditioning": {"estimate": estimate[:, start:]}}
+        return Prediction(prediction.mean[:, start:]), own
+
+    def run(self, plan, context, chunk, chunks, solver):
+        """What a rollout should yield."""
+        self.sizes, start, found = [], 0, []
+        if context.shape[1]:
+            self.write(context, 0, None)
+            start = context.shape[1]
+        for _ in range(chunks):
+            draws = self.rng.each("token", torch.arange(start, start + chunk))
+
+            def denoise(x, t, cond=None, carry=None, rng=None, start=start):
+                return self.call(x, t, start, carry)
+
+            x = DIFFUSION.prior(context.new_empty((B, chunk, D)), draws.fold("prior"))
+            last = final(
+                sample(denoise, DIFFUSION, plan, x, rng=draws.fold("sampling"), solver=solver)
+            )
+            self.write(last.x, start, last.carry)
+            found.append(last.x)
+            start += chunk
+        return torch.cat(found, 1)
+
+    def write(self, x, start, carry):
+        draws = self.rng.each("token", torch.arange(start, start + x.shape[1]))
+        level = torch.tensor(LEVEL, dtype=x.dtype)
+        noisy = DIFFUSION.corrupt(x, level, draws.fold("stabilisation"))
+        self.seen = noisy if self.seen is None else torch.cat((self.seen, noisy), 1)
+        self.carries.append(carry or {})
+        self.sizes.append(x.shape[1])
+
+
+@KINDS
+@pytest.mark.parametrize("wrap", [plain, estimates, guided])
+@pytest.mark.parametrize(
+    ("window", "chunk", "n", "solver"),
+    [
+        (4, 1, 3, ancestral()),
+        (4, 1, 6, ancestral(1.0)),
+        (2, 1, 0, heun()),
+        (30, 1, 1, ancestral(0.5)),
+        (3, 3, 2, ancestral(1.0)),
+        (1, 1, 2, ancestral()),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_a_rollout_is_the_pass_over_the_whole_history(
+    kind, wrap, window, chunk, n, solver, dtype, limit
+):
+    network = build(kind, window, dtype)
+    denoiser = wrap(Preconditioned(network, SCHEDULE))
+    context, rng = Rng(3).normal((B, n, D), dtype), Rng(4).samples(B)
+    plan = SamplingPlan.uniform(4) if chunk == 1 else SamplingPlan.autoregressive(4, chunk)
+    each = conditions(n + 3 * 4, dtype)
+    steps = rollout(
+        denoiser,
+        DIFFUSION,
+        plan,
+        context,
+        memory=network.memory,
+        chunk=chunk,
+        stabilisation=LEVEL,
+        cond=each,
+        rng=rng,
+        solver=solver,
+    )
+    chunks = 9 if chunk == 1 else 4
+    x = torch.cat([step.x for step in itertools.islice(steps, chunks)], 1)
+    with torch.no_grad():
+        expected = History(denoiser, rng, each).run(plan, context, chunk, chunks, solver)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(
+        x, expected, rtol=0, atol=limit * max(1.0, float(expected.abs().max()))
+    )
+
+
+@WRAPPERS
+@KINDS
+def test_a_rollout_goes_on_where_it_was_left(kind, wrap):
+    network = build(kind)
+    denoiser, context = wrap(Preconditioned(network, SCHEDULE)), Rng(3).normal((B, 5, D)).double()
+    settings = {"memory": network.memory, "rng": Rng(4), "cond": conditions(30)}
+    plan = SamplingPlan.uniform(3)
+    whole = list(itertools.islice(rollout(denoiser, DIFFUSION, plan, context, **settings), 8))
+    assert [step.position for step in whole] == list(range(5, 13))
+    mid = whole[4]
+    settings |= {"carry": mid.carry, "position": mid.position + 1}
+    rest = rollout(denoiser, DIFFUSION, plan, context[:, :0], **settings)
+    for a, b in zip(whole[5:], rest, strict=False):
+        assert a.position == b.position
+        assert torch.equal(a.x, b.x)
+
+
+def leaves(tree):
+    if isinstance(tree, torch.Tensor):
+        return [tree]
+    return [x for y in (tree.values() if isinstance(tree, dict) else tree) for x in leaves(y)]
+
+
+@WRAPPERS
+@KINDS
+def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is_constant(
+    kind, wrap
+):
+    counted = Counted(build(kind))
+    memory, steps, tokens = counted.network.memory, 5, 12
+    branches = 2 if wrap in (guided, twice) else 1
+    denoiser = wrap(Preconditioned(counted, SCHEDULE))
+    context = Rng(3).normal((B, 2, D)).double()
+    sizes = []
+    for step in itertools.islice(
+        rollout(
+            denoiser,
+            DIFFUSION,
+            SamplingPlan.uniform(steps),
+            context,
+            memory=memory,
+            cond=conditions(14),
+            rng=Rng(0),
+        ),
+        tokens,
+    ):
+        held = leaves(step.carry)
+        assert {leaf.shape[1] for leaf in held} == {min(step.position + 1, memory)}
+        sizes.append(sum(leaf.numel() for leaf in held))
+    assert sizes[4:] == sizes[4:5] * (tokens - 4)
+    assert counted.tokens == branches * (2 + tokens * (steps + 1))
+
+
+@KINDS
+def test_each_branch_of_guidance_remembers_what_it_saw(kind):
+    network = build(kind)
+    settings = {"memory": network.memory, "rng": Rng(4), "cond": conditions(20)}
+    context, plan = Rng(3).normal((B, 3, D)).double(), SamplingPlan.uniform(3)
+    denoiser = guided(Preconditioned(network, SCHEDULE))
+    step = next(rollout(denoiser, DIFFUSION, plan, context, **settings))
+    own = step.carry["classifier_free"]
+    pairs = zip(leaves(own["with"]), leaves(own["without"]), strict=True)
+    assert any((a - b).abs().max() > 1e-3 for a, b in pairs)
+    assert step.carry.keys() == {"classifier_free"}
+
+
+def test_conditions_are_asked_for_when_their_tokens_are():
+    network, asked = build("transformer"), []
+
+    def act(first, count):
+        asked.append((first, count))
+        return {"action": torch.full((B, count, A), float(len(asked)), dtype=torch.float64)}
+
+    context = torch.zeros(B, 2, D, dtype=torch.float64)
+    denoiser = Preconditioned(network, SCHEDULE)
+    steps = rollout(
+        denoiser,
+        DIFFUSION,
+        SamplingPlan.uniform(2),
+        context,
+        memory=3,
+        cond=act,
+        rng=Rng(0),
+    )
+    assert asked == []
+    next(steps)
+    assert asked == [(0, 2), (2, 1)]
+    next(steps)
+    assert asked[2:] == [(3, 1)]
+
+
+def test_the_draws_of_a_token_do_not_depend_on_the_batch():
+    network = build("recurrent", dtype=torch.float64)
+    denoiser, plan = estimates(Preconditioned(network, SCHEDULE)), SamplingPlan.uniform(3)
+    context = Rng(3).normal((4, 2, D)).double()
+    settings = {"memory": 1, "solver": ancestral(1.0)}
+    rng = Rng(6).samples(4)
+    whole = rollout(denoiser, DIFFUSION, plan, context, rng=rng, **settings)
+    alone = rollout(
+        denoiser, DIFFUSION, plan, context[2:3], rng=rng.rows(torch.tensor([2])), **settings
+    )
+    for a, b in zip(itertools.islice(whole, 4), alone, strict=False):
+        torch.testing.assert_close(a.x[2:3], b.x, rtol=0, atol=1e-12)
+
+
+PHI = 0.8
+
+
+class Chain(nn.Module):
+    """The exact denoiser of x_n = PHI x_{n-1} + noise of unit stationary variance, window 1.
+
+    Its cache is what it saw last, and at which level that was told: E[x_n | y_n, context].
+    """
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        carry = dict(carry or {})
+        past = carry.setdefault("cache", {})
+        alpha, sigma = (v.double() for v in SCHEDULE(t))
+        mean, variance = torch.zeros_like(x), torch.ones((), dtype=torch.float64)
+        if past:
+            a, _ = SCHEDULE(torch.tensor(LEVEL, dtype=torch.float64))
+            # x_{n-1} given a x_{n-1} + s eps has mean a times that: its variance is 1, as all is.
+            mean = PHI * a * past["tokens"]["seen"][:, -1:]
+            variance = 1 - PHI**2 * a * a
+        gain = variance * alpha / (variance * alpha * alpha + sigma * sigma)
+        carry["new"] = {"tokens": {"seen": x}}
+        return Prediction(mean + gain * (x - alpha * mean)), carry
+
+
+def test_check_13_5_noise_on_the_context_keeps_the_marginal_and_weakens_the_chain():
+    # Oracle: variance 1 and correlation PHI q over one step, q = alpha(level)^2: the chain sees
+    # its past through a noisy copy, which is told apart from the past itself.
+    batch, tokens = 40_000, 8
+    steps = rollout(
+        Chain(),
+        DIFFUSION,
+        SamplingPlan.uniform(40),
+        torch.empty(batch, 0, 1, dtype=torch.float64),
+        memory=1,
+        stabilisation=LEVEL,
+        rng=Rng(0),
+        solver=heun(),
+    )
+    x = torch.cat([step.x for step in itertools.islice(steps, tokens)], 1)[..., 0]
+    q = float(SCHEDULE(torch.tensor(LEVEL, dtype=torch.float64))[0] ** 2)
+    # Heun with 40 steps is 0.001 off; four standard errors of 240,000 products are 0.012.
+    assert abs(float(x.square().mean()) - 1) < 0.013
+    for lag in (1, 2, 3):
+        product = float((x[:, lag:] * x[:, :-lag]).mean())
+        assert abs(product - (PHI * q) ** lag) < 0.013
+    assert q < 0.98  # enough to tell it from a chain that sees its past as it is
+
+
+def test_what_does_not_fit_is_said_in_one_line():
+    network = build("transformer")
+    denoiser = Preconditioned(network, SCHEDULE)
+    context = torch.zeros(B, 2, D, dtype=torch.float64)
+    settings = {"memory": 3, "rng": Rng(0)}
+    plan = SamplingPlan.uniform(2)
+    with pytest.raises(ValueError, match=r"stabilisation is a time in \[0, 1\), got 1"):
+        rollout(denoiser, DIFFUSION, plan, context, stabilisation=1, **settings)
+    with pytest.raises(ValueError, match=r"chunk >= 1 .* got 3, 0 and 0"):
+        rollout(denoiser, DIFFUSION, plan, context, chunk=0, **settings)
+    with pytest.raises(ValueError, match="a plan of 3 tokens does not fit chunks of 2"):
+        rollout(denoiser, DIFFUSION, SamplingPlan.pyramid(2, 3, 1), context, chunk=2, **settings)
+    steps = rollout(denoiser, DIFFUSION, plan, context, cond=conditions(3), **settings)
+    next(steps)
+    with pytest.raises(ValueError, match="action is given for 3 tokens, and token 3"):
+        next(steps)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [SamplingPlan.uniform(4), SamplingPlan.full_sequence(4, 3), SamplingPlan.pyramid(4, 3, 1)],
+)
+def test_plans_that_move_tokens_together_are_warned_of(plan):
+    network = build("transformer")
+    settings = {"memory": 3, "rng": Rng(0), "chunk": 3}
+    context = torch.zeros(B, 2, D, dtype=torch.float64)
+    with pytest.warns(UserWarning, match="biases a causal denoiser"):
+        rollout(Preconditioned(network, SCHEDULE), DIFFUSION, plan, context, **settings)
