@@ -15,7 +15,7 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "rollout"}
+METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "latents": LOOPS,
     "context": LOOPS,
     "rollout": LOOPS,
+    "tokens": LOOPS,
     "nets": LAWS,
     "data": LAWS,
     "metrics": LAWS | {"data"},

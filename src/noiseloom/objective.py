@@ -162,6 +162,7 @@ def denoising_loss(
     rows: Tensor | None = None,
     self_conditioning: float = 0.0,
     weight: Weight | None = None,
+    counted: Tensor | None = None,
     cross_entropy: bool = False,
 ) -> Tensor:
     """The denoising loss of each sample, E over entries of w(log-SNR) |x_0 - mean|^2.
@@ -181,6 +182,8 @@ def denoising_loss(
         rows: global positions of the samples, int64 on the CPU; by default 0 .. B - 1.
         self_conditioning: share of rows that take the first pass, in [0, 1].
         weight: of the error of x_0 by log-SNR, or None for 1.
+        counted: bool, a left prefix of the state's shape as a time is: the entries the mean is
+            over, by default all. A sample without any has loss 0.
         cross_entropy: use the head's logits instead of its mean's squared error.
 
     Returns:
@@ -207,7 +210,11 @@ def denoising_loss(
     loss = diffusion.loss(prediction, clean, x, t)
     if weight is not None:
         loss = loss * weight(diffusion.schedule.log_snr(align(t, clean)))
-    return loss.flatten(1).mean(1).expand(batch)
+    if counted is None:
+        return loss.flatten(1).mean(1).expand(batch)
+    share = align(counted.to(loss.dtype), clean)
+    total = (loss * share).flatten(1).sum(1)
+    return total / share.expand_as(loss * share).flatten(1).sum(1).clamp(min=1)
 
 
 def _with_dropout(cond: Cond | None, rng: Rng) -> dict[str, Any]:

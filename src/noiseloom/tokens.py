@@ -1,0 +1,149 @@
+"""Training with a time per token: which times, which tokens count, and how much.
+
+Diffusion Forcing trains on independent times. Its two baselines are special cases of times per
+token, so that all three are one loss:
+
+    independent     t_1, ..., t_T                 the model of any order of denoising
+    full sequence   t, ..., t                     ordinary diffusion of the whole
+    teacher forcing 0, ..., 0, t_n, 1, ..., 1     next-token diffusion; token n alone counts
+
+A token that is missing, or padding, is at time 1 and does not count (`missing`).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from noiseloom.denoiser import LOG_SNR_LIMIT
+from noiseloom.objective import Weight
+from noiseloom.rng import Rng
+
+__all__ = ["TIMES", "forcing_times", "fused_snr_weight", "missing", "sigmoid_weight"]
+
+TIMES = ("independent", "full-sequence", "teacher-forcing")
+"""The kinds of `forcing_times`."""
+
+
+def forcing_times(
+    kind: str, shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Times of the tokens of a batch, and which of them count in the loss.
+
+    Args:
+        kind: one of `TIMES`. Teacher forcing draws n uniformly from all tokens, so that it trains
+            one token of a sequence where the others train T.
+        shape: (B, T).
+        rng: key of the draws; one key per sample, or one for all.
+        device: where the times go.
+
+    Returns:
+        Times in [0, 1] and a bool mask, both of shape (B, T).
+
+    Raises:
+        ValueError: an unknown kind.
+
+    References:
+        B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 1 and Section 4.
+    """
+    if kind not in TIMES:
+        raise ValueError(f"times of tokens must be one of {', '.join(TIMES)}, got {kind!r}")
+    batch, tokens = shape
+    everything = torch.ones(batch, tokens, dtype=torch.bool, device=device)
+    if kind == "independent":
+        return rng.uniform((batch, tokens), device=device), everything
+    t = rng.uniform((batch, 1), device=device)
+    if kind == "full-sequence":
+        return t.expand(batch, tokens).contiguous(), everything
+    place = torch.arange(tokens, device=device)
+    n = rng.fold("token").integers(tokens, (batch, 1), device=device)
+    return torch.where(place == n, t, (place > n).to(t.dtype)), place == n
+
+
+def missing(t: Tensor, counted: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens that are not there: at time 1, where nothing is known, and out of the loss.
+
+    Args:
+        t: times, shape (B, T).
+        counted: bool, shape (B, T).
+        real: bool, shape (B, T), False for tokens that are missing or padding.
+
+    Returns:
+        Times and mask with those tokens at 1 and False.
+    """
+    return torch.where(real, t, 1), counted & real
+
+
+def sigmoid_weight(bias: float = -1.0) -> Weight:
+    """sigmoid(b - log-SNR) on the squared error of eps, so SNR times that on x_0's.
+
+    Args:
+        bias: b.
+
+    References:
+        E. Hoogeboom et al., 2024, Simpler Diffusion, arXiv 2410.19324; K. Song et al., 2025,
+        2502.06764 (b = -1).
+    """
+    # SNR sigmoid(b - l) = e^b sigmoid(l - b): no overflow at either end.
+    return lambda log_snr: torch.exp(torch.as_tensor(bias)) * torch.sigmoid(log_snr - bias)
+
+
+def fused_snr_weight(
+    decay: float,
+    cap: float = 5.0,
+    *,
+    target: Literal["x0", "eps", "v"] = "v",
+    variant: Literal["code", "paper"] = "code",
+) -> Weight:
+    """Min-SNR for sequences: a clean past counts as signal.
+
+    With C = cap, s = SNR / C, s' = min(s, 1), gamma = decay, the running mean B_1 = s'_1, B_t =
+    gamma B_{t-1} + (1 - gamma) s'_t, its past H_t = B_{t-1}, H_1 = 0, and g = gamma ("code") or 1
+    ("paper"),
+
+        f_t = 1 - (1 - g H_t) (1 - s_t),    f'_t = 1 - (1 - g H_t) (1 - s'_t),
+
+    the weights of the squared errors are C f' of x_0, f' / f of eps and C f' / (C f + 1) of v. The
+    loss here is x_0's: those of eps and v come times SNR and SNR + 1. For the first token, and in
+    the code's variant for gamma = 0, all are min-SNR.
+
+    The paper's formula lacks the code's second factor gamma, and says nothing of the first token,
+    which is as in the code here.
+
+    Args:
+        decay: gamma in [0, 1). The paper's video models have 0.96 and 0.8, to the power of the
+            frames in a token.
+        cap: C > 0.
+        target: whose error is weighted: the network's target, as published.
+        variant: of the formula.
+
+    Returns:
+        A weight of log-SNR with tokens as axis 1.
+
+    References:
+        B. Chen et al., 2024, arXiv 2407.01392, Appendix B.1, and the released code.
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be in [0, 1), got {decay}")
+    if target not in ("x0", "eps", "v") or variant not in ("code", "paper"):
+        raise ValueError(f"no fused SNR for target {target!r} and variant {variant!r}")
+
+    def weight(log_snr: Tensor) -> Tensor:
+        if log_snr.ndim < 2:
+            raise ValueError("fused SNR needs a time per token, (B, T)")
+        snr = log_snr.clamp(max=LOG_SNR_LIMIT).exp()
+        s, capped = snr / cap, (snr / cap).clamp(max=1)
+        past = [torch.zeros_like(s[:, 0])]
+        for t in range(1, s.shape[1]):
+            last = capped[:, 0] if t == 1 else torch.lerp(capped[:, t - 1], past[-1], decay)
+            past.append(last)
+        dark = 1 - (decay if variant == "code" else 1.0) * torch.stack(past, 1)
+        f, f_capped = 1 - dark * (1 - s), 1 - dark * (1 - capped)
+        if target == "x0":
+            return cap * f_capped
+        if target == "eps":
+            return snr * f_capped / f.clamp(min=torch.finfo(f.dtype).tiny)
+        return (snr + 1) * cap * f_capped / (cap * f + 1)
+
+    return weight
