@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from noiseloom import rng as rng_module
 from noiseloom.rng import Rng
 
 
@@ -153,3 +154,49 @@ def test_any_integer_is_a_seed(seed):
     small = (seed + 2**63) % 2**64 - 2**63
     assert torch.equal(Rng(seed).normal((3,)), Rng(small).normal((3,)))
     assert torch.equal(Rng(seed).permutation(5), Rng(small).permutation(5))
+
+
+def test_compiled_draws_are_the_plain_ones_from_few_graphs(monkeypatch):
+    # What a GPU does, with a compiler that runs anywhere: the same graphs, run op by op.
+    keys = Rng(0).samples(6)
+    several = keys.each("token", torch.arange(4))
+    rngs = [
+        Rng(3),
+        keys,
+        keys.fold("a"),
+        several,
+        several.fold("b", 2),
+        Rng(1).samples(1).fold("c"),
+    ]
+    shapes = [(7, 3), (6, 3, 5), (6, 2), (6, 4, 3), (6, 4), (1, 9)]
+
+    def draws():
+        found = [rng.normal(shape) for rng, shape in zip(rngs, shapes, strict=True)]
+        with torch.no_grad():
+            found += [rng.uniform(shape) for rng, shape in zip(rngs, shapes, strict=True)]
+        return [*found, *(rng.key for rng in rngs[1:])]
+
+    expected, graphs = draws(), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(rng_module, "_BACKENDS", {"cpu": backend})
+    for got, wanted in zip(draws(), expected, strict=True):
+        assert torch.equal(got, wanted)
+    # Beyond 8 of a function the compiler gives up: one row, one number, or several of each.
+    per_function = len(graphs) / 3
+    assert 0 < per_function <= 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_sample_draws_the_same_alone_or_in_any_batch_on_a_gpu():
+    whole = Rng(3).samples(100, device="cuda").fold("noise")
+    for start, count in ((17, 1), (0, 5), (33, 7)):
+        part = Rng(3).samples(count, start, device="cuda").fold("noise")
+        rows = slice(start, start + count)
+        assert torch.equal(whole.normal((100, 3, 5))[rows], part.normal((count, 3, 5)))
+        assert torch.equal(whole.uniform((100, 3))[rows], part.uniform((count, 3)))
+    cpu = Rng(3).samples(100).fold("noise").normal((100, 3, 5))
+    torch.testing.assert_close(whole.normal((100, 3, 5)).cpu(), cpu, rtol=0, atol=1e-6)

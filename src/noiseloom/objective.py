@@ -177,8 +177,9 @@ def denoising_loss(
         clean: x_0, shape (B, ...), floating point.
         t: time, shape (B,) or a longer left prefix.
         cond: conditions, batch first.
-        rng: key of the noise; one key per sample, or one for all. Its stream "dropout" goes to the
-            network as `cond["dropout"]`, one key per sample.
+        rng: key of the noise; one key per sample, or one for all, from which each sample has its
+            own by its row. Its stream "dropout" goes to the network as `cond["dropout"]`, one key
+            per sample, and "denoiser" to the denoiser, the same in both passes.
         rows: global positions of the samples, int64 on the CPU; by default 0 .. B - 1.
         self_conditioning: share of rows that take the first pass, in [0, 1].
         weight: of the error of x_0 by log-SNR, or None for 1.
@@ -193,18 +194,22 @@ def denoising_loss(
         T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 1.
     """
     batch = len(clean)
-    rng = rng if isinstance(rng.root, Tensor) else rng.samples(batch, device=clean.device)
+    rows = torch.arange(batch) if rows is None else rows
+    if not isinstance(rng.root, Tensor):
+        rng = rng.each("sample", rows.to(clean.device, non_blocking=True))
     x = diffusion.corrupt(clean, t, rng.fold("noise"))
+    draws = rng.fold("denoiser")  # both passes see the same
     carry: Carry | None = None
     if self_conditioning:
-        rows = torch.arange(batch) if rows is None else rows
         chosen = self_conditioned_rows(rows, self_conditioning).to(clean.device, non_blocking=True)
         if len(chosen):
             with torch.no_grad():
                 first = _with_dropout(_rows(cond, chosen), rng.rows(chosen).fold("first pass"))
-                _, carry = denoiser(x[chosen], _time_rows(t, chosen), first)
+                _, carry = denoiser(
+                    x[chosen], _time_rows(t, chosen), first, None, draws.rows(chosen)
+                )
             carry = carries.scatter(carry, chosen, batch)
-    prediction, _ = denoiser(x, t, _with_dropout(cond, rng), carry)
+    prediction, _ = denoiser(x, t, _with_dropout(cond, rng), carry, draws)
     if not cross_entropy:
         prediction = replace(prediction, logits=None)
     loss = diffusion.loss(prediction, clean, x, t)

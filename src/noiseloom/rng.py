@@ -21,7 +21,7 @@ On a GPU the hash is compiled; integers are the same everywhere, normals to roun
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -42,8 +42,9 @@ class Rng:
     Attributes:
         root: a signed 64-bit integer (anything an integer seed hashes to), or an int64 tensor of
             keys whose shape is a left prefix of every shape it draws.
-        path: hash of the names that a tensor was folded with, 0 for none: a fold of many keys is
-            arithmetic on one number, and touches the tensor when something is drawn.
+        path: hash of the names that a tensor was folded with, 0 for none (and for an integer, which
+            is hashed itself): a fold of many keys is arithmetic on one number, and touches the
+            tensor when something is drawn.
 
     Example:
         >>> rng = Rng(0)
@@ -58,8 +59,8 @@ class Rng:
     def key(self) -> "int | Tensor":
         """What the draws are a function of: a 64-bit integer, or a tensor of them."""
         if isinstance(self.root, Tensor) and self.path:
-            keys: Tensor = _on(self.root, _keys)(self.root, _full(self.path, self.root.device))
-            return keys
+            keys = _run(_keys, self.root.flatten(), _full(self.path, self.root.device))
+            return keys.reshape(self.root.shape)
         return self.root
 
     def fold(self, name: str, index: int = 0) -> "Rng":
@@ -75,6 +76,9 @@ class Rng:
 
     def each(self, name: str, indices: Tensor) -> "Rng":
         """Derive one key per index: the key's shape gains an axis of `len(indices)`.
+
+        Entry i is the key of `fold(name, indices[i])`. Folded once more the two part: a fold of
+        many keys is kept as one number beside them.
 
         Args:
             name: what the streams are for ("sample", "token").
@@ -115,7 +119,7 @@ class Rng:
             device: where; by default where a tensor key is, else the CPU.
         """
         root, path, rest = self._spread(shape, device)
-        numbers: Tensor = _on(root, _normal)(root, path, rest)
+        numbers = _run(_normal, root, path, rest)
         return numbers.reshape(tuple(shape)).to(dtype)
 
     def normal_like(self, x: Tensor) -> Tensor:
@@ -130,7 +134,7 @@ class Rng:
     ) -> Tensor:
         """Uniform numbers in the open interval (0, 1): odd multiples of 2^-24."""
         root, path, rest = self._spread(shape, device)
-        numbers: Tensor = _on(root, _uniform)(root, path, rest)
+        numbers = _run(_uniform, root, path, rest)
         return numbers.reshape(tuple(shape)).to(dtype)
 
     def integers(self, high: int, shape: Sequence[int], device: Device = None) -> Tensor:
@@ -144,7 +148,9 @@ class Rng:
         """A permutation of 0 .. count - 1, int64 on the CPU."""
         if isinstance(self.root, Tensor):
             raise TypeError("a permutation needs a key that is not per sample")
-        return torch.argsort(_hash(torch.tensor(_wrap(self.root)), None, count), stable=True)
+        return torch.argsort(
+            _hash(_full(self.root, "cpu")[None], _full(0, "cpu"), count)[0], stable=True
+        )
 
     @contextlib.contextmanager
     def torch(self, device: Device = "cpu") -> Iterator[None]:
@@ -164,18 +170,18 @@ class Rng:
                 torch.cuda.default_generators[index].manual_seed(_wrap(self.root))
             yield
 
-    def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, Tensor | None, int]:
+    def _spread(self, shape: Sequence[int], device: Device) -> tuple[Tensor, Tensor, int]:
+        """One root per row of the draw, the path, and the count of numbers of each."""
         root = self.root
         if not isinstance(root, Tensor):
-            return _full(root, device), None, math.prod(shape)
+            return _full(root, device)[None], _full(0, device), math.prod(shape)
         if tuple(shape[: root.ndim]) != tuple(root.shape):
             raise ValueError(
                 f"keys of shape {tuple(root.shape)} cannot draw shape {tuple(shape)}: "
                 "they must be its left prefix"
             )
         root = root if device is None else root.to(device, non_blocking=True)
-        path = _full(self.path, root.device) if self.path else None
-        return root, path, math.prod(shape[root.ndim :])
+        return root.flatten(), _full(self.path, root.device), math.prod(shape[root.ndim :])
 
 
 def _full(number: int, device: Device) -> Tensor:
@@ -213,24 +219,25 @@ def _salt(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def _keys(root: Tensor, path: Tensor | None) -> Tensor:
-    return root if path is None else _mix(root ^ path)
+def _keys(root: Tensor, path: Tensor) -> Tensor:
+    # A path of 0 is none: one graph for both, where the compiler keeps few.
+    return torch.where(path == 0, root, _mix(root ^ path))
 
 
-def _hash(root: Tensor, path: Tensor | None, count: int) -> Tensor:
+def _hash(root: Tensor, path: Tensor, count: int) -> Tensor:
     # key + GAMMA (j + 1), with the constant outside: compilers narrow an index to 32 bits, and then
     # refuse a 64-bit factor on it.
     places = torch.arange(1, count + 1, device=root.device)
     start = _keys(root, path) * _GAMMA_INVERSE
-    return _mix(_mix((start[..., None] + places) * _GAMMA_SIGNED))
+    return _mix(_mix((start[:, None] + places) * _GAMMA_SIGNED))
 
 
-def _uniform(root: Tensor, path: Tensor | None, count: int) -> Tensor:
+def _uniform(root: Tensor, path: Tensor, count: int) -> Tensor:
     # 23 bits: with 24 the half step added is rounded away above 1/2, and the largest becomes 1.
     return ((_hash(root, path, count) >> 41) & 0x7FFFFF).float() * 2.0**-23 + 2.0**-24
 
 
-def _normal(root: Tensor, path: Tensor | None, count: int) -> Tensor:
+def _normal(root: Tensor, path: Tensor, count: int) -> Tensor:
     h = _hash(root, path, (count + 1) // 2)
     radius = (-2 * (((h >> 40) & 0xFFFFFF).float() * 2.0**-24 + 2.0**-25).log()).sqrt()
     angle = (h & 0xFFFFFF).float() * (2 * math.pi * 2.0**-24)
@@ -240,11 +247,16 @@ def _normal(root: Tensor, path: Tensor | None, count: int) -> Tensor:
 
 
 @cache
-def _compiled(function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    return torch.compile(function, dynamic=True)
+def _compiled(function: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
+    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=True, backend=backend)
+    return compiled
 
 
-def _on(root: Tensor, function):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    if root.is_cuda and not torch.compiler.is_compiling():
-        return _compiled(function)
-    return function
+_BACKENDS = {"cuda": "inductor"}
+"""Where draws are compiled, and how: elsewhere they are run as they stand."""
+
+
+def _run(function: Callable[..., Tensor], root: Tensor, *args: Tensor | int) -> Tensor:
+    backend = None if torch.compiler.is_compiling() else _BACKENDS.get(root.device.type)
+    with torch.no_grad():
+        return (_compiled(function, backend) if backend else function)(root, *args)

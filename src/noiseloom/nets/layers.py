@@ -53,6 +53,8 @@ class Embedding(nn.Module):
 
     def __init__(self, features: int, width: int, num_classes: int | None = None) -> None:
         super().__init__()
+        if features % 2:
+            raise ValueError(f"a width of {features} is odd, and Fourier features come in pairs")
         self.features, self.num_classes = features, num_classes
         self.first = nn.Linear(features, width)
         self.second = nn.Linear(width, width)
@@ -229,10 +231,10 @@ def _hash(keys: Tensor, shape: torch.Size, salt: int) -> Tensor:
     drawn anew for every activation of every layer.
     """
     low, high = ((keys << 32) >> 32).int(), (keys >> 32).int()
-    key = _mix(_mix(high) ^ low).reshape(-1, *[1] * (len(shape) - 1))
+    # The layer's salt belongs to the key: on positions it would only permute another layer's mask.
+    key = _mix(_mix(_mix(high) ^ low) ^ salt).reshape(-1, *[1] * (len(shape) - 1))
     positions = torch.arange(shape[1:].numel(), dtype=torch.int32, device=keys.device)
-    # Salted by xor: the compiler treats sums and products of positions as exact, and they wrap.
-    return _mix(_mix(positions.reshape(shape[1:]) ^ salt) ^ key)
+    return _mix(_mix(positions.reshape(shape[1:])) ^ key)
 
 
 def _mix(z: Tensor) -> Tensor:
