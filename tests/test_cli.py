@@ -19,7 +19,7 @@ from PIL import Image
 import noiseloom
 import noiseloom.report
 from noiseloom.cli import main
-from noiseloom.recipes import RECIPES
+from noiseloom.recipes import RECIPES, BitsImages
 from noiseloom.terminal import number, save_picture
 from noiseloom.training import checkpoint
 
@@ -346,6 +346,26 @@ def test_train_sample_evaluate_report_push(capsys, tmp_path):
     assert main(["report", str(run)]) == 0
     assert main(["push", str(run), str(tmp_path / "hub")]) == 0
     assert {"README.md", "ema.safetensors"} <= {p.name for p in (tmp_path / "hub").iterdir()}
+
+
+def test_changed_data_do_not_pass_for_the_runs_own(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
+    data, run = pictures(tmp_path / "data"), tmp_path / "run"
+    words = ["--width", "8", "--multipliers", "[1]", "--blocks", "1", "--batch-size", "4"]
+    words += ["--size", "8", "--steps", "1", "--attention", "0", "--no-evaluate"]
+    assert main(["train", "bits-images", "--data", str(data), "--out", str(run), *words]) == 0
+    (run / "evaluation.json").write_text('{"kid": 1.0}')
+    pictures(tmp_path / "data", count=14)
+    told = fails(capsys, "evaluate", run, "--samples", 4, "--sampling-steps", 2)
+    assert "the data are not those" in told
+    assert "--data" in told
+    given = ["evaluate", str(run), "--samples", "4", "--sampling-steps", "2", "--data", str(data)]
+    assert main([*given, "--json"]) == 0
+    file = Path(json.loads(capsys.readouterr().out)["file"])
+    assert file.parent == run / "evaluations"
+    assert "data=" in file.name
+    assert json.loads(file.read_text()) == {"found": 2.0}
+    assert (run / "evaluation.json").read_text() == '{"kid": 1.0}'
 
 
 def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path):

@@ -180,3 +180,38 @@ def test_a_run_in_use_is_left_out_and_the_others_are_shown(capsys, tmp_path, fit
     assert [c["options"] for c in json.loads((out / "table.json").read_text())["cells"]] == [
         {"code": "gray"}
     ]
+
+
+def test_a_cell_that_breaks_leaves_the_others_and_says_so_in_one_line(capsys, tmp_path):
+    out = tmp_path / "grid"
+    assert compare(out, "--grid", "width=8,7", "--seeds", "1") == 0
+    assert "skipped width=7: a width of 7 is odd" in capsys.readouterr().err
+    table = json.loads((out / "table.json").read_text())
+    assert [cell["options"] for cell in table["cells"]] == [{"width": "8"}]
+    assert table["cells"][0]["recipe"]["multipliers"] == [1]  # all options, not those typed alone
+
+
+def test_what_is_no_error_of_the_users_names_its_kind(capsys, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(noiseloom.compare, "fit", broken)
+    assert compare(tmp_path / "grid", "--grid", "width=8", "--seeds", "1") == 2
+    told = capsys.readouterr().err
+    assert "no cell of the grid can be made: RuntimeError: out of memory" in told
+
+
+def test_a_recipe_of_ones_own_shows_its_own_metrics(capsys, tmp_path):
+    words = ["compare", "./examples/my_recipe.py", "--out", str(tmp_path / "own"), "--seeds", "1"]
+    words += ["--grid", "width=8", "--steps", "2", "--samples", "4", "--sampling-steps", "2"]
+    assert main(words) == 0
+    assert "striped" in capsys.readouterr().out
+    assert main([*words, "--metrics", "sharpness"]) == 2
+    assert "no metric is called sharpness: there are striped" in capsys.readouterr().err
+
+
+def test_each_of_several_processes_keeps_a_log(capsys, tmp_path):
+    out = tmp_path / "grid"
+    assert compare(out, "--grid", "code=binary,gray", "--seeds", "1", "--jobs", "2") == 0
+    logs = "".join(path.read_text() for path in (out / "logs").iterdir())
+    assert logs.count("training: bits-digits") == 2

@@ -393,3 +393,33 @@ def test_weights_stay_finite_at_the_clean_end():
     infinite = torch.tensor(torch.inf)
     for weight in (eps_weight, v_weight, edm_weight(), min_snr_weight()):
         assert bool(weight(infinite).isfinite())
+
+
+class Listening(nn.Module):
+    """Predicts zero, and keeps what it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        self.calls.append((x, rng))
+        return Prediction(torch.zeros_like(x)), {"self_conditioning": {"estimate": x}}
+
+
+def test_one_key_for_all_is_a_key_for_every_row_of_the_global_batch():
+    clean, t = Rng(1).normal((8, 3)), torch.linspace(0.1, 0.9, 8)
+    whole, part = Listening(), Listening()
+    denoising_loss(whole, DIFFUSION, clean, t, None, Rng(0))
+    denoising_loss(part, DIFFUSION, clean[4:], t[4:], None, Rng(0), rows=torch.arange(4, 8))
+    assert torch.equal(part.calls[0][0], whole.calls[0][0][4:])
+    one, other = (denoiser.calls[0][1].normal((n, 2)) for denoiser, n in ((whole, 8), (part, 4)))
+    assert torch.equal(one[4:], other)
+
+
+def test_both_passes_draw_the_same():
+    denoiser, clean = Listening(), Rng(1).normal((8, 3))
+    settings = {"rows": torch.arange(8), "self_conditioning": 0.5}
+    denoising_loss(denoiser, DIFFUSION, clean, torch.full((8,), 0.5), None, Rng(0), **settings)
+    (_, first), (_, second) = denoiser.calls
+    assert torch.equal(first.normal((4, 2)), second.normal((8, 2))[1::2])

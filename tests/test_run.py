@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 
 import noiseloom
@@ -69,23 +70,50 @@ def test_a_metric_is_a_number(tmp_path, monkeypatch):
         known.evaluate("data", save=False)
 
 
-def test_the_path_of_the_data_is_not_published(tmp_path):
+def test_what_is_published_says_nothing_of_where_files_lay(tmp_path):
     shipped = noiseloom.load("bits-digits", device="cpu")
     folder = tmp_path / "run"
     shutil.copytree(shipped.folder, folder)
-    text = (folder / "recipe.yaml").read_text()
-    text = text.replace("data: null", "data: /home/somebody/digits.zip")
-    text = text.replace(
-        "command: noiseloom demo", "command: noiseloom --data /home/somebody/digits.zip"
+    described = yaml.safe_load((folder / "recipe.yaml").read_text())
+    described["data"] = "/home/somebody/digits.zip"
+    described["run"]["file"] = "/home/somebody/mine.py"
+    described["run"]["command"] = (
+        "noiseloom train /home/somebody/mine.py --data '../some body/digits.zip' --steps 3 "
+        "--init-from=runs/somebody/x --out runs/somebody/y"
     )
-    (folder / "recipe.yaml").write_text(text)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(described))
+    (folder / "report.html").write_text("a picture of somebody")
     noiseloom.push(noiseloom.load(folder, device="cpu"), str(tmp_path / "published"))
-    published = (tmp_path / "published/recipe.yaml").read_text()
-    assert "somebody" not in published
-    assert "command: noiseloom --data digits.zip" in published
+    files = {path.name: path for path in (tmp_path / "published").iterdir()}
+    assert files.keys() == {"README.md", "ema.safetensors", "evaluation.json", "recipe.yaml"}
+    published = files["recipe.yaml"].read_text() + files["README.md"].read_text()
+    assert "some" not in published
+    command = yaml.safe_load(files["recipe.yaml"].read_text())["run"]["command"]
+    assert command == ("noiseloom train mine.py --data digits.zip --steps 3 --init-from=x --out y")
     labels = torch.arange(3)
     again = noiseloom.load(tmp_path / "published", device="cpu")
     assert torch.equal(again.pixels(labels), shipped.pixels(labels))
+
+
+def test_a_name_without_hf_is_a_folder_and_a_hub_out_of_reach_is_one_line(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    class Api:
+        def create_repo(self, name, **options):
+            asked.append((name, options))
+            raise RuntimeError("no\nroute")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.chdir(tmp_path)
+    shipped = noiseloom.load("bits-digits", device="cpu")
+    assert noiseloom.push(shipped, "owner/name") == "owner/name"
+    assert (tmp_path / "owner/name/recipe.yaml").is_file()
+    assert asked == []
+    with pytest.raises(OSError, match="hf://owner/name cannot be published to: no route"):
+        noiseloom.push(shipped, "hf://owner/name")
+    assert asked == [("owner/name", {"exist_ok": True, "private": True})]
 
 
 def test_a_wrong_type_in_a_description_is_named(tmp_path):

@@ -64,7 +64,8 @@ def _dispatch(words: list[str]) -> None:
         print(f"noiseloom {__version__}")
     elif words[0] not in VERBS:
         kind = "option" if words[0].startswith("-") else "command"
-        near = nearest(words[0], VERBS) or "; see noiseloom --help"
+        known = ("--help", "--version") if kind == "option" else VERBS
+        near = nearest(words[0], known) or "; see noiseloom --help"
         raise UsageError(f"unknown {kind} {words[0]!r}{near}")
     else:
         command = shlex.join(["noiseloom", *words])

@@ -14,7 +14,6 @@ from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
 from noiseloom.run import Run
 from noiseloom.run import load as load_run
-from noiseloom.run_folder import evaluation_file
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
 __all__ = [
@@ -174,8 +173,9 @@ def class_index(classes: Sequence[str], text: str) -> int:
         if 0 <= int(text) <= last:
             return int(text)
         raise ValueError(f"class {text} is out of range: the run has the classes 0 to {last}")
-    near = difflib.get_close_matches(text, classes, 1, 0.0)
-    raise ValueError(f"no class {text!r}: did you mean {near[0]!r}? An index 0 to {last} does too")
+    near = difflib.get_close_matches(text, classes, 1)
+    hint = f"did you mean {near[0]!r}? An index" if near else "take a name, or an index"
+    raise ValueError(f"no class {text!r}: {hint} 0 to {last}")
 
 
 def evaluate(
@@ -193,11 +193,10 @@ def evaluate(
     run = load(source).with_options(**changes)
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()
-    metrics = run.evaluate(data, seed=seed, save=save)
+    metrics, path = run.judge(data, seed=seed, save=save)
     seed = run.recipe.seed if seed is None else seed
-    file = str(evaluation_file(run.folder, run.recipe, seed)) if save else None
-    result = {"run": source, "seed": seed, "metrics": metrics, "file": file}
-    lines = ["", f"kept in {file}"] if file else []
+    result = {"run": source, "seed": seed, "metrics": metrics, "file": str(path) if path else None}
+    lines = ["", f"kept in {path}"] if path else []
     answer(as_json, result, lines, COLUMNS, metrics_rows(metrics))
 
 

@@ -20,21 +20,12 @@ from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
 from noiseloom.recipes import Recipe, Sampling
 from noiseloom.run_folder import evaluation_file, read_description, write_text
-from noiseloom.table import Cell, markdown, record, rows, source, text_of
+from noiseloom.table import METRICS, Cell, markdown, record, rows, source, text_of
 from noiseloom.terminal import answer, say
 from noiseloom.training import checkpoint
 
 __all__ = ["METRICS", "combinations", "compare"]
 
-METRICS = (
-    "class_agreement",
-    "kid_*",
-    "fd_*",
-    "coverage",
-    "memorised",
-    "discreteness",
-    "invalid_codes",
-)
 _SAMPLING = {f.name for f in fields(Sampling)} | {"samples"}
 
 
@@ -89,7 +80,8 @@ def compare(
         out: folder, new or of an earlier comparison.
         jobs: runs at a time, each in a process of its own.
         data: where the data lies.
-        metrics: which to show; * stands for any letters.
+        metrics: which to show; * stands for any letters. Those of `METRICS` that there are, or else
+            all, by default.
         command: what was typed.
         as_json: answer a program.
 
@@ -108,18 +100,18 @@ def compare(
             good.append(Cell(typed, kind(**options)))
         except ValueError as error:
             skipped.append({"options": typed, "reason": str(error)})
+            say(f"skipped {text_of(typed)}: {error}")
     if good:
         good[0].recipe.check()
         good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     errors = _judge_all(good, seeds, jobs, out, data, command)
-    skipped += [{"options": good[i].options, "reason": text} for i, text in errors.items()]
+    for i, text in errors.items():
+        skipped.append({"options": good[i].options, "reason": text})
+        say(f"skipped {text_of(good[i].options)}: {text}")
     good = [cell for cell in good if cell.values]
-    for entry in skipped:
-        say(f"skipped {text_of(entry['options'])}: {entry['reason']}")
     if not good:
         raise ValueError(f"no cell of the grid can be made: {skipped[0]['reason']}")
 
-    head, lines = rows(good, metrics)
     table = {
         "command": command,
         "recipe": kind.name,
@@ -131,6 +123,7 @@ def compare(
         "skipped": skipped,
     }
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
+    head, lines = rows(good, metrics)
     write_text(out / "table.md", markdown(head, lines, table))
     answer(as_json, table, ["", f"kept in {out / 'table.json'} and table.md"], head, lines)
 
@@ -169,7 +162,7 @@ def _judge_all(
     ]
     own = [sys.modules[type(cell.recipe).__module__] for cell in cells[:1]]
     files = [module.__file__ for module in own if not module.__name__.startswith("noiseloom.")]
-    for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, *files), 1):
+    for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, out / "logs", *files), 1):
         name, asked = list(places.items())[k]
         found |= dict(zip(asked, results, strict=True))
         say(f"run {done} of {len(tasks)} is done: {name}")
@@ -201,8 +194,8 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             checkpoint.publish(newest, folder)  # a kill may have come between the two
         else:
             fit(trained, folder, data=task.data, resume=begun, command=task.command)
-    except (ValueError, OSError) as error:
-        return [" ".join(str(error).split())] * len(task.recipes)
+    except Exception as error:  # one cell that does not fit in memory is not the end of the others
+        return [_reason(error)] * len(task.recipes)
     return [_evaluation(recipe, folder, task.data) for recipe in task.recipes]
 
 
@@ -211,11 +204,16 @@ def _evaluation(recipe: Recipe, folder: Path, data: str | None) -> dict[str, flo
     if not path.is_file():
         changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
         try:
-            load(folder).with_options(**changes).evaluate(data)
-        except (ValueError, OSError) as error:
-            return " ".join(str(error).split())
+            load(folder).with_options(**changes).evaluate()
+        except Exception as error:
+            return _reason(error)
     found: dict[str, float] = json.loads(path.read_text())
     return found
+
+
+def _reason(error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 def _seeded(recipe: Recipe, j: int) -> Recipe:

@@ -1,7 +1,6 @@
 """From a recipe to a trained run in a folder, begun or gone on with."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,6 @@ from typing import Any, TypeAlias
 import torch
 
 from noiseloom import training
-from noiseloom.data import Split
 from noiseloom.recipes import Recipe
 from noiseloom.run import start
 from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
@@ -123,7 +121,7 @@ def _fit(
         say(f"data: {note}")
     if judge:
         recipe.check()
-    facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": _fingerprint(split)}))
+    facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))
     if resume and facts != described["facts"]:
         raise ValueError(
             f"the data are not those {out} was trained on: with others, held-out pictures would "
@@ -154,15 +152,6 @@ def _fit(
 def absolute(path: str | None) -> str | None:
     """A path that means the same from any folder; other names are left as they are."""
     return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
-
-
-def _fingerprint(split: Split) -> str:
-    """A hash of every picture and label, in order, of both parts."""
-    found = hashlib.blake2b(digest_size=8)
-    for part in (split.train, split.held_out):
-        for tensor in (part.pixels, part.labels):
-            found.update(tensor.contiguous().numpy().data)
-    return found.hexdigest()
 
 
 @contextlib.contextmanager

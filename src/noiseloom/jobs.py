@@ -20,14 +20,19 @@ R = TypeVar("R")
 
 
 def in_jobs(
-    work: Callable[[T], R], tasks: Sequence[T], jobs: int, recipe_file: str | None = None
+    work: Callable[[T], R],
+    tasks: Sequence[T],
+    jobs: int,
+    logs: Path,
+    recipe_file: str | None = None,
 ) -> Iterator[tuple[int, R]]:
     """Do every task; with several jobs each process keeps to its share of threads and to one GPU.
 
     Args:
-        work: a function of a module; with several jobs it is quiet.
+        work: a function of a module.
         tasks: its arguments.
         jobs: how many processes; 1 is this one.
+        logs: folder for what each of several processes says, which side by side nobody can read.
         recipe_file: file that defines the recipe, if it is not this package's.
 
     Yields:
@@ -55,7 +60,7 @@ def in_jobs(
     threads = max(1, torch.get_num_threads() // jobs)
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(
-        jobs, context, initializer=_begin, initargs=(places, gpus, threads, recipe_file)
+        jobs, context, initializer=_begin, initargs=(places, gpus, threads, str(logs), recipe_file)
     ) as pool:
         futures = {pool.submit(work, task): i for i, task in enumerate(tasks)}
         try:
@@ -63,8 +68,8 @@ def in_jobs(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise OSError(
-                "one of the processes was killed, perhaps for want of memory: use fewer --jobs; "
-                "the same command goes on"
+                f"one of the processes was killed, perhaps for want of memory ({logs} has what it "
+                "said): use fewer --jobs; the same command goes on"
             ) from error
         except BaseException:
             # The pool would finish what it has queued: hours of training that nobody waits for.
@@ -73,7 +78,9 @@ def in_jobs(
             raise
 
 
-def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str | None) -> None:
+def _begin(
+    places: "Queue[int]", gpus: list[str], threads: int, logs: str, recipe_file: str | None
+) -> None:
     """What a process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -81,14 +88,15 @@ def _begin(places: "Queue[int]", gpus: list[str], threads: int, recipe_file: str
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
     torch.set_num_threads(threads)
+    # Also what is said below Python.
+    Path(logs).mkdir(parents=True, exist_ok=True)
+    log = os.open(f"{logs}/{place}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     if recipe_file is not None:
         from noiseloom.recipes.own import recipe_from_file
 
         recipe_from_file(Path(recipe_file))
-    # What several say at once nobody can read, also where it is said below Python.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
 
 
 def _end_with_parent() -> None:

@@ -1,6 +1,7 @@
 """Publishing a run, with a model card."""
 
 import json
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,32 +13,46 @@ from noiseloom.run_folder import write_text
 
 __all__ = ["push"]
 
-PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json", "report.html")
+HUB = "hf://"
+# Not the report: it shows real pictures of the data, and the command as it was typed.
+PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json")
+_PATHS = ("--data", "--out", "--init-from", "--config")
 
 
 def push(run: Run, target: str) -> str:
-    """Publish a run, with a model card, to the Hugging Face Hub or to a local folder.
+    """Publish a run, with a model card, to a local folder or to the Hugging Face Hub.
+
+    What is published says nothing of where the data lay and shows none of them. On the Hub a new
+    repository is private: its page has the switch.
 
     Args:
         run: what to publish.
-        target: "owner/name" on the Hub, or a path that starts with ".", "/" or "~".
+        target: a new or empty folder, or "hf://owner/name".
 
     Returns:
         Where it is.
+
+    Raises:
+        FileExistsError: the folder holds something.
+        OSError: the Hub cannot be reached, or refuses.
     """
-    if target.startswith((".", "/", "~")):
+    if not target.startswith(HUB):
         folder = Path(target).expanduser()
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise FileExistsError(f"{folder} exists and is not empty: choose another")
-        _fill(folder, run, "noiseloom-model")
+        _fill(folder, run, "PATH/OF/THIS/FOLDER")
         return str(folder)
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    api.create_repo(target, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        _fill(Path(name), run, target)
-        return str(api.upload_folder(repo_id=target, folder_path=name))
+    name, api = target.removeprefix(HUB), HfApi()
+    with tempfile.TemporaryDirectory() as folder_name:
+        _fill(Path(folder_name), run, name)
+        try:
+            api.create_repo(name, exist_ok=True, private=True)
+            return str(api.upload_folder(repo_id=name, folder_path=folder_name))
+        except Exception as error:  # its HTTP library's errors are of no common kind
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise OSError(f"{target} cannot be published to: {reason}") from error
 
 
 def _fill(folder: Path, run: Run, name: str) -> None:
@@ -45,13 +60,27 @@ def _fill(folder: Path, run: Run, name: str) -> None:
     for file in PUBLISHED:
         if (run.folder / file).is_file():
             shutil.copyfile(run.folder / file, folder / file)
-    # Where the data lay is nobody's business, and no path of the reader's.
+    # Where files lay is nobody's business, and no path of the reader's.
     described = yaml.safe_load((folder / "recipe.yaml").read_text())
-    text = yaml.safe_dump(described | {"data": None, "init_from": None}, sort_keys=False)
-    for path in filter(None, (described.get("data"), described.get("init_from"))):
-        text = text.replace(path, Path(path).name)
+    described |= {"data": None, "init_from": None}
+    described["run"]["command"] = _without_folders(described["run"].get("command") or "")
+    described["run"].pop("file", None)
+    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     write_text(folder / "recipe.yaml", text)
     write_text(folder / "README.md", _card(run, name))
+
+
+def _without_folders(command: str) -> str:
+    """A command with the last names of its files only."""
+    words: list[str] = []
+    for word in shlex.split(command):
+        option, equals, value = word.partition("=")
+        if equals and option in _PATHS:
+            word = f"{option}={Path(value).name}"
+        elif (words and words[-1] in _PATHS) or word.endswith(".py"):
+            word = Path(word).name
+        words.append(word)
+    return shlex.join(words)
 
 
 def _card(run: Run, name: str) -> str:
@@ -63,7 +92,7 @@ def _card(run: Run, name: str) -> str:
 library_name: noiseloom
 tags: [diffusion, {run.recipe.name}]
 ---
-# {name.split("/")[-1]}
+# {run.recipe.name}
 
 {run.recipe.summary}, trained with noiseloom for {run.recipe.steps} steps (seed {run.recipe.seed}).
 {table}

@@ -158,9 +158,26 @@ class Run:
             data: where the data lies; by default where training found it.
             seed: of the draws; by default the run's own.
             save: write them to `evaluation_file`.
+
+        Raises:
+            ValueError: the data changed since, and were not named; a metric is not finite.
         """
+        return self.judge(data, seed=seed, save=save)[0]
+
+    def judge(
+        self, data: str | None, *, seed: int | None = None, save: bool = True
+    ) -> tuple[dict[str, float], Path | None]:
+        """What `evaluate` returns, and the file it is kept in."""
         seed = self.recipe.seed if seed is None else seed
         split = self.recipe.load(data or read_description(self.folder)["data"])
+        trained, found = self.facts.get("fingerprint"), None
+        if trained is not None and (found := split.fingerprint()) == trained:
+            found = None
+        if found is not None and data is None:
+            raise ValueError(
+                f"the data are not those {self.folder} was trained on, and what was held out may "
+                "have been trained on: name the data with --data to judge the run on others"
+            )
         report = self.recipe.evaluate(
             lambda labels: self.pixels(labels, seed=seed), split, Rng(seed).fold("evaluation")
         )
@@ -168,11 +185,12 @@ class Run:
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
-        if save:
-            path = evaluation_file(self.folder, self.recipe, seed)
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, json.dumps(report, indent=1) + "\n")
-        return report
+        if not save:
+            return report, None
+        path = evaluation_file(self.folder, self.recipe, seed, found)
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(report, indent=1) + "\n")
+        return report, path
 
 
 def start(
@@ -227,7 +245,7 @@ def load(
 
     Args:
         source: a run's folder, the name of a model shipped with the package ("bits-digits"), or a
-            repository on the Hugging Face Hub ("owner/name").
+            repository on the Hugging Face Hub ("owner/name", or "hf://owner/name").
         weights: "ema" or "model".
         device: where to; by default a GPU if there is one.
         recipe: the class of a recipe that is not this package's.
@@ -264,6 +282,7 @@ def _find(source: str) -> Path:
     shipped = MODELS / source
     if shipped.is_dir():
         return shipped
+    source = source.removeprefix("hf://")
     if source.count("/") == 1 and not source.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

@@ -119,19 +119,22 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
         raise ValueError(f"an option of recipe {name!r} is of a wrong type: {error}") from error
 
 
-def evaluation_file(folder: Path, recipe: Recipe, seed: int) -> Path:
+def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | None = None) -> Path:
     """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
 
     Args:
         folder: the run's.
         recipe: its recipe, perhaps with other sampling options.
         seed: of the draws.
+        other_data: fingerprint of the data, if they are not the run's own.
     """
     own = recipe_of(read_description(folder), type(recipe))
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
     changed = [f"{k}={v}" for k, v in values.items() if k != "seed" and v != getattr(own, k)]
     changed += [f"seed={seed}"] * (seed != own.seed)
-    return folder / (f"evaluations/{','.join(changed)}.json" if changed else "evaluation.json")
+    changed += [f"data={other_data}"] * (other_data is not None)
+    name = ",".join(changed).replace("/", "_")
+    return folder / (f"evaluations/{name}.json" if changed else "evaluation.json")
 
 
 def check_free(folder: Path) -> None:

@@ -5,7 +5,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,18 @@ from noiseloom import __version__
 from noiseloom.recipes import Recipe
 from noiseloom.terminal import number
 
-__all__ = ["Cell", "markdown", "record", "rows", "source", "text_of"]
+__all__ = ["METRICS", "Cell", "markdown", "record", "rows", "source", "text_of"]
 
+METRICS = (
+    "class_agreement",
+    "kid_*",
+    "fd_*",
+    "coverage",
+    "memorised",
+    "discreteness",
+    "invalid_codes",
+)
+"""What a table shows by default, where it is there."""
 _ANCHORS = ("_se", "_held_out", "_noised")
 _TITLES = (("held-out real", "_held_out"), ("real, noised", "_noised"))
 
@@ -54,6 +64,8 @@ def _chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
         for name in values
         if name == pattern or (fnmatch(name, pattern) and not name.endswith(_ANCHORS))
     ]
+    if not found and patterns is METRICS:  # a recipe of one's own has its own
+        found = [name for name in values if not name.endswith(_ANCHORS)]
     if not found:
         names = ", ".join(name for name in values if not name.endswith(_ANCHORS))
         raise ValueError(f"no metric is called {', '.join(patterns)}: there are {names}")
@@ -66,6 +78,7 @@ def record(cell: Cell) -> dict[str, Any]:
     each = {n: [values[n] for values in cell.values if n in values] for n in names}
     return {
         "options": cell.options,
+        "recipe": asdict(cell.recipe),
         "n": len(cell.values),
         "mean": {name: statistics.fmean(values) for name, values in each.items()},
         "deviation": {n: statistics.stdev(v) for n, v in each.items() if len(v) > 1},

@@ -30,9 +30,7 @@ VERBS = {
         "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
     ),
     "report": Verb("report RUN", "one page that shows a run", ("run",)),
-    "push": Verb(
-        "push RUN TARGET", "publish to a folder or to the Hugging Face Hub", ("run", "target")
-    ),
+    "push": Verb("push RUN FOLDER|hf://OWNER/NAME", "publish with a model card", ("run", "target")),
 }
 
 

@@ -1,5 +1,6 @@
 """Sets of pictures in memory, and the honest way to hold some of them out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,14 @@ class Split:
     train: Images
     held_out: Images
     notes: tuple[str, ...] = ()
+
+    def fingerprint(self) -> str:
+        """A hash of every picture and label, in order, of both parts."""
+        found = hashlib.blake2b(digest_size=8)
+        for part in (self.train, self.held_out):
+            for tensor in (part.pixels, part.labels):
+                found.update(tensor.contiguous().numpy().data)
+        return found.hexdigest()
 
 
 def stratified(labels: Tensor, count: int, rng: Rng) -> tuple[Tensor, Tensor]:
