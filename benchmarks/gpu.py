@@ -255,6 +255,27 @@ def beside_lucidrains(batch: int = 256) -> dict[str, object]:
     return {**result, "images per second": speeds, "ratio": speeds["ours compiled"] / best}
 
 
+RATIOS = {
+    "a": ("sampling loop / bare calls", "<= 1.05"),
+    "b": ("self-conditioned / plain step", "<= 1.2"),
+    "c": ("training throughput / diffusers", ">= 1.0"),
+    "d": ("training throughput / lucidrains", ">= 1.5"),
+}
+
+
+def table(results: dict[str, object]) -> str:
+    """One line per ratio."""
+    lines = []
+    for letter, (name, aim) in RATIOS.items():
+        found = results.get(letter)
+        if isinstance(found, dict) and letter == "a":
+            graphs = {k: v for k, v in found["reduce-overhead"].items() if "ms" not in k}
+            lines += [f"a  {f'{name}, {kind}':52s} {v:6.3f}  {aim}" for kind, v in graphs.items()]
+        elif isinstance(found, dict):
+            lines.append(f"{letter}  {name:52s} {found['ratio']:6.3f}  {aim}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run what is asked for, print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -262,6 +283,8 @@ def main() -> None:
     parser.add_argument("--only", default="abcde", help="letters of the comparisons to run")
     parser.add_argument("--profile", type=Path, help="write tables of kernels for (c)")
     args = parser.parse_args()
+    if not args.only or set(args.only) - set("abcde"):
+        parser.error(f"--only takes letters of abcde, got {args.only!r}")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     runs: dict[str, Callable[[], object]] = {
@@ -287,6 +310,7 @@ def main() -> None:
             args.out.write_text(json.dumps(results, indent=1) + "\n")
             torch._dynamo.reset()
             torch.cuda.empty_cache()
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from noiseloom.rng import Rng
 from noiseloom.rollout import Finished, along, rollout
 from noiseloom.run import Run, load
 from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
+from noiseloom.terminal import save_picture
 
 __all__ = [
     "DDPM",
@@ -68,4 +69,5 @@ __all__ = [
     "push",
     "rollout",
     "sample",
+    "save_picture",
 ]

@@ -108,12 +108,12 @@ def metrics_rows(metrics: Mapping[str, float]) -> list[list[str]]:
     return rows if anchored else [row[:2] for row in rows]
 
 
-def save_picture(path: Path, pixels: Tensor, levels: int, columns: int | None = None) -> None:
+def save_picture(path: str | Path, pixels: Tensor, levels: int, columns: int | None = None) -> None:
     """Lay pictures out in rows and write them as one PNG; small ones are magnified.
 
     Args:
         path: where.
-        pixels: uint8, shape (N, C, H, W), C 1 or 3, values 0 .. levels - 1.
+        pixels: integers, shape (N, C, H, W), C 1 or 3, values 0 .. levels - 1.
         levels: number of values a pixel can take.
         columns: pictures in a row; by default as many as make a square.
     """
@@ -129,5 +129,6 @@ def save_picture(path: Path, pixels: Tensor, levels: int, columns: int | None = 
         page[:, top : top + height * scale, left : left + width * scale] = tile
     file = io.BytesIO()
     Image.fromarray(page.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, file.getvalue())
