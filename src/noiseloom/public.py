@@ -4,7 +4,16 @@ from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import GaussianDiffusion, Prediction, Symmetric, Whole, ZeroCentre
 from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
-from noiseloom.guidance import ClassifierFree
+from noiseloom.guidance import (
+    ClassifierFree,
+    HistoryGuided,
+    HistoryTerm,
+    MonteCarloGuided,
+    RewardGuided,
+    fractional_history,
+    temporal_history,
+    vanilla_history,
+)
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.noise import (
     DDPM,
@@ -34,14 +43,18 @@ __all__ = [
     "Facts",
     "Finished",
     "GaussianDiffusion",
+    "HistoryGuided",
+    "HistoryTerm",
     "LinearGamma",
     "LinearHead",
+    "MonteCarloGuided",
     "OneHot",
     "Parts",
     "Preconditioned",
     "Prediction",
     "Recipe",
     "RectifiedFlow",
+    "RewardGuided",
     "Rng",
     "Run",
     "SamplingPlan",
@@ -63,9 +76,12 @@ __all__ = [
     "dpm_solver_pp_2m",
     "final",
     "flow_log_likelihood",
+    "fractional_history",
     "heun",
     "load",
     "push",
     "rollout",
     "sample",
+    "temporal_history",
+    "vanilla_history",
 ]
