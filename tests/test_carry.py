@@ -3,6 +3,7 @@ import torch
 
 from noiseloom.carry import (
     append_tokens,
+    detach,
     gather,
     keep_tokens,
     repeat,
@@ -43,6 +44,14 @@ def test_scatter_hands_gradients_through():
     leaf = torch.ones(2, 3, requires_grad=True)
     scatter({"a": {"x": leaf}}, torch.tensor([4, 1]), 6)["a"]["x"].sum().backward()
     assert torch.equal(leaf.grad, torch.ones(2, 3))
+
+
+def test_detached_leaves_have_their_numbers_and_no_gradients():
+    carry = {"a": {"tokens": [torch.ones(2, 3, requires_grad=True)]}, "b": (None,)}
+    assert detach(carry)["b"] == (None,)
+    (leaf,) = leaves(detach(carry))
+    assert torch.equal(leaf, torch.ones(2, 3))
+    assert not leaf.requires_grad
 
 
 def test_repeat_keeps_copies_of_a_row_together():

@@ -16,6 +16,7 @@ from torch import Tensor
 __all__ = [
     "Carry",
     "append_tokens",
+    "detach",
     "gather",
     "keep_tokens",
     "repeat",
@@ -61,6 +62,11 @@ def scatter(carry: Carry, rows: Tensor, batch: int) -> Carry:
 def repeat(carry: Carry, times: int) -> Carry:
     """Each row `times` times in a row: row b becomes rows b * times ... (b + 1) * times - 1."""
     return _map_carry(lambda leaf, _: leaf.repeat_interleave(times, 0), carry)
+
+
+def detach(carry: Carry) -> Carry:
+    """The same numbers without their history of gradients."""
+    return _map_carry(lambda leaf, _: leaf.detach(), carry)
 
 
 def keep_tokens(carry: Carry, count: int) -> Carry:

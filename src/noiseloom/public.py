@@ -4,7 +4,16 @@ from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import GaussianDiffusion, Prediction, Symmetric, Whole, ZeroCentre
 from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
-from noiseloom.guidance import ClassifierFree
+from noiseloom.guidance import (
+    ClassifierFree,
+    HistoryGuided,
+    HistoryTerm,
+    MonteCarloGuided,
+    RewardGuided,
+    fractional_history,
+    temporal_history,
+    vanilla_history,
+)
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.noise import (
     DDPM,
@@ -35,14 +44,18 @@ __all__ = [
     "Facts",
     "Finished",
     "GaussianDiffusion",
+    "HistoryGuided",
+    "HistoryTerm",
     "LinearGamma",
     "LinearHead",
+    "MonteCarloGuided",
     "OneHot",
     "Parts",
     "Preconditioned",
     "Prediction",
     "Recipe",
     "RectifiedFlow",
+    "RewardGuided",
     "Rng",
     "Run",
     "SamplingPlan",
@@ -64,10 +77,13 @@ __all__ = [
     "dpm_solver_pp_2m",
     "final",
     "flow_log_likelihood",
+    "fractional_history",
     "heun",
     "load",
     "push",
     "rollout",
     "sample",
     "save_picture",
+    "temporal_history",
+    "vanilla_history",
 ]

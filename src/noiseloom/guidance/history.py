@@ -1,0 +1,207 @@
+"""History guidance: how much, which part and which detail of the past a future follows.
+
+A denoiser with a time per token knows a past that is masked (time 1), or blurred (a time between),
+as well as a clean one. Differences of what it says about the same noisy future point to where a
+part of the past leads, and can be weighed like the differences of classifier-free guidance:
+
+    s = s_0 + sum_i w_i (s_i - s_0).
+
+s_i is the score where the tokens H_i of the history are shown at time k_i, the others as noise; s_0
+the one where all are. As every branch sees the same future x_t, and the score is (alpha mean - x_t)
+/ sigma^2, means compose as scores do.
+
+References:
+    K. Song et al., 2025, History-Guided Video Diffusion, arXiv 2502.06764, Eq. 6 and Appendix A.4.
+    The released code composes the solver's states instead: the same for DDIM, and for it alone.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.carry import Carry
+from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.rng import Rng
+from noiseloom.shapes import Cond, align
+
+__all__ = [
+    "HistoryGuided",
+    "HistoryTerm",
+    "fractional_history",
+    "temporal_history",
+    "vanilla_history",
+]
+
+_OWNER = "history_guided"
+_NEGLIGIBLE = 1e-9  # weights that cancel leave rounding errors
+
+
+@dataclass(frozen=True)
+class HistoryTerm:
+    """One term w (s(H, k) - s_0) of history guidance.
+
+    Attributes:
+        weight: w.
+        tokens: H, indices of tokens of the history; None is all of it.
+        level: k in [0, 1], the time they are shown at: 0 as they are, 1 not at all.
+    """
+
+    weight: float
+    tokens: tuple[int, ...] | None = None
+    level: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and 0 <= self.level <= 1):
+            raise ValueError(f"a term needs a finite weight and a level in [0, 1], got {self}")
+
+
+def vanilla_history(scale: float) -> tuple[HistoryTerm, ...]:
+    """All of the history, s_0 + scale (s_H - s_0): 1 is conditional, 0 unconditional."""
+    return (HistoryTerm(scale),)
+
+
+def temporal_history(
+    subsets: Iterable[Sequence[int]], weights: Sequence[float]
+) -> tuple[HistoryTerm, ...]:
+    """Several parts of the history, such as a long and a short one.
+
+    Args:
+        subsets: the parts H_i, indices of tokens.
+        weights: w_i, one per part.
+    """
+    parts = [tuple(tokens) for tokens in subsets]
+    if len(parts) != len(weights):
+        raise ValueError(f"{len(parts)} subsets need as many weights, got {len(weights)}")
+    return tuple(HistoryTerm(w, tokens) for w, tokens in zip(weights, parts, strict=True))
+
+
+def fractional_history(scale: float, level: float) -> tuple[HistoryTerm, ...]:
+    """Guided by the low frequencies of the history, s_H + (scale - 1) (s_(H, level) - s_0).
+
+    Noise on the history hides its weak modes: to a Gaussian, those of variance S are shown by S /
+    (S + sigma^2 / alpha^2). The paper's Eq. 6 has scale in place of scale - 1; its Appendix
+    A.4 and code are as here, so that 1 is conditional.
+
+    Args:
+        scale: of the guidance.
+        level: k in [0, 1], time of the noise on the history.
+    """
+    return HistoryTerm(1.0), HistoryTerm(scale - 1, level=level)
+
+
+class HistoryGuided(nn.Module):
+    """Composes what a denoiser says under several views of the history.
+
+        mean = sum_i w_i m_i + (1 - sum_i w_i) m_0
+
+    on the tokens that are not history; those are returned as they are. One call per branch, each
+    with a carry of its own: equal views are merged and weights of zero dropped, so that a scale of
+    1 is one plain call. Vanilla guidance costs 2 calls, fractional 3, temporal one per part and one
+    more unless its weights add up to 1. The noise over the history is drawn once per call, and is
+    the same in all branches.
+
+    The history is in the window, held by the plan (`plan.hold(range(4))`), at 0 or a stabilised
+    level; a past that only a cache holds cannot be shown in another way.
+
+    Args:
+        denoiser: the inner denoiser, trained with a time per token.
+        diffusion: what noise is.
+        terms: as `vanilla_history`, `temporal_history` or `fractional_history` make them; terms of
+            several can be joined.
+        history: indices of the history's tokens on axis 1 of the state (B, T, ...), >= 0.
+
+    Raises:
+        ValueError: a term shows a token that is not history; a state without one of them, a time
+            that is not per token, or noise to draw without rng.
+
+    References:
+        K. Song et al., 2025, arXiv 2502.06764, Eq. 6 and Appendix A.4.
+    """
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        diffusion: GaussianDiffusion,
+        terms: Iterable[HistoryTerm],
+        *,
+        history: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.diffusion = diffusion
+        self.history = tuple(sorted(set(history)))
+        if self.history and self.history[0] < 0:
+            raise ValueError(f"tokens count from 0, got {self.history[0]} as history")
+        self.branches = _merge(terms, self.history)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The guided prediction and the carries of the branches."""
+        t = align(t, x)
+        if self.history and (t.ndim < 2 or t.shape[1] == 1 or self.history[-1] >= t.shape[1]):
+            raise ValueError(
+                f"tokens up to {self.history[-1]} are history, and a time of shape "
+                f"{tuple(t.shape)} does not say theirs: use a plan with a time per token, and hold"
+            )
+        others = dict(carry or {})
+        own = dict(others.pop(_OWNER, {}))
+        means = []
+        for index, (tokens, level, weight) in enumerate(self.branches):
+            seen, times = self._show(x, t, tokens, level, rng)
+            name = str(index)
+            prediction, own[name] = self.denoiser(seen, times, cond, own.get(name), rng)
+            means.append(weight * prediction.mean)
+        if len(means) > 1:
+            mean = torch.where(_mask(self.history, x), x, torch.stack(means).sum(0))
+            prediction = Prediction(mean)
+        return prediction, {**others, _OWNER: own}
+
+    def _show(
+        self, x: Tensor, t: Tensor, tokens: tuple[int, ...], level: float, rng: Rng | None
+    ) -> tuple[Tensor, Tensor]:
+        """The state and its times with these tokens of the history at a level, others as noise."""
+        if tokens == self.history and (level == 0 or not tokens):
+            return x, t
+        if rng is None:
+            raise ValueError("history guidance draws noise over the history: give rng")
+        draws, shown = rng.fold("history"), _mask(tokens, x)
+        hidden = _mask(self.history, x) & ~shown
+        s = torch.where(shown, t.clamp_min(level), t)
+        seen = torch.where(
+            hidden, self.diffusion.prior(x, draws), self.diffusion.renoise(x, t, s, draws)
+        )
+        return seen, torch.where(hidden, 1.0, s)
+
+
+def _merge(
+    terms: Iterable[HistoryTerm], history: tuple[int, ...]
+) -> tuple[tuple[tuple[int, ...], float, float], ...]:
+    """Branches (tokens, level, weight), the one without history first; weights add up to 1."""
+    nothing: tuple[tuple[int, ...], float] = ((), 1.0)
+    weights = {nothing: 1.0}
+    for term in terms:
+        tokens = history if term.tokens is None else tuple(sorted(set(term.tokens)))
+        if strangers := set(tokens) - set(history):
+            raise ValueError(f"a term shows token {min(strangers)}, which is not history {history}")
+        view = (tokens, term.level) if tokens and term.level < 1 else nothing
+        weights[view] = weights.get(view, 0.0) + term.weight
+        weights[nothing] -= term.weight
+    return tuple((*view, w) for view, w in weights.items() if abs(w) > _NEGLIGIBLE)
+
+
+def _mask(tokens: tuple[int, ...], x: Tensor) -> Tensor:
+    """Where axis 1 is one of these tokens, aligned with the state."""
+    # Filled in place: a list would be copied to the device.
+    mask = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+    for token in tokens:
+        mask[token] = True
+    return mask.reshape(1, -1, *(1,) * (x.ndim - 2))
