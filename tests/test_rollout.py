@@ -20,13 +20,14 @@ from noiseloom import (
     ancestral,
     heun,
 )
-from noiseloom.nets import CausalTransformer, Recurrent
+from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
 from noiseloom.rollout import along, rollout
 from noiseloom.sampling import final, sample
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
 B, D, K, A, LEVEL = 2, 3, 4, 2, 0.1
+SHAPES = {"transformer": (D,), "recurrent": (D,), "video": (D, 2, 4)}
 
 
 class Counted(nn.Module):
@@ -47,6 +48,9 @@ def build(kind, window=4, dtype=torch.float64, **options):
     with Rng(0).torch():
         if kind == "recurrent":
             network = Recurrent(D, D, depth=2, **options)
+        elif kind == "video":
+            options |= {"depth": 2, "heads": 2, "window": window}
+            network = VideoTransformer(D, D, patch=2, **options)
         else:
             network = CausalTransformer(D, D, depth=2, heads=2, window=window, **options)
     with Rng(1).torch(), torch.no_grad():
@@ -72,7 +76,7 @@ def twice(inner):
 
 
 WRAPPERS = pytest.mark.parametrize("wrap", [plain, estimates, guided, twice])
-KINDS = pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+KINDS = pytest.mark.parametrize("kind", ["transformer", "recurrent", "video"])
 
 
 def conditions(tokens, dtype=torch.float64):
@@ -97,7 +101,7 @@ class History:
         times[:, start:] = t
         parts = [*self.carries, carry or {"self_conditioning": {}, "self_guided": {}}]
         estimates = [
-            part.get("self_conditioning", {}).get("estimate", torch.zeros(B, n, D, dtype=x.dtype))
+            part.get("self_conditioning", {}).get("estimate", x.new_zeros(B, n, *x.shape[2:]))
             for part, n in zip(parts, [*(n for n in self.sizes), count], strict=True)
         ]
         given = {"self_conditioning": {"estimate": torch.cat(estimates, 1)}}
@@ -108,7 +112,7 @@ class History:
 
     def run(self, plan, context, chunk, chunks, solver):
         """What a rollout should yield."""
-        self.sizes, start, found = [], 0, []
+        self.sizes, start, found, shape = [], 0, [], (B, chunk, *context.shape[2:])
         if context.shape[1]:
             self.write(context, 0, None)
             start = context.shape[1]
@@ -118,7 +122,7 @@ class History:
             def denoise(x, t, cond=None, carry=None, rng=None, start=start):
                 return self.call(x, t, start, carry)
 
-            x = DIFFUSION.prior(context.new_empty((B, chunk, D)), draws.fold("prior"))
+            x = DIFFUSION.prior(context.new_empty(shape), draws.fold("prior"))
             last = final(
                 sample(denoise, DIFFUSION, plan, x, rng=draws.fold("sampling"), solver=solver)
             )
@@ -136,26 +140,28 @@ class History:
         self.sizes.append(x.shape[1])
 
 
-@KINDS
+SETTINGS = [
+    (4, 1, 3, ancestral()),
+    (2, 1, 0, heun()),
+    (3, 3, 2, ancestral(1.0)),
+    (4, 1, 6, ancestral(1.0)),
+    (30, 1, 1, ancestral(0.5)),
+    (1, 1, 2, ancestral()),
+]
+KINDS_AND_SETTINGS = [("video", *some) for some in SETTINGS[:3]] + [
+    (kind, *some) for kind in ("transformer", "recurrent") for some in SETTINGS
+]
+
+
+@pytest.mark.parametrize(("kind", "window", "chunk", "n", "solver"), KINDS_AND_SETTINGS)
 @pytest.mark.parametrize("wrap", [plain, estimates, guided])
-@pytest.mark.parametrize(
-    ("window", "chunk", "n", "solver"),
-    [
-        (4, 1, 3, ancestral()),
-        (4, 1, 6, ancestral(1.0)),
-        (2, 1, 0, heun()),
-        (30, 1, 1, ancestral(0.5)),
-        (3, 3, 2, ancestral(1.0)),
-        (1, 1, 2, ancestral()),
-    ],
-)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_a_rollout_is_the_pass_over_the_whole_history(
     kind, wrap, window, chunk, n, solver, dtype, limit
 ):
     network = build(kind, window, dtype)
     denoiser = wrap(Preconditioned(network, SCHEDULE))
-    context, rng = Rng(3).normal((B, n, D), dtype), Rng(4).samples(B)
+    context, rng = Rng(3).normal((B, n, *SHAPES[kind]), dtype), Rng(4).samples(B)
     plan = SamplingPlan.uniform(4) if chunk == 1 else SamplingPlan.autoregressive(4, chunk)
     each = conditions(n + 3 * 4, dtype)
     steps = rollout(
@@ -184,7 +190,8 @@ def test_a_rollout_is_the_pass_over_the_whole_history(
 @KINDS
 def test_a_rollout_goes_on_where_it_was_left(kind, wrap):
     network = build(kind)
-    denoiser, context = wrap(Preconditioned(network, SCHEDULE)), Rng(3).normal((B, 5, D)).double()
+    denoiser = wrap(Preconditioned(network, SCHEDULE))
+    context = Rng(3).normal((B, 5, *SHAPES[kind])).double()
     settings = {"memory": network.memory, "rng": Rng(4), "cond": conditions(30)}
     plan = SamplingPlan.uniform(3)
     whole = list(itertools.islice(rollout(denoiser, DIFFUSION, plan, context, **settings), 8))
@@ -212,7 +219,7 @@ def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is
     memory, steps, tokens = counted.network.memory, 5, 12
     branches = 2 if wrap in (guided, twice) else 1
     denoiser = wrap(Preconditioned(counted, SCHEDULE))
-    context = Rng(3).normal((B, 2, D)).double()
+    context = Rng(3).normal((B, 2, *SHAPES[kind])).double()
     sizes = []
     for step in itertools.islice(
         rollout(
@@ -237,7 +244,7 @@ def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is
 def test_each_branch_of_guidance_remembers_what_it_saw(kind):
     network = build(kind)
     settings = {"memory": network.memory, "rng": Rng(4), "cond": conditions(20)}
-    context, plan = Rng(3).normal((B, 3, D)).double(), SamplingPlan.uniform(3)
+    context, plan = Rng(3).normal((B, 3, *SHAPES[kind])).double(), SamplingPlan.uniform(3)
     denoiser = guided(Preconditioned(network, SCHEDULE))
     step = next(rollout(denoiser, DIFFUSION, plan, context, **settings))
     own = step.carry["classifier_free"]

@@ -1,46 +1,78 @@
-"""The causal networks and their inputs, for the tests of both."""
+"""The causal networks and their inputs, for the tests of all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
-from noiseloom.nets import CausalTransformer, Recurrent
+from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
 from noiseloom.rng import Rng
 
-B, T, D, A, K = 3, 9, 3, 2, 3
+B, T, A, K = 3, 9, 2, 3
 
 EVERYTHING = {"num_classes": K, "action_features": A, "self_conditioning": True, "dropout": 0.2}
 PER_TOKEN = ("estimate", "action", "action_mask", "mask")
 
 
-def transformer(window=4, depth=2, **options):
-    with Rng(0).torch():
-        return CausalTransformer(D, 5, width=16, heads=2, window=window, depth=depth, **options)
+@dataclass(frozen=True)
+class Build:
+    """Builds small networks of one kind, and inputs for them.
+
+    Attributes:
+        name: of the kind.
+        shape: of a token.
+        output: of the prediction of a token.
+        make: the network of some options.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    output: tuple[int, ...]
+    make: Callable[..., nn.Module]
+
+    def __call__(self, **options):
+        with Rng(0).torch():
+            return self.make(**options)
+
+    def inputs(self, options=EVERYTHING, length=T, dtype=torch.float64):
+        """A state, a level per token, and every condition that a network of `options` takes."""
+        rng = Rng(7)
+        x = rng.fold("x").normal((B, length, *self.shape), dtype)
+        log_snr = 5 * rng.fold("t").normal((B, length), dtype)
+        cond = {}
+        if options.get("num_classes"):
+            cond["label"] = torch.arange(B) % (K + 1)
+        if options.get("action_features"):
+            cond["action"] = rng.fold("action").normal((B, length, A), dtype)
+            cond["action_mask"] = rng.fold("known").uniform((B, length)) > 0.3
+        if options.get("self_conditioning"):
+            cond["estimate"] = rng.fold("estimate").normal((B, length, *self.shape), dtype)
+        if options.get("dropout"):
+            cond["dropout"] = rng.samples(B).key
+        return x, log_snr, cond
 
 
-def recurrent(window=None, depth=2, **options):
-    with Rng(0).torch():
-        return Recurrent(D, 5, width=16, depth=depth, **options)
+def _transformer(window=4, depth=2, heads=2, **options):
+    return CausalTransformer(3, 5, width=16, heads=heads, window=window, depth=depth, **options)
 
 
-BUILDS = pytest.mark.parametrize("build", [transformer, recurrent])
+def _recurrent(window=None, depth=2, **options):
+    return Recurrent(3, 5, width=16, depth=depth, **options)
 
 
-def inputs(options=EVERYTHING, length=T, dtype=torch.float64):
-    """A state, a level per token, and every condition that a network with these options takes."""
-    rng = Rng(7)
-    x = rng.fold("x").normal((B, length, D), dtype)
-    log_snr = 5 * rng.fold("t").normal((B, length), dtype)
-    cond = {}
-    if options.get("num_classes"):
-        cond["label"] = torch.arange(B) % (K + 1)
-    if options.get("action_features"):
-        cond["action"] = rng.fold("action").normal((B, length, A), dtype)
-        cond["action_mask"] = rng.fold("known").uniform((B, length)) > 0.3
-    if options.get("self_conditioning"):
-        cond["estimate"] = rng.fold("estimate").normal((B, length, D), dtype)
-    if options.get("dropout"):
-        cond["dropout"] = rng.samples(B).key
-    return x, log_snr, cond
+def _video(window=4, depth=2, heads=2, **options):
+    options |= {"window": window, "depth": depth}
+    return VideoTransformer(2, 3, patch=2, width=16, heads=heads, **options)
+
+
+transformer = Build("transformer", (3,), (5,), _transformer)
+recurrent = Build("recurrent", (3,), (5,), _recurrent)
+video = Build("video", (2, 4, 6), (3, 4, 6), _video)
+
+BUILDS = pytest.mark.parametrize("build", [transformer, recurrent, video], ids=lambda b: b.name)
+WINDOWED = pytest.mark.parametrize("build", [transformer, video], ids=lambda b: b.name)
 
 
 def part(data, start, stop):

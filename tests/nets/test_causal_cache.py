@@ -1,9 +1,10 @@
 import pytest
 import torch
-from causal_cases import BUILDS, EVERYTHING, B, T, inputs, part, recurrent, transformer
+from causal_cases import BUILDS, EVERYTHING, WINDOWED, B, T, part, recurrent, transformer, video
 
 from noiseloom.carry import append_tokens, gather, keep_tokens, repeat
 from noiseloom.nets.attention import rotation
+from noiseloom.nets.past import sight
 from noiseloom.rng import Rng
 
 
@@ -35,8 +36,10 @@ def rollout(network, data, chunk, first=1):
     ("build", "window", "depth"),
     [
         *((transformer, window, depth) for window in (1, 2, 4, 7, 30) for depth in (1, 3)),
+        *((video, window, depth) for window, depth in ((1, 2), (4, 1), (4, 3), (7, 2), (30, 2))),
         *((recurrent, None, depth) for depth in (1, 3)),
     ],
+    ids=lambda value: getattr(value, "name", None),
 )
 @pytest.mark.parametrize(("chunk", "first"), [(1, 1), (3, 1), (3, 5)])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -44,16 +47,17 @@ def test_a_cached_rollout_is_the_pass_over_the_whole_history(
     build, window, depth, chunk, first, dtype, limit, awake
 ):
     network = awake(build(window=window, depth=depth, **EVERYTHING)).to(dtype).eval()
-    data = inputs(length=17, dtype=dtype)
+    data = build.inputs(length=17, dtype=dtype)
     expected = network(*data)
     assert expected.std() > 0.1
     y = rollout(network, data, chunk, first)
     torch.testing.assert_close(y, expected, rtol=0, atol=limit)
 
 
-def test_the_cache_is_not_a_recomputation_in_the_window(awake):
-    network = awake(transformer(window=4, depth=2)).eval()
-    data = inputs({})
+@WINDOWED
+def test_the_cache_is_not_a_recomputation_in_the_window(build, awake):
+    network = awake(build(window=4, depth=2)).eval()
+    data = build.inputs({})
     expected = network(*data)
     before = network(*part(data, 0, 4))
     torch.testing.assert_close(before, expected[:, :4], rtol=0, atol=1e-11)
@@ -66,7 +70,7 @@ def test_the_band_is_that_of_a_dense_mask(awake):
     network = awake(transformer(window=3, depth=1)).eval()
     attention = network.trunk.blocks[0].attention
     x = Rng(3).normal((B, T, 16), torch.float64)
-    seen = network._seen(x, 0, None)
+    seen = sight(x, {}, 0, 3, 8)["seen"]
     turn = rotation(torch.arange(T)[None], 8, torch.float64)
     y, _ = attention.attend(x, seen, turn=turn)
 
@@ -83,9 +87,10 @@ def test_the_band_is_that_of_a_dense_mask(awake):
     torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
 
 
-def test_positions_are_relative(awake):
-    network = awake(transformer(**EVERYTHING)).eval()
-    x, log_snr, cond = inputs()
+@WINDOWED
+def test_positions_are_relative(build, awake):
+    network = awake(build(**EVERYTHING)).eval()
+    x, log_snr, cond = build.inputs()
     expected = network(x, log_snr, cond)
     for shift in (5, torch.tensor(100_003), torch.tensor([0, 17, 2000])):
         y = network(x, log_snr, {**cond, "position": shift})
@@ -93,7 +98,7 @@ def test_positions_are_relative(awake):
     # They do matter: without their turns the order of the past is lost.
     swapped = x.clone()
     swapped[:, [0, 1]] = x[:, [1, 0]]
-    plain = awake(transformer(window=T, depth=1)).eval()
+    plain = awake(build(window=T, depth=1)).eval()
     change = plain(swapped, torch.zeros(B)) - plain(x, torch.zeros(B))
     assert change[:, 2:].abs().max() > 1e-4
 
@@ -101,7 +106,7 @@ def test_positions_are_relative(awake):
 @BUILDS
 def test_caches_are_carries(build, awake):
     network = awake(build(**EVERYTHING)).eval()
-    data = inputs()
+    data = build.inputs()
     _, cache = network(*part(data, 0, 6)[:2], {**part(data, 0, 6)[2], "cache": {}})
     x, log_snr, cond = part(data, 6, T)
     cache, position = keep_tokens(cache, network.memory), torch.tensor(6)
@@ -123,7 +128,7 @@ def test_caches_are_carries(build, awake):
 @BUILDS
 def test_readingleaves_the_cache_as_it_is(build, awake):
     network = awake(build(**EVERYTHING)).eval()
-    data = inputs()
+    data = build.inputs()
     x, log_snr, cond = part(data, 0, 3)
     _, cache = network(x, log_snr, {**cond, "cache": {}})
     kept = repeat(cache, 1)
@@ -138,7 +143,7 @@ def test_readingleaves_the_cache_as_it_is(build, awake):
 @BUILDS
 def test_padding_is_as_if_it_were_not_there(build, awake):
     network = awake(build(window=T, **EVERYTHING)).eval()
-    data = inputs()
+    data = build.inputs()
     expected = network(*part(data, 3, T))
     x, log_snr, cond = data
     cond["mask"] = torch.arange(T).expand(B, T) >= 3

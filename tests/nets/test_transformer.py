@@ -150,14 +150,6 @@ def test_padding_does_not_reach_real_tokens(awake):
     torch.testing.assert_close(hidden[:, :4], hidden_short, rtol=0, atol=1e-10)
 
 
-def test_patches_are_cut_and_joined_without_loss():
-    network = DiT(5, 5, size=(6, 4), patch=2, width=8, depth=1, heads=1)
-    x = torch.arange(2 * 5 * 6 * 4).reshape(2, 5, 6, 4)
-    patches = network._patches(x)
-    assert torch.equal(patches[1, 3].reshape(5, 2, 2), x[1, :, 2:4, 2:4])  # row 1, column 1
-    assert torch.equal(network._picture(patches), x)
-
-
 def test_wrong_inputs_are_named():
     network = sequence_network(hidden_conditioning=False).double()
     x, log_snr, cond = inputs()

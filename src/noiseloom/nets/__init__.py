@@ -24,5 +24,6 @@ from noiseloom.nets.causal import CausalTransformer
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
+from noiseloom.nets.video import VideoTransformer
 
-__all__ = ["CausalTransformer", "DiT", "Recurrent", "Transformer", "UNet"]
+__all__ = ["CausalTransformer", "DiT", "Recurrent", "Transformer", "UNet", "VideoTransformer"]

@@ -56,27 +56,30 @@ class Attention(nn.Module):
         """Attend to these tokens, and to others whose keys and values are known.
 
         Args:
-            x: tokens, shape (B, T, W).
+            x: tokens, shape (B, T, W); or (B, T, N, W), N sequences side by side, each of which
+                attends to itself alone: patches of frames over time.
             seen: bool, shape (B or 1, T or 1, n + T): whether a token sees another.
             causal: a token sees itself and those before it; instead of `seen`, without `past`.
             turn: `rotation` of the positions of the tokens.
-            past: "keys" (rotated) and "values" of n tokens before, (B, n, heads, W / heads) each.
+            past: "keys" (rotated) and "values" of n tokens before, (B, n, heads, W / heads) or
+                (B, n, N, heads, W / heads) each.
 
         Returns:
-            Shape (B, T, W), and the "keys" and "values" of the T tokens, for a later `past`.
+            The shape of x, and the "keys" and "values" of the T tokens, for a later `past`.
         """
         # (B, T, 3 W) -> three of (B, T, heads, W / heads), all of them views.
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
         if turn is not None:
             q, k = _rotate(q, turn), _rotate(k, turn)
         entry = {"keys": k, "values": v}
         if past is not None:
             k, v = torch.cat((past["keys"], k), 1), torch.cat((past["values"], v), 1)
-        q, k, v = (z.transpose(1, 2) for z in (q, k, v))
+        # Sequences side by side are like more heads: axes are merged, and nothing changes places.
+        q, k, v = (z.flatten(2, -2).transpose(1, 2) for z in (q, k, v))
         y = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=None if seen is None else seen[:, None], is_causal=causal
         )
-        result: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
         return result, entry
 
 
@@ -103,6 +106,6 @@ def rotation(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def _rotate(x: Tensor, turn: Tensor) -> Tensor:
-    cos, sin = turn
+    cos, sin = turn.reshape(*turn.shape[:3], *(1,) * (x.ndim - 3), -1)
     a, b = x.chunk(2, -1)
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1).to(x.dtype)

@@ -11,7 +11,8 @@ would add to it. To denoise a token, call and ignore `new`; once it is finished,
 level at which the future shall see it, and keep `carry.append_tokens(cache, new)`. So reading and
 writing are one call, a caller cannot write by mistake, and what is kept and for how long is the
 caller's business: `network.memory` tokens are enough, `carry.keep_tokens` loses the others. A cache
-obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract.
+obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract, and
+`VideoTransformer`, whose tokens are frames.
 
 The reference for any such rollout is one call on the whole history without a cache: the two are
 equal to rounding, also after the window has moved (B. Chen et al., 2024, "Diffusion Forcing",
@@ -21,13 +22,12 @@ arXiv:2407.01392, for noise levels per token in causal networks).
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry
-from noiseloom.nets.attention import rotation
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import initialise, zero
+from noiseloom.nets.past import cached, check_window, entries, sight
 from noiseloom.nets.trunk import Trunk
 
 __all__ = ["CausalTransformer"]
@@ -56,6 +56,7 @@ class CausalTransformer(nn.Module):
         memory: tokens that a cache has to hold, window - 1.
 
     Example:
+        >>> import torch
         >>> net = CausalTransformer(3, 3, width=16, depth=1, heads=2, window=4)
         >>> net(torch.zeros(2, 5, 3), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3])
@@ -76,13 +77,7 @@ class CausalTransformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if window < 1:
-            raise ValueError(f"a window must have at least 1 token, got {window}")
-        if heads < 1 or width % (2 * heads):
-            raise ValueError(
-                f"width {width} cannot be divided among {heads} heads of an even number of "
-                "features, which rotary positions turn in pairs"
-            )
+        check_window(window, width, heads)
         self.window, self.memory = window, window - 1
         self.head = heads, width // heads
         self.inputs = Inputs(in_features, width, num_classes, action_features, self_conditioning)
@@ -115,71 +110,10 @@ class CausalTransformer(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
-        past = self._past(x, cond)
-        n = past[0]["keys"].shape[1] if past else 0
+        n = cached(cond)
         h, embedding = self.inputs(x, log_snr, cond, n)
-        seen = self._seen(x, n, cond.get("mask"))
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        past = entries(x, cond, self.trunk.depth, self.head)
+        seen = sight(x, cond, n, self.window, self.head[1])
         y: Tensor
-        y, _, entries = self.trunk(
-            h,
-            embedding,
-            cond.get("dropout"),
-            past,
-            seen=seen,
-            causal=seen is None and n == 0,
-            turn=rotation(_positions(x, n, cond.get("position")), self.head[1], dtype),
-        )
-        return y if cond.get("cache") is None else (y, {"tokens": entries})
-
-    def _past(self, x: Tensor, cond: Mapping[str, Any]) -> list[dict[str, Tensor]] | None:
-        """The cache's entries, one per block, or None where there are none."""
-        if not cond.get("cache"):
-            return None
-        past: list[dict[str, Tensor]] = cond["cache"]["tokens"]
-        if len(past) != self.trunk.depth:
-            raise ValueError(
-                f"a cache of {len(past)} blocks for a network of {self.trunk.depth}: give it the "
-                "entries that this network returned"
-            )
-        count = past[0]["keys"].shape[1:2]
-        for leaf in (leaf for entry in past for leaf in entry.values()):
-            if leaf.shape != (len(x), *count, *self.head):
-                raise ValueError(
-                    f"cached keys or values of shape {tuple(leaf.shape)} for a state of shape "
-                    f"{tuple(x.shape)}: expected ({len(x)}, n, {self.head[0]}, {self.head[1]}), n "
-                    "the same in all"
-                )
-        return past
-
-    def _seen(self, x: Tensor, n: int, mask: Tensor | None) -> Tensor | None:
-        """Who sees whom, (B or 1, T, n + T); None where causal order, or nothing, says it all."""
-        length = x.shape[1]
-        whole = length <= self.window if n == 0 else length == 1 and n < self.window
-        if mask is None and whole:
-            return None
-        index = torch.arange(n + length, device=x.device)
-        age = index[n:, None] - index
-        band = (age >= 0) & (age < self.window)
-        # Padding sees itself: a softmax over nothing is not a number, and would spread.
-        return band[None] if mask is None else band & mask[:, None] | (age == 0)
-
-
-def _positions(x: Tensor, n: int, position: int | Tensor | None) -> Tensor:
-    """Indices of the tokens of x in the whole sequence, shape (B or 1, T)."""
-    if position is None:
-        if n:
-            raise ValueError(
-                f'a cache of {n} tokens without a position: pass cond["position"], the index of '
-                "the state's first token in the whole sequence"
-            )
-        position = 0
-    if isinstance(position, Tensor) and position.ndim:
-        if position.shape != x.shape[:1]:
-            raise ValueError(
-                f"a position of shape {tuple(position.shape)} for a state of shape "
-                f"{tuple(x.shape)}: expected () or ({len(x)},)"
-            )
-        position = position[:, None]
-    steps = torch.arange(x.shape[1], device=x.device)
-    return (position + steps).reshape(-1, x.shape[1])
+        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
+        return y if cond.get("cache") is None else (y, {"tokens": new})

@@ -32,23 +32,31 @@ def check_tokens(
     cond: Mapping[str, Any],
     features: int,
     *,
+    patch: int | None = None,
     longest: int | None = None,
     before: int = 0,
 ) -> None:
     """Refuse a sequence, log-SNR or mask whose shapes do not fit together.
 
     Args:
-        x: state, shape (B, T, D).
+        x: state, shape (B, T, D), or (B, T, D, H, W) for frames.
         log_snr: shape (B,) or (B, T).
         cond: "mask", shape (B, before + T).
         features: D.
+        patch: side of the patches that frames are to be cut into; None for vectors.
         longest: the most that T may be.
         before: number of tokens before the state's that the network is given too.
 
     Raises:
         ValueError: one of the shapes is another.
     """
-    if x.ndim != 3 or x.shape[2] != features or (longest is not None and x.shape[1] > longest):
+    fits = x.ndim == (3 if patch is None else 5) and x.shape[2] == features
+    if patch is not None and not (fits and x.shape[3] % patch == x.shape[4] % patch == 0):
+        raise ValueError(
+            f"a state of shape {tuple(x.shape)}: expected (B, T, {features}, H, W) with H and W "
+            f"multiples of the patch, {patch}"
+        )
+    if not fits or (longest is not None and x.shape[1] > longest):
         most = "" if longest is None else f" with T at most {longest}"
         raise ValueError(f"a state of shape {tuple(x.shape)}: expected (B, T, {features}){most}")
     batch, length = x.shape[:2]

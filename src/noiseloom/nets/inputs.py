@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
 from noiseloom.nets.layers import Embedding
+from noiseloom.nets.patches import cut
 
 __all__ = ["Inputs"]
 
@@ -17,14 +18,17 @@ _NAMES = ("label", "estimate", "dropout", "mask", "action", "action_mask", "cach
 class Inputs(nn.Module):
     """Token embeddings W x + A action + b, and the embedding of log-SNR and class.
 
-    An unknown action is a learnt vector instead of A action + b.
+    An unknown action is a learnt vector instead of A action + b. A frame has an embedding per
+    patch, and its action is added to each.
 
     Args:
-        in_features: D, features of a token, without the estimate's.
+        in_features: D, features of a token or channels of a frame, without the estimate's.
         width: features W of both embeddings.
         num_classes: K, for class labels 0 .. K - 1 and the null label K.
         action_features: A, features of an action; 0 for a network without.
         self_conditioning: whether it takes an estimate beside the state.
+        patch: side of the patches that frames are cut into, in pixels; None for tokens that are
+            vectors.
     """
 
     def __init__(
@@ -34,11 +38,13 @@ class Inputs(nn.Module):
         num_classes: int | None,
         action_features: int,
         self_conditioning: bool,
+        patch: int | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.self_conditioning = in_features, self_conditioning
+        self.patch = patch
         self.embedding = Embedding(width, width, num_classes)
-        self.token = nn.Linear(in_features * (1 + self_conditioning), width)
+        self.token = nn.Linear(in_features * (1 + self_conditioning) * (patch or 1) ** 2, width)
         self.action = nn.Linear(action_features, width) if action_features else None
         self.no_action = nn.Parameter(torch.zeros(width)) if action_features else None
 
@@ -48,21 +54,23 @@ class Inputs(nn.Module):
         """Check and embed.
 
         Args:
-            x: state of unit variance, shape (B, T, D).
+            x: state of unit variance, shape (B, T, D), or (B, T, D, H, W) with a patch.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: "label" (B,), "estimate" like x, "action" (B, T, A), "action_mask" (B,) or
                 (B, T), True where the action is known, and "mask" (B, before + T).
             before: number of tokens in the cache.
 
         Returns:
-            Token embeddings (B, T, W), and the other (B, 1, W) or (B, T, W).
+            Token embeddings (B, T, W), with a patch (B, T, N, W) for N patches, and the other
+            (B, 1, W) or (B, T, W).
 
         Raises:
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         check_names(cond, _NAMES)
-        check_tokens(x, log_snr, cond, self.in_features, before=before)
-        h = self.token(with_estimate(x, cond, self.self_conditioning, dim=2))
+        check_tokens(x, log_snr, cond, self.in_features, patch=self.patch, before=before)
+        state = with_estimate(x, cond, self.self_conditioning, dim=2)
+        h = self.token(state if self.patch is None else cut(state, self.patch))
         embedding: Tensor = self.embedding(log_snr, cond)
         return self._act(h, x, cond), embedding if log_snr.ndim == 2 else embedding[:, None]
 
@@ -91,4 +99,4 @@ class Inputs(nn.Module):
                     f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
                 )
             a = torch.where(known.reshape(len(x), -1, 1), a, self.no_action.to(a.dtype))
-        return h + a
+        return h + (a if self.patch is None else a[:, :, None])

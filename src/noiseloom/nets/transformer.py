@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
 from noiseloom.nets.layers import Embedding, initialise, zero
+from noiseloom.nets.patches import cut, paste
 from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
@@ -201,16 +202,8 @@ class DiT(nn.Module):
                     f"an estimate of shape {tuple(estimate.shape)} for a state of shape "
                     f"{tuple(x.shape)}: the two must be equal"
                 )
-            cond = {**cond, "estimate": self._patches(estimate)}
-        y = self.tokens(self._patches(x), log_snr, cond)
-        return self._picture(y) if isinstance(y, Tensor) else (self._picture(y[0]), y[1])
-
-    def _patches(self, x: Tensor) -> Tensor:
-        rows, columns, p = *self.grid, self.patch
-        pixels = x.reshape(len(x), -1, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
-        return pixels.reshape(len(x), rows * columns, -1)
-
-    def _picture(self, y: Tensor) -> Tensor:
-        rows, columns, p = *self.grid, self.patch
-        pixels = y.reshape(len(y), rows, columns, -1, p, p).permute(0, 3, 1, 4, 2, 5)
-        return pixels.reshape(len(y), -1, rows * p, columns * p)
+            cond = {**cond, "estimate": cut(estimate, self.patch)}
+        y = self.tokens(cut(x, self.patch), log_snr, cond)
+        if isinstance(y, Tensor):
+            return paste(y, self.patch, self.grid[0])
+        return paste(y[0], self.patch, self.grid[0]), y[1]

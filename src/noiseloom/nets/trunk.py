@@ -5,7 +5,7 @@ Blocks of self-attention and a perceptron, modulated by adaptive layer norm that
 per token, so that every token may have its own noise level.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Unpack
 
 import torch
@@ -15,7 +15,31 @@ from torch.nn import functional
 from noiseloom.nets.attention import Attention, Sight
 from noiseloom.nets.layers import Dropout, perceptron
 
-__all__ = ["Trunk", "norm"]
+__all__ = ["Block", "Trunk", "modulate", "norm"]
+
+
+class Block(nn.Module):
+    """Attention and a perceptron, the formula of which is in `Trunk`."""
+
+    def __init__(self, width: int, heads: int, dropout: float, index: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.mlp = perceptron(width)
+        self.dropout1, self.dropout2 = Dropout(dropout, 2 * index), Dropout(dropout, 2 * index + 1)
+
+    def forward(
+        self,
+        h: Tensor,
+        modulation: Tensor,
+        keys: Tensor | None,
+        **sight: Unpack[Sight],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The next token states, and the keys and values of the tokens."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
+        y, entry = self.attention.attend(modulate(h, shift1, scale1), **sight)
+        h = torch.addcmul(h, gate1, self.dropout1(y, keys))
+        y = self.dropout2(self.mlp(modulate(h, shift2, scale2)), keys)
+        return torch.addcmul(h, gate2, y), entry
 
 
 class Trunk(nn.Module):
@@ -26,22 +50,38 @@ class Trunk(nn.Module):
         h <- h + gate_1 attention(LN(h) (1 + scale_1) + shift_1)
         h <- h + gate_2 mlp(LN(h) (1 + scale_2) + shift_2)
 
-    and the output W (LN(h) (1 + scale) + shift). For a start at zero, `zero` what `silent` names.
+    and the output W (LN(h) (1 + scale) + shift), with `skip` W (LN(h) (1 + scale) + shift + gate
+    h_0), h_0 the token embeddings. For a start at zero, `zero` what `silent` names.
 
     Args:
         width: features W inside.
         outputs: features of the output.
         depth: number of blocks.
         heads: attention heads, a divisor of `width`.
-        dropout: rate at the end of both branches of every block.
+        dropout: rate at the end of every branch of every block.
+        block: what makes the blocks, called as `Block` is.
+        branches: how many of (shift, scale, gate) a block takes.
+        skip: whether the output sees the token embeddings past the blocks.
     """
 
-    def __init__(self, width: int, outputs: int, depth: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+        *,
+        block: Callable[[int, int, float, int], nn.Module] = Block,
+        branches: int = 2,
+        skip: bool = False,
+    ) -> None:
         super().__init__()
-        self.width, self.depth = width, depth
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout, i) for i in range(depth))
-        # Six modulations for each block and two for the output, from one matrix product.
-        self.modulation = nn.Linear(width, (6 * depth + 2) * width)
+        self.width, self.depth, self.skip = width, depth, skip
+        self.blocks = nn.ModuleList(block(width, heads, dropout, i) for i in range(depth))
+        # Three modulations for each branch and two or three for the output: one matrix product.
+        self.sizes = [3 * branches * width] * depth + [(2 + skip) * width]
+        self.modulation = nn.Linear(width, sum(self.sizes))
         self.output = nn.Linear(width, outputs)
 
     @property
@@ -60,46 +100,30 @@ class Trunk(nn.Module):
         """Run the blocks.
 
         Args:
-            h: token embeddings, shape (B, T, W).
+            h: token embeddings, shape (B, T, W), or (B, T, N, W) for N patches of a frame.
             embedding: what modulates them, shape (B, W) or (B, T, W).
             keys: dropout keys, shape (B,).
             past: for each block, the keys and values of earlier tokens.
             **sight: who sees whom, as for `Attention.attend`.
 
         Returns:
-            The output (B, T, outputs), the last token states (B, T, W), and for each block the
-            keys and values of the tokens.
+            The output (B, T, outputs), the last token states (B, T, W), both with an axis N where
+            h has one, and for each block the keys and values of the tokens.
         """
         modulation = self.modulation(embedding if embedding.ndim == 3 else embedding[:, None])
-        *parts, last = modulation.split([6 * self.width] * self.depth + [2 * self.width], dim=-1)
-        entries = []
+        if h.ndim == 4:
+            modulation = modulation[:, :, None]
+        *parts, last = modulation.split(self.sizes, dim=-1)
+        entries, first = [], h
         past = past or [None] * self.depth
         for block, part, before in zip(self.blocks, parts, past, strict=True):
             h, entry = block(h, part, keys, past=before, **sight)
             entries.append(entry)
-        shift, scale = last.chunk(2, -1)
-        return self.output(_modulate(h, shift, scale)), h, entries
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, dropout: float, index: int) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads)
-        self.mlp = perceptron(width)
-        self.dropout1, self.dropout2 = Dropout(dropout, 2 * index), Dropout(dropout, 2 * index + 1)
-
-    def forward(
-        self,
-        h: Tensor,
-        modulation: Tensor,
-        keys: Tensor | None,
-        **sight: Unpack[Sight],
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, -1)
-        y, entry = self.attention.attend(_modulate(h, shift1, scale1), **sight)
-        h = torch.addcmul(h, gate1, self.dropout1(y, keys))
-        y = self.dropout2(self.mlp(_modulate(h, shift2, scale2)), keys)
-        return torch.addcmul(h, gate2, y), entry
+        shift, scale, *gate = last.split(self.width, dim=-1)
+        y = modulate(h, shift, scale)
+        if self.skip:
+            y = torch.addcmul(y, gate[0], first)
+        return self.output(y), h, entries
 
 
 def norm(h: Tensor) -> Tensor:
@@ -107,5 +131,6 @@ def norm(h: Tensor) -> Tensor:
     return functional.layer_norm(h, h.shape[-1:], eps=1e-6)
 
 
-def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LN(h) (1 + scale) + shift."""
     return torch.addcmul(shift, norm(h), 1 + scale)

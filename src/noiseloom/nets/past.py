@@ -1,0 +1,131 @@
+"""What causal transformers know of earlier tokens, and who sees whom: for tokens and frames alike.
+
+In this module x is the state, whose first two axes are (B, T); the errors name its shape.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.nets.attention import Sight, rotation
+
+__all__ = ["cached", "check_window", "entries", "sight"]
+
+
+def check_window(window: int, width: int, heads: int) -> None:
+    """Refuse a window or heads of which no causal transformer can be built.
+
+    Args:
+        window: number of tokens that a token attends to, itself included.
+        width: features W inside.
+        heads: attention heads.
+
+    Raises:
+        ValueError: a window without tokens, or heads not of an even number of features.
+    """
+    if window < 1:
+        raise ValueError(f"a window must have at least 1 token, got {window}")
+    if heads < 1 or width % (2 * heads):
+        raise ValueError(
+            f"width {width} cannot be divided among {heads} heads of an even number of "
+            "features, which rotary positions turn in pairs"
+        )
+
+
+def cached(cond: Mapping[str, Any]) -> int:
+    """The number n of tokens in `cond["cache"]`, 0 where there is none."""
+    if not cond.get("cache"):
+        return 0
+    n: int = cond["cache"]["tokens"][0]["keys"].shape[1]
+    return n
+
+
+def entries(
+    x: Tensor, cond: Mapping[str, Any], depth: int, shape: tuple[int, ...]
+) -> list[dict[str, Tensor]] | None:
+    """The entries of `cond["cache"]`, one per block, or None where there are none.
+
+    Args:
+        x: state.
+        cond: "cache", {"tokens": [for each block {"keys", "values"}]}.
+        depth: number of blocks.
+        shape: of the keys of one token.
+
+    Raises:
+        ValueError: entries of another number or shape.
+    """
+    if not cond.get("cache"):
+        return None
+    past: list[dict[str, Tensor]] = cond["cache"]["tokens"]
+    if len(past) != depth:
+        raise ValueError(
+            f"a cache of {len(past)} blocks for a network of {depth}: give it the entries that "
+            "this network returned"
+        )
+    n = cached(cond)
+    for leaf in (leaf for entry in past for leaf in entry.values()):
+        if leaf.shape != (len(x), n, *shape):
+            raise ValueError(
+                f"cached keys or values of shape {tuple(leaf.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected ({len(x)}, n, {', '.join(map(str, shape))}), n the "
+                "same in all"
+            )
+    return past
+
+
+def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -> Sight:
+    """Who sees whom, and the turns of rotary positions.
+
+    Token i sees tokens i - window + 1 .. i. No mask is made where causal order, or nothing, says
+    that: for a whole history within a window, and for one token after those of a full cache.
+
+    Args:
+        x: state.
+        cond: "mask", bool, shape (B, n + T), True for a real token; "position", an int, or int64
+            of shape () or (B,): the index of the first token of x in the whole sequence.
+        n: number of cached tokens.
+        window: number of tokens that a token sees, itself included.
+        width: features of a head.
+
+    Raises:
+        ValueError: a position of another shape, or none where n > 0.
+    """
+    seen = _seen(x, n, cond.get("mask"), window)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    turn = rotation(_positions(x, n, cond.get("position")), width, dtype)
+    return {"seen": seen, "causal": seen is None and n == 0, "turn": turn}
+
+
+def _seen(x: Tensor, n: int, mask: Tensor | None, window: int) -> Tensor | None:
+    """Shape (B or 1, T, n + T); None where causal order, or nothing, says it all."""
+    length = x.shape[1]
+    whole = length <= window if n == 0 else length == 1 and n < window
+    if mask is None and whole:
+        return None
+    index = torch.arange(n + length, device=x.device)
+    age = index[n:, None] - index
+    band = (age >= 0) & (age < window)
+    # Padding sees itself: a softmax over nothing is not a number, and would spread.
+    return band[None] if mask is None else band & mask[:, None] | (age == 0)
+
+
+def _positions(x: Tensor, n: int, position: int | Tensor | None) -> Tensor:
+    """Indices of the tokens of x in the whole sequence, shape (B or 1, T)."""
+    if position is None:
+        if n:
+            raise ValueError(
+                f'a cache of {n} tokens without a position: pass cond["position"], the index of '
+                "the state's first token in the whole sequence"
+            )
+        position = 0
+    if isinstance(position, Tensor) and position.ndim:
+        if position.shape != x.shape[:1]:
+            raise ValueError(
+                f"a position of shape {tuple(position.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected () or ({len(x)},)"
+            )
+        position = position[:, None]
+    steps = torch.arange(x.shape[1], device=x.device)
+    return (position + steps).reshape(-1, x.shape[1])
