@@ -306,3 +306,34 @@ def test_independent_tokens_do_not_care_when_the_others_move(solver):
         )
         torch.testing.assert_close(forced.x, ordinary.x, rtol=1e-12, atol=1e-12, msg=name)
         torch.testing.assert_close(forced.result, ordinary.result, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "full_sequence", "pyramid", "chunked"])
+@pytest.mark.parametrize("at", [0.0, 0.05, 0.3])
+def test_finished_tokens_rest_until_all_are(name, at):
+    more = {"pyramid": (2,), "chunked": (3,)}.get(name, ())
+    plan = getattr(SamplingPlan, name)(10, 7, *more)
+    rested = plan.rest(at)
+    if at == 0:
+        assert rested is plan
+        return
+    assert rested.t[0].max() == 1
+    # Until the last row nobody is below the level; the last row takes all to their end together.
+    assert (rested.s[:-1] >= at).all()
+    assert (rested.t[-1] == at).all()
+    assert not rested.s[-1].any()
+    torch.testing.assert_close(rested.t[1:], rested.s[:-1], rtol=0, atol=0)
+    # Above the level the moves are the plan's.
+    t, s = plan.t.clamp(min=at), plan.s.clamp(min=at)
+    moving = (t > s).flatten(1).any(1)
+    assert torch.equal(rested.t[:-1], t[moving])
+    assert torch.equal(rested.s[:-1], s[moving])
+    assert (rested.s != rested.t).reshape(len(rested), -1).any(1).all()
+
+
+def test_held_tokens_do_not_rest():
+    plan = SamplingPlan.autoregressive(5, 4).hold([0, 1]).rest(0.1)
+    assert not plan.t[..., :2].any()
+    assert (plan.t[-1, ..., 2:] == 0.1).all()
+    with pytest.raises(ValueError, match=r"rest at a time in \[0, 1\), got 1"):
+        plan.rest(1)

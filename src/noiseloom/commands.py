@@ -150,6 +150,9 @@ def sample(
         if not run.recipe.conditional or len(classes) == 1:
             raise ValueError(f"{source} was trained without classes: leave --label out")
         labels = torch.full((n,), class_index(classes, label))
+    plan = run.recipe.make_plan(run.diffusion.schedule)
+    if plan.s[0].numel() > 1:
+        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
     pixels = run.pixels(labels, seed=seed)
     columns = None
     if label is None and len(classes) <= 16:  # each column is of one class

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["heat_map", "loss_curve", "picture"]
+__all__ = ["heat_map", "loss_curve", "picture", "plan_map"]
 
 INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
@@ -75,6 +75,26 @@ def heat_map(times: Sequence[float], shares: Tensor, bound: float) -> str:
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_visible(False)
     bar.ax.minorticks_off()
+    return _svg(figure, axes)
+
+
+def plan_map(times: Tensor) -> str:
+    """The times of tokens after each step, as SVG: columns are tokens, and steps go down.
+
+    Args:
+        times: shape (N, T), in [0, 1].
+    """
+    figure = Figure((4.1, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    mesh = axes.pcolormesh(times.flip(0).numpy(), vmin=0, vmax=1, cmap="viridis", rasterized=True)
+    rows, tokens = times.shape
+    axes.set_yticks([rows, rows / 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
+    axes.set(xlabel="token", ylabel="step", xlim=(0, tokens), ylim=(0, rows))
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    bar = figure.colorbar(mesh, pad=0.02, aspect=30)
+    bar.ax.set_title("time", fontsize=8, color=INK)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.outline.set_visible(False)
     return _svg(figure, axes)
 
 

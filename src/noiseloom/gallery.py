@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noiseloom.data import Split
 from noiseloom.encodings import Bits, OneHot
-from noiseloom.figures import heat_map, picture
+from noiseloom.figures import heat_map, picture, plan_map
 from noiseloom.metrics import bit_histogram
 from noiseloom.run import Run
 
@@ -69,6 +69,13 @@ def gallery(run: Run, data: Split | None, seed: int) -> str:
         drawn.samples.reshape(len(kinds), columns, *drawn.samples.shape[1:]), real, names, levels
     )
     found = section("Samples", f"<p>{text}</p>{found}") + _film(drawn, states, levels)
+    plan = run.recipe.make_plan(run.diffusion.schedule)
+    if plan.s[0].numel() > 1:
+        found += section(
+            "The plan",
+            "<p>When each token becomes certain: yellow is noise, violet is clean.</p>"
+            f"<figure>{plan_map(plan.s.flatten(1))}</figure>",
+        )
     if isinstance(run.codec, Bits | OneHot):
         found += _bits(drawn, run.codec.scale)
     return found

@@ -227,6 +227,26 @@ class SamplingPlan:
             raise ValueError("hold leaves no token to move")
         return SamplingPlan(t[moving], s[moving])
 
+    def rest(self, at: float) -> "SamplingPlan":
+        """Let tokens that are done wait at a small time, until one last row takes all to their end.
+
+        A context that is told clean is a thing that training on random times never shows, and one
+        that a model made is not clean: on digits, row by row, coverage is 0.15 with finished rows
+        at 0, and 0.5 with rows that wait at 0.1 (docs/results.md).
+
+        Args:
+            at: the time, in [0, 1); 0 changes nothing.
+        """
+        if not 0 <= at < 1:
+            raise ValueError(f"tokens rest at a time in [0, 1), got {at}")
+        held = (self.s == self.t).all(0)
+        floor = torch.full_like(self.s[0], at).masked_fill(held, 0.0)
+        t, s = torch.maximum(self.t, floor), torch.maximum(self.s, floor)
+        moving = (s != t).reshape(len(self), -1).any(1)
+        if torch.equal(s, self.s) or not moving.any():
+            return self
+        return SamplingPlan(torch.cat((t[moving], s[-1:])), torch.cat((s[moving], self.s[-1:])))
+
     def overshoot(self, steps: float) -> "SamplingPlan":
         """Asymmetric time intervals: move further than the clock of the next row says.
 
@@ -266,6 +286,12 @@ class SamplingPlan:
 
     def __len__(self) -> int:
         return len(self.t)
+
+    @property
+    def joint(self) -> bool:
+        """Whether a row moves several tokens, which biases the samples of a causal denoiser."""
+        moving = (self.s != self.t).reshape(len(self), -1)
+        return self.t[0].numel() == 1 or bool((moving.sum(1) > 1).any())
 
     def heatmap(self, width: int = 64, height: int = 16) -> str:
         """The plan as a picture: rows are steps, columns tokens, shades the times s moved to.

@@ -105,7 +105,7 @@ def rollout(
         )
     if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
         raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
-    if chunk > 1 and _joint(plan):
+    if chunk > 1 and plan.joint:
         warnings.warn(
             "this plan moves several tokens of a chunk together, which biases a causal denoiser "
             "however many steps it takes (docs/design.md): use SamplingPlan.autoregressive",
@@ -185,11 +185,3 @@ def _given(cond: TokenCond | None, first: int, count: int) -> dict[str, Any]:
 
 def _draws(rng: Rng, first: int, count: int, x: Tensor) -> Rng:
     return rng.each("token", torch.arange(first, first + count, device=x.device))
-
-
-def _joint(plan: SamplingPlan) -> bool:
-    """Whether a row moves more than one token."""
-    if plan.t.ndim < 2 or plan.t.shape[-1] == 1:
-        return True
-    moving = (plan.s != plan.t).flatten(1).sum(1)
-    return bool((moving > 1).any())

@@ -4,6 +4,8 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.forcing import DiffusionForcing
+from noiseloom.recipes.forcing_digits import ForcingDigits
 from noiseloom.recipes.recipe import Facts, Parts, Recipe
 from noiseloom.recipes.sampling import Sampling
 
@@ -13,13 +15,15 @@ __all__ = [
     "BitsCifar10",
     "BitsDigits",
     "BitsImages",
+    "DiffusionForcing",
     "Facts",
+    "ForcingDigits",
     "Parts",
     "Recipe",
     "Sampling",
 ]
 
 RECIPES: dict[str, type[Recipe]] = {
-    recipe.name: recipe for recipe in (BitsDigits, BitsImages, BitsCifar10)
+    recipe.name: recipe for recipe in (BitsDigits, BitsImages, BitsCifar10, ForcingDigits)
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -47,7 +47,7 @@ class BitsDigits(BitDiffusion):
     blocks: int = 1
     attention: int = 0
     head_width: int = 16
-    plan: Literal["uniform", "karras"] = "karras"
+    plan: str = "karras"
     sampling_steps: int = 25
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
 

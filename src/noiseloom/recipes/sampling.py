@@ -22,7 +22,9 @@ class Sampling:
 
     Attributes:
         sampling_steps: rows N of the plan.
-        plan: uniform in time, or Karras et al.'s noise levels.
+        plan: uniform in time, or Karras et al.'s noise levels (karras); for recipes with a time per
+            token autoregressive, full-sequence, pyramid:U, trapezoid:U, chunked:N, or a file.
+        rest: time that finished tokens wait at until all are done, where tokens have their own.
         td: overshoot (asymmetric time intervals), in steps, >= 0.
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
@@ -34,7 +36,8 @@ class Sampling:
     """
 
     sampling_steps: int = 100
-    plan: Literal["uniform", "karras"] = "uniform"
+    plan: str = "uniform"
+    rest: float = 0.0
     td: float = 0.0
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
     guidance: float = 1.0
@@ -44,8 +47,9 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
-        if self.plan == "karras" and self.sampling_steps < 2:
-            raise ValueError("sampling_steps must be at least 2 for plan karras")
+        self.check_plan()
+        if not 0 <= self.rest < 1:
+            raise ValueError(f"rest is a time in [0, 1), got {self.rest}")
         if self.td < 0:
             raise ValueError(f"td must be at least 0 (it is in steps), got {self.td}")
         if not 0 <= self.momentum < 1:
@@ -56,6 +60,15 @@ class Sampling:
             raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
         if self.td and self.sampler == "dpm++2m":
             raise ValueError("td leaves gaps in the plan, which a multistep sampler cannot cross")
+
+    def check_plan(self) -> None:
+        """Raise ValueError if `plan` names none."""
+        if self.plan not in ("uniform", "karras"):
+            raise ValueError(f"plan must be one of uniform, karras, got {self.plan!r}")
+        if self.plan == "karras" and self.sampling_steps < 2:
+            raise ValueError("sampling_steps must be at least 2 for plan karras")
+        if self.rest:
+            raise ValueError(f"rest is for plans with a time per token, which {self.plan} is not")
 
     def make_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan these options name."""

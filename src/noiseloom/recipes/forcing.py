@@ -1,0 +1,199 @@
+"""Diffusion Forcing: a noise level per token, and the order of denoising chosen when sampling.
+
+B. Chen et al., 2024, "Diffusion Forcing: Next-token Prediction Meets Full-Sequence Diffusion",
+arXiv 2407.01392. From top to bottom: the options, Algorithm 1 (the loss) with its two baselines as
+options, and the plans of Algorithm 2. Recipes for a data set say what a token is and load it.
+"""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from noiseloom.conditioning import SelfConditioned
+from noiseloom.denoiser import Preconditioned
+from noiseloom.nets import CausalTransformer, Recurrent, Transformer
+from noiseloom.noise import SCHEDULES, Schedule
+from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weight, v_weight
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.rng import Rng
+from noiseloom.sampling import Step
+from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
+from noiseloom.training import Loss
+
+__all__ = ["DiffusionForcing", "token_plan"]
+
+_FILES = (".json", ".csv")
+
+
+@dataclass(frozen=True)
+class DiffusionForcing(Recipe):
+    """A sequence model of tokens, each with its own noise level.
+
+    Attributes:
+        plan: the order in which tokens become certain: autoregressive, full-sequence, pyramid:U,
+            trapezoid:U (U steps per token), chunked:N, or a file (`SamplingPlan.load`); auto is
+            autoregressive for a causal network and full-sequence for another.
+        forcing: times of the tokens in training: independent (Diffusion Forcing), full-sequence or
+            teacher-forcing (the baselines).
+        network: causal (a transformer), recurrent (the paper's form), or bidirectional.
+        schedule: of the noise.
+        target: what the network predicts.
+        weight: of the squared error: min-snr, fused-snr (a clean past counts as signal), sigmoid,
+            or that of the target (target).
+        snr_decay: of fused-snr, in [0, 1).
+        snr_variant: fused-snr as in the released code, or as in the paper.
+        self_conditioning: share of the batch with a first pass; 0 for none.
+        width: features of a token inside the network.
+        depth: blocks, or recurrent cells.
+        heads: attention heads.
+        dropout: rate in the network.
+    """
+
+    plan: str = "auto"
+    rest: float = 0.1
+    forcing: Literal["independent", "full-sequence", "teacher-forcing"] = "independent"
+    network: Literal["causal", "recurrent", "bidirectional"] = "causal"
+    schedule: Literal["cosine", "scaled-cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = (
+        "cosine"
+    )
+    target: Literal["x0", "eps", "v"] = "v"
+    weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "min-snr"
+    snr_decay: float = 0.9
+    snr_variant: Literal["code", "paper"] = "code"
+    self_conditioning: float = 0.0
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    dropout: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        """T, tokens of a sequence."""
+        raise NotImplementedError
+
+    def check_plan(self) -> None:
+        """A file is read when it is needed: a run must open where its plan is not."""
+        if self.plan != "auto" and Path(self.plan).suffix not in _FILES:
+            token_plan(self.plan, self.sampling_steps, self.tokens)
+
+    def make_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan that `plan` names, for sequences of this length."""
+        name = self.plan
+        if name == "auto":
+            name = "full-sequence" if self.network == "bidirectional" else "autoregressive"
+        return token_plan(name, self.sampling_steps, self.tokens).overshoot(self.td).rest(self.rest)
+
+    def make_network(self, features: int, num_classes: int | None) -> nn.Module:
+        """The network for tokens of so many features."""
+        common: dict[str, Any] = {
+            "width": self.width,
+            "depth": self.depth,
+            "num_classes": num_classes,
+            "self_conditioning": self.self_conditioning > 0,
+            "dropout": self.dropout,
+        }
+        if self.network == "recurrent":
+            return Recurrent(features, features, **common)
+        if self.network == "bidirectional":
+            return Transformer(
+                features, features, heads=self.heads, max_length=self.tokens, **common
+            )
+        return CausalTransformer(features, features, heads=self.heads, window=self.tokens, **common)
+
+    def make_trained(self, features: int, num_classes: int | None) -> nn.Module:
+        """What is trained: the network as a denoiser, self-conditioned or not."""
+        network = self.make_network(features, num_classes)
+        denoiser = Preconditioned(network, SCHEDULES[self.schedule], target=self.target)
+        return SelfConditioned(denoiser) if self.self_conditioning else denoiser
+
+    def make_weight(self) -> Weight | None:
+        """Of the squared error of x_0, by log-SNR."""
+        if self.weight == "min-snr":
+            return min_snr_weight()
+        if self.weight == "sigmoid":
+            return sigmoid_weight()
+        if self.weight == "fused-snr":
+            return fused_snr_weight(self.snr_decay, target=self.target, variant=self.snr_variant)
+        return {"x0": None, "eps": eps_weight, "v": v_weight}[self.target]
+
+    def loss(self, parts: Parts, facts: Facts) -> Loss:
+        """Algorithm 1: a time for every token, one noise, one prediction, a weight each."""
+        weight = self.make_weight()
+
+        def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+            clean = parts.codec.encode(batch["pixels"])
+            shape, device = clean.shape[:2], clean.device
+            t, counted = forcing_times(self.forcing, shape, rng.fold("time"), device)
+            return denoising_loss(
+                model,
+                parts.diffusion,
+                clean,
+                t,
+                self.cond(self.drop(batch["label"], facts, rng), facts),
+                rng,
+                rows=rows,
+                self_conditioning=self.self_conditioning,
+                weight=weight,
+                counted=None if self.forcing != "teacher-forcing" else counted,
+            )
+
+        return loss
+
+    def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
+        """Algorithm 2 without guidance: along the plan."""
+        plan = replace(self, rest=0.0).make_plan(parts.diffusion.schedule)
+        if self.network != "bidirectional" and plan.joint:
+            warnings.warn(
+                f"plan {self.plan} moves several tokens together, and this network sees no later "
+                "token than its own: such samples are biased, however many the steps (with the "
+                "exact denoiser of an AR(1) process the covariance is off by 0.40 for "
+                "full-sequence and pyramid:1, by 0.003 for autoregressive)",
+                stacklevel=2,
+            )
+        return super().draw(parts, facts, labels, rng)
+
+
+def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
+    """The plan of a name.
+
+    Args:
+        name: full-sequence, autoregressive, pyramid:U, trapezoid:U, chunked:N, or a .json or .csv
+            file.
+        steps: S, per token; a file has its own.
+        tokens: T.
+
+    Raises:
+        ValueError: a name that is none, or a file for another number of tokens.
+
+    Example:
+        >>> len(token_plan("pyramid:2", 10, 4))
+        16
+    """
+    kind, _, value = name.partition(":")
+    if Path(name).suffix in _FILES:
+        plan = SamplingPlan.load(name)
+        if plan.t.ndim < 2 or plan.t.shape[-1] not in (1, tokens):
+            raise ValueError(
+                f"{name} is a plan for other sequences than of {tokens} tokens: {plan}"
+            )
+        return plan
+    try:
+        if kind in ("full-sequence", "autoregressive") and not value:
+            make = SamplingPlan.full_sequence if kind[0] == "f" else SamplingPlan.autoregressive
+            return make(steps, tokens)
+        if kind in ("pyramid", "trapezoid"):
+            ramp = SamplingPlan.pyramid if kind[0] == "p" else SamplingPlan.trapezoid
+            return ramp(steps, tokens, float(value))
+        if kind == "chunked":
+            return SamplingPlan.chunked(steps, tokens, int(value))
+    except ValueError as error:
+        raise ValueError(f"plan {name!r}: {error}") from error
+    raise ValueError(
+        f"there is no plan {name!r}: choose auto, full-sequence, autoregressive, pyramid:U, "
+        "trapezoid:U, chunked:N, or a .json or .csv file"
+    )

@@ -1,0 +1,146 @@
+"""Diffusion Forcing's recipes: what their options make, and that they learn."""
+
+import pytest
+import torch
+
+import noiseloom
+from noiseloom import SamplingPlan
+from noiseloom.cli import main
+from noiseloom.encodings import Bits, Scaled
+from noiseloom.nets import CausalTransformer, Recurrent, Transformer
+from noiseloom.objective import min_snr_weight
+from noiseloom.recipes import RECIPES, ForcingDigits
+from noiseloom.recipes.forcing import token_plan
+from noiseloom.recipes.forcing_digits import Rows
+from noiseloom.rng import Rng
+
+TINY = {"width": 16, "depth": 1, "heads": 2, "batch_size": 8, "warmup": 1, "steps": 2}
+WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+
+
+@pytest.mark.parametrize("codec", [Scaled(16), Bits(16, axis=1)])
+def test_rows_are_pictures_and_back(codec):
+    pixels = Rng(0).integers(16, (5, 3, 4, 6)).to(torch.uint8)
+    channels = codec.encode(pixels).shape[1]
+    rows = Rows(codec, channels).encode(pixels)
+    assert rows.shape == (5, 4, channels * 6)
+    # Token t holds row t of the picture, and nothing else.
+    other = pixels.clone()
+    other[:, :, 2] = 15 - other[:, :, 2]
+    changed = (Rows(codec, channels).encode(other) != rows).any(-1).any(0)
+    assert changed.tolist() == [False, False, True, False]
+    assert torch.equal(Rows(codec, channels).decode(rows), codec.decode(codec.encode(pixels)))
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("full-sequence", SamplingPlan.full_sequence(5, 8)),
+        ("autoregressive", SamplingPlan.autoregressive(5, 8)),
+        ("pyramid:1.5", SamplingPlan.pyramid(5, 8, 1.5)),
+        ("trapezoid:2", SamplingPlan.trapezoid(5, 8, 2)),
+        ("chunked:3", SamplingPlan.chunked(5, 8, 3)),
+    ],
+)
+def test_plans_by_name(name, plan, tmp_path):
+    assert torch.equal(token_plan(name, 5, 8).s, plan.s)
+    plan.save(tmp_path / "mine.json")
+    assert torch.equal(token_plan(str(tmp_path / "mine.json"), 99, 8).s, plan.s)
+    with pytest.raises(ValueError, match="is a plan for other sequences than of 6 tokens"):
+        token_plan(str(tmp_path / "mine.json"), 99, 6)
+    recipe = ForcingDigits(plan=name, sampling_steps=5, rest=0)
+    assert torch.equal(recipe.make_plan(None).s, plan.s)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pyramide", "pyramid", "pyramid:x", "pyramid:-1", "chunked:1.5", "autoregressive:2", ""],
+)
+def test_what_is_no_plan_is_named_when_the_options_are_read(name):
+    with pytest.raises(ValueError, match="plan"):
+        ForcingDigits(plan=name)
+
+
+def test_a_run_opens_where_the_file_of_its_plan_is_not():
+    assert ForcingDigits(plan="gone.json").plan == "gone.json"
+    with pytest.raises(FileNotFoundError):
+        ForcingDigits(plan="gone.json").make_plan(None)
+
+
+def test_the_order_by_default_is_the_networks():
+    assert not ForcingDigits(rest=0).make_plan(None).joint
+    assert ForcingDigits(rest=0, network="bidirectional").make_plan(None).joint
+
+
+@pytest.mark.parametrize(
+    ("network", "kind"),
+    [("causal", CausalTransformer), ("recurrent", Recurrent), ("bidirectional", Transformer)],
+)
+@pytest.mark.parametrize("state", ["pixels", "bits"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_every_network_builds_trains_and_draws(network, kind, state, rate):
+    recipe = ForcingDigits(
+        network=network, state=state, self_conditioning=rate, sampling_steps=2, **TINY
+    )
+    split = recipe.load(None)
+    facts = recipe.facts(split)
+    parts = recipe.build(facts)
+    assert any(isinstance(module, kind) for module in parts.denoiser.modules())
+    rng, rows = Rng(0).samples(8), torch.arange(8)
+    loss = recipe.loss(parts, facts)(parts.denoiser, split.train[rows], rng, rows)
+    assert loss.shape == (8,)
+    loss.mean().backward()
+    last = noiseloom.final(recipe.draw(parts, facts, torch.arange(3), Rng(1).samples(3)))
+    assert parts.codec.decode(last.result).shape == (3, 1, 8, 8)
+
+
+def test_a_joint_plan_on_a_causal_network_is_warned_of_with_the_bias():
+    recipe = ForcingDigits(plan="pyramid:1", sampling_steps=2, **TINY)
+    facts = recipe.facts(recipe.load(None))
+    parts, rng = recipe.build(facts), Rng(1).samples(2)
+    with pytest.warns(UserWarning, match=r"biased.*0\.40 for full-sequence"):
+        recipe.draw(parts, facts, torch.arange(2), rng)
+
+
+@pytest.mark.parametrize("forcing", ["independent", "full-sequence", "teacher-forcing"])
+@pytest.mark.parametrize("weight", ["target", "min-snr", "fused-snr", "sigmoid"])
+def test_the_loss_is_algorithm_1_with_the_times_and_weights_that_are_named(forcing, weight):
+    recipe = ForcingDigits(forcing=forcing, weight=weight, target="x0", **TINY)
+    split = recipe.load(None)
+    facts = recipe.facts(split)
+    with Rng(0).torch():
+        parts = recipe.build(facts)  # the output of a new network is zero
+    rng, rows = Rng(3).samples(8), torch.arange(8)
+    batch = split.train[rows]
+    found = recipe.loss(parts, facts)(parts.denoiser, batch, rng, rows)
+    clean = parts.codec.encode(batch["pixels"])
+    t, counted = noiseloom.tokens.forcing_times(forcing, (8, 8), rng.fold("time"))
+    error = clean.square().mean(-1)
+    each = {
+        "target": torch.ones_like(t),
+        "min-snr": min_snr_weight()(parts.diffusion.schedule.log_snr(t)),
+    }
+    if weight in each:
+        expected = (each[weight] * error * counted).sum(1) / counted.sum(1)
+        torch.testing.assert_close(found, expected)
+    assert (found > 0).all()
+
+
+@pytest.mark.filterwarnings("default:plan chunked")
+def test_from_the_command_line(capsys, tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "forcing-digits", "--out", str(run), *WORDS, "--no-evaluate"]
+    assert main(words) == 0
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "<h2>The plan</h2>" in page
+    png = str(tmp_path / "x.png")
+    words = ["sample", str(run), "-n", "4", "--sampling-steps", "2", "--out", png]
+    assert main([*words, "--plan", "chunked:8", "--rest", "0"]) == 0
+    told = capsys.readouterr().err
+    assert "warning: plan chunked:8 moves several tokens together" in told
+    assert "SamplingPlan of 2 rows of 8 tokens" in told
+    assert "\n▒▒▒▒▒▒▒▒\n" in told
+    assert main([*words, "--force", "--plan", "chunky:2"]) == 2
+    assert "there is no plan 'chunky:2': choose auto, full-sequence" in capsys.readouterr().err
+    assert "forcing-digits" in RECIPES
