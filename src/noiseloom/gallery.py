@@ -74,7 +74,7 @@ def gallery(run: Run, data: Split | None, seed: int) -> str:
         found += section(
             "The plan",
             "<p>When each token becomes certain: yellow is noise, violet is clean.</p>"
-            f"<figure>{plan_map(plan.s.flatten(1))}</figure>",
+            f'<div class="pair"><figure>{plan_map(plan.s.flatten(1))}</figure></div>',
         )
     if isinstance(run.codec, Bits | OneHot):
         found += _bits(drawn, run.codec.scale)
@@ -91,7 +91,8 @@ def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
     scale = run.codec.scale if isinstance(run.codec, Bits | OneHot) else None
     frames, times, estimates, states = [], [1.0], [], []
     for step in run.steps(labels, seed=seed):
-        t, s, estimate = float(step.t.max()), float(step.s.max()), step.prediction.mean
+        # Of a time per token, the mean.
+        t, s, estimate = float(step.t.mean()), float(step.s.mean()), step.prediction.mean
         if step.index in kept:
             decoded, moved = (run.codec.decode(x[chosen]).cpu() for x in (estimate, step.x))
             frames.append((t, s, decoded, moved))
