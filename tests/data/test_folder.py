@@ -69,6 +69,17 @@ def test_depth_and_seed(folder):
     assert image_folder(folder / "a", 8).train.classes == ("a",)
 
 
+def test_what_is_passed_over_is_noted(folder):
+    (folder / "scan.TIFF").write_bytes(b"II*")
+    (folder / "a" / "photo.heic").write_bytes(b"")
+    split = image_folder(folder, 8, class_depth=3)
+    assert split.train.classes == ("a/x", "b/y")
+    assert split.notes == (
+        "2 pictures are of formats that are not read (heic, tiff)",
+        "class_depth is 3 folders, and no picture lies in more than 2",
+    )
+
+
 def test_zip_and_a_folder_around_everything_change_nothing(folder, tmp_path):
     split = image_folder(folder, 8)
     assert _equal(split, image_folder(folder.parent, 8))

@@ -19,9 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
+__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".psd", ".svg", ".tif", ".tiff")
+"""Pictures that are passed over, which is worth a note."""
 
 # Part of every cache key: raise it when the same file and framing give other pixels.
 _FORMAT = 1

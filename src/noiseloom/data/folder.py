@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from noiseloom.data.decode import SUFFIXES, Framing, files_in, opened, read_pictures
+from noiseloom.data.decode import OTHER_SUFFIXES, SUFFIXES, Framing, files_in, opened, read_pictures
 from noiseloom.data.images import Images, Split, stratified
 from noiseloom.rng import Rng
 
@@ -78,6 +78,10 @@ def image_folder(
         raise ValueError(f"no pictures ({', '.join(s[1:] for s in SUFFIXES)}) in {root}")
 
     notes = []
+    others = [n for n in files if n.lower().endswith(OTHER_SUFFIXES)]
+    if others and table is None:
+        kinds = ", ".join(sorted({PurePosixPath(n).suffix.lower()[1:] for n in others}))
+        notes.append(f"{len(others)} pictures are of formats that are not read ({kinds})")
     folders = _folders(names)
     tops = {folder[0].lower() for folder in folders if folder}
     given = bool(tops & TRAIN and tops & HELD_OUT)
@@ -111,6 +115,10 @@ def image_folder(
             else slice(class_depth, None)
         )
         words = ["/".join(folders[i][top]) or root.stem for i in rows]
+        deepest = max(len(folders[i]) for i in rows)
+        if class_depth is not None and abs(class_depth) > deepest:
+            deep = f"no picture lies in more than {deepest}" if deepest else "there are none"
+            notes.append(f"class_depth is {class_depth} folders, and {deep}")
     else:
         words = [table[names[i]] for i in rows]
     classes = sorted(set(words), key=lambda w: (int(w), w) if w.isdecimal() else (10**18, w))
