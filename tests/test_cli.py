@@ -351,6 +351,9 @@ def test_train_sample_evaluate_report_push(capsys, tmp_path):
 def test_changed_data_do_not_pass_for_the_runs_own(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
     data, run = pictures(tmp_path / "data"), tmp_path / "run"
+    (data / "c").mkdir()
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, 2 * i, 200)).save(data / "c" / f"{i}.png")
     words = ["--width", "8", "--multipliers", "[1]", "--blocks", "1", "--batch-size", "4"]
     words += ["--size", "8", "--steps", "1", "--attention", "0", "--no-evaluate"]
     assert main(["train", "bits-images", "--data", str(data), "--out", str(run), *words]) == 0
@@ -366,6 +369,23 @@ def test_changed_data_do_not_pass_for_the_runs_own(capsys, tmp_path, monkeypatch
     assert "data=" in file.name
     assert json.loads(file.read_text()) == {"found": 2.0}
     assert (run / "evaluation.json").read_text() == '{"kid": 1.0}'
+
+    # Other data may lack a class, but not have one that the run does not know.
+    asked = []
+    monkeypatch.setattr(
+        BitsImages,
+        "evaluate",
+        lambda self, draw, data, rng: asked.append(draw(data.train.labels[:1])) or {"found": 1.0},
+    )
+    drawn = []
+    monkeypatch.setattr(
+        noiseloom.Run, "pixels", lambda self, labels, **_: drawn.append(labels.tolist())
+    )
+    shutil.rmtree(data / "a")
+    assert main(given) == 0
+    assert drawn == [[1]]  # class b, the first of the data, is the second of the run
+    (data / "b").rename(data / "d")
+    assert "the data have a class 'd', which the run does not know" in fails(capsys, *given)
 
 
 def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path):

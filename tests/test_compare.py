@@ -3,6 +3,7 @@
 import json
 import shlex
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -215,3 +216,18 @@ def test_each_of_several_processes_keeps_a_log(capsys, tmp_path):
     assert compare(out, "--grid", "code=binary,gray", "--seeds", "1", "--jobs", "2") == 0
     logs = "".join(path.read_text() for path in (out / "logs").iterdir())
     assert logs.count("training: bits-digits") == 2
+
+
+def test_one_table_is_of_one_data_set(capsys, tmp_path, fitted, monkeypatch):
+    out, words = tmp_path / "grid", ["--grid", "code=binary", "--seeds", "1"]
+    assert compare(out, *words) == 0
+    capsys.readouterr()
+    load = noiseloom.recipes.BitsDigits.load
+
+    def other(self, data):
+        split = load(self, data)
+        return replace(split, held_out=split.held_out.select(range(300)))
+
+    monkeypatch.setattr(noiseloom.recipes.BitsDigits, "load", other)
+    assert compare(out, *words) == 2
+    assert "was trained on other data: choose another --out" in capsys.readouterr().err

@@ -423,3 +423,21 @@ def test_both_passes_draw_the_same():
     denoising_loss(denoiser, DIFFUSION, clean, torch.full((8,), 0.5), None, Rng(0), **settings)
     (_, first), (_, second) = denoiser.calls
     assert torch.equal(first.normal((4, 2)), second.normal((8, 2))[1::2])
+
+
+def test_what_does_not_count_is_left_out_of_any_time():
+    clean = torch.ones(2, 4, 3)
+    counted = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0]]).bool()
+    clean[~counted] = 10
+    for t in (torch.rand(2, 4), torch.rand(2), torch.rand(1, 4), torch.tensor(0.3)):
+        loss = denoising_loss(Listening(), DIFFUSION, clean, t, None, Rng(0), counted=counted)
+        torch.testing.assert_close(loss, torch.ones(2))
+
+
+def test_a_time_for_all_gives_each_sample_its_own_loss():
+    clean = Rng(1).normal((6, 3))
+    many = denoising_loss(Listening(), DIFFUSION, clean, torch.full((6,), 0.3), None, Rng(0))
+    for t in (torch.tensor(0.3), torch.tensor([0.3])):
+        one = denoising_loss(Listening(), DIFFUSION, clean, t, None, Rng(0))
+        torch.testing.assert_close(one, many)
+    assert many.std() > 0.1

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -282,6 +283,18 @@ def test_without_its_data_a_run_still_has_a_report(tmp_path):
     page = read(folder, recipe=Photographs)
     assert "not where it was" in page.text
     assert len(page.all("img")) == 2 * 8 + 6 * 11
+
+
+def test_data_that_changed_are_not_shown_as_held_out(tmp_path):
+    folder = make(tmp_path / "run", Photographs(**TINY), data="a|b")
+    shown = read(folder, recipe=Photographs)
+    described = yaml.safe_load((folder / "recipe.yaml").read_text())
+    described["run"]["facts"]["fingerprint"] = "of other pictures"
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(described))
+    page = read(folder, recipe=Photographs)
+    assert "or has changed: no real pictures" in page.text
+    assert "held out" not in page.text
+    assert len(page.all("img")) < len(shown.all("img"))
 
 
 def test_errors_leave_the_old_report(digits, tmp_path):

@@ -19,7 +19,7 @@ from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
 from noiseloom.recipes import Recipe, Sampling
-from noiseloom.run_folder import evaluation_file, read_description, write_text
+from noiseloom.run_folder import evaluation_file, read_description, same_data, write_text
 from noiseloom.table import METRICS, Cell, markdown, record, rows, source, text_of
 from noiseloom.terminal import answer, say
 from noiseloom.training import checkpoint
@@ -187,7 +187,9 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
         if begun:
             options = {f.name: getattr(trained, f.name) for f in fields(trained)}
             resumed(folder, options, type(trained))
-            if read_description(folder)["data"] != absolute(task.data):
+            described = read_description(folder)
+            same = described["data"] == absolute(task.data)
+            if not (same and same_data(trained.load(task.data), described["facts"])):
                 raise FileExistsError(f"{folder} was trained on other data: choose another --out")
         newest = checkpoint.newest(folder / "state")
         if newest is not None and newest.name == f"step-{trained.steps:08d}":

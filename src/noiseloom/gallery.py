@@ -64,7 +64,7 @@ def gallery(run: Run, data: Split | None, seed: int) -> str:
     if by_class and len(kinds) < total:
         text += f" {len(kinds)} of {total:,} classes."
     if not real:
-        text += " The data is not where it was, so there are no real pictures beside them."
+        text += " The data is not where it was, or has changed: no real pictures beside them."
     found = _samples(
         drawn.samples.reshape(len(kinds), columns, *drawn.samples.shape[1:]), real, names, levels
     )

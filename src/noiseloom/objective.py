@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from noiseloom import carry as carries
+import noiseloom.carry as carries
 from noiseloom.carry import Carry
 from noiseloom.denoiser import LOG_SNR_LIMIT
 from noiseloom.diffusion import GaussianDiffusion
@@ -212,11 +212,15 @@ def denoising_loss(
     prediction, _ = denoiser(x, t, _with_dropout(cond, rng), carry, draws)
     if not cross_entropy:
         prediction = replace(prediction, logits=None)
+    # A loss of its own for each sample, and for each entry that may or may not count.
+    axes = 1 if counted is None else counted.ndim
+    t = align(t, clean).reshape(-1, *[1] * (clean.ndim - 1)) if t.ndim == 0 else align(t, clean)
+    t = t.to(clean.device).expand(*clean.shape[:axes], *t.shape[axes:])
     loss = diffusion.loss(prediction, clean, x, t)
     if weight is not None:
-        loss = loss * weight(diffusion.schedule.log_snr(align(t, clean)))
+        loss = loss * weight(diffusion.schedule.log_snr(t))
     if counted is None:
-        return loss.flatten(1).mean(1).expand(batch)
+        return loss.flatten(1).mean(1)
     share = align(counted.to(loss.dtype), clean)
     total = (loss * share).flatten(1).sum(1)
     return total / share.expand_as(loss * share).flatten(1).sum(1).clamp(min=1)

@@ -18,7 +18,7 @@ from noiseloom.figures import loss_curve
 from noiseloom.gallery import gallery, section
 from noiseloom.recipes import Recipe
 from noiseloom.run import Run, load
-from noiseloom.run_folder import read_description, recipe_of, write_text
+from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 
 __all__ = ["write_report"]
 
@@ -74,7 +74,8 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     run = load(folder, recipe=recipe) if (folder / "ema.safetensors").is_file() else None
     records = _records(folder / "metrics.jsonl")
     try:
-        data = made.load(described["data"])
+        found = made.load(described["data"])
+        data = found if same_data(found, described["facts"]) else None
     except (OSError, ValueError):  # the run was moved, or its data
         data = None
     name = folder.resolve().name

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.recipes import Facts, Parts, Recipe, Sampling
@@ -22,6 +23,7 @@ from noiseloom.run_folder import (
     evaluation_file,
     read_description,
     recipe_of,
+    same_data,
     write_text,
 )
 from noiseloom.sampling import Step
@@ -170,27 +172,45 @@ class Run:
         """What `evaluate` returns, and the file it is kept in."""
         seed = self.recipe.seed if seed is None else seed
         split = self.recipe.load(data or read_description(self.folder)["data"])
-        trained, found = self.facts.get("fingerprint"), None
-        if trained is not None and (found := split.fingerprint()) == trained:
-            found = None
-        if found is not None and data is None:
+        own = same_data(split, self.facts)
+        if not own and data is None:
             raise ValueError(
                 f"the data are not those {self.folder} was trained on, and what was held out may "
                 "have been trained on: name the data with --data to judge the run on others"
             )
-        report = self.recipe.evaluate(
-            lambda labels: self.pixels(labels, seed=seed), split, Rng(seed).fold("evaluation")
-        )
+        places = None if own else self._classes_of(split)
+
+        def draw(labels: Tensor) -> Tensor:
+            return self.pixels(labels if places is None else places[labels], seed=seed)
+
+        report = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
         report = {**report, **self.statistics}
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
         if not save:
             return report, None
-        path = evaluation_file(self.folder, self.recipe, seed, found)
+        other = None if own else split.fingerprint()
+        path = evaluation_file(self.folder, self.recipe, seed, other)
         path.parent.mkdir(exist_ok=True)
         write_text(path, json.dumps(report, indent=1) + "\n")
         return report, path
+
+    def _classes_of(self, split: Split) -> Tensor:
+        """For each class of other data, the index that this run knows it by."""
+        facts = self.recipe.facts(split)
+        for name in ("shape", "levels"):
+            if facts.get(name) != self.facts.get(name):
+                raise ValueError(
+                    f"the run draws pictures of {name} {self.facts.get(name)}, and the data have "
+                    f"{facts.get(name)}"
+                )
+        if not self.recipe.conditional or len(self.classes) == 1:
+            return torch.zeros(len(facts["classes"]), dtype=torch.int64)
+        for name in facts["classes"]:
+            if name not in self.classes:
+                raise ValueError(f"the data have a class {name!r}, which the run does not know")
+        return torch.tensor([self.classes.index(name) for name in facts["classes"]])
 
 
 def start(

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from noiseloom.data import Split
 from noiseloom.recipes import RECIPES, Facts, Recipe
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "evaluation_file",
     "read_description",
     "recipe_of",
+    "same_data",
     "write_bytes",
     "write_text",
 ]
@@ -135,6 +137,12 @@ def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | N
     changed += [f"data={other_data}"] * (other_data is not None)
     name = ",".join(changed).replace("/", "_")
     return folder / (f"evaluations/{name}.json" if changed else "evaluation.json")
+
+
+def same_data(split: Split, facts: Facts) -> bool:
+    """Whether a data set is the one that a run was trained on, as far as the run knows it."""
+    known = facts.get("fingerprint")
+    return known is None or split.fingerprint() == known
 
 
 def check_free(folder: Path) -> None:

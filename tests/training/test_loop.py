@@ -143,6 +143,34 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_checkpoint(tmp_p
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000005"]
 
 
+class _NoSlope(torch.autograd.Function):
+    """The identity, with a gradient that is no number."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * math.nan
+
+
+def test_a_gradient_that_is_not_finite_does_not_reach_a_checkpoint(tmp_path):
+    calls = []
+
+    def loss(model, batch, rng, rows):
+        calls.append(rows)
+        each = toy_loss(model, batch, rng, rows)
+        return _NoSlope.apply(each) if len(calls) == 10 else each  # a step that is saved
+
+    with pytest.raises(ValueError, match="the gradient's norm is nan at step 10"):
+        finish(tmp_path, loss=loss)
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000005"]
+    for name in ("model", "ema"):
+        state = load_file(tmp_path / f"{name}.safetensors")
+        assert all(value.isfinite().all() for value in state.values())
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -89,5 +89,7 @@ def photograph_report(
     """Metrics in EfficientNet-Lite0 features, of samples with the held-out pictures' classes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     features = Lite0Features().to(device)
-    labels = data.held_out.labels.repeat(-(-count // len(data.held_out)))[:count]
+    # No more than there are held-out pictures are compared; fewer have their mix of classes.
+    rows = rng.fold("classes").permutation(len(data.held_out))[:count]
+    labels = data.held_out.labels[rows]
     return image_report(features, draw(labels), data.train, data.held_out, rng)

@@ -225,10 +225,12 @@ class _Run:
         rows = self.accelerator.reduce(numbers, reduction="mean").tolist()
         records = []
         for (record, *_), (loss, norm) in zip(pending, rows, strict=True):
-            if not math.isfinite(loss):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                wrong = "loss" if not math.isfinite(loss) else "gradient's norm"
+                value = norm if math.isfinite(loss) else loss
                 raise ValueError(
-                    f"the loss is {loss} at step {record['step']:.0f}: lower learning_rate, raise "
-                    "warmup or use float32; the last checkpoint is from before"
+                    f"the {wrong} is {value} at step {record['step']:.0f}: lower learning_rate, "
+                    "raise warmup or use float32; the last checkpoint is from before"
                 )
             names = ("step", "loss", "learning_rate", "grad_norm", "seconds")
             values = {**record, "loss": loss, "grad_norm": norm}
