@@ -2,8 +2,11 @@
 
 A token is a row of 8 pixels of the shipped digits: small enough to train here, and to see in the
 report which rows are certain when. The claim at this scale: one model, trained once on independent
-levels, draws in any order that is chosen afterwards, where the baselines, trained on the levels of
-one order, draw in that order alone.
+levels, draws in any order that is chosen afterwards.
+
+Nobody has published figures for these. Ours, three seeds of 1,500 steps (100 to 140 s a run on one
+core): autoregressive, of the class asked for 0.950 +- 0.011, coverage 0.524 +- 0.026 where held-out
+digits have 0.739, copies 0.003 +- 0.003; other orders are in docs/results.md.
 """
 
 from collections.abc import Callable
