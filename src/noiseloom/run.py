@@ -19,6 +19,7 @@ from noiseloom.recipes import Facts, Parts, Recipe, Sampling
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     check_free,
+    class_places,
     describe,
     evaluation_file,
     read_description,
@@ -27,7 +28,7 @@ from noiseloom.run_folder import (
     write_text,
 )
 from noiseloom.sampling import Step
-from noiseloom.training import checkpoint
+from noiseloom.training import checkpoint, inheritance
 from noiseloom.training.precision import in_bfloat16, networks
 
 __all__ = ["Run", "load", "read_description", "recipe_of", "start", "write_text"]
@@ -246,7 +247,9 @@ def start(
     with Rng(recipe.seed).fold("initialisation").torch():
         parts = recipe.build(facts)
     if init_from is not None and checkpoint.newest(folder / "state") is None:
-        checkpoint.init_from(parts.denoiser, Path(init_from).expanduser())
+        source = Path(init_from).expanduser()
+        places = class_places(source, facts.get("classes", ()))
+        inheritance.init_from(parts.denoiser, source, places)
     if main:
         text = describe(recipe, facts, data=data, command=command, init_from=init_from)
         folder.mkdir(parents=True, exist_ok=True)

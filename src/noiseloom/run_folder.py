@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from noiseloom.recipes import RECIPES, Facts, Recipe
 __all__ = [
     "check_free",
     "claimed",
+    "class_places",
     "describe",
     "evaluation_file",
     "read_description",
@@ -88,6 +89,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} does not describe a run: it needs recipe, and facts under run")
     described = {name: found.pop(name, None) for name in ("recipe", "data", "init_from")}
     return {**described, **run, "options": found}
+
+
+def class_places(folder: Path, classes: Sequence[str]) -> list[int] | None:
+    """For each class of a run, the index of the class of that name; None if not all are there."""
+    if not (folder / "recipe.yaml").is_file():
+        return None
+    old = read_description(folder)["facts"].get("classes")
+    return [classes.index(name) for name in old] if old and set(old) <= set(classes) else None
 
 
 def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:

@@ -17,7 +17,9 @@ Causal networks take and return caches (`noiseloom.nets.causal`), and know besid
     "cache"        what earlier calls returned of earlier tokens
     "position"     index of the first token in the whole sequence
 
-A condition a network was not built for raises.
+A condition a network was not built for raises. A network that starts from a smaller one's weights
+says with `inherit` where those go, if not at the beginning of its tensors
+(`noiseloom.training.Heir`).
 """
 
 from noiseloom.nets.causal import CausalTransformer

@@ -1,6 +1,6 @@
 """How a causal network takes its tokens and conditions: the same for all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,6 +73,14 @@ class Inputs(nn.Module):
         h = self.token(state if self.patch is None else cut(state, self.patch))
         embedding: Tensor = self.embedding(log_snr, cond)
         return self._act(h, x, cond), embedding if log_snr.ndim == 2 else embedding[:, None]
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Actions that are new say nothing at first. See `noiseloom.training.Heir`."""
+        if self.action is None or "action.weight" in old:
+            return dict(old)
+        return {**old, "action.weight": torch.zeros_like(self.action.weight)}
 
     def _act(self, h: Tensor, x: Tensor, cond: Mapping[str, Any]) -> Tensor:
         action, known = cond.get("action"), cond.get("action_mask")

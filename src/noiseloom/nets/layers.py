@@ -6,7 +6,7 @@ read the last two. Checks are of shapes, and of values on the CPU only: a forwar
 for the device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,26 @@ class Embedding(nn.Module):
                 )
         e = self.label(label)
         return functional.silu(h + (e if log_snr.ndim == 1 else e[:, None]))
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Old classes keep their vectors and so does the null class, which new ones start as.
+
+        Beside an unconditional network all classes start at zero. See `noiseloom.training.Heir`.
+        """
+        if self.label is None:
+            return dict(old)
+        if "label.weight" not in old:
+            return {**old, "label.weight": torch.zeros_like(self.label.weight)}
+        *_, null = table = old["label.weight"]
+        count, wanted = len(table) - 1, self.label.num_embeddings
+        if count >= wanted:
+            return dict(old)
+        places = classes if classes is not None and len(classes) == count else range(count)
+        new = null.repeat(wanted, 1)
+        new[list(places)] = table[:-1]
+        return {**old, "label.weight": new}
 
 
 class Dropout(nn.Module):

@@ -6,7 +6,7 @@ their levels, and a head that reads the prediction from z_t. A token at level 0 
 filter's posterior update, one of pure noise its prediction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -106,6 +106,18 @@ class Recurrent(nn.Module):
         h = self.dropouts[-1](states[:, :, -1], cond.get("dropout"))
         y: Tensor = self.output(h + self.after(h))
         return y if cond.get("cache") is None else (y, {"tokens": {"states": states}})
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Refuse new cells, which are never the identity. See `noiseloom.training.Heir`."""
+        cells, before = len(self.cells), len(old.get("initial", self.initial))
+        if cells > before:
+            raise ValueError(
+                f"a recurrent network of depth {cells} cannot start as one of depth {before}: a "
+                "new cell changes what passes through it; keep depth as it was"
+            )
+        return dict(old)
 
     def _run(self, h: Tensor, past: Tensor | None, cond: Mapping[str, Any]) -> Tensor:
         """The states after each token, shape (B, T, depth, W)."""

@@ -5,7 +5,7 @@ Blocks of self-attention and a perceptron, modulated by adaptive layer norm that
 per token, so that every token may have its own noise level.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Unpack
 
 import torch
@@ -124,6 +124,21 @@ class Trunk(nn.Module):
         if self.skip:
             y = torch.addcmul(y, gate[0], first)
         return self.output(y), h, entries
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """New blocks come after the old with gates of zero, and the output keeps its modulation.
+
+        See `noiseloom.training.Heir`.
+        """
+        new = dict(old)
+        for name in old.keys() & {"modulation.weight", "modulation.bias"}:
+            missing = sum(self.sizes) - len(old[name])
+            if missing > 0 and missing % self.sizes[0] == 0:
+                blocks, last = old[name][: -self.sizes[-1]], old[name][-self.sizes[-1] :]
+                new[name] = torch.cat((blocks, old[name].new_zeros(missing, *last.shape[1:]), last))
+        return new
 
 
 def norm(h: Tensor) -> Tensor:

@@ -172,6 +172,24 @@ class UNet(nn.Module):
         result: Tensor = self.output(functional.silu(self.norm(h)))
         return result
 
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Refuse new layers: a sum over sqrt(2) is felt even where one of its terms is zero.
+
+        See `noiseloom.training.Heir`.
+        """
+        last = ("conv2.weight", "attention.out.weight")
+        new = [name for name in self.state_dict() if name.endswith(last) and name not in old]
+        if new:
+            only = all(name.endswith(last[1]) for name in new)
+            part, keep = ("attention", "attention") if only else ("layers", "blocks, multipliers")
+            raise ValueError(
+                f"a U-Net with more {part} cannot start as one with less, where its residual sums "
+                f"are divided by sqrt(2) once more: keep {keep} as it was"
+            )
+        return dict(old)
+
     def _levels(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
         """The log-SNR (B,) of the embedding, and its map (B, 1, H, W) / 10 for the input."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 __all__ = [
     "check",
-    "init_from",
     "load",
     "load_moments",
     "moments",
@@ -163,63 +162,6 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
         state.setdefault(int(i), {})[key] = like.detach()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def init_from(model: nn.Module, source: Path | str | Mapping[str, Tensor]) -> list[str]:
-    """Start a model from another run's weights; what is new in it starts without effect.
-
-    A tensor with a new name keeps its initialisation. A tensor that grew along one axis (the input
-    channels of a first layer that now also sees an estimate, a table with more classes) is filled
-    up with zeros at the end of that axis.
-
-    Args:
-        model: model to change, in place.
-        source: a run's folder (its averaged weights, or else its weights), a safetensors file, or
-            a state dict.
-
-    Returns:
-        What is new, one entry per tensor, in the order of the model: its name, and for a tensor
-        that grew `name: old shape -> new shape`.
-
-    Raises:
-        FileNotFoundError: there are no weights in `source`.
-        ValueError: a tensor of `source` is missing in the model, shrank, or grew along more than
-            one axis.
-    """
-    origin = "the given weights" if isinstance(source, Mapping) else str(source)
-    weights = source if isinstance(source, Mapping) else _weights(Path(source))
-    state = model.state_dict()
-    for name, old in weights.items():
-        if name not in state:
-            raise ValueError(
-                f"{name!r} of {origin} has no place in this model: build the model with that part, "
-                "or pass a dict without it"
-            )
-        grown = [(a, b) for a, b in zip(old.shape, state[name].shape, strict=False) if a != b]
-        if old.ndim != state[name].ndim or len(grown) > 1 or any(a > b for a, b in grown):
-            raise ValueError(
-                f"{name!r} is {tuple(old.shape)} in {origin} and {tuple(state[name].shape)} in "
-                "this model: a tensor may grow along one axis, and not shrink"
-            )
-    new = []
-    with torch.no_grad():
-        for name, value in state.items():
-            if name not in weights:
-                new.append(name)
-                continue
-            old = weights[name]
-            if old.shape != value.shape:
-                new.append(f"{name}: {tuple(old.shape)} -> {tuple(value.shape)}")
-                value.zero_()
-            value[tuple(slice(n) for n in old.shape)].copy_(old)
-    return new
-
-
-def _weights(source: Path) -> dict[str, Tensor]:
-    if not source.is_dir():
-        return read(source)
-    averaged = source / "ema.safetensors"
-    return read(averaged if averaged.is_file() else source / "model.safetensors")
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

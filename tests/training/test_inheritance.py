@@ -1,0 +1,231 @@
+"""Starting from another run: at step 0 the larger model says what the old one says."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+import noiseloom
+from noiseloom import nets
+from noiseloom.cli import main
+from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits
+from noiseloom.rng import Rng
+from noiseloom.run import start, write_text
+from noiseloom.run_folder import describe
+from noiseloom.training import init_from
+
+UNET = {"width": 8, "head_width": 8, "multipliers": (1, 2)}
+DIT = {"network": "dit", "width": 16, "head_width": 8, "blocks": 1, "self_conditioning": 0.0}
+FORCING = {"width": 16, "depth": 1, "heads": 2}
+DIGITS = {"shape": [1, 8, 8], "levels": 16, "classes": list("acde")}
+MORE = list("abcdef")  # one before, one after the old ones
+KEPT = [0, 2, 3, 4]  # the places of the old among these
+
+
+@pytest.fixture
+def old(tmp_path):
+    """Makes a run with weights that are all far from their start: (recipe, facts) to denoiser."""
+
+    def make(recipe, facts=DIGITS):
+        denoiser = shaken(recipe.build(facts).denoiser)
+        folder = tmp_path / "old"
+        folder.mkdir()
+        save_file(denoiser.state_dict(), folder / "ema.safetensors")
+        write_text(folder / "recipe.yaml", describe(recipe, facts, data=None, command="train"))
+        return denoiser
+
+    return make
+
+
+def shaken(module):
+    rng = Rng(1)
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            parameter += 0.3 * rng.fold("parameter", i).normal(parameter.shape)
+    return module.eval()
+
+
+def begun(tmp_path, recipe, facts=DIGITS):
+    parts = start(
+        recipe,
+        facts,
+        tmp_path / "new",
+        data=None,
+        command="train",
+        init_from=str(tmp_path / "old"),
+    )
+    return parts.denoiser.eval()
+
+
+def means(denoiser, shape, label=None, carry=None):
+    """The estimates of two states, at two times."""
+    x, cond = Rng(2).normal((2, *shape)), {} if label is None else {"label": torch.tensor(label)}
+    with torch.no_grad():
+        return denoiser(x, torch.tensor([0.3, 0.8]), cond, carry)[0].mean
+
+
+def estimate(shape):
+    return {"self_conditioning": {"estimate": Rng(3).normal((2, *shape))}}
+
+
+SMALL = [
+    (BitsDigits, UNET, (4, 8, 8)),
+    (BitsDigits, DIT, (4, 8, 8)),
+    *[
+        (ForcingDigits, {**FORCING, "network": kind}, (8, 8))
+        for kind in ("causal", "recurrent", "bidirectional")
+    ],
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "shape"), SMALL)
+def test_self_conditioning_is_added(old, tmp_path, kind, options, shape):
+    before = old(kind(**{**options, "self_conditioning": 0.0}))
+    after = begun(tmp_path, kind(**{**options, "self_conditioning": 0.5}))
+    expected = means(before, shape, [1, 4])
+    torch.testing.assert_close(means(after, shape, [1, 4]), expected)
+    torch.testing.assert_close(means(after, shape, [1, 4], estimate(shape)), expected)
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize(("kind", "options", "shape"), SMALL)
+def test_classes_are_added_by_name(old, tmp_path, kind, options, shape):
+    before = old(kind(**options))
+    after = begun(tmp_path, kind(**options), {**DIGITS, "classes": MORE})
+    for first, second in ((0, 1), (2, 3)):
+        torch.testing.assert_close(
+            means(after, shape, [KEPT[first], KEPT[second]]), means(before, shape, [first, second])
+        )
+    null = means(before, shape, [4, 4])
+    torch.testing.assert_close(means(after, shape, [6, 6]), null)
+    torch.testing.assert_close(means(after, shape), null)
+    torch.testing.assert_close(means(after, shape, [1, 5]), null)  # a new class is none at first
+    assert (means(before, shape, [0, 1]) - null).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("kind", "options", "shape"), SMALL)
+def test_labels_are_added(old, tmp_path, kind, options, shape):
+    before = old(kind(**options, conditional=False))
+    after = begun(tmp_path, kind(**options))
+    for label in ([0, 3], [4, 4], None):
+        torch.testing.assert_close(means(after, shape, label), means(before, shape))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "size", "shape"),
+    [
+        (BitsDigits, DIT, "blocks", (4, 8, 8)),
+        (BitsDigits, {**DIT, "self_conditioning": 0.5}, "blocks", (4, 8, 8)),
+        (ForcingDigits, FORCING, "depth", (8, 8)),
+        (ForcingDigits, {**FORCING, "network": "bidirectional"}, "depth", (8, 8)),
+    ],
+)
+def test_blocks_are_added(old, tmp_path, kind, options, size, shape):
+    before = old(kind(**options))
+    after = begun(tmp_path, kind(**{**options, size: 3}))
+    torch.testing.assert_close(means(after, shape, [1, 4]), means(before, shape, [1, 4]))
+
+
+def test_everything_is_added_at_once(old, tmp_path):
+    before = old(BitsDigits(**DIT, conditional=False))
+    after = begun(tmp_path, BitsDigits(**{**DIT, "blocks": 2, "self_conditioning": 0.5}))
+    shape = (4, 8, 8)
+    torch.testing.assert_close(means(after, shape, [1, 4], estimate(shape)), means(before, shape))
+
+
+def test_frames_get_blocks_and_actions():
+    options = {"patch": 2, "width": 16, "heads": 2, "window": 3}
+    before = shaken(nets.VideoTransformer(3, 3, depth=1, **options))
+    after = nets.VideoTransformer(
+        3, 3, depth=2, action_features=4, self_conditioning=True, **options
+    )
+    init_from(after, before.state_dict())
+    x, log_snr = Rng(2).normal((2, 4, 3, 4, 4)), torch.zeros(2)
+    cond = {"action": Rng(3).normal((2, 4, 4)), "estimate": Rng(4).normal(x.shape)}
+    torch.testing.assert_close(after.eval()(x, log_snr, cond), before(x, log_snr))
+    torch.testing.assert_close(after(x, log_snr), before(x, log_snr))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "change", "keep"),
+    [
+        (BitsDigits, UNET, {"attention": 4}, "more attention .* keep attention"),
+        (BitsDigits, UNET, {"blocks": 2}, "more layers .* keep blocks, multipliers"),
+        (BitsDigits, {**UNET, "multipliers": (1,)}, {"blocks": 2}, "keep blocks, multipliers"),
+        (BitsDigits, UNET, {"multipliers": (1, 2, 2)}, "keep blocks, multipliers"),
+        (BitsDigits, UNET, {"width": 16}, "as wide as that one"),
+        (BitsDigits, DIT, {"width": 32}, "as wide as that one"),
+        (ForcingDigits, {**FORCING, "network": "recurrent"}, {"depth": 2}, "keep depth"),
+    ],
+)
+def test_what_cannot_be_silent_is_refused(old, tmp_path, kind, options, change, keep):
+    old(kind(**options))
+    with pytest.raises(ValueError, match=keep) as refused:
+        begun(tmp_path, kind(**{**options, **change}))
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_wraps_the_network_does_not_matter():
+    class Wrapped(nn.Module):
+        def __init__(self, **inner):
+            super().__init__()
+            for name, module in inner.items():
+                self.add_module(name, module)
+
+    network, gain = nn.Linear(2, 2), nn.Linear(1, 1)
+    bare = Wrapped(network=network, gain=gain)
+    new = Wrapped(denoiser=Wrapped(denoiser=copy.deepcopy(bare)))
+    nn.init.zeros_(new.denoiser.denoiser.network.weight)
+    assert init_from(new, bare.state_dict()) == []
+    assert torch.equal(new.denoiser.denoiser.network.weight, network.weight)
+    two = Wrapped(a=Wrapped(network=nn.Linear(2, 2)), b=Wrapped(network=nn.Linear(2, 2)))
+    twin = copy.deepcopy(two)
+    nn.init.zeros_(twin.b.network.weight)
+    init_from(twin, two.state_dict())
+    assert torch.equal(twin.b.network.weight, two.b.network.weight)
+
+
+def test_the_command_line_goes_on_with_more(tmp_path):
+    words = ["--width", "8", "--head-width", "8", "--multipliers", "[1]", "--blocks", "1",
+             "--attention", "0", "--batch-size", "4", "--steps", "1", "--no-evaluate", "--size",
+             "8"]  # fmt: skip
+
+    def train(classes, out, *more):
+        data = tmp_path / f"{out}-data"
+        for i in range(4 * len(classes)):
+            path = data / classes[i // 4] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (10 * i, 255 - 10 * i, 7 * i)).save(path)
+        places = ["--data", data, "--out", tmp_path / out]
+        assert main(["train", "bits-images", *words, *map(str, [*places, *more])]) == 0
+
+    train("acde", "old", "--self-conditioning", 0)
+    weights = tmp_path / "old" / "ema.safetensors"
+    save_file(shaken(noiseloom.load(weights.parent, device="cpu").denoiser).state_dict(), weights)
+    train(MORE, "new", "--init-from", weights.parent, "--learning-rate", 1e-12)
+    before, after = (noiseloom.load(tmp_path / run, device="cpu") for run in ("old", "new"))
+    assert isinstance(after.recipe, BitsImages)
+    assert after.classes == tuple(MORE)
+    shape = (24, 8, 8)
+    expected = means(before.denoiser, shape, [1, 3])
+    torch.testing.assert_close(
+        means(after.denoiser, shape, [2, 4], estimate(shape)), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_the_shipped_model_takes_one_more_class(tmp_path):
+    shipped = Path(noiseloom.__file__).parent / "models" / "bits-digits"
+    run = noiseloom.load("bits-digits", device="cpu")
+    facts = {**run.facts, "classes": [*run.classes, "x"]}
+    parts = start(
+        run.recipe, facts, tmp_path / "new", data=None, command="train", init_from=str(shipped)
+    )
+    shape = (4, 8, 8)
+    torch.testing.assert_close(
+        means(parts.denoiser.eval(), shape, [3, 11]), means(run.denoiser, shape, [3, 10])
+    )
