@@ -176,6 +176,8 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert "did you mean --sampling-steps?" in fails(capsys, "sample", run, "--steps", "50")
     assert "td must be at least 0" in fails(capsys, "sample", run, "--td", "-1")
     assert "unknown option '--verson'" in fails(capsys, "--verson")
+    told = fails(capsys, "sample", run, "--out", ".", "--force")
+    assert ". is a folder: name a file, --out samples.png" in told
 
 
 def test_an_empty_folder_and_a_corrupt_picture(capsys, tmp_path):
@@ -421,6 +423,12 @@ def test_a_runs_description_is_a_configuration(capsys, trained, tmp_path):
     assert "did you mean --steps?" in told
     config.write_text("steps: [1\n")
     assert "not valid YAML" in fails(capsys, "train", "--config", config, "--out", tmp_path / "x")
+    config.write_text("recipe: [1]\n")
+    told = fails(capsys, "train", "--config", config, "--out", tmp_path / "x")
+    assert "some.yaml: recipe must be the name of one, got [1]" in told
+    config.write_bytes(b"recipe: caf\xe9\n")
+    told = fails(capsys, "train", "--config", config, "--out", tmp_path / "x")
+    assert "some.yaml is not valid YAML in UTF-8" in told
     config.write_text("recipe: bits-images\n")
     told = fails(capsys, "train", "bits-digits", "--config", config, "--out", tmp_path / "x")
     assert "is for the recipe 'bits-images'" in told
@@ -475,6 +483,26 @@ def test_a_recipe_file_that_is_none(capsys, tmp_path):
     assert "ZeroDivisionError" in fails(capsys, "train", file, "--out", tmp_path / "x")
     file.write_text(EXAMPLE.read_text().replace('"stripes"', '"bits-digits"'))
     assert "rename it" in fails(capsys, "train", file, "--out", tmp_path / "x")
+
+
+def test_a_recipe_file_that_lacks_an_answer(capsys, tmp_path):
+    file, example = tmp_path / "mine.py", EXAMPLE.read_text()
+    assert main(["train", str(EXAMPLE), "--help"]) == 0
+    for old, new, told in (
+        ("def load(", "def lode(", "recipe Stripes lacks load"),
+        ("def build(", "def make(", "recipe Stripes lacks build"),
+        ("def evaluate(", "def judge(", "recipe Stripes lacks evaluate"),
+        ("name, summary =", "name, what =", "recipe Stripes lacks summary"),
+        ("name, summary =", "title, summary =", "it defines Stripes without one"),
+        (
+            "return Split(",
+            "return (",
+            "load of recipe 'stripes' must return a noiseloom.data.Split",
+        ),
+    ):
+        file.write_text(example.replace(old, new))
+        assert told in fails(capsys, "train", file, "--out", tmp_path / "x")
+        assert not (tmp_path / "x").exists()
 
 
 def test_demo_goes_on_and_shows_again(capsys, tmp_path):
@@ -544,6 +572,37 @@ def test_paths_are_kept_so_that_they_mean_the_same_from_anywhere(tmp_path, monke
     assert absolute(made.name) == str(made)
     assert absolute(None) is None
     assert absolute("owner/name") == "owner/name"
+
+
+def test_a_run_begun_and_resumed_with_relative_paths_is_judged_from_elsewhere(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
+    pictures(tmp_path / "pics")
+    rows = "".join(f"{'ab'[i % 2]}/{i}.png,{i % 3}\n" for i in range(12))
+    (tmp_path / "lab.csv").write_text(f"file,label\n{rows}")
+    (tmp_path / "pics" / "inside.csv").write_text(f"file,label\n{rows}")
+    (tmp_path / "folders").mkdir()  # the name of the default, too
+    (tmp_path / "elsewhere").mkdir()
+    words = ["--width", "8", "--multipliers", "[1]", "--blocks", "1", "--batch-size", "4"]
+    words += ["--size", "8", "--steps", "1", "--attention", "0", "--no-evaluate"]
+    for labels, kept in (
+        ("lab.csv", str(tmp_path / "lab.csv")),
+        ("inside.csv", "inside.csv"),
+        ("folders", "folders"),
+    ):
+        monkeypatch.chdir(tmp_path)
+        out = tmp_path / f"run-{labels}"
+        given = ["--data", "pics", "--labels", labels, "--out", str(out)]
+        assert main(["train", "bits-images", *given, *words]) == 0
+        again = [*given, "--resume", "--no-evaluate", "--steps", "2"]
+        assert main(["train", "bits-images", *again]) == 0
+        described = yaml.safe_load((out / "recipe.yaml").read_text())
+        assert described["data"] == str(tmp_path / "pics")
+        assert described["labels"] == kept
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert main(["evaluate", str(out)]) == 0
+    assert "--labels" in fails(capsys, "train", *again, "--labels", "lab.csv")
 
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path, monkeypatch, capsys):

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 import noiseloom.compare
 from noiseloom.cli import main
 from noiseloom.compare import combinations
+from noiseloom.recipes import BitsImages
 from noiseloom.run_folder import claimed
 
 TINY = shlex.split(
@@ -123,6 +125,39 @@ def test_errors_are_one_line(capsys, tmp_path):
     assert not out.exists()
 
 
+def test_a_folder_of_other_things_is_refused(capsys, tmp_path):
+    out = tmp_path / "grid"
+    (out / "runs").mkdir(parents=True)
+    (out / "thesis.tex").touch()
+    assert compare(out, "--grid", "code=gray") == 2
+    assert "grid holds thesis.tex, no part of a comparison" in capsys.readouterr().err
+    assert compare(out / "thesis.tex", "--grid", "code=gray") == 2
+    assert "thesis.tex is no folder: choose another --out" in capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} == {"runs", "thesis.tex"}
+
+
+def test_cells_with_files_are_found_again(capsys, tmp_path, monkeypatch, fitted):
+    monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(BitsImages, "check", lambda self: None)
+    monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
+    (tmp_path / "pics").mkdir()
+    for i in range(12):
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / "pics" / f"{i}.png")
+    rows = "".join(f"{i}.png,{i % 2}\n" for i in range(12))
+    (tmp_path / "lab.csv").write_text(f"file,label\n{rows}")
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", "bits-images", "--data", "pics", "--labels", "lab.csv", "--out", "grid"]
+    words += shlex.split(
+        "--width 8 --multipliers [1] --blocks 1 --attention 0 --size 8 --batch-size 4 --steps 1 "
+        "--grid td=0,1 --seeds 1"
+    )
+    for _ in range(2):
+        assert main([*words, "--json"]) == 0
+        cells = json.loads(capsys.readouterr().out)["cells"]
+        assert [cell["mean"] for cell in cells] == [{"found": 2.0}] * 2
+    assert len(fitted) == 1
+
+
 def test_processes_make_what_one_makes(capsys, tmp_path):
     recipe = tmp_path / "mine.py"
     recipe.write_text(
@@ -207,8 +242,12 @@ def test_a_recipe_of_ones_own_shows_its_own_metrics(capsys, tmp_path):
     words += ["--grid", "width=8", "--steps", "2", "--samples", "4", "--sampling-steps", "2"]
     assert main(words) == 0
     assert "striped" in capsys.readouterr().out
+    words += ["--seeds", "2"]
     assert main([*words, "--metrics", "sharpness"]) == 2
-    assert "no metric is called sharpness: there are striped" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    told = lines.index("so far no metric is called sharpness: there are striped")
+    assert lines[told - 1].startswith("run 1 of 2 is done")
+    assert "error: no metric is called sharpness: there are striped" in lines[-1]
 
 
 def test_each_of_several_processes_keeps_a_log(capsys, tmp_path):

@@ -208,6 +208,28 @@ def test_one_hot_is_its_table_and_decodes_to_the_largest():
     assert torch.equal(OneHot(9).decode(state), state.argmax(-1))
 
 
+def test_levels_out_of_range_are_named():
+    with pytest.raises(ValueError, match=r"0 \.\. 15, got values from -3 to 99"):
+        Scaled(16).encode(torch.tensor([99, -3]))
+    with pytest.raises(ValueError, match=r"to 16$"):
+        Scaled(16).encode(torch.tensor([16]))
+    assert Scaled(16).encode(torch.tensor([0.0, 7.5, 15.0])).tolist() == [-1, 0, 1]
+    assert Scaled(16).encode(torch.zeros(0, 3, dtype=torch.uint8)).shape == (0, 3)
+
+
+def test_what_is_not_a_number_is_no_value():
+    bad = torch.tensor([[0.0, math.nan], [1.0, 1.0]])
+    real = Standardised((0.0, 1.0), (1.0, 2.0))
+    for codec in (Bits(4), OneHot(2), Scaled(16), real):
+        with pytest.raises(ValueError, match="1 of 4 values are not a number"):
+            codec.decode(bad)
+    with pytest.raises(ValueError, match="1 of 4 values are not a number"):
+        real.encode(bad)
+    with pytest.raises(ValueError, match="got values from nan to nan"):
+        Scaled(16).encode(bad)
+    assert Scaled(16).decode(torch.tensor([-math.inf, math.inf])).tolist() == [0, 15]
+
+
 def test_scaled_covers_its_range_and_clamps_beyond_it():
     codec = Scaled(256, 0.5)
     assert codec.encode(torch.tensor([0, 255])).tolist() == [-0.5, 0.5]

@@ -112,6 +112,16 @@ def test_what_needs_an_estimate_is_refused_without_one(option):
     drawn(recipe, recipe.build(FACTS), None)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_momentum_is_the_models_own_unless_it_is_given(guidance):
+    trained = nl.SelfConditioned(nn.Identity(), momentum=0.9, limit=2.0)
+    cond = {"label": torch.zeros(1, dtype=torch.int64)}
+    for given, momentum in ((0.0, 0.9), (0.5, 0.5)):
+        recipe = Own(momentum=given, guidance=guidance, label_drop=0.1)
+        made = recipe.make_denoiser(trained, cond)
+        assert (made.momentum, made.limit) == (momentum, 2.0)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -1,6 +1,7 @@
 """Runs from Python: the pictures they draw."""
 
 import math
+import shlex
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 import noiseloom
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.encodings import Scaled
-from noiseloom.recipes import Parts, Recipe
-from noiseloom.run import Run
+from noiseloom.recipes import ForcingDigits, Parts, Recipe
+from noiseloom.recipes.own import recipe_from_file
+from noiseloom.run import Run, start
+from noiseloom.run_folder import describe
 from noiseloom.sampling import Step
 
 
@@ -95,6 +99,56 @@ def test_what_is_published_says_nothing_of_where_files_lay(tmp_path):
     assert torch.equal(again.pixels(labels), shipped.pixels(labels))
 
 
+def test_options_that_are_paths_are_published_without_their_folders(tmp_path):
+    shipped = noiseloom.load("bits-digits", device="cpu")
+    plan, folder = tmp_path / "here" / "drawn.csv", tmp_path / "run"
+    plan.parent.mkdir()
+    plan.touch()
+    folder.mkdir()
+    recipe = ForcingDigits(plan="../somebody/grid.csv", width=8, depth=1, heads=1)
+    run = replace(shipped, folder=folder, recipe=recipe)
+    command = (
+        "noiseloom compare forcing-digits --init_from /home/somebody/x"
+        f" --data='/home/some body/d=1/' --own {plan} --mode fast/slow"
+        " --grid plan=/home/somebody/a.csv,auto td=0,1"
+        " --cells 'plan=/somebody/b.csv width=8' --out runs/somebody"
+    )
+    described = describe(recipe, {}, data=None, command=command)
+    own = {"file": "~/somebody/w.bin", "files": [str(plan), "auto"], "model": "owner/name"}
+    (folder / "recipe.yaml").write_text(described + yaml.safe_dump(own))
+    noiseloom.push(run, str(tmp_path / "published"))
+    found = yaml.safe_load((tmp_path / "published" / "recipe.yaml").read_text())
+    assert found["plan"] == "grid.csv"
+    assert {name: found[name] for name in own} == {
+        "file": "w.bin",
+        "files": ["drawn.csv", "auto"],
+        "model": "owner/name",
+    }
+    assert shlex.split(found["run"]["command"]) == [
+        *("noiseloom", "compare", "forcing-digits", "--init_from", "x", "--data=d=1"),
+        *("--own", "drawn.csv", "--mode", "slow", "--grid", "plan=a.csv,auto", "td=0,1"),
+        *("--cells", "plan=b.csv width=8", "--out", "somebody"),
+    ]
+
+
+def test_the_card_of_a_recipe_of_ones_own_says_where_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setattr("noiseloom.recipes.own.RECIPES", {})
+    kind = recipe_from_file(Path(__file__).parents[1] / "examples" / "my_recipe.py")
+    folder = tmp_path / "run"
+    recipe = kind(width=1)
+    facts = recipe.facts(recipe.load(None))
+    parts = start(recipe, facts, folder, data=None, command="noiseloom train my_recipe.py")
+    save_file(parts.denoiser.state_dict(), folder / "ema.safetensors")
+    noiseloom.push(Run(folder, recipe, facts, parts), str(tmp_path / "published"))
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "\nfrom my_recipe import Stripes\n" in card
+    code = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples")
+    names = {}
+    exec(code.replace("PATH/OF/THIS/FOLDER", str(tmp_path / "published")), names)
+    assert names["pixels"].shape == (16, 1, 8, 8)
+
+
 def test_a_name_without_hf_is_a_folder_and_a_hub_out_of_reach_is_one_line(tmp_path, monkeypatch):
     import huggingface_hub
 
@@ -114,6 +168,19 @@ def test_a_name_without_hf_is_a_folder_and_a_hub_out_of_reach_is_one_line(tmp_pa
     with pytest.raises(OSError, match="hf://owner/name cannot be published to: no route"):
         noiseloom.push(shipped, "hf://owner/name")
     assert asked == [("owner/name", {"exist_ok": True, "private": True})]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"recipe: [1]\nrun: {facts: {}}\n", "does not describe a run"),
+        (b"recipe: caf\xe9\n", r"recipe\.yaml is not valid YAML in UTF-8"),
+    ],
+)
+def test_a_description_that_is_none_is_named(tmp_path, content, told):
+    (tmp_path / "recipe.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        noiseloom.load(tmp_path)
 
 
 def test_a_wrong_type_in_a_description_is_named(tmp_path):

@@ -170,17 +170,19 @@ def read_config(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UsageError: it is not a YAML mapping.
+        UsageError: it is not a YAML mapping, or its recipe no name.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no configuration file {path}")
     try:
-        found = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML in UTF-8: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise UsageError(f"{path} must hold lines like `steps: 1000`")
     recipe = found.pop("recipe", None)
+    if not isinstance(recipe, str | None):
+        raise UsageError(f"{path}: recipe must be the name of one, got {recipe!r}")
     found.pop("run", None)
     return Config(path, recipe, {name.replace("-", "_"): v for name, v in found.items()})
 

@@ -139,6 +139,8 @@ def sample(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}.png")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file, --out {path / 'samples.png'}")
     if path.exists() and not force:
         raise FileExistsError(
             f"{path} exists: choose another with --out, or replace it with --force"

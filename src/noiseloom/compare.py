@@ -19,13 +19,20 @@ from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
 from noiseloom.recipes import Recipe, Sampling
-from noiseloom.run_folder import evaluation_file, read_description, same_data, write_text
-from noiseloom.table import METRICS, Cell, markdown, record, rows, source, text_of
+from noiseloom.run_folder import (
+    evaluation_file,
+    read_description,
+    recipe_of,
+    same_data,
+    write_text,
+)
+from noiseloom.table import METRICS, Cell, chosen, markdown, record, rows, source, text_of
 from noiseloom.terminal import answer, say
 from noiseloom.training import checkpoint
 
 __all__ = ["METRICS", "combinations", "compare"]
 
+_OWN = {"runs", "logs", "table.json", "table.md"}
 _SAMPLING = {f.name for f in fields(Sampling)} | {"samples"}
 
 
@@ -86,6 +93,7 @@ def compare(
         as_json: answer a program.
 
     Raises:
+        FileExistsError: `out` holds something else.
         ValueError: no cell can be made.
         OSError: a process was killed.
     """
@@ -93,6 +101,11 @@ def compare(
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
     if any("seed" in typed for typed, _ in cells):
         raise ValueError("seed is no option of a grid: --seeds N has N of them, from --seed on")
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    foreign = sorted(name for name in found - _OWN if not name.startswith("."))
+    if foreign or (out.exists() and not out.is_dir()):
+        what = f"holds {foreign[0]}, no part of a comparison" if foreign else "is no folder"
+        raise FileExistsError(f"{out} {what}: choose another --out")
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
     for typed, options in cells:
@@ -104,7 +117,7 @@ def compare(
     if good:
         good[0].recipe.check()
         good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
-    errors = _judge_all(good, seeds, jobs, out, data, command)
+    errors = _judge_all(good, seeds, jobs, out, data, command, metrics)
     for i, text in errors.items():
         skipped.append({"options": good[i].options, "reason": text})
         say(f"skipped {text_of(good[i].options)}: {text}")
@@ -146,7 +159,13 @@ class _Task:
 
 
 def _judge_all(
-    cells: Sequence[Cell], seeds: int, jobs: int, out: Path, data: str | None, command: str
+    cells: Sequence[Cell],
+    seeds: int,
+    jobs: int,
+    out: Path,
+    data: str | None,
+    command: str,
+    metrics: Sequence[str],
 ) -> dict[int, str]:
     """Fill in the values of every cell; returns what was wrong with those that cannot be made."""
     found: dict[tuple[int, int], dict[str, float] | str] = {}
@@ -166,6 +185,8 @@ def _judge_all(
         name, asked = list(places.items())[k]
         found |= dict(zip(asked, results, strict=True))
         say(f"run {done} of {len(tasks)} is done: {name}")
+        if done == 1:
+            _hear_of_missing(metrics, results)
     errors: dict[int, str] = {}
     for (i, _), result in sorted(found.items()):
         if isinstance(result, str):
@@ -174,6 +195,16 @@ def _judge_all(
         elif i not in errors:
             cells[i].values.append(result)
     return errors
+
+
+def _hear_of_missing(metrics: Sequence[str], results: Sequence[dict[str, float] | str]) -> None:
+    """Say early what is perhaps misspelt; no error, since other cells may have such a metric."""
+    values = {k: v for result in results if isinstance(result, dict) for k, v in result.items()}
+    try:
+        if values:
+            chosen(values, metrics)
+    except ValueError as error:
+        say(f"so far {error}")
 
 
 def _judge(task: _Task) -> list[dict[str, float] | str]:
@@ -202,9 +233,11 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
 
 
 def _evaluation(recipe: Recipe, folder: Path, data: str | None) -> dict[str, float] | str:
-    path = evaluation_file(folder, recipe, recipe.seed)
+    changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
+    # The run's own description has the full paths of its files.
+    asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
+    path = evaluation_file(folder, asked, recipe.seed)
     if not path.is_file():
-        changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
         try:
             load(folder).with_options(**changes).evaluate()
         except Exception as error:

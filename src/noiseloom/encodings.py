@@ -197,11 +197,13 @@ class Scaled:
             raise ValueError("a scaled range needs at least 2 levels")
 
     def encode(self, data: Tensor) -> Tensor:
-        """(2 v / (K - 1) - 1) scale."""
+        """(2 v / (K - 1) - 1) scale, of numbers in [0, K - 1]."""
+        _check_range(data, self.num_classes)
         return (data.float() * (2 / (self.num_classes - 1)) - 1) * self.scale
 
     def decode(self, state: Tensor) -> Tensor:
         """The nearest level."""
+        _check_numbers(state)
         levels = (state.float() / self.scale + 1) * ((self.num_classes - 1) / 2)
         return levels.round().clamp(0, self.num_classes - 1).long()
 
@@ -241,10 +243,12 @@ class Standardised:
 
     def encode(self, data: Tensor) -> Tensor:
         """(x - mean) / std."""
+        _check_numbers(data)
         return (data - data.new_tensor(self.mean)) / data.new_tensor(self.std)
 
     def decode(self, state: Tensor) -> Tensor:
         """X std + mean."""
+        _check_numbers(state)
         return state * state.new_tensor(self.std) + state.new_tensor(self.mean)
 
 
@@ -262,14 +266,24 @@ def _bits(values: Tensor, width: int) -> Tensor:
 def _checked(data: Tensor, num_classes: int) -> Tensor:
     if data.is_floating_point() or data.is_complex():
         raise TypeError(f"classes must be integers, got {data.dtype}")
+    _check_range(data, num_classes)
+    return data.long()
+
+
+def _check_range(data: Tensor, num_classes: int) -> None:
     # Values are checked where they are cheap to read; a GPU's own bounds check stops it later.
     if data.device.type == "cpu" and data.numel():
-        low, high = int(data.min()), int(data.max())
-        if low < 0 or high >= num_classes:
+        low, high = data.min().item(), data.max().item()
+        if not (low >= 0 and high <= num_classes - 1):  # so that NaN is out of range
             raise ValueError(
                 f"classes must be in 0 .. {num_classes - 1}, got values from {low} to {high}"
             )
-    return data.long()
+
+
+def _check_numbers(values: Tensor) -> None:
+    """Rounding and thresholds would make NaN a value like any other."""
+    if values.device.type == "cpu" and (wrong := int(values.isnan().sum())):
+        raise ValueError(f"{wrong} of {values.numel()} values are not a number (NaN)")
 
 
 def _merge(codes: Tensor, ndim: int, axis: int | None) -> Tensor:
@@ -280,6 +294,7 @@ def _merge(codes: Tensor, ndim: int, axis: int | None) -> Tensor:
 
 
 def _split(state: Tensor, width: int, axis: int | None) -> Tensor:
+    _check_numbers(state)
     if axis is None:
         if state.shape[-1] != width:
             raise ValueError(f"a state of {width}-entry codes cannot end in {state.shape[-1]}")

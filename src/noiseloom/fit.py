@@ -5,13 +5,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
 from noiseloom import training
+from noiseloom.data import Split
 from noiseloom.recipes import Recipe
 from noiseloom.run import start
 from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
@@ -43,7 +44,10 @@ def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Re
             "another folder"
         )
     stored = recipe_of(described, kind)
-    changed = {k: v for k, v in options.items() if k != "steps" and v != getattr(stored, k)}
+    asked = {k: absolute(v) if k in stored.paths else v for k, v in options.items()}
+    changed = {
+        k: v for k, v in options.items() if k != "steps" and getattr(stored, k) not in (v, asked[k])
+    }
     if changed:
         told = ", ".join(
             f"--{name.replace('_', '-')} {getattr(stored, name)}, not {value}"
@@ -112,11 +116,17 @@ def _fit(
     if resume and recipe.decay == "cosine" and recipe.steps != described["options"]["steps"]:
         say("the learning rate falls over all steps: it goes on as that of the longer run")
     if resume:
-        data, command = data or described["data"], described["command"]
+        data, command = absolute(data) or described["data"], described["command"]
         init_from = described["init_from"]
     else:
         data, init_from = absolute(data), absolute(init_from)
+        recipe = _with_absolute_paths(recipe)
     split = recipe.load(data)
+    if not isinstance(split, Split):
+        raise TypeError(
+            f"load of recipe {recipe.name!r} must return a noiseloom.data.Split, not "
+            f"{type(split).__name__}"
+        )
     for note in split.notes if MAIN else ():
         say(f"data: {note}")
     if judge:
@@ -152,6 +162,14 @@ def _fit(
 def absolute(path: str | None) -> str | None:
     """A path that means the same from any folder; other names are left as they are."""
     return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """A recipe whose files mean the same from any folder; a default is the name of no file."""
+    defaults = {f.name: f.default for f in fields(recipe)}
+    named: dict[str, Any] = {name: getattr(recipe, name) for name in recipe.paths}
+    changes: dict[str, Any] = {k: absolute(v) for k, v in named.items() if v != defaults[k]}
+    return replace(recipe, **changes)
 
 
 @contextlib.contextmanager

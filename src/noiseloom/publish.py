@@ -1,10 +1,13 @@
 """Publishing a run, with a model card."""
 
 import json
+import os
+import re
 import shlex
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -16,7 +19,6 @@ __all__ = ["push"]
 HUB = "hf://"
 # Not the report: it shows real pictures of the data, and the command as it was typed.
 PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json")
-_PATHS = ("--data", "--out", "--init-from", "--config")
 
 
 def push(run: Run, target: str) -> str:
@@ -61,7 +63,9 @@ def _fill(folder: Path, run: Run, name: str) -> None:
         if (run.folder / file).is_file():
             shutil.copyfile(run.folder / file, folder / file)
     # Where files lay is nobody's business, and no path of the reader's.
-    described = yaml.safe_load((folder / "recipe.yaml").read_text())
+    described = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    for option in described.keys() - {"recipe", "run"}:
+        described[option] = _last_name(described[option], option in run.recipe.paths)
     described |= {"data": None, "init_from": None}
     described["run"]["command"] = _without_folders(described["run"].get("command") or "")
     described["run"].pop("file", None)
@@ -70,16 +74,28 @@ def _fill(folder: Path, run: Run, name: str) -> None:
     write_text(folder / "README.md", _card(run, name))
 
 
+def _last_name(value: Any, path: bool) -> Any:  # noqa: ANN401
+    """An option without folders, if it is a path: known as one, absolute, or there."""
+    if isinstance(value, list):
+        return [_last_name(item, path) for item in value]
+    if not isinstance(value, str):
+        return value
+    known = path or value.startswith("~") or Path(value).is_absolute() or os.path.exists(value)
+    return (Path(value).name or value) if known else value
+
+
 def _without_folders(command: str) -> str:
-    """A command with the last names of its files only."""
+    """A command with the last names of its files only: whatever holds a slash is taken for one."""
     words: list[str] = []
+    option = ""
     for word in shlex.split(command):
-        option, equals, value = word.partition("=")
-        if equals and option in _PATHS:
-            word = f"{option}={Path(value).name}"
-        elif (words and words[-1] in _PATHS) or word.endswith(".py"):
-            word = Path(word).name
-        words.append(word)
+        start = ""
+        if re.match(r"--?[A-Za-z]", word):
+            option, equals, word = word.partition("=")
+            start = option + equals
+        # Several values in one word, NAME=A,B NAME=C: each ends at the next sign.
+        between = r"[^=,]*/" if option in ("--grid", "--cells") else r".*/"
+        words.append(start + re.sub(between, "", word.rstrip("/"), flags=re.DOTALL))
     return shlex.join(words)
 
 
@@ -87,6 +103,11 @@ def _card(run: Run, name: str) -> str:
     path = run.folder / "evaluation.json"
     metrics = json.loads(path.read_text()) if path.is_file() else {}
     rows = "".join(f"| {key} | {value:.4g} |\n" for key, value in metrics.items())
+    kind = type(run.recipe)
+    own = not kind.__module__.startswith("noiseloom.")
+    source = kind.__module__.removeprefix("recipe_file_")  # as `recipe_from_file` calls it
+    first = f"from {source} import {kind.__name__}\n\n" if own else ""
+    given = f", recipe={kind.__name__}" if own else ""
     table = f"\n| metric | value |\n| --- | --- |\n{rows}" if rows else ""
     return f"""---
 library_name: noiseloom
@@ -99,7 +120,7 @@ tags: [diffusion, {run.recipe.name}]
 ```python
 import noiseloom, torch
 
-run = noiseloom.load("{name}")
+{first}run = noiseloom.load("{name}"{given})
 pixels = run.pixels(torch.zeros(16, dtype=torch.int64))
 ```
 """

@@ -81,11 +81,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is no run: it has no recipe.yaml")
     try:
-        found = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML in UTF-8: {reason}") from error
     run = found.pop("run", None) if isinstance(found, dict) else None
-    if not isinstance(run, dict) or "recipe" not in found or "facts" not in run:
+    named = isinstance(found, dict) and isinstance(found.get("recipe"), str)
+    if not named or not isinstance(run, dict) or "facts" not in run:
         raise ValueError(f"{path} does not describe a run: it needs recipe, and facts under run")
     described = {name: found.pop(name, None) for name in ("recipe", "data", "init_from")}
     return {**described, **run, "options": found}
@@ -116,7 +118,7 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
         file = Path(described.get("file") or "FILE.py").name
         raise ValueError(
             f"the run is of recipe {name!r}, not of {known}: give the file that defines it, "
-            f"--recipe PATH/{file}"
+            f"--recipe PATH/{file}, or from Python its class, recipe=CLASS"
         )
     options: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in described["options"].items()

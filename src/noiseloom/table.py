@@ -16,7 +16,7 @@ from noiseloom import __version__
 from noiseloom.recipes import Recipe
 from noiseloom.terminal import number
 
-__all__ = ["METRICS", "Cell", "markdown", "record", "rows", "source", "text_of"]
+__all__ = ["METRICS", "Cell", "chosen", "markdown", "record", "rows", "source", "text_of"]
 
 METRICS = (
     "class_agreement",
@@ -57,7 +57,12 @@ def source() -> dict[str, str | None]:
     }
 
 
-def _chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
+def chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
+    """The metrics that patterns name, * for any letters.
+
+    Raises:
+        ValueError: none.
+    """
     found = [
         name
         for pattern in patterns
@@ -96,7 +101,7 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
     Raises:
         ValueError: no metric is called so.
     """
-    metrics = _chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
+    metrics = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
     names = list(dict.fromkeys(name for cell in cells for name in cell.options))
     found = []
     for cell in cells:

@@ -139,6 +139,12 @@ def test_bad_tables_are_refused(folder, tmp_path, text, error, words):
     assert "\n" not in str(info.value)
 
 
+def test_a_table_in_another_encoding_is_named(folder, tmp_path):
+    (tmp_path / "t.csv").write_bytes("file,label\na/x/01.png,café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t\.csv is not UTF-8"):
+        image_folder(folder, 8, labels=tmp_path / "t.csv")
+
+
 def test_pictures_of_every_kind_decode_to_their_colour(tmp_path):
     root = tmp_path / "kinds"
     for suffix in ("png", "jpg", "jpeg", "webp", "bmp", "gif"):

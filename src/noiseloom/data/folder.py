@@ -177,7 +177,11 @@ def _read_table(
             data = read(inside)
     else:
         raise FileNotFoundError(f"no file of labels at {path}, neither on the disk nor in {root}")
-    rows = csv.DictReader(data.decode("utf-8-sig").splitlines())
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: save it so ({error})") from error
+    rows = csv.DictReader(text.splitlines())
     if not {"file", "label"} <= set(rows.fieldnames or ()):
         raise ValueError(f"{path} needs the columns file,label; it has {rows.fieldnames}")
     table: dict[str, str] = {}

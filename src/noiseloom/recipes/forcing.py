@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -53,6 +53,8 @@ class DiffusionForcing(Recipe):
         heads: attention heads.
         dropout: rate in the network.
     """
+
+    paths: ClassVar[tuple[str, ...]] = ("plan",)
 
     plan: str = "auto"
     rest: float = 0.1

@@ -8,6 +8,8 @@ from noiseloom.recipes import RECIPES, Recipe
 
 __all__ = ["recipe_from_file"]
 
+_ANSWERS = ("load", "build", "evaluate")
+
 
 def recipe_from_file(path: Path) -> type[Recipe]:
     """Run a Python file and enter the recipe that it defines among `RECIPES`, for this process.
@@ -17,7 +19,8 @@ def recipe_from_file(path: Path) -> type[Recipe]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be run, defines no recipe or several, or takes the name of ours.
+        ValueError: it cannot be run, defines no recipe or several, or one that lacks an answer or
+            takes the name of ours.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe file {path}")
@@ -33,18 +36,23 @@ def recipe_from_file(path: Path) -> type[Recipe]:
             f"{path} cannot be run ({type(error).__name__}: {error}); NOISELOOM_TRACEBACK=1 shows "
             "where"
         ) from error
-    found = [
+    kinds = [
         value
         for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Recipe)
-        and value.__module__ == module_name
-        and hasattr(value, "name")
+        if isinstance(value, type) and issubclass(value, Recipe) and value.__module__ == module_name
     ]
+    found = [kind for kind in kinds if hasattr(kind, "name")]
     if len(found) != 1:
-        names = ", ".join(kind.__name__ for kind in found) or "none"
-        raise ValueError(f"{path} must define one Recipe with a name, it defines {names}")
+        names = ", ".join(kind.__name__ for kind in found)
+        nameless = ", ".join(f"{kind.__name__} without one" for kind in kinds)
+        raise ValueError(
+            f"{path} must define one Recipe with a name, it defines {names or nameless or 'none'}"
+        )
     kind = found[0]
+    missing = [n for n in ("name", "summary") if not isinstance(getattr(kind, n, None), str)]
+    missing += [n for n in _ANSWERS if getattr(kind, n) is getattr(Recipe, n)]
+    if missing:
+        raise ValueError(f"{path}: recipe {kind.__name__} lacks {', '.join(missing)}")
     known = RECIPES.get(kind.name)
     if known is not None and known.__module__.startswith("noiseloom."):
         raise ValueError(

@@ -54,10 +54,13 @@ class Recipe(Sampling, Training):
         samples: how many samples an evaluation draws.
         name: what the command line calls it.
         summary: one line: what it trains on what, and the claim it reproduces.
+        paths: names of the options that may name a file: it is kept by its full path, which is not
+            published.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    paths: ClassVar[tuple[str, ...]] = ()
 
     conditional: bool = True
     label_drop: float = 0.0

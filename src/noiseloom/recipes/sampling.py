@@ -28,7 +28,7 @@ class Sampling:
         td: overshoot (asymmetric time intervals), in steps, >= 0.
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
-        momentum: of the self-conditioning estimate, in [0, 1).
+        momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
         self_guidance: scale of self-guidance, two calls per step; 0 for none.
 
     Raises:
@@ -111,4 +111,5 @@ class Sampling:
         core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser
         if self.self_guidance:
             return SelfGuided(core, self.self_guidance, limit=trained.limit)
-        return SelfConditioned(core, momentum=self.momentum, limit=trained.limit)
+        momentum = self.momentum or trained.momentum
+        return SelfConditioned(core, momentum=momentum, limit=trained.limit)
