@@ -390,6 +390,25 @@ def test_changed_data_do_not_pass_for_the_runs_own(capsys, tmp_path, monkeypatch
     assert "the data have a class 'd', which the run does not know" in fails(capsys, *given)
 
 
+def test_a_table_within_the_data_is_found_in_other_data_too(tmp_path, monkeypatch):
+    data, outside = pictures(tmp_path / "data"), tmp_path / "outside.csv"
+    text = "file,label\n" + "".join(f"{'ab'[i % 2]}/{i}.png,{i % 2}\n" for i in range(12))
+    (data / "inside.csv").write_text(text)
+    outside.write_text(text)
+    words = ["--width", "8", "--multipliers", "[1]", "--blocks", "1", "--batch-size", "4"]
+    words += ["--size", "8", "--steps", "1", "--attention", "0", "--no-evaluate"]
+    for name, place, stored in (
+        ("outside.csv", tmp_path, str(outside)),
+        ("inside.csv", data, "inside.csv"),  # typed within the data folder
+    ):
+        monkeypatch.chdir(place)
+        run = tmp_path / f"run-{name}"
+        train = ["train", "bits-images", "--data", str(data), "--labels", name, *words]
+        assert main([*train, "--out", str(run)]) == 0
+        assert yaml.safe_load((run / "recipe.yaml").read_text())["labels"] == stored
+        assert noiseloom.load(run, device="cpu").recipe.load(str(data)).train.classes == ("0", "1")
+
+
 def test_resume_repeats_the_run_and_refuses_other_options(capsys, run, tmp_path):
     whole = tmp_path / "whole"
     assert _train(whole, "--steps", 6, "--checkpoint-every", 3, "--no-evaluate") == 0

@@ -144,3 +144,10 @@ def test_from_the_command_line(capsys, tmp_path):
     assert main([*words, "--force", "--plan", "chunky:2"]) == 2
     assert "there is no plan 'chunky:2': choose auto, full-sequence" in capsys.readouterr().err
     assert "forcing-digits" in RECIPES
+
+
+def test_a_run_may_have_the_name_of_its_plan(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "forcing-digits", *WORDS, "--no-evaluate", "--plan", "autoregressive"]
+    assert main([*words, "--out", "autoregressive"]) == 0
+    assert noiseloom.load("autoregressive", device="cpu").recipe.plan == "autoregressive"

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -44,7 +44,7 @@ def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Re
             "another folder"
         )
     stored = recipe_of(described, kind)
-    asked = {k: absolute(v) if k in stored.paths else v for k, v in options.items()}
+    asked = {k: _file(v, described["data"]) if k in stored.paths else v for k, v in options.items()}
     changed = {
         k: v for k, v in options.items() if k != "steps" and getattr(stored, k) not in (v, asked[k])
     }
@@ -120,7 +120,7 @@ def _fit(
         init_from = described["init_from"]
     else:
         data, init_from = absolute(data), absolute(init_from)
-        recipe = _with_absolute_paths(recipe)
+        recipe = _with_files(recipe, data)
     split = recipe.load(data)
     if not isinstance(split, Split):
         raise TypeError(
@@ -164,11 +164,17 @@ def absolute(path: str | None) -> str | None:
     return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
 
 
-def _with_absolute_paths(recipe: Recipe) -> Recipe:
-    """A recipe whose files mean the same from any folder; a default is the name of no file."""
-    defaults = {f.name: f.default for f in fields(recipe)}
-    named: dict[str, Any] = {name: getattr(recipe, name) for name in recipe.paths}
-    changes: dict[str, Any] = {k: absolute(v) for k, v in named.items() if v != defaults[k]}
+def _file(value: Any, data: str | None) -> Any:  # noqa: ANN401
+    """An option that names a file: from any folder the same, or as it lies within the data."""
+    if not isinstance(value, str) or not Path(value).suffix or not Path(value).is_file():
+        return value  # a name, perhaps that of a folder that happens to be there
+    path, root = Path(value).resolve(), Path(data or ".").resolve()
+    return path.relative_to(root).as_posix() if data and root in path.parents else str(path)
+
+
+def _with_files(recipe: Recipe, data: str | None) -> Recipe:
+    """A recipe whose files mean the same from any folder."""
+    changes: dict[str, Any] = {k: _file(getattr(recipe, k), data) for k in recipe.paths}
     return replace(recipe, **changes)
 
 

@@ -248,6 +248,7 @@ def start(
         parts = recipe.build(facts)
     if init_from is not None and checkpoint.newest(folder / "state") is None:
         source = Path(init_from).expanduser()
+        _check_heads(recipe, source)
         places = class_places(source, facts.get("classes", ()))
         inheritance.init_from(parts.denoiser, source, places)
     if main:
@@ -255,6 +256,26 @@ def start(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)
     return parts
+
+
+def _check_heads(recipe: Recipe, source: Path) -> None:
+    """Attention with other heads is another function of the same weights, of the same shapes."""
+    if not (source / "recipe.yaml").is_file():
+        return
+    old = read_description(source)["options"]
+    for name in ("heads", "head_width"):
+        there, here = old.get(name), getattr(recipe, name, None)
+        if None not in (there, here) and there != here and _attends(recipe):
+            raise ValueError(
+                f"{source} was trained with {name} {there}, not {here}: its weights would do "
+                "something else; keep it as it was"
+            )
+
+
+def _attends(recipe: Recipe) -> bool:
+    """Whether its network has attention: a U-Net may go without, and a recurrent one does."""
+    network = getattr(recipe, "network", None)
+    return network != "recurrent" and (network != "unet" or getattr(recipe, "attention", 0) > 0)
 
 
 def load(

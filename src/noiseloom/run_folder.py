@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -97,8 +98,17 @@ def class_places(folder: Path, classes: Sequence[str]) -> list[int] | None:
     """For each class of a run, the index of the class of that name; None if not all are there."""
     if not (folder / "recipe.yaml").is_file():
         return None
-    old = read_description(folder)["facts"].get("classes")
-    return [classes.index(name) for name in old] if old and set(old) <= set(classes) else None
+    old = read_description(folder)["facts"].get("classes") or ()
+    missing = set(old) - set(classes)
+    if old and not missing:
+        return [classes.index(name) for name in old]
+    if set(old) & set(classes):
+        warnings.warn(
+            f"{folder} knows classes that these data have not ({', '.join(sorted(missing)[:3])}): "
+            "all its classes are taken over by number, not by name",
+            stacklevel=2,
+        )
+    return None
 
 
 def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:

@@ -1,6 +1,7 @@
 """Starting from another run: at step 0 the larger model says what the old one says."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 import noiseloom
 from noiseloom import nets
 from noiseloom.cli import main
+from noiseloom.nets import UNet
+from noiseloom.nets.layers import Embedding
 from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits
 from noiseloom.rng import Rng
 from noiseloom.run import start, write_text
@@ -229,3 +232,37 @@ def test_the_shipped_model_takes_one_more_class(tmp_path):
     torch.testing.assert_close(
         means(parts.denoiser.eval(), shape, [3, 11]), means(run.denoiser, shape, [3, 10])
     )
+
+
+def test_a_permutation_of_as_many_classes_is_followed():
+    embedding = Embedding(4, 6, 3)
+    old = {name: torch.randn_like(value) for name, value in embedding.state_dict().items()}
+    found = embedding.inherit(old, [2, 0, 1])["label.weight"]
+    table = old["label.weight"]
+    assert torch.equal(found[[2, 0, 1]], table[:3])
+    assert torch.equal(found[3], table[3])
+
+
+def test_an_estimate_goes_before_the_map_of_levels():
+    with Rng(0).torch():
+        settings = {"multipliers": (1,), "attention": (False,), "per_pixel_time": True}
+        small = UNet(2, 2, width=8, blocks=1, **settings)
+        large = UNet(2, 2, width=8, blocks=1, self_conditioning=True, **settings)
+        for parameter in small.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    init_from(large, small.state_dict())
+    x, level = Rng(1).normal((2, 2, 4, 4)), Rng(2).normal((2, 2, 4, 4))
+    torch.testing.assert_close(large(x, level, {}), small(x, level, {}))
+
+
+def test_other_heads_are_refused_where_there_is_attention(tmp_path):
+    recipe = ForcingDigits(width=16, depth=1, heads=2)
+    facts = recipe.facts(recipe.load(None))
+    source = tmp_path / "old"
+    parts = start(recipe, facts, source, data=None, command="")
+    save_file(parts.denoiser.state_dict(), source / "model.safetensors")
+    settings = {"data": None, "command": "", "init_from": str(source)}
+    with pytest.raises(ValueError, match="was trained with heads 2, not 4"):
+        start(replace(recipe, heads=4), facts, tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+    start(replace(recipe, dropout=0.1), facts, tmp_path / "same", **settings)

@@ -44,7 +44,7 @@ def image_folder(
             are passed over, and folders that all pictures share have no meaning.
         size: side of the result, in pixels.
         labels: "folders": the class is the path of the folder; or a CSV file with the columns
-            `file` (relative to `path`) and `label`, on the disk or in `path`: then only the
+            `file` (relative to `path`) and `label`, in `path` or else on the disk: then only the
             pictures it lists are loaded.
         class_depth: how many levels of folders make the class: from the top, or from the picture
             upwards if negative; None is all of them.
@@ -170,13 +170,13 @@ def _read_table(
 ) -> dict[str, str]:
     """From file name to label, read from a CSV file on the disk or, failing that, inside `root`."""
     inside = Path(path).as_posix()
-    if Path(path).is_file():
-        data = Path(path).read_bytes()
-    elif inside in files:
+    if inside in files:
         with opened(root) as read:
             data = read(inside)
+    elif Path(path).is_file():
+        data = Path(path).read_bytes()
     else:
-        raise FileNotFoundError(f"no file of labels at {path}, neither on the disk nor in {root}")
+        raise FileNotFoundError(f"no file of labels at {path}, neither in {root} nor on the disk")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -114,7 +114,7 @@ class Embedding(nn.Module):
             return {**old, "label.weight": torch.zeros_like(self.label.weight)}
         *_, null = table = old["label.weight"]
         count, wanted = len(table) - 1, self.label.num_embeddings
-        if count >= wanted:
+        if count > wanted:
             return dict(old)
         places = classes if classes is not None and len(classes) == count else range(count)
         new = null.repeat(wanted, 1)

@@ -188,7 +188,12 @@ class UNet(nn.Module):
                 f"a U-Net with more {part} cannot start as one with less, where its residual sums "
                 f"are divided by sqrt(2) once more: keep {keep} as it was"
             )
-        return dict(old)
+        first, now = old.get("input.weight"), self.input.weight
+        if first is None or not self.per_pixel_time or first.shape[1] == now.shape[1]:
+            return dict(old)
+        # The map of levels is the last channel: an estimate comes before it.
+        gap = first.new_zeros(len(first), now.shape[1] - first.shape[1], *first.shape[2:])
+        return {**old, "input.weight": torch.cat((first[:, :-1], gap, first[:, -1:]), 1)}
 
     def _levels(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
         """The log-SNR (B,) of the embedding, and its map (B, 1, H, W) / 10 for the input."""
