@@ -156,7 +156,8 @@ def test_check_13_8_composing_means_eps_and_states_agree_for_ddim_only():
         def move(prediction, seed):
             return DIFFUSION.reverse(x, prediction, t, s, Rng(seed), stochasticity=eta)
 
-        moved = [w * move(Prediction(m), i) for i, (w, m) in enumerate(zip(weights, means))]  # noqa: B905
+        pairs = zip(weights, means, strict=True)
+        moved = [w * move(Prediction(m), i) for i, (w, m) in enumerate(pairs)]
         return move(by_means, 0), sum(moved)
 
     torch.testing.assert_close(*ends(0.0))

@@ -229,10 +229,10 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             fit(trained, folder, data=task.data, resume=begun, command=task.command)
     except Exception as error:  # one cell that does not fit in memory is not the end of the others
         return [_reason(error)] * len(task.recipes)
-    return [_evaluation(recipe, folder, task.data) for recipe in task.recipes]
+    return [_evaluation(recipe, folder) for recipe in task.recipes]
 
 
-def _evaluation(recipe: Recipe, folder: Path, data: str | None) -> dict[str, float] | str:
+def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
     changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
     # The run's own description has the full paths of its files.
     asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)

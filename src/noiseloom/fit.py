@@ -164,9 +164,9 @@ def absolute(path: str | None) -> str | None:
     return str(Path(path).expanduser().resolve()) if path and Path(path).exists() else path
 
 
-def _file(value: Any, data: str | None) -> Any:  # noqa: ANN401
+def _file(value: str, data: str | None) -> str:
     """An option that names a file: from any folder the same, or as it lies within the data."""
-    if not isinstance(value, str) or not Path(value).suffix or not Path(value).is_file():
+    if not Path(value).suffix or not Path(value).is_file():
         return value  # a name, perhaps that of a folder that happens to be there
     path, root = Path(value).resolve(), Path(data or ".").resolve()
     return path.relative_to(root).as_posix() if data and root in path.parents else str(path)

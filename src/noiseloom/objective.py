@@ -214,8 +214,9 @@ def denoising_loss(
         prediction = replace(prediction, logits=None)
     # A loss of its own for each sample, and for each entry that may or may not count.
     axes = 1 if counted is None else counted.ndim
-    t = align(t, clean).reshape(-1, *[1] * (clean.ndim - 1)) if t.ndim == 0 else align(t, clean)
-    t = t.to(clean.device).expand(*clean.shape[:axes], *t.shape[axes:])
+    t = align(t, clean)
+    t = t.reshape(t.shape or [1] * clean.ndim).to(clean.device)
+    t = t.expand(*clean.shape[:axes], *t.shape[axes:])
     loss = diffusion.loss(prediction, clean, x, t)
     if weight is not None:
         loss = loss * weight(diffusion.schedule.log_snr(t))

@@ -68,7 +68,8 @@ class RewardGuided(nn.Module):
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the inner carry, without gradients."""
         if self.scale == 0:
-            return self.denoiser(x, t, cond, carry, rng)  # type: ignore[no-any-return]
+            prediction, carry = self.denoiser(x, t, cond, carry, rng)
+            return prediction, carry or {}
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             prediction, carry = self.denoiser(state, t, cond, carry, rng)

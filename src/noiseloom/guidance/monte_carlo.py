@@ -113,7 +113,8 @@ class MonteCarloGuided(nn.Module):
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the inner carry, which the futures start from and leave."""
         if self.scale == 0:
-            return self.denoiser(x, t, cond, carry, rng)  # type: ignore[no-any-return]
+            prediction, carry = self.denoiser(x, t, cond, carry, rng)
+            return prediction, carry or {}
         if rng is None:
             raise ValueError("Monte Carlo guidance draws futures: give rng")
         with torch.enable_grad():
