@@ -46,7 +46,7 @@ class Own(nl.Recipe):
 
 def drawn(recipe, parts, labels, facts=FACTS):
     rng = nl.Rng(1).samples(3)
-    *_, last = recipe.draw(parts, facts, labels, rng)
+    *_, last = recipe.draw(parts, facts, {} if labels is None else {"label": labels}, rng)
     return last
 
 

@@ -90,7 +90,7 @@ def test_every_network_builds_trains_and_draws(network, kind, state, rate):
     loss = recipe.loss(parts, facts)(parts.denoiser, split.train[rows], rng, rows)
     assert loss.shape == (8,)
     loss.mean().backward()
-    last = noiseloom.final(recipe.draw(parts, facts, torch.arange(3), Rng(1).samples(3)))
+    last = noiseloom.final(recipe.draw(parts, facts, {"label": torch.arange(3)}, Rng(1).samples(3)))
     assert parts.codec.decode(last.result).shape == (3, 1, 8, 8)
 
 
@@ -99,7 +99,7 @@ def test_a_joint_plan_on_a_causal_network_is_warned_of_with_the_bias():
     facts = recipe.facts(recipe.load(None))
     parts, rng = recipe.build(facts), Rng(1).samples(2)
     with pytest.warns(UserWarning, match=r"biased.*0\.40 for full-sequence"):
-        recipe.draw(parts, facts, torch.arange(2), rng)
+        recipe.draw(parts, facts, {"label": torch.arange(2)}, rng)
 
 
 @pytest.mark.parametrize("forcing", ["independent", "full-sequence", "teacher-forcing"])

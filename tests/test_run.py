@@ -28,8 +28,8 @@ class Known(Recipe):
 
     result: torch.Tensor | None = None
 
-    def draw(self, parts, facts, labels, rng):
-        x = self.result[labels]
+    def draw(self, parts, facts, given, rng):
+        x = self.result[given["label"]]
         time = torch.zeros(())
         yield Step(0, time, time, x, Prediction(x), x, {})
 

@@ -7,6 +7,7 @@ and states on the way are the film, and the analog bits of every step are the hi
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from noiseloom.encodings import Bits, OneHot
 from noiseloom.figures import heat_map, picture, plan_map
 from noiseloom.metrics import bit_histogram
 from noiseloom.run import Run
+from noiseloom.sampling import Step
 
 __all__ = ["gallery", "section"]
 
@@ -43,7 +45,7 @@ class Drawn:
     states: list[Tensor]
 
 
-def gallery(run: Run, data: Split | None, seed: int) -> str:
+def gallery(run: Run, data: Split[Any] | None, seed: int) -> str:
     """Sections of a page that show what a run draws.
 
     Args:
@@ -91,6 +93,7 @@ def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
     scale = run.codec.scale if isinstance(run.codec, Bits | OneHot) else None
     frames, times, estimates, states = [], [1.0], [], []
     for step in run.steps(labels, seed=seed):
+        assert isinstance(step, Step)
         # Of a time per token, the mean.
         t, s, estimate = float(step.t.mean()), float(step.s.mean()), step.prediction.mean
         if step.index in kept:
@@ -103,7 +106,7 @@ def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
     return Drawn(run.codec.decode(step.result).cpu(), frames, times, estimates, states)
 
 
-def _real(data: Split | None, kinds: list[int], count: int, by_class: bool) -> list[Tensor]:
+def _real(data: Split[Any] | None, kinds: list[int], count: int, by_class: bool) -> list[Tensor]:
     """Held-out pictures for each row; a class may have fewer than `count` of them."""
     if data is None:
         return []

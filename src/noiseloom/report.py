@@ -119,7 +119,7 @@ def _header(
     described: dict[str, Any],
     records: Sequence[dict[str, float]],
     run: Run | None,
-    data: Split | None,
+    data: Split[Any] | None,
 ) -> str:
     facts, last = described["facts"], records[-1] if records else {"step": 0, "seconds": 0}
     channels, height, width = facts["shape"]

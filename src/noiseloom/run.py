@@ -15,7 +15,7 @@ from torch import Tensor
 from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.recipes import Facts, Parts, Recipe, Sampling
+from noiseloom.recipes import Drawing, Facts, Given, Parts, Recipe, Sampling
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     check_free,
@@ -27,7 +27,6 @@ from noiseloom.run_folder import (
     same_data,
     write_text,
 )
-from noiseloom.sampling import Step
 from noiseloom.training import checkpoint, inheritance
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -73,7 +72,7 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return tuple(self.facts["classes"])
+        return tuple(self.facts.get("classes", ()))
 
     @property
     def device(self) -> torch.device:
@@ -91,25 +90,29 @@ class Run:
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         return replace(self, recipe=replace(self.recipe, **changes), statistics={})
 
-    def steps(self, labels: Tensor, *, seed: int = 0, start: int = 0) -> Iterator[Step]:
+    def steps(self, given: Tensor | Given, *, seed: int = 0, start: int = 0) -> Iterator[Drawing]:
         """The sampling loop for one batch.
 
         Args:
-            labels: classes, int64, shape (B,); ignored by an unconditional model.
+            given: what `samples` takes; for pictures also their classes, int64, shape (B,), which
+                an unconditional model ignores.
             seed: of the draws.
             start: global index of the first sample: sample 17 is the same in any batch.
 
         Raises:
             ValueError: a label is out of range.
         """
+        given = {"label": given} if isinstance(given, Tensor) else given
+        labels = given.get("label", torch.empty(0))
         count = len(self.classes)
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < count:
             raise ValueError(
                 f"labels must be in 0 .. {count - 1}, got {int(labels.min())} to "
                 f"{int(labels.max())}"
             )
-        rng = Rng(seed).fold("sampling").samples(len(labels), start, self.device)
-        return self.recipe.draw(self.parts, self.facts, labels, rng)
+        batch = len(next(iter(given.values())))
+        rng = Rng(seed).fold("sampling").samples(batch, start, self.device)
+        return self.recipe.draw(self.parts, self.facts, given, rng)
 
     def pixels(
         self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
@@ -125,16 +128,36 @@ class Run:
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
 
         Raises:
-            ValueError: estimates that are not finite.
+            ValueError: estimates that are not finite, or a label out of range.
+        """
+        last_level = self.facts.get("levels", 256) - 1
+        integers = next(kind for kind in INTEGERS if last_level <= torch.iinfo(kind).max)
+        found = self.samples({"label": labels}, seed=seed, batch_size=batch_size, dtype=dtype)
+        return found.to(integers)
+
+    def samples(
+        self, given: Given, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
+    ) -> Tensor:
+        """Samples as the recipe decodes them, on the CPU.
+
+        Args:
+            given: what they are drawn for, by name, axis 0 the samples: {"label"} for pictures,
+                {"values", "position"} for forecasts.
+            seed: of the draws.
+            batch_size: drawn at once; it does not change the draws.
+            dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
+
+        Raises:
+            ValueError: estimates that are not finite, or something given that does not fit.
         """
         found: list[Tensor] = []
         totals: dict[str, float] = {}
-        last_level = self.facts.get("levels", 256) - 1
-        integers = next(kind for kind in INTEGERS if last_level <= torch.iinfo(kind).max)
+        count = len(next(iter(given.values())))
         bfloat16 = dtype == "auto" and self.device.type == "cuda"
         with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
-            for start in range(0, len(labels), batch_size):
-                part = labels[start : start + batch_size]
+            for start in range(0, count, batch_size):
+                part = {name: rows[start : start + batch_size] for name, rows in given.items()}
+                size = min(batch_size, count - start)
                 last = None
                 for last in self.steps(part, seed=seed, start=start):  # noqa: B007
                     pass
@@ -142,12 +165,12 @@ class Run:
                 wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
                 if wrong:
                     raise ValueError(
-                        f"the estimates of {wrong} of {len(part)} pictures are not finite: "
+                        f"the estimates of {wrong} of {size} {self.recipe.shows} are not finite: "
                         "try other sampling options, or an earlier checkpoint"
                     )
-                found.append(self.codec.decode(last.result).to("cpu", integers))
+                found.append(self.recipe.decode(self.parts, last.result, part).cpu())
                 for name, value in self.recipe.inspect(self.parts, last.result).items():
-                    totals[name] = totals.get(name, 0.0) + value * len(part) / len(labels)
+                    totals[name] = totals.get(name, 0.0) + value * size / count
         self.statistics.clear()
         self.statistics.update(totals)
         return torch.cat(found)
@@ -181,8 +204,10 @@ class Run:
             )
         places = None if own else self._classes_of(split)
 
-        def draw(labels: Tensor) -> Tensor:
-            return self.pixels(labels if places is None else places[labels], seed=seed)
+        def draw(given: Tensor | Given) -> Tensor:
+            if not isinstance(given, Tensor):
+                return self.samples(given, seed=seed)
+            return self.pixels(given if places is None else places[given], seed=seed)
 
         report = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
         report = {**report, **self.statistics}
@@ -197,17 +222,17 @@ class Run:
         write_text(path, json.dumps(report, indent=1) + "\n")
         return report, path
 
-    def _classes_of(self, split: Split) -> Tensor:
+    def _classes_of(self, split: Split[Any]) -> Tensor:
         """For each class of other data, the index that this run knows it by."""
         facts = self.recipe.facts(split)
-        for name in ("shape", "levels"):
+        for name in ("shape", "levels", "columns"):
             if facts.get(name) != self.facts.get(name):
                 raise ValueError(
-                    f"the run draws pictures of {name} {self.facts.get(name)}, and the data have "
-                    f"{facts.get(name)}"
+                    f"the run draws {self.recipe.shows} of {name} {self.facts.get(name)}, and the "
+                    f"data have {facts.get(name)}"
                 )
-        if not self.recipe.conditional or len(self.classes) == 1:
-            return torch.zeros(len(facts["classes"]), dtype=torch.int64)
+        if not self.recipe.conditional or len(self.classes) < 2:
+            return torch.zeros(len(facts.get("classes", ())), dtype=torch.int64)
         for name in facts["classes"]:
             if name not in self.classes:
                 raise ValueError(f"the data have a class {name!r}, which the run does not know")

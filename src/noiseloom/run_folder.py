@@ -160,7 +160,7 @@ def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | N
     return folder / (f"evaluations/{name}.json" if changed else "evaluation.json")
 
 
-def same_data(split: Split, facts: Facts) -> bool:
+def same_data(split: Split[Any], facts: Facts) -> bool:
     """Whether a data set is the one that a run was trained on, as far as the run knows it."""
     known = facts.get("fingerprint")
     return known is None or split.fingerprint() == known

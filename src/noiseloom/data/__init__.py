@@ -1,8 +1,26 @@
-"""Data sets: pictures as integers, in memory, split into a part to train on and one to judge by."""
+"""Data sets in memory, in two parts: one to train on and one to judge by.
+
+Pictures as integers, and time series as numbers; any other kind is a `Set` of one's own.
+"""
 
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
-from noiseloom.data.images import Images, Split, stratified
+from noiseloom.data.images import Images, stratified
+from noiseloom.data.series import Series, Table, read_series, rolling
+from noiseloom.data.split import Set, Split
 
-__all__ = ["Images", "Split", "cifar10", "digits", "image_folder", "stratified", "tiles"]
+__all__ = [
+    "Images",
+    "Series",
+    "Set",
+    "Split",
+    "Table",
+    "cifar10",
+    "digits",
+    "image_folder",
+    "read_series",
+    "rolling",
+    "stratified",
+    "tiles",
+]

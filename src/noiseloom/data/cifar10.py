@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noiseloom.data.images import Images, Split
+from noiseloom.data.images import Images
+from noiseloom.data.split import Split
 
 __all__ = ["cifar10"]
 
@@ -24,7 +25,7 @@ RECORDS = 10_000  # in every file
 RECORD = 1 + 3 * 32 * 32
 
 
-def cifar10(path: str | os.PathLike[str], *, verify: bool = True) -> Split:
+def cifar10(path: str | os.PathLike[str], *, verify: bool = True) -> Split[Images]:
     """Load CIFAR-10: 50,000 pictures to train on and the 10,000 of the test batch held out.
 
     Args:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from noiseloom.data.images import Images, Split, stratified
+from noiseloom.data.images import Images, stratified
+from noiseloom.data.split import Split
 from noiseloom.rng import Rng
 
 __all__ = ["digits"]
@@ -16,7 +17,7 @@ __all__ = ["digits"]
 HELD_OUT = 360
 
 
-def digits() -> Split:
+def digits() -> Split[Images]:
     """The digits, 1,437 to train on and 360 held out, always the same ones.
 
     Pixels have shape (N, 1, 8, 8) and 16 levels, 0 paper and 15 ink; the classes are "0" to "9".

@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 
 from noiseloom.data.decode import OTHER_SUFFIXES, SUFFIXES, Framing, files_in, opened, read_pictures
-from noiseloom.data.images import Images, Split, stratified
+from noiseloom.data.images import Images, stratified
+from noiseloom.data.split import Split
 from noiseloom.rng import Rng
 
 __all__ = ["image_folder", "tiles"]
@@ -31,7 +32,7 @@ def image_folder(
     seed: int = 0,
     skip_bad: bool = False,
     background: tuple[int, int, int] = (255, 255, 255),
-) -> Split:
+) -> Split[Images]:
     """Load a folder or a zip file of pictures as size x size RGB.
 
     Pictures are turned upright, composited on a colour where transparent, cropped to their central
@@ -140,7 +141,7 @@ def image_folder(
 
 def tiles(
     path: str | os.PathLike[str], *, held_out: float = 0.1, seed: int = 0, skip_bad: bool = False
-) -> Split:
+) -> Split[Images]:
     """Load the 32 x 32 pixel-art tiles of Dungeon Crawl Stone Soup on black, 8 classes.
 
     The class of a tile is its top folder: dngn (the dungeon), effect, gui, item, misc, mon

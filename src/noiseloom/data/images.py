@@ -1,6 +1,5 @@
 """Sets of pictures in memory, and the honest way to hold some of them out."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["Images", "Split", "stratified"]
+__all__ = ["Images", "stratified"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,33 +55,14 @@ class Images:
         """The pictures at `indices`, in that order, as a batch {"pixels", "label"}."""
         return {"pixels": self.pixels[indices], "label": self.labels[indices]}
 
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Pixels and labels."""
+        return self.pixels, self.labels
+
     def select(self, indices: Tensor | Sequence[int]) -> "Images":
         """The pictures at `indices`, in that order, as a set of their own."""
         rows = torch.as_tensor(indices)
         return Images(self.pixels[rows], self.labels[rows], self.classes, self.levels)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Pictures to learn from and pictures to judge by; they share `classes` and `levels`.
-
-    Attributes:
-        train: pictures to train on.
-        held_out: pictures that training never sees; none of them equals a training picture.
-        notes: what loading left out and why, one plain sentence each.
-    """
-
-    train: Images
-    held_out: Images
-    notes: tuple[str, ...] = ()
-
-    def fingerprint(self) -> str:
-        """A hash of every picture and label, in order, of both parts."""
-        found = hashlib.blake2b(digest_size=8)
-        for part in (self.train, self.held_out):
-            for tensor in (part.pixels, part.labels):
-                found.update(tensor.contiguous().numpy().data)
-        return found.hexdigest()
 
 
 def stratified(labels: Tensor, count: int, rng: Rng) -> tuple[Tensor, Tensor]:

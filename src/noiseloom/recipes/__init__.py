@@ -6,7 +6,7 @@ from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
-from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Sampling
 
 __all__ = [
@@ -16,8 +16,10 @@ __all__ = [
     "BitsDigits",
     "BitsImages",
     "DiffusionForcing",
+    "Drawing",
     "Facts",
     "ForcingDigits",
+    "Given",
     "Parts",
     "Recipe",
     "Sampling",

@@ -29,7 +29,7 @@ from noiseloom.objective import (
     uniform_times,
     v_weight,
 )
-from noiseloom.recipes.recipe import Facts, Parts, Recipe, channels_last
+from noiseloom.recipes.recipe import Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 from noiseloom.training import Loss
@@ -192,7 +192,7 @@ class BitDiffusion(Recipe):
             if self.flip:
                 mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
                 pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
-            clean = channels_last(parts.codec.encode(pixels))
+            clean = self.clean(parts, {**batch, "pixels": pixels})
             times = rng.fold("time")
             if self.times == "uniform":
                 t = uniform_times((count,), times, device)
@@ -205,7 +205,7 @@ class BitDiffusion(Recipe):
                 parts.diffusion,
                 clean,
                 t,
-                self.cond(self.drop(batch["label"], facts, rng), facts),
+                self.told(batch, facts, rng),
                 rng,
                 rows=rows,
                 self_conditioning=self.self_conditioning,

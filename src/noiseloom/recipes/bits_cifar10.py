@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from noiseloom.data import Split, cifar10
+from noiseloom.data import Images, Split, cifar10
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_images import photograph_report
@@ -39,12 +39,14 @@ class BitsCifar10(BitDiffusion):
         """The feature network of the evaluation must be there."""
         Lite0Features()
 
-    def load(self, data: str | None) -> Split:
+    def load(self, data: str | None) -> Split[Images]:
         """The official binary version at a path."""
         if data is None:
             raise ValueError("bits-cifar10 needs --data PATH, of cifar-10-binary.tar.gz")
         return cifar10(data)
 
-    def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
+    def evaluate(
+        self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
+    ) -> dict[str, float]:
         """Distances in EfficientNet-Lite0 features (not FID)."""
         return photograph_report(draw, data, rng, self.samples)

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split, digits
+from noiseloom.data import Images, Split, digits
 from noiseloom.metrics import agreement, image_report
 from noiseloom.metrics.digit_classifier import DigitClassifier
 from noiseloom.recipes.bits import BitDiffusion
@@ -51,13 +51,15 @@ class BitsDigits(BitDiffusion):
     sampling_steps: int = 25
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
 
-    def load(self, data: str | None) -> Split:
+    def load(self, data: str | None) -> Split[Images]:
         """The shipped digits."""
         if data is not None:
             raise ValueError("bits-digits has its own data: leave --data out, or use bits-images")
         return digits()
 
-    def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
+    def evaluate(
+        self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
+    ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
         classifier = DigitClassifier.shipped()
         labels = torch.arange(self.samples) % len(data.train.classes)

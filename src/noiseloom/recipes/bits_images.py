@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split, image_folder
+from noiseloom.data import Images, Split, image_folder
 from noiseloom.metrics import image_report
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.bits import BitDiffusion
@@ -64,7 +64,7 @@ class BitsImages(BitDiffusion):
         """The feature network of the evaluation must be there."""
         Lite0Features()
 
-    def load(self, data: str | None) -> Split:
+    def load(self, data: str | None) -> Split[Images]:
         """The pictures at a path."""
         if data is None:
             raise ValueError("bits-images needs --data PATH, a folder or zip file of pictures")
@@ -79,13 +79,15 @@ class BitsImages(BitDiffusion):
             background=self.background,
         )
 
-    def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
+    def evaluate(
+        self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
+    ) -> dict[str, float]:
         """Distances in EfficientNet-Lite0 features."""
         return photograph_report(draw, data, rng, self.samples)
 
 
 def photograph_report(
-    draw: Callable[[Tensor], Tensor], data: Split, rng: Rng, count: int
+    draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng, count: int
 ) -> dict[str, float]:
     """Metrics in EfficientNet-Lite0 features, of samples with the held-out pictures' classes."""
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,9 +19,8 @@ from noiseloom.nets import CausalTransformer, Recurrent, Transformer
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weight, v_weight
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.sampling import Step
 from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training import Loss
 
@@ -128,7 +127,7 @@ class DiffusionForcing(Recipe):
         weight = self.make_weight()
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
-            clean = parts.codec.encode(batch["pixels"])
+            clean = self.clean(parts, batch)
             shape, device = clean.shape[:2], clean.device
             t, counted = forcing_times(self.forcing, shape, rng.fold("time"), device)
             return denoising_loss(
@@ -136,7 +135,7 @@ class DiffusionForcing(Recipe):
                 parts.diffusion,
                 clean,
                 t,
-                self.cond(self.drop(batch["label"], facts, rng), facts),
+                self.told(batch, facts, rng),
                 rng,
                 rows=rows,
                 self_conditioning=self.self_conditioning,
@@ -146,7 +145,7 @@ class DiffusionForcing(Recipe):
 
         return loss
 
-    def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
+    def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Algorithm 2 without guidance: along the plan."""
         plan = replace(self, rest=0.0).make_plan(parts.diffusion.schedule)
         if self.network != "bidirectional" and plan.joint:
@@ -157,7 +156,7 @@ class DiffusionForcing(Recipe):
                 "full-sequence and pyramid:1, by 0.003 for autoregressive)",
                 stacklevel=2,
             )
-        return super().draw(parts, facts, labels, rng)
+        return super().draw(parts, facts, given, rng)
 
 
 def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split, digits
+from noiseloom.data import Images, Split, digits
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, Codec, Scaled
 from noiseloom.metrics import agreement, image_report
@@ -82,7 +82,7 @@ class ForcingDigits(DiffusionForcing):
         """Rows of a digit."""
         return 8
 
-    def load(self, data: str | None) -> Split:
+    def load(self, data: str | None) -> Split[Images]:
         """The shipped digits."""
         if data is not None:
             raise ValueError("forcing-digits has its own data: leave --data out")
@@ -99,7 +99,9 @@ class ForcingDigits(DiffusionForcing):
         trained = self.make_trained(channels * width, classes)
         return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), Rows(codec, channels))
 
-    def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
+    def evaluate(
+        self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
+    ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
         classifier = DigitClassifier.shipped()
         labels = torch.arange(self.samples) % len(data.train.classes)

@@ -7,26 +7,46 @@ reports need nothing else, so a recipe of one's own is one file. Three answers i
 `build` and `evaluate`; the others it may.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeAlias,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import torch
 from torch import Tensor, nn
 
-from noiseloom.data import Split
+from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
 from noiseloom.recipes.sampling import Sampling
 from noiseloom.rng import Rng
-from noiseloom.sampling import Step, sample
+from noiseloom.sampling import sample
 from noiseloom.training import Loss, Training
 
-__all__ = ["Facts", "Parts", "Recipe", "channels_last"]
+__all__ = ["Drawing", "Facts", "Given", "Parts", "Recipe", "channels_last"]
 
 Facts: TypeAlias = dict[str, Any]
 """What a model must know of its data to be built without it; plain JSON values."""
+
+Given: TypeAlias = Mapping[str, Tensor]
+"""What samples are drawn for, a row each: {"label"} for pictures, what is known of a series."""
+
+
+class Drawing(Protocol):
+    """What a sampling loop yields, `sampling.Step` or more."""
+
+    @property
+    def result(self) -> Tensor:
+        """The estimates so far, one row a sample."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +76,13 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
+        shows: what its data are: pictures, or series. Report and `sample` go by it.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
+    shows: ClassVar[Literal["pictures", "series"]] = "pictures"
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -85,13 +107,13 @@ class Recipe(Sampling, Training):
     def check(self) -> None:
         """Raise ImportError, before training, if an extra that `evaluate` needs is missing."""
 
-    def load(self, data: str | None) -> Split:
+    def load(self, data: str | None) -> Split[Any]:
         """The data, from a path where the recipe needs one."""
         raise NotImplementedError
 
-    def facts(self, data: Split) -> Facts:
+    def facts(self, data: Split[Any]) -> Facts:
         """Shape, number of levels and classes of the pictures."""
-        train = data.train
+        train: Images = data.train
         shape = list(train.pixels.shape[1:])
         return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
 
@@ -107,25 +129,32 @@ class Recipe(Sampling, Training):
         """What training minimises, one number per sample: the denoising loss at uniform times."""
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
-            clean = channels_last(parts.codec.encode(batch["pixels"]))
+            clean, cond = self.clean(parts, batch), self.told(batch, facts, rng)
             t = uniform_times((len(clean),), rng.fold("time"), clean.device)
-            cond = self.cond(self.drop(batch["label"], facts, rng), facts)
             return denoising_loss(model, parts.diffusion, clean, t, cond, rng, rows=rows)
 
         return loss
+
+    def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
+        """The states of a training batch."""
+        return channels_last(parts.codec.encode(batch["pixels"]))
+
+    def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
+        """What the network is told of a training batch: classes, some of them dropped."""
+        return self.cond(self.drop(batch["label"], facts, rng), facts)
 
     def drop(self, labels: Tensor, facts: Facts, rng: Rng) -> Tensor:
         """Labels as training shows them: of K classes, a share `label_drop` becomes K, no class."""
         return drop_condition(labels, len(facts["classes"]), self.label_drop, rng.fold("label"))
 
-    def draw(self, parts: Parts, facts: Facts, labels: Tensor | None, rng: Rng) -> Iterator[Step]:
-        """A sampling loop for as many samples as `rng` has keys, of the given classes.
+    def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
+        """A sampling loop for as many samples as `rng` has keys, of the given classes if any.
 
         From the prior along the plan, as the options of `Sampling` say; the last estimate is what
         is decoded.
         """
         device = next(parts.denoiser.parameters()).device
-        cond = {} if labels is None else self.cond(labels.to(device), facts)
+        cond = self.cond(given["label"].to(device), facts) if "label" in given else {}
         denoiser = self.make_denoiser(parts.denoiser, cond).eval()
         assert isinstance(rng.root, Tensor)
         one = parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8))
@@ -134,12 +163,16 @@ class Recipe(Sampling, Training):
         plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
+    def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
+        """Data of final estimates, on their device."""
+        return parts.codec.decode(result)
+
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
         """Averages over a batch of final estimates, before they are decoded; by default none."""
         return {}
 
-    def evaluate(self, draw: Callable[[Tensor], Tensor], data: Split, rng: Rng) -> dict[str, float]:
-        """Metrics of samples: `draw(labels)` returns decoded pictures of those classes."""
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Metrics of samples: `draw(labels)`, or `draw(given)`, returns decoded ones."""
         raise NotImplementedError
 
 
