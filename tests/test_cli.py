@@ -145,6 +145,12 @@ def test_recipes(capsys):
         (["bits-digits", "--ema", "0.9"], "did you mean --ema-decay?"),
         (["digits"], "did you mean bits-digits?"),
         (["bits-digits", "--label-drop", "0", "--guidance", "2"], "train one with label_drop 0.1"),
+        (["bits-digits", "--no-conditional", "--label-drop", "0.1", "--guidance", "2"], "classes"),
+        (["bits-digits", "--momentum", "0.5", "--self-conditioning", "0"], "momentum needs self"),
+        (["bits-digits", "--td", ".nan"], "td must be a number, got nan"),
+        (["bits-digits", "--guidance", ".inf", "--label-drop", "0.1"], "guidance must be a number"),
+        (["bits-digits", "--samples", "0"], "samples must be at least 1, got 0"),
+        (["forcing-digits", "--momentum", "0.5"], "self-conditioned"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
@@ -400,9 +406,11 @@ def test_a_table_within_the_data_is_found_in_other_data_too(tmp_path, monkeypatc
     for name, place, stored in (
         ("outside.csv", tmp_path, str(outside)),
         ("inside.csv", data, "inside.csv"),  # typed within the data folder
+        ("inside.csv", tmp_path, "inside.csv"),  # and beside it
     ):
         monkeypatch.chdir(place)
-        run = tmp_path / f"run-{name}"
+        (tmp_path / "inside.csv").write_text("of another set")  # the one within comes first
+        run = tmp_path / f"run-{name}-{place.name}"
         train = ["train", "bits-images", "--data", str(data), "--labels", name, *words]
         assert main([*train, "--out", str(run)]) == 0
         assert yaml.safe_load((run / "recipe.yaml").read_text())["labels"] == stored

@@ -12,7 +12,8 @@ from PIL import Image
 import noiseloom.compare
 from noiseloom.cli import main
 from noiseloom.compare import combinations
-from noiseloom.recipes import BitsImages
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes import BitsImages, ForcingDigits
 from noiseloom.run_folder import claimed
 
 TINY = shlex.split(
@@ -190,6 +191,67 @@ def test_anchors_stand_for_their_number_of_pictures(capsys, tmp_path):
     for values, n in zip(held, (30, 60), strict=True):
         (line,) = [line for line in lines if line.startswith(f"| held-out real, n = {n} |")]
         assert f"{statistics.fmean(values):.4g}" in line
+
+
+def test_anchors_stand_for_their_data(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(BitsImages, "check", lambda self: None)
+    side = {"found": 2.0, "n": 3.0}
+    monkeypatch.setattr(
+        BitsImages,
+        "evaluate",
+        lambda self, draw, data, rng: {**side, "found_held_out": float(self.size)},
+    )
+    for i in range(12):
+        Image.new("RGB", (8, 8), (20 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    words = ["compare", "bits-images", "--data", str(tmp_path), "--out", str(tmp_path / "grid")]
+    words += shlex.split(
+        "--width 8 --multipliers [1] --blocks 1 --attention 0 --batch-size 4 --steps 1 --seeds 1 "
+        "--sampling-steps 2 --grid size=8,16 td=0,1 --metrics found"
+    )
+    assert main(words) == 0
+    lines = (tmp_path / "grid" / "table.md").read_text().splitlines()
+    anchors = [line for line in lines if "held-out" in line]
+    assert anchors == [
+        "| held-out real, size=8 |  | 8 |  |",
+        "| held-out real, size=16 |  | 16 |  |",
+    ]
+
+
+def test_a_plan_from_a_file_counts_by_what_it_holds(capsys, tmp_path, monkeypatch):
+    seen = []
+
+    def evaluate(self, draw, data, rng):
+        plan = self.make_plan(None)
+        seen.append(len(plan))
+        return {"rows": float(len(plan))}
+
+    monkeypatch.setattr(ForcingDigits, "evaluate", evaluate)
+    (tmp_path / "plans").mkdir()
+    one, two = tmp_path / "plans" / "a.json", tmp_path / "plans_a.json"
+    SamplingPlan.full_sequence(3, 8).save(one)
+    SamplingPlan.full_sequence(5, 8).save(two)
+    words = ["compare", "forcing-digits", "--grid", f"plan={one},{two}", "--seeds", "1"]
+    words += shlex.split("--metrics rows --rest 0 --steps 1 --batch-size 4 --width 8 --depth 1")
+    words.append("--json")
+
+    def rows():
+        assert main([*words, "--out", str(tmp_path / "grid")]) == 0
+        table = json.loads(capsys.readouterr().out)
+        return [cell["mean"]["rows"] for cell in table["cells"]]
+
+    assert rows() == [3, 5]
+    assert rows() == [3, 5] == seen  # kept, and not judged again
+    one.unlink()
+    SamplingPlan.full_sequence(4, 8).save(one)
+    assert rows() == [4, 5]
+
+
+def test_options_of_the_comparison_are_no_axes_of_a_grid(capsys, tmp_path):
+    for axis in ("data=a,b", "out=2", "jobs=1,2"):
+        assert main(["compare", "bits-digits", "--grid", axis, "--out", str(tmp_path / "g")]) == 2
+        assert "is no option of the recipe" in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()
 
 
 def test_a_run_that_was_killed_before_its_weights_were_placed_is_mended(capsys, tmp_path, fitted):

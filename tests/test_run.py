@@ -15,9 +15,9 @@ from torch import nn
 import noiseloom
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.encodings import Scaled
-from noiseloom.recipes import ForcingDigits, Parts, Recipe
+from noiseloom.recipes import BitsDigits, ForcingDigits, Parts, Recipe
 from noiseloom.recipes.own import recipe_from_file
-from noiseloom.run import Run, start
+from noiseloom.run import Run, load, start
 from noiseloom.run_folder import describe
 from noiseloom.sampling import Step
 
@@ -190,3 +190,22 @@ def test_a_wrong_type_in_a_description_is_named(tmp_path):
     )
     with pytest.raises(ValueError, match="an option of recipe 'bits-digits' is of a wrong type"):
         noiseloom.load(tmp_path)
+
+
+def test_metrics_that_cannot_be_kept_are_not_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(BitsDigits, "evaluate", lambda self, draw, data, rng: {"found": 1.5})
+
+    def full(path, content):
+        raise OSError(f"no space left for {path.name}")
+
+    shipped = load("bits-digits", device="cpu")
+    shutil.copytree(shipped.folder, tmp_path / "run")
+    monkeypatch.setattr("noiseloom.run.write_text", full)
+    run = load(tmp_path / "run", device="cpu")
+    with pytest.warns(UserWarning, match="could not be kept: no space left"):
+        assert run.judge(None) == ({"found": 1.5}, None)
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(ValueError, match="give at least one"):
+        load("bits-digits", device="cpu").pixels(torch.empty(0, dtype=torch.int64))

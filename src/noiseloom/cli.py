@@ -210,13 +210,20 @@ def _compare(words: list[str], command: str) -> None:
         raise UsageError("compare needs --grid NAME=A,B ... or --cells 'NAME=A NAME=B' ...")
     from noiseloom import compare
 
+    combinations = compare.combinations(grid, cells)
+    for name in dict.fromkeys(name for cell in combinations for name in cell):
+        if hasattr(options, name):
+            raise UsageError(
+                f"{name} is no option of the recipe: give --{name} once, for all cells"
+            )
+
     def options_of(cell: dict[str, str]) -> dict[str, Any]:
         given = [f"--{name}={value}" for name, value in cell.items()]
         return _parse("compare", [*words, *given], Compare, kind, config=config).of(kind)
 
     compare.compare(
         kind,
-        [(cell, options_of(cell)) for cell in compare.combinations(grid, cells)],
+        [(cell, options_of(cell)) for cell in combinations],
         options.seeds,
         out,
         jobs=options.jobs,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -166,10 +167,20 @@ def absolute(path: str | None) -> str | None:
 
 def _file(value: str, data: str | None) -> str:
     """An option that names a file: from any folder the same, or as it lies within the data."""
-    if not Path(value).suffix or not Path(value).is_file():
+    if not Path(value).suffix or _holds(data, value) or not Path(value).is_file():
         return value  # a name, perhaps that of a folder that happens to be there
     path, root = Path(value).resolve(), Path(data or ".").resolve()
     return path.relative_to(root).as_posix() if data and root in path.parents else str(path)
+
+
+def _holds(data: str | None, name: str) -> bool:
+    """Whether a folder or zip file of data has a file of that name, which then comes first."""
+    if not data or Path(name).is_absolute():
+        return False
+    if Path(data).is_dir() or not zipfile.is_zipfile(data):
+        return (Path(data) / name).is_file()
+    with zipfile.ZipFile(data) as archive:
+        return name in archive.namelist()
 
 
 def _with_files(recipe: Recipe, data: str | None) -> Recipe:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
@@ -153,6 +154,8 @@ class Run:
         found: list[Tensor] = []
         totals: dict[str, float] = {}
         count = len(next(iter(given.values())))
+        if not count:
+            raise ValueError("no samples are asked for: give at least one")
         bfloat16 = dtype == "auto" and self.device.type == "cuda"
         with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
             for start in range(0, count, batch_size):
@@ -218,8 +221,12 @@ class Run:
             return report, None
         other = None if own else split.fingerprint()
         path = evaluation_file(self.folder, self.recipe, seed, other)
-        path.parent.mkdir(exist_ok=True)
-        write_text(path, json.dumps(report, indent=1) + "\n")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, json.dumps(report, indent=1) + "\n")
+        except OSError as error:  # the figures took minutes, and are not lost
+            warnings.warn(f"the metrics could not be kept: {error}", stacklevel=2)
+            return report, None
         return report, path
 
     def _classes_of(self, split: Split[Any]) -> Tensor:

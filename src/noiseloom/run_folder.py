@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,8 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
 def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | None = None) -> Path:
     """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
 
+    A file that an option names counts by what it holds: another plan is another evaluation.
+
     Args:
         folder: the run's.
         recipe: its recipe, perhaps with other sampling options.
@@ -153,11 +156,25 @@ def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | N
     """
     own = recipe_of(read_description(folder), type(recipe))
     values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
-    changed = [f"{k}={v}" for k, v in values.items() if k != "seed" and v != getattr(own, k)]
+    changed = [
+        _setting(k, v, k in recipe.paths)
+        for k, v in values.items()
+        if k != "seed" and v != getattr(own, k)
+    ]
     changed += [f"seed={seed}"] * (seed != own.seed)
     changed += [f"data={other_data}"] * (other_data is not None)
-    name = ",".join(changed).replace("/", "_")
+    name = ",".join(changed)
     return folder / (f"evaluations/{name}.json" if changed else "evaluation.json")
+
+
+def _setting(name: str, value: Any, path: bool) -> str:  # noqa: ANN401
+    """NAME=VALUE, which no other value or file has, as a part of a file's name."""
+    text = f"{name}={value}"
+    held = Path(value).read_bytes() if path and Path(value).is_file() else b""
+    if not held and "/" not in text:
+        return text
+    told = f"{name}={Path(value).name}" if held else text.replace("/", "_")
+    return f"{told}-{blake2b(held or text.encode(), digest_size=4).hexdigest()}"
 
 
 def same_data(split: Split[Any], facts: Facts) -> bool:

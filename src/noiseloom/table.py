@@ -40,11 +40,13 @@ class Cell:
         options: as they were typed.
         recipe: made of them, for the first seed.
         values: metrics, one mapping for each seed.
+        data: fingerprints of the data its runs were trained on.
     """
 
     options: dict[str, str]
     recipe: Recipe
     values: list[dict[str, float]] = field(default_factory=list)
+    data: set[str] = field(default_factory=set)
 
 
 def source() -> dict[str, str | None]:
@@ -92,7 +94,10 @@ def record(cell: Cell) -> dict[str, Any]:
 
 
 def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """The table: its head; cells, then the two anchors that give the numbers a meaning.
+    """The table: its head; cells, then the anchors that give the numbers a meaning.
+
+    Anchors hold for their data and their number of samples only: where these differ between cells,
+    there are several, and the first columns say of what.
 
     Args:
         cells: with values.
@@ -109,15 +114,22 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
         row = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
         row += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
         found.append([*row, str(seen["n"])])
-    # Anchors are comparable at their number of pictures only.
-    every = [values for cell in cells for values in cell.values]
-    sizes = sorted({values.get("n", 0) for values in every})
-    for n, (title, suffix) in itertools.product(sizes, _TITLES):
-        alike = [values for values in every if values.get("n", 0) == n]
-        anchors = [_mean(values.get(metric + suffix) for values in alike) for metric in metrics]
-        if set(anchors) != {"-"}:
-            title += f", n = {n:g}" if len(sizes) > 1 else ""
-            found.append([title, *[""] * (len(names) - 1), *anchors, ""])
+    groups: dict[tuple[tuple[str, ...], float], list[int]] = {}
+    for i, cell in enumerate(cells):
+        size = cell.values[0].get("n", 0)
+        groups.setdefault((tuple(sorted(cell.data)), size), []).append(i)
+    body, (prints, sizes) = list(found), map(set, zip(*groups, strict=True))
+    for ((_, size), group), (title, suffix) in itertools.product(groups.items(), _TITLES):
+        every = [values for i in group for values in cells[i].values]
+        anchors = [_mean(values.get(metric + suffix) for values in every) for metric in metrics]
+        if set(anchors) == {"-"}:
+            continue
+        if len(prints) > 1:  # of which cells: by what they have in common, and not all have
+            for k, name in enumerate(names):
+                if len({body[i][k] for i in group}) == 1 < len({row[k] for row in body}):
+                    title += f", {name}={body[group[0]][k]}"
+        title += f", n = {size:g}" if len(sizes) > 1 else ""
+        found.append([title, *[""] * (len(names) - 1), *anchors, ""])
     return [*names, *metrics, "seeds"], found
 
 

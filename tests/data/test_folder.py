@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from noiseloom.data import decode, image_folder, tiles
+from noiseloom.data.decode import files_in
 
 
 @pytest.fixture(autouse=True)
@@ -269,3 +270,9 @@ def test_tiles_take_the_top_folder_and_black(tmp_path):
 def test_a_background_is_three_bytes(tmp_path, colour):
     with pytest.raises(ValueError, match="background must be three whole numbers"):
         image_folder(tmp_path, 8, background=colour)
+
+
+def test_a_link_to_a_folder_above_is_not_followed(folder):
+    names = list(files_in(folder))
+    (folder / "up").symlink_to(folder.parent / folder.name)
+    assert list(files_in(folder)) == names

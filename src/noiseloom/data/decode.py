@@ -55,7 +55,13 @@ def files_in(root: Path) -> dict[str, tuple[int, int]]:
     """
     if root.is_dir():
         found = {}
-        for folder, _, names in os.walk(root, followlinks=True):
+        seen = set()  # a link to a folder above would be followed for ever
+        for folder, inner, names in os.walk(root, followlinks=True):
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in seen:
+                inner.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
             for path in (Path(folder, name) for name in names):
                 if path.is_file():
                     stat = path.stat()

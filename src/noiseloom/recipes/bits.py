@@ -113,10 +113,10 @@ class BitDiffusion(Recipe):
             raise ValueError("self_conditioning_kind hidden needs network dit")
         if not 0 <= self.self_conditioning <= 1:
             raise ValueError(f"self_conditioning must be in [0, 1], got {self.self_conditioning}")
-        if self.self_guidance and (
-            not self.self_conditioning or self.self_conditioning_kind == "hidden"
-        ):
-            raise ValueError("self_guidance needs self_conditioning on the estimate")
+        hidden = not self.self_conditioning or self.self_conditioning_kind == "hidden"
+        for name in ("self_guidance", "momentum"):
+            if hidden and getattr(self, name):
+                raise ValueError(f"{name} needs self_conditioning on the estimate")
 
     @property
     def _has_probabilities(self) -> bool:

@@ -1,5 +1,6 @@
 """The options of sampling, and the plan, the solver and the denoiser that they name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,9 @@ class Sampling:
     self_guidance: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("rest", "td", "guidance", "momentum", "self_guidance"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
         self.check_plan()
