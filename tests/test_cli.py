@@ -146,7 +146,7 @@ def test_recipes(capsys):
         (["digits"], "did you mean bits-digits?"),
         (["bits-digits", "--label-drop", "0", "--guidance", "2"], "train one with label_drop 0.1"),
         (["bits-digits", "--no-conditional", "--label-drop", "0.1", "--guidance", "2"], "classes"),
-        (["bits-digits", "--momentum", "0.5", "--self-conditioning", "0"], "momentum needs self"),
+        (["bits-digits", "--momentum", "0.5", "--self-conditioning", "0"], "self-conditioned on"),
         (["bits-digits", "--td", ".nan"], "td must be a number, got nan"),
         (["bits-digits", "--guidance", ".inf", "--label-drop", "0.1"], "guidance must be a number"),
         (["bits-digits", "--samples", "0"], "samples must be at least 1, got 0"),

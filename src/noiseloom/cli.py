@@ -245,6 +245,7 @@ def _sample(words: list[str], command: str) -> None:
         args.of(Sampling),
         n=options.n,
         label=options.label,
+        data=options.data,
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,

@@ -28,8 +28,6 @@ __all__ = [
     "train",
 ]
 
-COLUMNS = ("metric", "samples", "held-out real", "real, noised")
-
 
 def train(
     kind: type[Recipe],
@@ -67,7 +65,7 @@ def train(
     result["metrics"] = _results(out, data)
     result["report"] = _report(out)
     lines = ["", f"run:    {out}", f"report: {result['report']}"]
-    answer(as_json, result, lines, COLUMNS, metrics_rows(result["metrics"]))
+    answer(as_json, result, lines, *metrics_rows(result["metrics"]))
 
 
 def _results(out: Path, data: str | None = None) -> dict[str, float]:
@@ -119,18 +117,20 @@ def sample(
     *,
     n: int,
     label: str | None,
+    data: str | None,
     seed: int,
     out: Path | None,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Draw pictures into one PNG.
+    """Draw pictures into one PNG, or forecasts of what comes after the data into one CSV file.
 
     Args:
         source: what `load` takes.
         changes: sampling options that differ from the run's.
-        n: how many pictures.
-        label: name or index of their class; by default all classes in turn.
+        n: how many.
+        label: name or index of the pictures' class; by default all classes in turn.
+        data: where the series lies that forecasts follow; by default where training found it.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
         force: replace the file.
@@ -138,31 +138,47 @@ def sample(
     """
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
-    path = out or Path(f"{Path(source).resolve().name}-seed{seed}.png")
+    run = load(source).with_options(**changes)
+    forecasts = run.recipe.shows == "series"
+    ending = ".csv" if forecasts else ".png"
+    path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: name a file, --out {path / 'samples.png'}")
+        raise IsADirectoryError(
+            f"{path} is a folder: name a file, --out {path / 'samples'}{ending}"
+        )
     if path.exists() and not force:
         raise FileExistsError(
             f"{path} exists: choose another with --out, or replace it with --force"
         )
-    run = load(source).with_options(**changes)
-    classes = run.classes
-    labels = torch.arange(n) % len(classes)
-    if label is not None:
-        if not run.recipe.conditional or len(classes) == 1:
-            raise ValueError(f"{source} was trained without classes: leave --label out")
-        labels = torch.full((n,), class_index(classes, label))
+    options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
+    result = {"file": str(path), "seed": seed, "options": options}
+    if forecasts:
+        from noiseloom.forecast import write_forecasts
+
+        if label is not None:
+            raise ValueError(f"{source} forecasts series, without classes: leave --label out")
+        steps = write_forecasts(run, path, data=data, count=n, seed=seed)
+        answer(as_json, result, [f"{n} paths of {steps} steps: {path}"])
+        return
+    if data is not None:
+        raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
+    labels = _labels(run, source, n, label)
     plan = run.recipe.make_plan(run.diffusion.schedule)
     if plan.s[0].numel() > 1:
         say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
-    pixels = run.pixels(labels, seed=seed)
     columns = None
-    if label is None and len(classes) <= 16:  # each column is of one class
-        columns = min(n, len(classes) * max(1, round(n**0.5 / len(classes))))
-    save_picture(path, pixels, run.facts["levels"], columns)
-    options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
-    result = {"file": str(path), "seed": seed, "labels": labels.tolist(), "options": options}
-    answer(as_json, result, [f"{n} samples: {path}"])
+    if label is None and len(run.classes) <= 16:  # each column is of one class
+        columns = min(n, len(run.classes) * max(1, round(n**0.5 / len(run.classes))))
+    save_picture(path, run.pixels(labels, seed=seed), run.facts["levels"], columns)
+    answer(as_json, {**result, "labels": labels.tolist()}, [f"{n} samples: {path}"])
+
+
+def _labels(run: Run, source: str, n: int, label: str | None) -> torch.Tensor:
+    if label is None:
+        return torch.arange(n) % len(run.classes)
+    if not run.recipe.conditional or len(run.classes) == 1:
+        raise ValueError(f"{source} was trained without classes: leave --label out")
+    return torch.full((n,), class_index(run.classes, label))
 
 
 def class_index(classes: Sequence[str], text: str) -> int:
@@ -202,7 +218,7 @@ def evaluate(
     seed = run.recipe.seed if seed is None else seed
     result = {"run": source, "seed": seed, "metrics": metrics, "file": str(path) if path else None}
     lines = ["", f"kept in {path}"] if path else []
-    answer(as_json, result, lines, COLUMNS, metrics_rows(metrics))
+    answer(as_json, result, lines, *metrics_rows(metrics))
 
 
 def report(out: Path, *, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["heat_map", "loss_curve", "picture", "plan_map"]
+__all__ = ["fan_chart", "heat_map", "loss_curve", "picture", "plan_map"]
 
 INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
@@ -95,6 +95,41 @@ def plan_map(times: Tensor) -> str:
     bar.ax.set_title("time", fontsize=8, color=INK)
     bar.ax.tick_params(colors=INK, labelsize=8)
     bar.outline.set_visible(False)
+    return _svg(figure, axes)
+
+
+def fan_chart(known: Tensor, truth: Tensor | None, paths: Tensor, title: str) -> str:
+    """Sampled paths of one column, as SVG: median, 50 % and 90 % of them, and three of them.
+
+    Args:
+        known: what went before, shape (T,).
+        truth: what came, shape (H,), or None.
+        paths: shape (P, H).
+        title: above it.
+    """
+    figure = Figure((3.5, 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    past, ahead = np.arange(1 - len(known), 1), np.arange(0, paths.shape[1] + 1)
+    last = known[-1:].double()
+    levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]).double()
+    ranks = torch.quantile(paths.double(), levels, dim=0)
+    fan = torch.cat((last.expand(5, 1), ranks), 1).numpy()
+    for low, high, label in ((0, 4, "90 %"), (1, 3, "50 %")):
+        axes.fill_between(
+            ahead, fan[low], fan[high], color=BLUE, alpha=0.25, linewidth=0, label=label
+        )
+    for path in paths[:3].double():
+        axes.plot(ahead, torch.cat((last, path)).numpy(), color=BLUE, alpha=0.5, linewidth=0.6)
+    axes.plot(ahead, fan[2], color=BLUE, linewidth=1.6, label="median")
+    line = known if truth is None else torch.cat((known, truth))
+    axes.plot(
+        np.arange(past[0], past[0] + len(line)), line.numpy(), color=INK, linewidth=1, label="real"
+    )
+    axes.axvline(0, color=INK, alpha=0.3, linewidth=0.6)
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper left")
     return _svg(figure, axes)
 
 

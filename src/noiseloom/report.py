@@ -14,44 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.data import Split
+from noiseloom.fans import fans
 from noiseloom.figures import loss_curve
 from noiseloom.gallery import gallery, section
 from noiseloom.recipes import Recipe
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
+from noiseloom.scores import scores
 
 __all__ = ["write_report"]
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-ANCHORS = ("_held_out", "_noised")  # endings of the keys that `image_report` gives its anchors
-
-# Per metric its title, which direction is better, and what it says.
-MEANINGS = {
-    "class_agreement": (
-        "class agreement",
-        "↑",
-        "share of samples in which an independent classifier sees the class asked for",
-    ),
-    "kid": ("kernel distance", "↓", "to the training pictures, ± standard error, in features of"),
-    "fd": ("Fréchet distance", "↓", "to equally many training pictures, in features of"),
-    "precision": ("precision", "↑", "share of samples that lie among real pictures: realism"),
-    "recall": ("recall", "↑", "share of real pictures that lie among samples: diversity"),
-    "density": ("density", "↑", "real pictures around a sample; 1 where the sets agree"),
-    "coverage": ("coverage", "↑", "share of real pictures with a sample in their neighbourhood"),
-    "nearest": (
-        "nearest training picture",
-        "≈",
-        "median distance in pixels; as held-out: neither copies nor far from the data",
-    ),
-    "memorised": (
-        "memorised",
-        "↓",
-        "share of samples nearer to a training picture than 99 % of held-out pictures are; about "
-        "0.01 where nothing is memorised",
-    ),
-    "discreteness": ("discreteness", "↑", "share of final analog bits within 0.1 of a level"),
-    "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
-}
 
 
 def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int = 0) -> Path:
@@ -81,9 +54,9 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     name = folder.resolve().name
     sections = [
         _header(name, made, described, records, run, data),
-        gallery(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
+        _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
         _loss(records),
-        _metrics(folder / "evaluation.json", name),
+        scores(folder / "evaluation.json", name),
         _use(name, described, made, records),
         _options(described["options"], made),
     ]
@@ -108,6 +81,11 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     return folder / "report.html"
 
 
+def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """What the run draws, by the kind of its data."""
+    return fans(run, data, seed) if run.recipe.shows == "series" else gallery(run, data, seed)
+
+
 def _records(path: Path) -> list[dict[str, float]]:
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half
@@ -122,7 +100,6 @@ def _header(
     data: Split[Any] | None,
 ) -> str:
     facts, last = described["facts"], records[-1] if records else {"step": 0, "seconds": 0}
-    channels, height, width = facts["shape"]
     shown = {
         "recipe": recipe.name,
         "updates": f"{last['step']:,} of {recipe.steps:,}",
@@ -133,9 +110,13 @@ def _header(
         shown |= {"training": _duration(last["seconds"]), "speed": f"{speed:,.0f} samples/s"}
     if run:
         shown["parameters"] = f"{sum(p.numel() for p in run.denoiser.parameters()):,}"
-    shown["pictures"] = f"{width} x {height}, {'RGB' if channels == 3 else 'grey'}"
-    shown["levels"] = str(facts["levels"])
-    if len(facts["classes"]) > 1:
+    if "shape" in facts:
+        channels, height, width = facts["shape"]
+        shown["pictures"] = f"{width} x {height}, {'RGB' if channels == 3 else 'grey'}"
+        shown["levels"] = str(facts["levels"])
+    if "columns" in facts:
+        shown["columns"] = f"{len(facts['columns']):,}"
+    if len(facts.get("classes", ())) > 1:
         shown["classes"] = f"{len(facts['classes']):,}"
     if data:
         shown["data"] = f"{len(data.train):,} + {len(data.held_out):,} held out"
@@ -156,48 +137,6 @@ def _loss(records: Sequence[dict[str, float]]) -> str:
         return section("Loss", "<p>No updates yet.</p>")
     curve = loss_curve([r["step"] for r in records], [r["loss"] for r in records])
     return section("Loss", f'<figure class="curve">{curve}</figure>')
-
-
-def _metrics(path: Path, name: str) -> str:
-    """The table of `evaluation.json`: a row per metric, with its anchors beside it."""
-    if not path.is_file():
-        command = escape(f"noiseloom evaluate {shlex.quote(name)}")
-        return section("Metrics", f"<p>Not evaluated yet.</p><pre>{command}</pre>")
-    values = json.loads(path.read_text())
-    # What is left are the metrics themselves: no anchors, no standard errors, no count.
-    keys = [key for key in values if key != "n" and not key.endswith(("_se", *ANCHORS))]
-    order = list(MEANINGS)
-    keys.sort(key=lambda k: order.index(_kind(k)) if _kind(k) in order else len(order))
-    count = f" Each column has {values['n']:,.0f} pictures." if "n" in values else ""
-    return section(
-        "Metrics",
-        f"""<p>A number means something by its place between two anchors, measured in the same way:
-held-out real pictures, as good as it gets, and these with noise, visibly wrong. A bar is full at
-the first and empty at the second. ↑ more is better, ↓ less is better.{count}</p>
-<table class="metrics"><thead><tr><th></th><th>samples</th><th>held-out real</th><th>noised</th>
-</tr></thead><tbody>{"".join(_metric(key, values) for key in keys)}</tbody></table>""",
-    )
-
-
-def _metric(key: str, values: dict[str, float]) -> str:
-    kind = _kind(key)
-    title, better, text = MEANINGS.get(kind, (key.replace("_", " "), "", ""))
-    if kind != key:
-        text = f"{text} {key.removeprefix(f'{kind}_')}"
-    cells = []
-    for ending in ("", *ANCHORS):
-        value, error = values.get(key + ending), values.get(f"{key}_se{ending}")
-        cells.append("" if value is None else _number(value))
-        cells[-1] += "" if error is None else f"<small>±&nbsp;{error:.2g}</small>"
-    real, noised = (values.get(key + ending, 0) for ending in ANCHORS)
-    # Some measures, recall above all, may rate noise above real pictures: no bar for these.
-    if (better == "↑" and real > noised) or (better == "↓" and real < noised):
-        place = min(max((values[key] - noised) / (real - noised), 0), 1)
-        cells[0] += f'<span class="gauge"><i style="width:{place:.0%}"></i></span>'
-    if kind == "coverage" and real:
-        cells[0] += f"<small>{values[key] / real:.0%} of held-out</small>"
-    row = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr><th>{escape(title)}&nbsp;{better}<small>{escape(text)}</small></th>{row}</tr>"
 
 
 def _use(
@@ -245,15 +184,6 @@ def _options(options: dict[str, Any], recipe: Recipe) -> str:
 
 def _option(value: object) -> str:
     return escape(str(list(value) if isinstance(value, tuple) else value))
-
-
-def _kind(key: str) -> str:
-    """The metric of a key: those of distances end with the name of the features."""
-    return next((kind for kind in ("kid", "fd") if key.startswith(f"{kind}_")), key)
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "&minus;")
 
 
 def _duration(seconds: float) -> str:

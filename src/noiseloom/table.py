@@ -14,7 +14,7 @@ import torch
 
 from noiseloom import __version__
 from noiseloom.recipes import Recipe
-from noiseloom.terminal import number
+from noiseloom.terminal import ANCHORS, number
 
 __all__ = ["METRICS", "Cell", "chosen", "markdown", "record", "rows", "source", "text_of"]
 
@@ -26,10 +26,13 @@ METRICS = (
     "memorised",
     "discreteness",
     "invalid_codes",
+    "crps_sum",
+    "crps",
+    "inside_90",
+    "mean_error",
 )
 """What a table shows by default, where it is there."""
-_ANCHORS = ("_se", "_held_out", "_noised")
-_TITLES = (("held-out real", "_held_out"), ("real, noised", "_noised"))
+_BESIDE = ("_se", *ANCHORS)
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,12 @@ def chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
         name
         for pattern in patterns
         for name in values
-        if name == pattern or (fnmatch(name, pattern) and not name.endswith(_ANCHORS))
+        if name == pattern or (fnmatch(name, pattern) and not name.endswith(_BESIDE))
     ]
     if not found and patterns is METRICS:  # a recipe of one's own has its own
-        found = [name for name in values if not name.endswith(_ANCHORS)]
+        found = [name for name in values if not name.endswith(_BESIDE)]
     if not found:
-        names = ", ".join(name for name in values if not name.endswith(_ANCHORS))
+        names = ", ".join(name for name in values if not name.endswith(_BESIDE))
         raise ValueError(f"no metric is called {', '.join(patterns)}: there are {names}")
     return list(dict.fromkeys(found))
 
@@ -119,7 +122,7 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
         size = cell.values[0].get("n", 0)
         groups.setdefault((tuple(sorted(cell.data)), size), []).append(i)
     body, (prints, sizes) = list(found), map(set, zip(*groups, strict=True))
-    for ((_, size), group), (title, suffix) in itertools.product(groups.items(), _TITLES):
+    for ((_, size), group), (suffix, title) in itertools.product(groups.items(), ANCHORS.items()):
         every = [values for i in group for values in cells[i].values]
         anchors = [_mean(values.get(metric + suffix) for values in every) for metric in metrics]
         if set(anchors) == {"-"}:

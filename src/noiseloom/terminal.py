@@ -17,9 +17,15 @@ from torch import Tensor
 
 from noiseloom.run_folder import write_bytes
 
-__all__ = ["answer", "metrics_rows", "number", "print_table", "save_picture", "say"]
+__all__ = ["ANCHORS", "answer", "metrics_rows", "number", "print_table", "save_picture", "say"]
 
-_ANCHORS = ("_held_out", "_noised")
+ANCHORS = {
+    "_held_out": "held-out real",
+    "_noised": "real, noised",
+    "_walk": "history repeated",
+    "_season": "by season",
+}
+"""What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 
 
 def say(text: str) -> None:
@@ -87,25 +93,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table, highlight=False)
 
 
-def metrics_rows(metrics: Mapping[str, float]) -> list[list[str]]:
-    """Rows (metric, samples, held-out real pictures, the same with noise) of an evaluation.
-
-    Where it has no anchors, rows (metric, samples).
-    """
+def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
+    """The head of an evaluation's table and its rows: each metric, and its anchors beside it."""
+    endings = tuple(e for e in ANCHORS if any(name.endswith(e) for name in metrics))
+    head = ["metric", "samples", *(ANCHORS[ending] for ending in endings)]
     rows = []
     for name, value in metrics.items():
-        if name == "n" or name.endswith((*_ANCHORS, "_se")) or "_se_" in name:
+        if name == "n" or name.endswith((*endings, "_se")) or "_se_" in name:
             continue
         error = metrics.get(f"{name}_se")
-        rows.append(
-            [
-                name,
-                number(value, error),
-                *(number(metrics.get(name + anchor)) for anchor in _ANCHORS),
-            ]
-        )
-    anchored = any(name.endswith(_ANCHORS) for name in metrics)
-    return rows if anchored else [row[:2] for row in rows]
+        beside = [number(metrics.get(name + ending)) for ending in endings]
+        rows.append([name, number(value, error), *beside])
+    return head, rows
 
 
 def save_picture(path: str | Path, pixels: Tensor, levels: int, columns: int | None = None) -> None:

@@ -24,7 +24,11 @@ VERBS = {
     "demo": Verb("demo", "train on handwritten digits, judge and draw some: two minutes"),
     "recipes": Verb("recipes", "what can be trained"),
     "train": Verb("train RECIPE|./FILE.py --out RUN", "train, judge, and write a report"),
-    "sample": Verb("sample RUN [-n 64] [--label CLASS]", "draw pictures into a PNG", ("run",)),
+    "sample": Verb(
+        "sample RUN [-n 64] [--label CLASS]",
+        "draw pictures into a PNG, forecasts into a CSV",
+        ("run",),
+    ),
     "evaluate": Verb("evaluate RUN", "judge samples beside real pictures", ("run",)),
     "compare": Verb(
         "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
@@ -96,18 +100,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample(Answer):
-    """The picture; by default the run's own sampling options hold.
+    """The picture, or the forecasts; by default the run's own sampling options hold.
 
     Attributes:
         n: number of samples (-n).
         label: their class, by name or index; by default all in turn.
+        data: series that the forecasts follow; by default those of training.
         seed: of the draws.
-        out: PNG file; by default RUN-seedSEED.png.
+        out: PNG file, for forecasts CSV; by default RUN-seedSEED.png or .csv.
         force: replace the file if it exists.
     """
 
     n: int = 64
     label: str | None = None
+    data: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False

@@ -9,6 +9,7 @@ from noiseloom.metrics.coverage import (
     nearest,
 )
 from noiseloom.metrics.features import Features, agreement
+from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
 from noiseloom.metrics.report import image_report, noised
@@ -21,12 +22,15 @@ __all__ = [
     "coverage",
     "discreteness",
     "expected_coverage",
+    "forecast_report",
     "frechet",
     "frechet_of_moments",
     "frechet_spread",
+    "historical_paths",
     "image_report",
     "kid",
     "memorised_share",
     "nearest",
     "noised",
+    "quantile_score",
 ]

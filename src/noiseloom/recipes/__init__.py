@@ -6,6 +6,7 @@ from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
+from noiseloom.recipes.forcing_series import ForcingExchange, ForcingSeries
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Sampling
 
@@ -19,6 +20,8 @@ __all__ = [
     "Drawing",
     "Facts",
     "ForcingDigits",
+    "ForcingExchange",
+    "ForcingSeries",
     "Given",
     "Parts",
     "Recipe",
@@ -26,6 +29,14 @@ __all__ = [
 ]
 
 RECIPES: dict[str, type[Recipe]] = {
-    recipe.name: recipe for recipe in (BitsDigits, BitsImages, BitsCifar10, ForcingDigits)
+    recipe.name: recipe
+    for recipe in (
+        BitsDigits,
+        BitsImages,
+        BitsCifar10,
+        ForcingDigits,
+        ForcingExchange,
+        ForcingSeries,
+    )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

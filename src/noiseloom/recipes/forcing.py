@@ -89,8 +89,10 @@ class DiffusionForcing(Recipe):
             name = "full-sequence" if self.network == "bidirectional" else "autoregressive"
         return token_plan(name, self.sampling_steps, self.tokens).overshoot(self.td).rest(self.rest)
 
-    def make_network(self, features: int, num_classes: int | None) -> nn.Module:
-        """The network for tokens of so many features."""
+    def make_network(
+        self, features: int, num_classes: int | None, action_features: int = 0
+    ) -> nn.Module:
+        """The network for tokens of so many features, and so many of what comes with a token."""
         common: dict[str, Any] = {
             "width": self.width,
             "depth": self.depth,
@@ -98,17 +100,24 @@ class DiffusionForcing(Recipe):
             "self_conditioning": self.self_conditioning > 0,
             "dropout": self.dropout,
         }
-        if self.network == "recurrent":
-            return Recurrent(features, features, **common)
         if self.network == "bidirectional":
+            if action_features:
+                raise ValueError(
+                    "network bidirectional takes no conditions by token: choose another"
+                )
             return Transformer(
                 features, features, heads=self.heads, max_length=self.tokens, **common
             )
+        common["action_features"] = action_features
+        if self.network == "recurrent":
+            return Recurrent(features, features, **common)
         return CausalTransformer(features, features, heads=self.heads, window=self.tokens, **common)
 
-    def make_trained(self, features: int, num_classes: int | None) -> nn.Module:
+    def make_trained(
+        self, features: int, num_classes: int | None, action_features: int = 0
+    ) -> nn.Module:
         """What is trained: the network as a denoiser, self-conditioned or not."""
-        network = self.make_network(features, num_classes)
+        network = self.make_network(features, num_classes, action_features)
         denoiser = Preconditioned(network, SCHEDULES[self.schedule], target=self.target)
         return SelfConditioned(denoiser) if self.self_conditioning else denoiser
 

@@ -1,0 +1,54 @@
+"""Forecasts of what comes after the end of a series, into a file."""
+
+import csv
+import io
+from pathlib import Path
+
+import torch
+
+from noiseloom.data import Series
+from noiseloom.recipes import ForcingSeries
+from noiseloom.run import Run
+from noiseloom.run_folder import read_description, write_text
+
+__all__ = ["write_forecasts"]
+
+
+def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+    """Sample what may come after the last row of a series.
+
+    The file has a row for every path and step: their numbers, from 0 and from 1, and the columns.
+
+    Args:
+        run: of a recipe of series.
+        path: of the CSV file.
+        data: where the series lies; by default where training found it.
+        count: number of paths.
+        seed: of the draws.
+
+    Returns:
+        Steps of a path.
+
+    Raises:
+        ValueError: other columns than the run's.
+    """
+    recipe = run.recipe
+    assert isinstance(recipe, ForcingSeries)
+    held = recipe.load(data or read_description(run.folder)["data"]).held_out
+    known = run.facts["columns"]
+    if list(held.columns) != known:
+        raise ValueError(
+            f"the run forecasts the {len(known)} columns {', '.join(known[:5])}, and the data have "
+            f"the {len(held.columns)} columns {', '.join(held.columns[:5])}"
+        )
+    first = len(held.values) - recipe.lead
+    end = Series(held.values[first:], held.columns, recipe.lead, held.first + first)
+    paths = run.samples(recipe.asked(end, torch.tensor([0]), count), seed=seed)
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["path", "step", *known])
+    for i, steps in enumerate(paths.tolist()):
+        rows.writerows([i, h, *(f"{value:.8g}" for value in row)] for h, row in enumerate(steps, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, file.getvalue())
+    return paths.shape[1]

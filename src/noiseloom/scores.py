@@ -1,0 +1,114 @@
+"""The figures of an evaluation as a part of a page: each metric, what it says, and its anchors."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from noiseloom.gallery import section
+from noiseloom.terminal import ANCHORS
+
+__all__ = ["scores"]
+
+PICTURES = """A number means something by its place between two anchors, measured in the same way:
+held-out real pictures, as good as it gets, and these with noise, visibly wrong. A bar is full at
+the first and empty at the second. """
+FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
+after the last known value or, by season, after the last season. """
+# Per metric its title, which direction is better, and what it says.
+MEANINGS = {
+    "class_agreement": (
+        "class agreement",
+        "↑",
+        "share of samples in which an independent classifier sees the class asked for",
+    ),
+    "kid": ("kernel distance", "↓", "to the training pictures, ± standard error, in features of"),
+    "fd": ("Fréchet distance", "↓", "to equally many training pictures, in features of"),
+    "precision": ("precision", "↑", "share of samples that lie among real pictures: realism"),
+    "recall": ("recall", "↑", "share of real pictures that lie among samples: diversity"),
+    "density": ("density", "↑", "real pictures around a sample; 1 where the sets agree"),
+    "coverage": ("coverage", "↑", "share of real pictures with a sample in their neighbourhood"),
+    "nearest": (
+        "nearest training picture",
+        "≈",
+        "median distance in pixels; as held-out: neither copies nor far from the data",
+    ),
+    "memorised": (
+        "memorised",
+        "↓",
+        "share of samples nearer to a training picture than 99 % of held-out pictures are; about "
+        "0.01 where nothing is memorised",
+    ),
+    "discreteness": ("discreteness", "↑", "share of final analog bits within 0.1 of a level"),
+    "crps_sum": (
+        "CRPS of the sum",
+        "↓",
+        "how far the forecast of the columns' sum is off, as a distribution, over its size",
+    ),
+    "crps": ("CRPS", "↓", "the same of every column"),
+    "inside_90": (
+        "inside 90 %",
+        "≈",
+        "share of what came between the 5 % and 95 % quantiles; 0.9 where the spread is right",
+    ),
+    "mean_error": ("error of the median", "↓", "mean absolute, over the mean absolute value"),
+    "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
+}
+
+
+def scores(path: Path, name: str) -> str:
+    """The table of `evaluation.json`: a row per metric, with its anchors beside it.
+
+    Args:
+        path: the file, if it is there.
+        name: of the run's folder.
+    """
+    if not path.is_file():
+        command = escape(f"noiseloom evaluate {shlex.quote(name)}")
+        return section("Metrics", f"<p>Not evaluated yet.</p><pre>{command}</pre>")
+    values = json.loads(path.read_text())
+    # What is left are the metrics themselves: no anchors, no standard errors, no count.
+    keys = [key for key in values if key != "n" and not key.endswith(("_se", *ANCHORS))]
+    order = list(MEANINGS)
+    keys.sort(key=lambda k: order.index(_kind(k)) if _kind(k) in order else len(order))
+    endings = [e for e in ANCHORS if any(key.endswith(e) for key in values)]
+    text = PICTURES if "_held_out" in endings else FORECASTS if "_walk" in endings else ""
+    count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
+    heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
+    body = "".join(_metric(key, values, endings) for key in keys)
+    return section(
+        "Metrics",
+        f"""<p>{text}↑ more is better, ↓ less is better.{count}</p>
+<table class="metrics"><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody></table>""",
+    )
+
+
+def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
+    kind = _kind(key)
+    title, better, text = MEANINGS.get(kind, (key.replace("_", " "), "", ""))
+    if kind != key:
+        text = f"{text} {key.removeprefix(f'{kind}_')}"
+    cells = []
+    for ending in ("", *endings):
+        value, error = values.get(key + ending), values.get(f"{key}_se{ending}")
+        cells.append("" if value is None else _number(value))
+        cells[-1] += "" if error is None else f"<small>±&nbsp;{error:.2g}</small>"
+    real, noised = (values.get(key + ending, 0) for ending in ("_held_out", "_noised"))
+    # Some measures, recall above all, may rate noise above real pictures: no bar for these.
+    if (better == "↑" and real > noised) or (better == "↓" and real < noised):
+        place = min(max((values[key] - noised) / (real - noised), 0), 1)
+        cells[0] += f'<span class="gauge"><i style="width:{place:.0%}"></i></span>'
+    if kind == "coverage" and real:
+        cells[0] += f"<small>{values[key] / real:.0%} of held-out</small>"
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><th>{escape(title)}&nbsp;{better}<small>{escape(text)}</small></th>{row}</tr>"
+
+
+def _kind(key: str) -> str:
+    """The metric of a key: those of distances end with the name of the features."""
+    return next((kind for kind in ("kid", "fd") if key.startswith(f"{kind}_")), key)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "&minus;")

@@ -1,0 +1,75 @@
+"""Scores of sampled paths, against closed forms and by hand."""
+
+import math
+
+import pytest
+import torch
+
+from noiseloom.metrics import forecast_report, historical_paths, quantile_score
+from noiseloom.rng import Rng
+
+NORMAL = torch.distributions.Normal(0.0, 1.0)
+
+
+@pytest.mark.parametrize("y", [-2.0, -0.3, 0.5, 1.7])
+def test_the_score_of_a_normal_law(y):
+    levels = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000
+    paths = 10 + NORMAL.icdf(levels)[:, None]
+    truth = torch.tensor([10 + y], dtype=torch.float64)
+    q = torch.arange(1, 20, dtype=torch.float64) / 20
+    at = NORMAL.icdf(q)
+    pinball = torch.where(y > at, q * (y - at), (1 - q) * (at - y))
+    assert math.isclose(
+        quantile_score(paths, truth), float(2 * pinball.mean() / (10 + y)), rel_tol=1e-3
+    )
+    # Near the integral over all levels, y (2 Phi - 1) + 2 phi - 1 / sqrt(pi), without its tails.
+    phi = math.exp(-y * y / 2) / math.sqrt(2 * math.pi)
+    crps = y * (2 * float(NORMAL.cdf(torch.tensor(y))) - 1) + 2 * phi - 1 / math.sqrt(math.pi)
+    if abs(y) < 1:
+        assert abs(quantile_score(paths, truth) * (10 + y) - crps) < 0.03
+
+
+def test_one_sure_path_has_its_absolute_error():
+    truth = torch.tensor([1.0, -2.0, 4.0])
+    paths = torch.tensor([1.5, -2.0, 3.0]).expand(7, 3)
+    assert math.isclose(quantile_score(paths, truth), 1.5 / 7, rel_tol=1e-6)
+    assert quantile_score(truth.expand(7, 3), truth) == 0
+
+
+def test_a_report_knows_sums_from_columns():
+    truth = torch.ones(2, 3, 4)
+    off = torch.tensor([1.0, -1.0, 1.0, -1.0])  # errors that cancel in the sum
+    report = forecast_report((truth + 0.1 * off).expand(5, 2, 3, 4), truth)
+    assert abs(report["crps_sum"]) < 1e-6
+    assert math.isclose(report["crps"], 0.1, rel_tol=1e-5)
+    assert math.isclose(report["mean_error"], 0.1, rel_tol=1e-5)
+    assert report["inside_90"] == 0
+
+
+def test_the_share_inside_is_that_of_the_law():
+    rng = Rng(0)
+    paths = rng.fold("paths").normal((400, 30, 20, 2))
+    truth = rng.fold("truth").normal((30, 20, 2))
+    assert abs(forecast_report(paths, truth)["inside_90"] - 0.9) < 0.03
+    assert forecast_report(3 * paths, truth)["inside_90"] > 0.99
+
+
+@pytest.mark.parametrize("season", [1, 4])
+@pytest.mark.parametrize("horizon", [3, 4, 9])
+def test_history_that_repeats_itself_is_forecast_exactly(season, horizon):
+    # Linear trend and, with a season, its shape: both are the same at every place of the past.
+    step = torch.arange(80, dtype=torch.float64)
+    shape = torch.tensor([0.0, 3.0, -1.0, 5.0], dtype=torch.float64)
+    whole = torch.stack((0.5 * step, step + (shape[step.long() % 4] if season == 4 else 0)), 1)
+    paths = historical_paths(whole[:60], whole[50:60], horizon, season, 11, Rng(0))
+    assert paths.shape == (11, horizon, 2)
+    torch.testing.assert_close(paths, whole[60 : 60 + horizon].expand(11, -1, -1))
+
+
+def test_history_takes_every_place_and_no_other():
+    past = torch.randint(100, (30, 1), generator=torch.Generator().manual_seed(0)).double()
+    paths = historical_paths(past, past[-1:], 2, 1, 4000, Rng(1))
+    moves = {tuple(path) for path in (paths[:, :, 0] - past[-1]).tolist()}
+    every = {(float(past[i + 1] - past[i]), float(past[i + 2] - past[i])) for i in range(1, 28)}
+    assert moves <= every | {(float(past[1] - past[0]), float(past[2] - past[0]))}
+    assert len(moves) > 0.9 * len(every)

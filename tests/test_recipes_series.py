@@ -1,0 +1,205 @@
+"""Forecasts of series: tokens and back, what a forecast depends on, and the commands."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+import noiseloom
+from noiseloom import Rng
+from noiseloom.cli import main
+from noiseloom.data import Table, rolling
+from noiseloom.recipes import ForcingSeries
+
+TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 4, "context": 3, "sampling_steps": 2}
+
+
+def series(rows=120, columns=2):
+    step = torch.arange(rows, dtype=torch.float64)
+    each = [(3 + k) * (step * 2 * math.pi / 6 + k).sin() + 10 * k for k in range(columns)]
+    noise = Rng(0).normal((rows, columns)).double()
+    return Table(torch.stack(each, 1) + 0.1 * noise, tuple("abcdefgh"[:columns]))
+
+
+def made(table=None, **options):
+    """A recipe, its parts with random outputs, its facts and its data."""
+    recipe = ForcingSeries(**{**TINY, **options})
+    data = rolling(
+        table or series(), context=recipe.lead, horizon=recipe.horizon, windows=recipe.windows
+    )
+    facts = recipe.facts(data)
+    with Rng(0).torch():
+        parts = recipe.build(facts)
+        for parameter in parts.denoiser.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return recipe, parts, facts, data
+
+
+KINDS = [
+    {},
+    {"state": "differences"},
+    {"network": "recurrent"},
+    {"network": "bidirectional"},
+    {"plan": "pyramid:1"},
+    {"periods": (6.0, 24.0)},
+    {"self_conditioning": 0.5, "state": "differences", "periods": (6.0,)},
+]
+
+
+def forecast(recipe, parts, facts, given, keys):
+    *_, last = recipe.draw(parts, facts, given, keys)
+    return recipe.decode(parts, last.result, given)
+
+
+@pytest.mark.parametrize("options", [{}, {"state": "differences"}, {"context": 1}])
+@pytest.mark.parametrize("dead", [False, True])
+def test_tokens_say_the_whole_window(options, dead):
+    table = series()
+    if dead:
+        table.values[:, 1] = 0.0  # a column that is nothing yet has no size to be measured by
+    recipe, parts, _, data = made(table, **options)
+    batch = data.held_out[torch.tensor([0, 4])]
+    tokens = recipe.clean(parts, batch)
+    assert tokens.shape == (2, recipe.tokens, 2)
+    given = {"values": batch["values"][:, : recipe.lead]}
+    back = recipe.decode(parts, tokens[:, recipe.known :], given)
+    torch.testing.assert_close(back, batch["values"][:, recipe.lead :], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("state", ["values", "differences"])
+def test_tokens_are_of_unit_size_whatever_the_units(state):
+    small = series()
+    large = Table(small.values * torch.tensor([1000.0, 0.01]), small.columns)
+    (recipe, parts, facts, data), other = made(small, state=state), made(large, state=state)
+    rows = torch.arange(len(data.train))
+    tokens = recipe.clean(parts, data.train[rows])
+    torch.testing.assert_close(tokens.std((0, 1)), torch.ones(2), rtol=0.05, atol=0)
+    same = other[0].clean(other[1], other[3].train[rows])
+    torch.testing.assert_close(tokens, same, rtol=1e-4, atol=1e-4)
+    assert facts["columns"] == ["a", "b"]
+
+
+@pytest.mark.filterwarnings("ignore:plan pyramid")
+@pytest.mark.parametrize("options", KINDS)
+def test_a_forecast_follows_what_is_known_and_nothing_else(options):
+    recipe, parts, facts, data = made(**options)
+    given = recipe.asked(data.held_out, torch.tensor([0, 4]), 3)
+    assert len(given["values"]) == 6
+    keys = Rng(1).fold("sampling")
+    one = forecast(recipe, parts, facts, given, keys.samples(6))
+    assert one.shape == (6, 4, 2)
+    assert not torch.equal(one[0], one[1])  # paths differ
+    alone = {name: rows[4:5] for name, rows in given.items()}
+    same = forecast(recipe, parts, facts, alone, keys.samples(1, 4))
+    torch.testing.assert_close(same[0], one[4], rtol=1e-4, atol=1e-4)
+    moved = {**given, "values": given["values"] + torch.tensor([0.0, 1.0])}
+    assert not torch.allclose(forecast(recipe, parts, facts, moved, keys.samples(6)), one)
+
+
+@pytest.mark.parametrize(
+    "options", [{"periods": (6.0,)}, {"periods": (6.0,), "state": "differences"}]
+)
+def test_the_season_is_told_alike_in_training_and_in_forecasts(options):
+    recipe, _, _, data = made(**options)
+    row = torch.tensor([7])
+    told = recipe.told(data.held_out[row], {}, Rng(0))["action"]
+    first = data.held_out.first + 7 + recipe.lead - recipe.known
+    angle = 2 * math.pi * (first + torch.arange(recipe.tokens)) / 6
+    torch.testing.assert_close(told[0, :, 0], angle.sin(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(told[0, :, 1], angle.cos(), rtol=0, atol=1e-4)
+    asked = recipe.asked(data.held_out, row, 2)["position"]
+    torch.testing.assert_close(recipe._season(asked, recipe.tokens)["action"][1], told[0])
+
+
+def test_options_that_do_not_fit():
+    for options, told in (
+        ({"horizon": 0}, "horizon and windows must be at least 1"),
+        ({"periods": (0.0,)}, "periods must be above 0"),
+        ({"stabilisation": 1.0}, "stabilisation is a time"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ForcingSeries(**options)
+    with pytest.raises(ValueError, match="takes no conditions by token"):
+        made(network="bidirectional", periods=(6.0,))
+    recipe, parts, facts, data = made()
+    given = recipe.asked(data.held_out, torch.tensor([0]), 1)
+    wrong = {**given, "values": given["values"][:, 1:]}
+    with pytest.raises(ValueError, match="a forecast follows 3 steps of 2 columns"):
+        next(recipe.draw(parts, facts, wrong, Rng(0).samples(1)))
+
+
+def write(path, table):
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["date", *table.columns])
+        rows.writerows([f"day {i}", *row] for i, row in enumerate(table.values.tolist()))
+
+
+def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.csv", series())
+    words = ["train", "forcing-series", "--data", "mine.csv", "--out", "run", "--steps", "3"]
+    words += ["--horizon", "4", "--context", "3", "--windows", "2", "--periods", "[6]"]
+    words += ["--samples", "20", "--sampling-steps", "2", "--width", "16", "--depth", "1"]
+    assert main([*words, "--heads", "2", "--batch-size", "8", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    metrics = result["metrics"]
+    for name in ("crps_sum", "crps", "inside_90", "mean_error"):
+        assert {name, f"{name}_walk", f"{name}_season"} <= metrics.keys()
+    assert metrics["crps_season"] < metrics["crps_walk"]  # a period of 6 steps
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<svg") == 1 + 2 * 3  # the loss, and two windows of two columns and the sum
+    assert "<th>history repeated</th><th>by season</th>" in page
+
+    assert main(["sample", "run", "-n", "5", "--seed", "2"]) == 0
+    assert "5 paths of 4 steps: run-seed2.csv" in capsys.readouterr().out
+    with (tmp_path / "run-seed2.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["path"], row["step"]) for row in rows[:5]] == [
+        *[("0", str(h)) for h in range(1, 5)],
+        ("1", "1"),
+    ]
+    assert len(rows) == 20
+    run = noiseloom.load("run", device="cpu")
+    known = series().values[-3:].expand(5, 3, 2)
+    drawn = run.samples({"values": known, "position": torch.full((5,), 117)}, seed=2)
+    told = torch.tensor([[float(row["a"]), float(row["b"])] for row in rows])
+    torch.testing.assert_close(told, drawn.flatten(0, 1).float(), rtol=1e-4, atol=1e-4)
+
+    # What comes after a longer series is another forecast of the same run.
+    write(tmp_path / "longer.csv", series(130))
+    assert main(["sample", "run", "-n", "2", "--data", "longer.csv", "--out", "next.csv"]) == 0
+    assert main(["evaluate", "run", "--data", "longer.csv"]) == 0
+    capsys.readouterr()
+    write(tmp_path / "other.csv", Table(series(columns=3).values, ("a", "b", "c")))
+    for words, told_so in (
+        (["sample", "run", "--data", "other.csv"], "the run forecasts the 2 columns a, b"),
+        (["sample", "run", "--label", "1"], "leave --label out"),
+        (["sample", "run", "-n", "5", "--seed", "2"], "replace it with --force"),
+        (["evaluate", "run", "--data", "other.csv"], "the run draws series of columns"),
+        (["sample", "bits-digits", "--data", "mine.csv"], "leave --data out"),
+        (["train", "forcing-series", "--out", "r2"], "forcing-series needs --data FILE.csv"),
+        (
+            ["train", "forcing-exchange", "--data", "mine.csv", "--out", "r2"],
+            "120 steps are too few",
+        ),
+    ):
+        assert main(words) == 2
+        assert told_so in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "r2").exists()
+    with pytest.raises(ValueError, match="series of columns"):
+        replace(run).judge("other.csv", save=False)
+
+
+@pytest.mark.slow
+def test_a_season_is_learnt(tmp_path):
+    write(tmp_path / "mine.csv", series(600))
+    words = ["train", "forcing-series", "--data", str(tmp_path / "mine.csv")]
+    words += ["--out", str(tmp_path / "run"), "--horizon", "6", "--steps", "600"]
+    assert main([*words, "--samples", "50", "--sampling-steps", "20"]) == 0
+    metrics = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert metrics["crps"] < 0.35 * metrics["crps_walk"]
+    assert 0.75 < metrics["inside_90"] < 0.99
