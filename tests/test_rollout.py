@@ -20,14 +20,14 @@ from noiseloom import (
     ancestral,
     heun,
 )
-from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
+from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, VideoUNet
 from noiseloom.rollout import along, rollout
 from noiseloom.sampling import final, sample
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
 B, D, K, A, LEVEL = 2, 3, 4, 2, 0.1
-SHAPES = {"transformer": (D,), "recurrent": (D,), "video": (D, 2, 4)}
+SHAPES = {"transformer": (D,), "recurrent": (D,), "video": (D, 2, 4), "unet": (D, 2, 4)}
 
 
 class Counted(nn.Module):
@@ -51,6 +51,10 @@ def build(kind, window=4, dtype=torch.float64, **options):
         elif kind == "video":
             options |= {"depth": 2, "heads": 2, "window": window}
             network = VideoTransformer(D, D, patch=2, **options)
+        elif kind == "unet":
+            options |= {"blocks": 1, "attention": (False, True), "time": (True, True)}
+            options |= {"multipliers": (1, 2), "head_width": 8, "width": 8, "window": window}
+            network = VideoUNet(D, D, patch=1, **options)
         else:
             network = CausalTransformer(D, D, depth=2, heads=2, window=window, **options)
     with Rng(1).torch(), torch.no_grad():
@@ -76,7 +80,7 @@ def twice(inner):
 
 
 WRAPPERS = pytest.mark.parametrize("wrap", [plain, estimates, guided, twice])
-KINDS = pytest.mark.parametrize("kind", ["transformer", "recurrent", "video"])
+KINDS = pytest.mark.parametrize("kind", ["transformer", "recurrent", "video", "unet"])
 
 
 def conditions(tokens, dtype=torch.float64):
@@ -148,8 +152,10 @@ SETTINGS = [
     (30, 1, 1, ancestral(0.5)),
     (1, 1, 2, ancestral()),
 ]
-KINDS_AND_SETTINGS = [("video", *some) for some in SETTINGS[:3]] + [
-    (kind, *some) for kind in ("transformer", "recurrent") for some in SETTINGS
+KINDS_AND_SETTINGS = [
+    *(("video", *some) for some in SETTINGS[:3]),
+    *(("unet", *some) for some in (SETTINGS[0], SETTINGS[2])),
+    *((kind, *some) for kind in ("transformer", "recurrent") for some in SETTINGS),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
+from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, VideoUNet
 from noiseloom.rng import Rng
 
 B, T, A, K = 3, 9, 2, 3
@@ -25,12 +25,14 @@ class Build:
         shape: of a token.
         output: of the prediction of a token.
         make: the network of some options.
+        layers: the attentions over time, one after the other, of a network of some depth.
     """
 
     name: str
     shape: tuple[int, ...]
     output: tuple[int, ...]
     make: Callable[..., nn.Module]
+    layers: Callable[[int], int] = lambda depth: depth
 
     def __call__(self, **options):
         with Rng(0).torch():
@@ -67,12 +69,22 @@ def _video(window=4, depth=2, heads=2, **options):
     return VideoTransformer(2, 3, patch=2, width=16, heads=heads, **options)
 
 
+def _unet(window=4, depth=2, **options):
+    """Of depth 1 with attention over time at the small stage alone; of 3 with another block."""
+    options |= {"window": window, "blocks": max(1, depth - 1), "time": (depth > 1, True)}
+    options |= {"multipliers": (1, 2), "attention": (False, True), "head_width": 8}
+    return VideoUNet(2, 3, patch=1, width=8, **options)
+
+
 transformer = Build("transformer", (3,), (5,), _transformer)
 recurrent = Build("recurrent", (3,), (5,), _recurrent)
 video = Build("video", (2, 4, 6), (3, 4, 6), _video)
+unet = Build("unet", (2, 4, 6), (3, 4, 6), _unet, {1: 3, 2: 6, 3: 10}.get)
 
-BUILDS = pytest.mark.parametrize("build", [transformer, recurrent, video], ids=lambda b: b.name)
-WINDOWED = pytest.mark.parametrize("build", [transformer, video], ids=lambda b: b.name)
+WINDOWED = pytest.mark.parametrize("build", [transformer, video, unet], ids=lambda b: b.name)
+BUILDS = pytest.mark.parametrize(
+    "build", [transformer, recurrent, video, unet], ids=lambda b: b.name
+)
 
 
 def part(data, start, stop):

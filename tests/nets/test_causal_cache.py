@@ -1,6 +1,17 @@
 import pytest
 import torch
-from causal_cases import BUILDS, EVERYTHING, WINDOWED, B, T, part, recurrent, transformer, video
+from causal_cases import (
+    BUILDS,
+    EVERYTHING,
+    WINDOWED,
+    B,
+    T,
+    part,
+    recurrent,
+    transformer,
+    unet,
+    video,
+)
 
 from noiseloom.carry import append_tokens, gather, keep_tokens, repeat
 from noiseloom.nets.attention import rotation
@@ -37,6 +48,7 @@ def rollout(network, data, chunk, first=1):
     [
         *((transformer, window, depth) for window in (1, 2, 4, 7, 30) for depth in (1, 3)),
         *((video, window, depth) for window, depth in ((1, 2), (4, 1), (4, 3), (7, 2), (30, 2))),
+        *((unet, window, depth) for window, depth in ((1, 2), (4, 1), (4, 3), (7, 2), (30, 2))),
         *((recurrent, None, depth) for depth in (1, 3)),
     ],
     ids=lambda value: getattr(value, "name", None),

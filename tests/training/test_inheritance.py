@@ -153,6 +153,36 @@ def test_frames_get_blocks_and_actions():
     torch.testing.assert_close(after(x, log_snr), before(x, log_snr))
 
 
+VIDEO_UNET = {"patch": 2, "width": 8, "multipliers": (1, 2), "head_width": 8, "window": 3}
+
+
+def test_a_u_net_for_frames_gets_attention_over_time_and_actions_and_classes():
+    options = {"blocks": 1, "attention": (False, True), **VIDEO_UNET}
+    before = shaken(nets.VideoUNet(3, 3, time=(False, True), **options))
+    more = {"action_features": 4, "self_conditioning": True, "num_classes": 2}
+    after = nets.VideoUNet(3, 3, time=(True, True), **more, **options)
+    init_from(after, before.state_dict())
+    x, log_snr = Rng(2).normal((2, 4, 3, 8, 8)), torch.zeros(2)
+    cond = {"action": Rng(3).normal((2, 4, 4)), "estimate": Rng(4).normal(x.shape)}
+    cond["label"] = torch.tensor([1, 2])
+    torch.testing.assert_close(after.eval()(x, log_snr, cond), before(x, log_snr))
+    torch.testing.assert_close(after(x, log_snr), before(x, log_snr))
+
+
+@pytest.mark.parametrize(
+    ("change", "keep"),
+    [
+        ({"attention": (True, True)}, "more attention .* keep attention"),
+        ({"blocks": 2}, "more layers .* keep blocks, multipliers"),
+    ],
+)
+def test_new_layers_within_frames_cannot_be_silent(change, keep):
+    options = {"blocks": 1, "attention": (False, True), "time": (True, True), **VIDEO_UNET}
+    before = nets.VideoUNet(3, 3, **options)
+    with pytest.raises(ValueError, match=keep):
+        init_from(nets.VideoUNet(3, 3, **{**options, **change}), before.state_dict())
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "change", "keep"),
     [

@@ -27,5 +27,14 @@ from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
 from noiseloom.nets.video import VideoTransformer
+from noiseloom.nets.video_unet import VideoUNet
 
-__all__ = ["CausalTransformer", "DiT", "Recurrent", "Transformer", "UNet", "VideoTransformer"]
+__all__ = [
+    "CausalTransformer",
+    "DiT",
+    "Recurrent",
+    "Transformer",
+    "UNet",
+    "VideoTransformer",
+    "VideoUNet",
+]

@@ -12,7 +12,7 @@ level at which the future shall see it, and keep `carry.append_tokens(cache, new
 writing are one call, a caller cannot write by mistake, and what is kept and for how long is the
 caller's business: `network.memory` tokens are enough, `carry.keep_tokens` loses the others. A cache
 obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract, and
-`VideoTransformer`, whose tokens are frames.
+so have `VideoTransformer` and `VideoUNet`, whose tokens are frames.
 
 The reference for any such rollout is one call on the whole history without a cache: the two are
 equal to rounding, also after the window has moved (B. Chen et al., 2024, "Diffusion Forcing",
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from noiseloom.carry import Carry
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import initialise, zero
-from noiseloom.nets.past import cached, check_window, entries, sight
+from noiseloom.nets.past import cached, check_heads, check_window, entries, sight
 from noiseloom.nets.trunk import Trunk
 
 __all__ = ["CausalTransformer"]
@@ -77,7 +77,8 @@ class CausalTransformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_window(window, width, heads)
+        check_window(window)
+        check_heads(width, heads)
         self.window, self.memory = window, window - 1
         self.head = heads, width // heads
         self.inputs = Inputs(in_features, width, num_classes, action_features, self_conditioning)
@@ -112,7 +113,7 @@ class CausalTransformer(nn.Module):
         cond = cond or {}
         n = cached(cond)
         h, embedding = self.inputs(x, log_snr, cond, n)
-        past = entries(x, cond, self.trunk.depth, self.head)
+        past = entries(x, cond, [self.head] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
         y: Tensor
         y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)

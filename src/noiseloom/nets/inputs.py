@@ -19,7 +19,7 @@ class Inputs(nn.Module):
     """Token embeddings W x + A action + b, and the embedding of log-SNR and class.
 
     An unknown action is a learnt vector instead of A action + b. A frame has an embedding per
-    patch, and its action is added to each.
+    patch, and its action is added to each, or else, with `film`, to the second embedding.
 
     Args:
         in_features: D, features of a token or channels of a frame, without the estimate's.
@@ -29,6 +29,8 @@ class Inputs(nn.Module):
         self_conditioning: whether it takes an estimate beside the state.
         patch: side of the patches that frames are cut into, in pixels; None for tokens that are
             vectors.
+        film: features of the second embedding, where it is to be of another width and to have the
+            action in it; None for W and an action among the tokens.
     """
 
     def __init__(
@@ -39,14 +41,15 @@ class Inputs(nn.Module):
         action_features: int,
         self_conditioning: bool,
         patch: int | None = None,
+        film: int | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.self_conditioning = in_features, self_conditioning
-        self.patch = patch
-        self.embedding = Embedding(width, width, num_classes)
+        self.patch, self.film = patch, film
+        self.embedding = Embedding(width, film or width, num_classes)
         self.token = nn.Linear(in_features * (1 + self_conditioning) * (patch or 1) ** 2, width)
-        self.action = nn.Linear(action_features, width) if action_features else None
-        self.no_action = nn.Parameter(torch.zeros(width)) if action_features else None
+        self.action = nn.Linear(action_features, film or width) if action_features else None
+        self.no_action = nn.Parameter(torch.zeros(film or width)) if action_features else None
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any], before: int
@@ -62,7 +65,7 @@ class Inputs(nn.Module):
 
         Returns:
             Token embeddings (B, T, W), with a patch (B, T, N, W) for N patches, and the other
-            (B, 1, W) or (B, T, W).
+            (B, 1, W) or (B, T, W), with `film` instead of W where that is given.
 
         Raises:
             ValueError: a shape that does not fit, or a condition the network was not built for.
@@ -72,7 +75,14 @@ class Inputs(nn.Module):
         state = with_estimate(x, cond, self.self_conditioning, dim=2)
         h = self.token(state if self.patch is None else cut(state, self.patch))
         embedding: Tensor = self.embedding(log_snr, cond)
-        return self._act(h, x, cond), embedding if log_snr.ndim == 2 else embedding[:, None]
+        if log_snr.ndim == 1:
+            embedding = embedding[:, None]
+        action = self._act(x, cond)
+        if action is None:
+            return h, embedding
+        if self.film is not None:
+            return h, embedding + action
+        return h + (action if self.patch is None else action[:, :, None]), embedding
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
@@ -82,7 +92,8 @@ class Inputs(nn.Module):
             return dict(old)
         return {**old, "action.weight": torch.zeros_like(self.action.weight)}
 
-    def _act(self, h: Tensor, x: Tensor, cond: Mapping[str, Any]) -> Tensor:
+    def _act(self, x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
+        """What the actions add, shape (B or 1, T or 1, W), or None for a network without."""
         action, known = cond.get("action"), cond.get("action_mask")
         if self.action is None or self.no_action is None:
             if action is not None or known is not None:
@@ -90,9 +101,9 @@ class Inputs(nn.Module):
                     "an action for a network without actions: build it with action_features, or "
                     "leave the action and its mask out"
                 )
-            return h
+            return None
         if action is None:
-            return h + self.no_action
+            return self.no_action[None, None]
         tokens, features = tuple(x.shape[:2]), self.action.in_features
         if action.shape != (*tokens, features):
             raise ValueError(
@@ -107,4 +118,4 @@ class Inputs(nn.Module):
                     f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
                 )
             a = torch.where(known.reshape(len(x), -1, 1), a, self.no_action.to(a.dtype))
-        return h + (a if self.patch is None else a[:, :, None])
+        return a

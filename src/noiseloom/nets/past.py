@@ -3,7 +3,7 @@
 In this module x is the state, whose first two axes are (B, T); the errors name its shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,32 @@ from torch import Tensor
 
 from noiseloom.nets.attention import Sight, rotation
 
-__all__ = ["cached", "check_window", "entries", "sight"]
+__all__ = ["cached", "check_heads", "check_window", "entries", "sight"]
 
 
-def check_window(window: int, width: int, heads: int) -> None:
-    """Refuse a window or heads of which no causal transformer can be built.
+def check_window(window: int) -> None:
+    """Refuse a window in which a token does not see itself.
 
     Args:
         window: number of tokens that a token attends to, itself included.
+
+    Raises:
+        ValueError: a window without tokens.
+    """
+    if window < 1:
+        raise ValueError(f"a window must have at least 1 token, got {window}")
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Refuse heads that rotary positions cannot turn.
+
+    Args:
         width: features W inside.
         heads: attention heads.
 
     Raises:
-        ValueError: a window without tokens, or heads not of an even number of features.
+        ValueError: heads not of an even number of features.
     """
-    if window < 1:
-        raise ValueError(f"a window must have at least 1 token, got {window}")
     if heads < 1 or width % (2 * heads):
         raise ValueError(
             f"width {width} cannot be divided among {heads} heads of an even number of "
@@ -43,15 +53,14 @@ def cached(cond: Mapping[str, Any]) -> int:
 
 
 def entries(
-    x: Tensor, cond: Mapping[str, Any], depth: int, shape: tuple[int, ...]
+    x: Tensor, cond: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
 ) -> list[dict[str, Tensor]] | None:
     """The entries of `cond["cache"]`, one per block, or None where there are none.
 
     Args:
         x: state.
         cond: "cache", {"tokens": [for each block {"keys", "values"}]}.
-        depth: number of blocks.
-        shape: of the keys of one token.
+        shapes: for each block, that of the keys of one token.
 
     Raises:
         ValueError: entries of another number or shape.
@@ -59,19 +68,20 @@ def entries(
     if not cond.get("cache"):
         return None
     past: list[dict[str, Tensor]] = cond["cache"]["tokens"]
-    if len(past) != depth:
+    if len(past) != len(shapes):
         raise ValueError(
-            f"a cache of {len(past)} blocks for a network of {depth}: give it the entries that "
-            "this network returned"
+            f"a cache of {len(past)} blocks for a network of {len(shapes)}: give it the entries "
+            "that this network returned"
         )
     n = cached(cond)
-    for leaf in (leaf for entry in past for leaf in entry.values()):
-        if leaf.shape != (len(x), n, *shape):
-            raise ValueError(
-                f"cached keys or values of shape {tuple(leaf.shape)} for a state of shape "
-                f"{tuple(x.shape)}: expected ({len(x)}, n, {', '.join(map(str, shape))}), n the "
-                "same in all"
-            )
+    for entry, shape in zip(past, shapes, strict=True):
+        for leaf in entry.values():
+            if leaf.shape != (len(x), n, *shape):
+                raise ValueError(
+                    f"cached keys or values of shape {tuple(leaf.shape)} for a state of shape "
+                    f"{tuple(x.shape)}: expected ({len(x)}, n, {', '.join(map(str, shape))}), n "
+                    "the same in all"
+                )
     return past
 
 

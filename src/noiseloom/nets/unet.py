@@ -6,7 +6,6 @@ its released network as far as that is described (T. Chen, R. Zhang, G. Hinton, 
 arXiv:2208.04202; P. Dhariwal and A. Nichol, 2021, arXiv:2105.05233, for the modulation).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -14,13 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.nets.attention import Attention
 from noiseloom.nets.conditions import check_names, with_estimate
-from noiseloom.nets.layers import Dropout, Embedding, GroupNorm, initialise, zero
+from noiseloom.nets.layers import Embedding, GroupNorm, initialise, zero
+from noiseloom.nets.stages import Block, ascent, descent, refuse_new_layers, walk
 
 __all__ = ["UNet"]
-
-_HALF = math.sqrt(0.5)
 
 
 class UNet(nn.Module):
@@ -84,39 +81,23 @@ class UNet(nn.Module):
 
         films: list[int] = []
 
-        def block(c_in: int, c_out: int, attend: bool) -> _Block:
+        def block(c_in: int, c_out: int, attend: bool) -> Block:
             films.append(2 * c_out)
-            return _Block(c_in, c_out, head_width if attend else None, dropout, len(films) - 1)
+            return Block(c_in, c_out, head_width if attend else None, dropout, len(films) - 1)
 
-        c = width
+        def staged(c_in: int, c_out: int, stage: int) -> Block:
+            return block(c_in, c_out, attention[stage])
+
+        widths = [width * m for m in multipliers]
         inputs = in_channels * (1 + self_conditioning) + per_pixel_time
         self.embedding = Embedding(width, 4 * width, num_classes)
-        self.input = nn.Conv2d(inputs, c, 3, padding=1)
-
-        stages = list(zip((width * m for m in multipliers), attention, strict=True))
-        skips, down = [c], list[nn.Module]()
-        for i, (w, attend) in enumerate(stages):
-            if i:
-                down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
-                skips.append(c)
-            for _ in range(blocks):
-                down.append(block(c, w, attend))
-                skips.append(c := w)
-        self.down = nn.ModuleList(down)
-
+        self.input = nn.Conv2d(inputs, width, 3, padding=1)
+        self.down, skips = descent(width, widths, blocks, staged)
         between = () if middle == "none" else (middle == "attention", False)
-        self.middle = nn.ModuleList(block(c, c, attend) for attend in between)
-
-        up: list[nn.Module] = []
-        for i, (w, attend) in reversed(list(enumerate(stages))):
-            for _ in range(blocks + 1):
-                up.append(block(c + skips.pop(), w, attend))
-                c = w
-            if i:
-                up.append(_Upsample(c))
-        self.up = nn.ModuleList(up)
-        self.norm = GroupNorm(c)
-        self.output = nn.Conv2d(c, out_channels, 3, padding=1)
+        self.middle = nn.ModuleList(block(skips[-1], skips[-1], attend) for attend in between)
+        self.up = ascent(skips, widths, blocks, staged)
+        self.norm = GroupNorm(widths[0])
+        self.output = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
         # The modulations of all blocks come from one matrix product.
         self.films = films
@@ -125,10 +106,8 @@ class UNet(nn.Module):
         initialise(self)
         zero(self.output)
         for module in self.modules():
-            if isinstance(module, _Block):
-                zero(module.conv2)
-            elif isinstance(module, Attention):
-                zero(module.out)
+            if isinstance(module, Block):
+                zero(*module.silent)
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
@@ -157,37 +136,20 @@ class UNet(nn.Module):
             h = torch.cat((h, level_map.to(h.dtype)), 1)
 
         films = iter(self.film(self.embedding(level, cond)).split(self.films, -1))
-        h = self.input(h)
-        skips = [h]
-        for module in self.down:
-            h = module(h, next(films), keys) if isinstance(module, _Block) else module(h)
-            skips.append(h)
-        for module in self.middle:
-            h = module(h, next(films), keys)
-        for module in self.up:
-            if isinstance(module, _Block):
-                h = module(torch.cat((h, skips.pop()), 1), next(films), keys)
-            else:
-                h = module(h)
+
+        def step(module: nn.Module, h: Tensor) -> Tensor:
+            y: Tensor = module(h, next(films), keys) if isinstance(module, Block) else module(h)
+            return y
+
+        h = walk(self.input(h), self.down, self.middle, self.up, step)
         result: Tensor = self.output(functional.silu(self.norm(h)))
         return result
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:
-        """Refuse new layers: a sum over sqrt(2) is felt even where one of its terms is zero.
-
-        See `noiseloom.training.Heir`.
-        """
-        last = ("conv2.weight", "attention.out.weight")
-        new = [name for name in self.state_dict() if name.endswith(last) and name not in old]
-        if new:
-            only = all(name.endswith(last[1]) for name in new)
-            part, keep = ("attention", "attention") if only else ("layers", "blocks, multipliers")
-            raise ValueError(
-                f"a U-Net with more {part} cannot start as one with less, where its residual sums "
-                f"are divided by sqrt(2) once more: keep {keep} as it was"
-            )
+        """Refuse new layers, and keep the map of levels last. See `noiseloom.training.Heir`."""
+        refuse_new_layers(self, old)
         first, now = old.get("input.weight"), self.input.weight
         if first is None or not self.per_pixel_time or first.shape[1] == now.shape[1]:
             return dict(old)
@@ -286,43 +248,3 @@ class UNet(nn.Module):
             "middle": "attention",
         }
         return cls(in_channels, out_channels, **preset | options)
-
-
-class _Block(nn.Module):
-    """GN-SiLU-conv, GN-FiLM-SiLU-dropout-conv, a shortcut, and self-attention where wanted."""
-
-    def __init__(
-        self, c_in: int, c_out: int, head_width: int | None, dropout: float, layer: int
-    ) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = GroupNorm(c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.norm2, self.conv2 = GroupNorm(c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.dropout = Dropout(dropout, layer)
-        self.shortcut = None if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
-        self.norm3 = self.attention = None
-        if head_width is not None:
-            if c_out % head_width:
-                raise ValueError(f"{c_out} channels cannot be divided into heads of {head_width}")
-            self.norm3, self.attention = GroupNorm(c_out), Attention(c_out, c_out // head_width)
-
-    def forward(self, x: Tensor, film: Tensor, keys: Tensor | None) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x)))
-        h = self.conv2(self.dropout(functional.silu(self.norm2(h, film)), keys))
-        y: Tensor = (h + (x if self.shortcut is None else self.shortcut(x))) * _HALF
-        if self.norm3 is None or self.attention is None:
-            return y
-        tokens = self.norm3(y).flatten(2).transpose(1, 2)
-        z: Tensor = self.attention(tokens)
-        return (y + z.transpose(1, 2).view(y.shape)) * _HALF
-
-
-class _Upsample(nn.Module):
-    """Nearest neighbour times two, then a 3 x 3 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return result

@@ -17,7 +17,7 @@ from noiseloom.carry import Carry
 from noiseloom.nets.attention import Attention, Sight
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import Dropout, initialise, perceptron, zero
-from noiseloom.nets.past import cached, check_window, entries, sight
+from noiseloom.nets.past import cached, check_heads, check_window, entries, sight
 from noiseloom.nets.patches import paste, places
 from noiseloom.nets.trunk import Trunk, modulate
 
@@ -79,7 +79,8 @@ class VideoTransformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_window(window, width, heads)
+        check_window(window)
+        check_heads(width, heads)
         if width % 4:
             raise ValueError(
                 f"a width of {width} is not a multiple of 4: rows and columns of patches are told "
@@ -127,7 +128,7 @@ class VideoTransformer(nn.Module):
         h, embedding = self.inputs(x, log_snr, cond, n)
         rows, columns = (size // self.patch for size in x.shape[-2:])
         h = h + places(rows, columns, h.shape[-1], like=h)
-        past = entries(x, cond, self.trunk.depth, (rows * columns, *self.head))
+        past = entries(x, cond, [(rows * columns, *self.head)] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
         y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
         frames = paste(y, self.patch, rows)
