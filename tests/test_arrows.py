@@ -21,7 +21,17 @@ METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
-FRONT |= {"fans", "forecast", "publish", "run_folder", "scores", "table", "terminal", "verbs"}
+FRONT |= {
+    "fans",
+    "forecast",
+    "publish",
+    "record",
+    "run_folder",
+    "scores",
+    "table",
+    "terminal",
+    "verbs",
+}
 EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 
 MAY_IMPORT = {

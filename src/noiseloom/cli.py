@@ -24,7 +24,18 @@ from noiseloom.arguments import (
     take_many,
     value_of,
 )
-from noiseloom.verbs import VERBS, Answer, Compare, Demo, Evaluate, Recipes, Sample, Train
+from noiseloom.verbs import (
+    SOURCES,
+    VERBS,
+    Answer,
+    Compare,
+    Demo,
+    Evaluate,
+    Recipes,
+    Record,
+    Sample,
+    Train,
+)
 
 if TYPE_CHECKING:
     from noiseloom.recipes import Recipe
@@ -267,6 +278,30 @@ def _evaluate(words: list[str], command: str) -> None:
     )
 
 
+def _record(words: list[str], command: str) -> None:
+    name = words[0] if words and not words[0].startswith("-") else ""
+    if name not in SOURCES and (name or not {"-h", "--help"} & set(words)):
+        near = nearest(name, SOURCES) or f": there is {', '.join(SOURCES)}"
+        raise UsageError(
+            f"unknown source {name!r}{near}" if name else f"record needs a source{near}"
+        )
+    kinds = (SOURCES[name],) if name else ()
+    args = _parse("record", words[1:] if name else words, Record, *kinds)
+    options = args.build(Record)
+    if options.out is None:
+        raise UsageError("record needs --out FILE.safetensors")
+    from noiseloom.record import record
+
+    record(
+        args.build(SOURCES[name]),
+        Path(options.out).expanduser(),
+        steps=options.steps,
+        seed=options.seed,
+        force=options.force,
+        as_json=options.json,
+    )
+
+
 def _report(words: list[str], command: str) -> None:
     args = _parse("report", words, Answer)
     from noiseloom import commands
@@ -303,6 +338,7 @@ _ACTIONS: dict[str, Callable[[list[str], str], None]] = {
     "sample": _sample,
     "evaluate": _evaluate,
     "compare": _compare,
+    "record": _record,
     "report": _report,
     "push": _push,
 }

@@ -1,9 +1,22 @@
 """The verbs of the command line and the options of their own."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-__all__ = ["VERBS", "Answer", "Compare", "Demo", "Evaluate", "Recipes", "Sample", "Train", "Verb"]
+__all__ = [
+    "SOURCES",
+    "VERBS",
+    "Answer",
+    "Compare",
+    "Demo",
+    "Evaluate",
+    "MazeSource",
+    "Recipes",
+    "Record",
+    "Sample",
+    "Train",
+    "Verb",
+]
 
 
 class Verb(NamedTuple):
@@ -33,6 +46,7 @@ VERBS = {
     "compare": Verb(
         "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
     ),
+    "record": Verb("record maze --out FILE.safetensors", "make data to train on with a simulator"),
     "report": Verb("report RUN", "one page that shows a run", ("run",)),
     "push": Verb("push RUN FOLDER|hf://OWNER/NAME", "publish with a model card", ("run", "target")),
 }
@@ -159,3 +173,37 @@ class Compare:
     metrics: str | None = None
     config: str | None = None
     json: bool = False
+
+
+@dataclass(frozen=True)
+class Record:
+    """The recording.
+
+    Attributes:
+        out: its file, .safetensors.
+        steps: how many to record; with Ctrl-C those made so far are kept.
+        seed: of the draws.
+        force: replace the file if it exists.
+        json: print the result as JSON.
+    """
+
+    out: str | None = None
+    steps: int = 1_000_000
+    seed: int = 0
+    force: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class MazeSource:
+    """A point mass that a controller drives from goal to goal (extra sim).
+
+    Attributes:
+        maze: which (PointMaze v3).
+    """
+
+    maze: Literal["umaze", "medium", "large"] = "umaze"
+
+
+SOURCES: dict[str, type] = {"maze": MazeSource}
+"""What can be recorded, and the options of each; `noiseloom.record` has their simulators."""

@@ -1,6 +1,7 @@
 """Data sets in memory, in two parts: one to train on and one to judge by.
 
-Pictures as integers, and time series as numbers; any other kind is a `Set` of one's own.
+Pictures are integers, time series a table of numbers, trajectories episodes of observations,
+actions and rewards; any other kind is a `Set` of one's own.
 """
 
 from noiseloom.data.cifar10 import cifar10
@@ -9,6 +10,7 @@ from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
 from noiseloom.data.series import Series, Table, read_series, rolling
 from noiseloom.data.split import Set, Split
+from noiseloom.data.trajectories import Trajectories, Windows
 
 __all__ = [
     "Images",
@@ -16,6 +18,8 @@ __all__ = [
     "Set",
     "Split",
     "Table",
+    "Trajectories",
+    "Windows",
     "cifar10",
     "digits",
     "image_folder",

@@ -1,0 +1,94 @@
+"""Recordings: data from a simulator, kept in a file, also when they are interrupted.
+
+A source is a class of options (`noiseloom.verbs.SOURCES`) and a function that yields pieces of a
+recording.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from noiseloom.data import Trajectories
+from noiseloom.rng import Rng
+from noiseloom.terminal import answer, say
+from noiseloom.verbs import MazeSource
+
+__all__ = ["Recorded", "record"]
+
+_EVERY = 2.0  # seconds between two lines
+
+
+class Recorded(Protocol):
+    """A piece of a recording, or all of it."""
+
+    def __len__(self) -> int:
+        """Number of steps."""
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Self]) -> Self:
+        """Pieces that follow each other as one."""
+
+    def save(self, path: Path, *, force: bool) -> None:
+        """Write it as a whole or not at all."""
+
+
+def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_json: bool) -> None:
+    """Record into a file. With Ctrl-C what has been recorded is written before the command stops.
+
+    Args:
+        source: options of one of `SOURCES`.
+        out: the file.
+        steps: how many.
+        seed: of all draws.
+        force: replace the file.
+        as_json: answer a program.
+
+    Raises:
+        FileExistsError: there is such a file, and no `force`.
+        ImportError: the source's extra is missing.
+        ValueError: no steps, or a file that is no .safetensors.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: name a file that ends in .safetensors")
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder: name a file, --out {out / 'data.safetensors'}")
+    if out.exists() and not force:
+        raise FileExistsError(
+            f"{out} exists: choose another with --out, or replace it with --force"
+        )
+    pieces: list[Recorded] = []
+    stopped = False
+    began = told = time.monotonic()
+    try:
+        for piece in _SIMULATORS[type(source)](source, steps, seed):
+            if not pieces:
+                out.parent.mkdir(parents=True, exist_ok=True)  # if that fails, then not at the end
+            pieces.append(piece)
+            made, now = sum(map(len, pieces)), time.monotonic()
+            if made == steps or now - told >= _EVERY:
+                told, speed = now, made / (now - began)
+                left = f"{(steps - made) / speed:.0f} s left"
+                say(f"{made:,} of {steps:,} steps  {speed:,.0f} steps/s  {left}")
+    except KeyboardInterrupt:
+        if not pieces:
+            raise
+        stopped = True
+    whole = pieces[0].joined(pieces)
+    whole.save(out, force=force)
+    result = {"file": str(out), "steps": len(whole), "seed": seed}
+    answer(as_json, result, [f"{len(whole):,} steps: {out}"])
+    if stopped:
+        raise KeyboardInterrupt
+
+
+def _maze(options: MazeSource, steps: int, seed: int) -> Iterator[Trajectories]:
+    from noiseloom.data.maze import Maze
+    from noiseloom.data.point_maze import recording
+
+    for piece in recording(Maze(options.maze), steps, Rng(seed)):
+        yield replace(piece, about={**piece.about, "seed": str(seed)})
+
+
+_SIMULATORS: dict[type, Callable[[Any, int, int], Iterator[Recorded]]] = {MazeSource: _maze}
