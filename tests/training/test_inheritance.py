@@ -18,7 +18,7 @@ from noiseloom.nets.layers import Embedding
 from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits
 from noiseloom.rng import Rng
 from noiseloom.run import start, write_text
-from noiseloom.run_folder import describe
+from noiseloom.run_folder import class_places, describe
 from noiseloom.training import init_from
 
 UNET = {"width": 8, "head_width": 8, "multipliers": (1, 2)}
@@ -241,6 +241,35 @@ def test_a_permutation_of_as_many_classes_is_followed():
     table = old["label.weight"]
     assert torch.equal(found[[2, 0, 1]], table[:3])
     assert torch.equal(found[3], table[3])
+
+
+@pytest.mark.parametrize("fewer", [1, 2])
+def test_classes_are_not_lost(fewer):
+    old = Embedding(4, 6, 3).state_dict()
+    with pytest.raises(ValueError, match=f"of 3 classes cannot start one of {fewer}: keep"):
+        init_from(Embedding(4, 6, fewer), old)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "places"),
+    [
+        ("abc", "xcba", [3, 2, 1]),
+        ("abc", "bcd", [2, 0, 1]),
+        ("abc", "dcxb", [0, 3, 1]),
+        ("abc", "xyz", [0, 1, 2]),
+        ("abc", "ab", None),  # which init_from refuses
+    ],
+)
+def test_classes_keep_their_names_where_these_are_there(tmp_path, there, here, places):
+    described = describe(
+        BitsDigits(), {**DIGITS, "classes": list(there)}, data=None, command="train"
+    )
+    write_text(tmp_path / "recipe.yaml", described)
+    if places is None or set(there) <= set(here):
+        assert class_places(tmp_path, list(here)) == places
+        return
+    with pytest.warns(UserWarning, match=r"others start in their place \(. as a"):
+        assert class_places(tmp_path, list(here)) == places
 
 
 def test_an_estimate_goes_before_the_map_of_levels():
