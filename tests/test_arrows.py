@@ -21,7 +21,7 @@ METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
-FRONT |= {"publish", "run_folder", "table", "terminal", "verbs"}
+FRONT |= {"meaning", "publish", "run_folder", "table", "terminal", "verbs"}
 EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 
 MAY_IMPORT = {

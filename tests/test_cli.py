@@ -152,7 +152,7 @@ def test_recipes(capsys):
         (["bits-digits", "--head", "linear", "--loss-kind", "cross-entropy"], "another head"),
         (["bits-digits", "--batch-size", "9", "--accumulate", "2"], "cannot be divided"),
         (["bits-digits", "--data", "x"], "has its own data"),
-        (["bits-digits", "--init-from", "nowhere"], "no file"),
+        (["bits-digits", "--init-from", "nowhere"], "no run at nowhere"),
         (["bits-digits", "--resume"], "is no run"),
         (["bits-digits", "--config", "none.yaml"], "no configuration file none.yaml"),
         (["bits-digits", "stray"], "unexpected argument stray"),

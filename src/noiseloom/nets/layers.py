@@ -119,8 +119,8 @@ class Embedding(nn.Module):
         count, wanted = len(table) - 1, self.label.num_embeddings - 1
         if count > wanted:
             raise ValueError(
-                f"weights of {count} classes cannot start one of {wanted}: keep the classes that "
-                "they know"
+                f"a network of {wanted} classes cannot start as one of {count}: keep the classes "
+                "that one knows"
             )
         places = classes if classes is not None and len(classes) == count else range(count)
         new = null.repeat(wanted + 1, 1)
