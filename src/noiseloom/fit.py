@@ -82,11 +82,17 @@ def fit(
 
     Raises:
         FileExistsError: a new run in a folder that holds something, or another process there.
-        ValueError: what cannot be gone on with, or trained.
+        ValueError: what cannot be gone on with, or trained; another `init_from` than the run's.
     """
     use_threads(recipe)
     if resume:
-        read_description(out)
+        begun = read_description(out)["init_from"]
+        if init_from is not None and absolute(init_from) != begun:
+            told = f"with --init-from {begun}" if begun else "without --init-from"
+            raise ValueError(
+                f"{out} was begun {told}, not from {init_from}: leave that out, or train another "
+                "run"
+            )
     elif MAIN:
         check_free(out)
     with claimed(out) if MAIN else contextlib.nullcontext():
