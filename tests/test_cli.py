@@ -495,6 +495,17 @@ def test_a_run_that_goes_on_has_begun_where_it_has(run, capsys, tmp_path):
     assert f"{second} was begun with --init-from {run}, not from bits-digits" in told
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_process_of_several_puts_the_weights_in_place(run, monkeypatch, rank):
+    import noiseloom.fit as module
+
+    monkeypatch.setattr(module, "MAIN", rank == "0")
+    (run / "ema.safetensors").unlink()
+    recipe = module.resumed(run, {})
+    module.fit(recipe, run, command="", resume=True)
+    assert (run / "ema.safetensors").is_file() == (rank == "0")
+
+
 def test_the_example(capsys, tmp_path):
     lines = EXAMPLE.read_text().splitlines()
     assert len(lines) <= 48

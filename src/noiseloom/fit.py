@@ -113,7 +113,7 @@ def _fit(
     made = int(newest.name.removeprefix("step-")) if newest else 0
     if made > recipe.steps:
         raise ValueError(f"{out} has made {made} steps already: --steps must be more than that")
-    if newest:  # a run killed just after a checkpoint may not have put its weights in place
+    if newest and MAIN:  # killed just after a checkpoint, it may not have put its weights in place
         checkpoint.publish(newest, out)
     if resume and made == recipe.steps:
         more = "--steps N" if recipe.decay == "constant" else f"a new run with --init-from {out}"
