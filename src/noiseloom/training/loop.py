@@ -137,7 +137,9 @@ class _Run:
         model.to(self.device).train()
         for p in model.parameters():
             if p.ndim == 4:
-                p.data = p.data.contiguous(memory_format=torch.channels_last)
+                # `contiguous` would leave the strides of a 1 x 1 kernel, whose gradient has others.
+                laid_out = torch.empty_like(p, memory_format=torch.channels_last)
+                p.data = laid_out.copy_(p.detach())
         self.networks = networks(model)
         self.compile = gpu if options.compile is None else options.compile
         self.bfloat16 = gpu if options.precision == "auto" else options.precision == "bfloat16"
