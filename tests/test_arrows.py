@@ -24,6 +24,7 @@ FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs"
 FRONT |= {
     "fans",
     "forecast",
+    "meaning",
     "publish",
     "record",
     "run_folder",
