@@ -83,4 +83,6 @@ def _autocast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
 def _full(tree: Any) -> Any:  # noqa: ANN401
     if isinstance(tree, Tensor):
         return tree.float() if tree.dtype == torch.bfloat16 else tree
+    if isinstance(tree, dict):
+        return {name: v if name == "tokens" else _full(v) for name, v in tree.items()}
     return type(tree)(_full(value) for value in tree) if isinstance(tree, (list, tuple)) else tree
