@@ -12,12 +12,12 @@ import noiseloom
 ROOT = Path(noiseloom.__file__).parent
 
 LAWS = {"shapes", "rng", "carry"}
-SPACES = LAWS | {"noise", "manifolds"}
+SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens"}
+METHODS = LOOPS | {"guidance", "latents", "context", "replay", "rollout", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
@@ -38,8 +38,10 @@ EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 MAY_IMPORT = {
     "shapes": set(),
     "rng": set(),
+    "replay": set(),
     "carry": {"shapes"},
-    "noise": LAWS,
+    "schedule": set(),
+    "noise": LAWS | {"schedule"},
     "manifolds": LAWS,
     "encodings": LAWS,
     "diffusion": SPACES,
@@ -54,7 +56,7 @@ MAY_IMPORT = {
     "guidance": LOOPS,
     "latents": LOOPS,
     "context": LOOPS,
-    "rollout": LOOPS,
+    "rollout": LOOPS | {"replay"},
     "tokens": LOOPS,
     "nets": LAWS,
     "data": LAWS,
