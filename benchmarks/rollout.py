@@ -182,6 +182,7 @@ def memory(size: Size, device: torch.device, steps: int = 1) -> dict[str, object
             blocks = last.carry["cache"]["tokens"]
             held = sum(leaf.nbytes for block in blocks for leaf in block.values())
             found[f"{name}, bytes of the cache"] = held
+            del last, made, blocks  # or the next rollout would be charged with this one's cache
     return found
 
 
