@@ -169,6 +169,14 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     told = torch.tensor([[float(row["a"]), float(row["b"])] for row in rows])
     torch.testing.assert_close(told, drawn.flatten(0, 1).float(), rtol=1e-4, atol=1e-4)
 
+    assert main(["push", "run", "card"]) == 0
+    card = (tmp_path / "card" / "README.md").read_text()
+    for text in (page.replace("&quot;", '"'), card):
+        assert run.recipe.usage in text
+    names = {"run": run, "known": known, "torch": torch}
+    exec(run.recipe.usage, names)
+    assert names["paths"].shape == (5, 4, 2)
+
     # What comes after a longer series is another forecast of the same run.
     write(tmp_path / "longer.csv", series(130))
     assert main(["sample", "run", "-n", "2", "--data", "longer.csv", "--out", "next.csv"]) == 0

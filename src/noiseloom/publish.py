@@ -121,6 +121,6 @@ tags: [diffusion, {run.recipe.name}]
 import noiseloom, torch
 
 {first}run = noiseloom.load("{name}"{given})
-pixels = run.pixels(torch.zeros(16, dtype=torch.int64))
+{kind.usage}
 ```
 """

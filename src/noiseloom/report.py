@@ -159,7 +159,7 @@ noiseloom evaluate {quoted}{own}"""
     python = f"""import noiseloom, torch
 
 run = noiseloom.load({name!r}{given})
-pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)  # 16 of the first class, uint8"""
+{recipe.usage}"""
     return section(
         "Use it",
         f"""<p>From the folder this run lies in: train on, draw, judge.</p>

@@ -63,6 +63,10 @@ class ForcingSeries(DiffusionForcing):
     name: ClassVar[str] = "forcing-series"
     summary: ClassVar[str] = "forecasts of any table of numbers, as sampled paths"
     shows: ClassVar[Literal["pictures", "series"]] = "series"
+    usage: ClassVar[str] = (
+        'paths = run.samples({"values": known, "position": torch.zeros(len(known)).long()}, seed=1)'
+        "\n# known: what they follow, (B, run.recipe.lead, columns); position: of its first step"
+    )
 
     horizon: int = 24
     context: int = 0
