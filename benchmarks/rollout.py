@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from noiseloom import Cosine, GaussianDiffusion, Preconditioned, Rng, SamplingPlan, denoising_loss
 from noiseloom.nets import VideoTransformer
-from noiseloom.rollout import Finished, rollout
+from noiseloom.rollouts import Finished, rollout
 from noiseloom.training.precision import compiled, in_bfloat16
 
 RELEASED = {"frame, batch 1": 3.0, "frame, batch 16": 1.25, "training": 502.0}

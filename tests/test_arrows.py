@@ -17,7 +17,7 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "replay", "rollout", "tokens"}
+METHODS = LOOPS | {"guidance", "latents", "context", "replay", "rollouts", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "guidance": LOOPS,
     "latents": LOOPS,
     "context": LOOPS,
-    "rollout": LOOPS | {"replay"},
+    "rollouts": LOOPS | {"replay"},
     "tokens": LOOPS,
     "nets": LAWS,
     "data": LAWS,
@@ -173,10 +173,16 @@ def test_this_test_can_fail(tmp_path, files, message):
     assert any(message in line for line in complaints(tmp_path)), complaints(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["objective", "recipes", "run", "rollout", "training"])
+@pytest.mark.parametrize("name", ["objective", "recipes", "run", "rollouts", "training"])
 def test_a_module_can_be_the_first_that_is_imported(name):
     # Public names are fetched when asked for: a module that asks on its way in goes in a circle.
     done = subprocess.run(
         [sys.executable, "-c", f"import noiseloom.{name}"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_public_name_is_that_of_a_module():
+    # Importing such a module would put it where the name should be.
+    modules = {path.stem if path.is_file() else path.name for path in ROOT.iterdir()}
+    assert not modules & set(noiseloom.__all__)

@@ -21,7 +21,7 @@ from noiseloom import (
     heun,
 )
 from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, VideoUNet
-from noiseloom.rollout import along, rollout
+from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import final, sample
 
 SCHEDULE = Cosine()

@@ -10,7 +10,6 @@ from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import noiseloom
 from noiseloom import (
     ClassifierFree,
     Cosine,
@@ -30,7 +29,7 @@ from noiseloom import (
     sample,
 )
 from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
-from noiseloom.rollout import rollout
+from noiseloom.rollouts import rollout
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
@@ -305,11 +304,6 @@ def test_the_network_inside_is_what_is_compiled(monkeypatch):
         pass
     inner = denoiser.denoiser.denoiser.network
     assert seen == [(inner, {"dynamic": False, "backend": "inductor", "mode": None})]
-
-
-def test_the_public_name_is_the_function():
-    assert noiseloom.Rng is Rng
-    assert noiseloom.rollout is rollout
 
 
 def test_a_time_that_the_host_knows_is_worked_out_once(monkeypatch):

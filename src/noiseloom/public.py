@@ -29,7 +29,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.rollout import Finished, along, rollout
+from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
 from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
 from noiseloom.terminal import save_picture

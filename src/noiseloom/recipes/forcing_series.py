@@ -26,7 +26,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
-from noiseloom.rollout import along, rollout
+from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
 
 __all__ = ["ForcingExchange", "ForcingSeries", "Forecast"]
