@@ -14,7 +14,7 @@ from noiseloom.run import Run
 __all__ = ["fans"]
 
 PATHS = 100  # of a fan
-COLUMNS = 3  # shown of each window, beside their sum
+COLUMNS = 2  # shown of each window, beside their sum
 
 
 def fans(run: Run, data: Split[Any] | None, seed: int) -> str:
