@@ -17,13 +17,14 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens"}
+METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens", "planning"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
 FRONT |= {
     "fans",
     "forecast",
+    "paths",
     "publish",
     "record",
     "run_folder",
@@ -55,6 +56,7 @@ MAY_IMPORT = {
     "context": LOOPS,
     "rollout": LOOPS,
     "tokens": LOOPS,
+    "planning": set(),
     "nets": LAWS,
     "data": LAWS,
     "metrics": LAWS | {"data"},

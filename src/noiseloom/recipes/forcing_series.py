@@ -62,7 +62,7 @@ class ForcingSeries(DiffusionForcing):
 
     name: ClassVar[str] = "forcing-series"
     summary: ClassVar[str] = "forecasts of any table of numbers, as sampled paths"
-    shows: ClassVar[Literal["pictures", "series"]] = "series"
+    shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "series"
 
     horizon: int = 24
     context: int = 0

@@ -76,13 +76,13 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
-        shows: what its data are: pictures, or series. Report and `sample` go by it.
+        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series"]] = "pictures"
+    shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "pictures"
 
     conditional: bool = True
     label_drop: float = 0.0
