@@ -159,9 +159,9 @@ def sample(
 
         if label is not None:
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
-        write = write_forecasts if shows == "series" else write_plans
+        write, kind = (write_forecasts, "paths") if shows == "series" else (write_plans, "plans")
         steps = write(run, path, data=data, count=n, seed=seed)
-        answer(as_json, result, [f"{n} paths of {steps} steps: {path}"])
+        answer(as_json, result, [f"{n} {kind} of {steps} steps: {path}"])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")

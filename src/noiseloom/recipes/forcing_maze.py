@@ -109,7 +109,9 @@ class ForcingMaze(ForcingTrajectories, Planning):
             return goal_reward(self.steps_of(tokens)[..., :2], aims)
 
         if self.goal_guidance == "gradient":
-            return RewardGuided(denoiser, parts.diffusion, reward, self.goal_scale)
+            return RewardGuided(
+                denoiser, parts.diffusion, reward, self.goal_scale, begin=self.goal_begin
+            )
         make = SamplingPlan.full_sequence
         if self.network != "bidirectional":
             make = SamplingPlan.autoregressive
@@ -120,6 +122,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
             self.goal_scale,
             futures=self.futures,
             plan=make(self.future_steps, self.tokens),
+            begin=self.goal_begin,
         )
 
     def asked(self, data: Windows, rows: Tensor, paths: int) -> dict[str, Tensor]:

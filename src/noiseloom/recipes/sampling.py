@@ -127,6 +127,7 @@ class Planning:
         goal_guidance: none (plans go where the data goes), gradient (of the reward of the
             estimate), or monte-carlo (of the mean reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
+        goal_begin: time from which on tokens are guided (`RewardGuided`).
         futures: sampled by monte-carlo for each plan and step.
         future_steps: rows of the plan by which a future is completed.
         control: what is done about a plan: its own actions, or a PD law on its positions and
@@ -139,6 +140,7 @@ class Planning:
 
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
     goal_scale: float = 10.0
+    goal_begin: float = 0.95
     futures: int = 4
     future_steps: int = 4
     control: Literal["actions", "positions"] = "positions"
@@ -150,3 +152,5 @@ class Planning:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.goal_scale < math.inf:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
+        if not 0 <= self.goal_begin <= 1:
+            raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
