@@ -12,18 +12,19 @@ import noiseloom
 ROOT = Path(noiseloom.__file__).parent
 
 LAWS = {"shapes", "rng", "carry"}
-SPACES = LAWS | {"noise", "manifolds"}
+SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "rollout", "tokens", "planning"}
+METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollout", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
 FRONT |= {
     "fans",
     "forecast",
+    "meaning",
     "paths",
     "publish",
     "record",
@@ -38,8 +39,10 @@ EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 MAY_IMPORT = {
     "shapes": set(),
     "rng": set(),
+    "replay": set(),
     "carry": {"shapes"},
-    "noise": LAWS,
+    "schedule": set(),
+    "noise": LAWS | {"schedule"},
     "manifolds": LAWS,
     "encodings": LAWS,
     "diffusion": SPACES,
@@ -54,7 +57,7 @@ MAY_IMPORT = {
     "guidance": LOOPS,
     "latents": LOOPS,
     "context": LOOPS,
-    "rollout": LOOPS,
+    "rollout": LOOPS | {"replay"},
     "tokens": LOOPS,
     "planning": set(),
     "nets": LAWS,

@@ -1,5 +1,6 @@
 """The command line, mostly in this process: what it makes, and one line for every error."""
 
+import contextlib
 import json
 import os
 import re
@@ -158,7 +159,7 @@ def test_recipes(capsys):
         (["bits-digits", "--head", "linear", "--loss-kind", "cross-entropy"], "another head"),
         (["bits-digits", "--batch-size", "9", "--accumulate", "2"], "cannot be divided"),
         (["bits-digits", "--data", "x"], "has its own data"),
-        (["bits-digits", "--init-from", "nowhere"], "no file"),
+        (["bits-digits", "--init-from", "nowhere"], "no run at nowhere"),
         (["bits-digits", "--resume"], "is no run"),
         (["bits-digits", "--config", "none.yaml"], "no configuration file none.yaml"),
         (["bits-digits", "stray"], "unexpected argument stray"),
@@ -483,6 +484,34 @@ def test_init_from_starts_from_the_weights(run, tmp_path):
     old, new = (checkpoint.read(r / name) for r, name in
                 ((run, "ema.safetensors"), (out, "model.safetensors")))  # fmt: skip
     assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
+
+
+def test_a_run_that_goes_on_has_begun_where_it_has(run, capsys, tmp_path):
+    told = fails(
+        capsys, "train", "bits-digits", "--out", run, "--resume", "--steps", 5,
+        "--init-from", "bits-digits",
+    )  # fmt: skip
+    assert f"{run} was begun without --init-from, not from bits-digits: leave that out" in told
+    words = ["--init-from", "../run", "--steps", 1, "--no-evaluate"]
+    second = tmp_path / "second"
+    with contextlib.chdir(tmp_path / "run"):
+        assert _train(second, *words) == 0
+        assert _train(second, *words, "--resume") == 0  # as an interrupted one is told to
+    told = fails(
+        capsys, "train", "bits-digits", "--out", second, "--resume", "--init-from", "bits-digits"
+    )
+    assert f"{second} was begun with --init-from {run}, not from bits-digits" in told
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_one_process_of_several_puts_the_weights_in_place(run, monkeypatch, rank):
+    import noiseloom.fit as module
+
+    monkeypatch.setattr(module, "MAIN", rank == "0")
+    (run / "ema.safetensors").unlink()
+    recipe = module.resumed(run, {})
+    module.fit(recipe, run, command="", resume=True)
+    assert (run / "ema.safetensors").is_file() == (rank == "0")
 
 
 def test_the_example(capsys, tmp_path):

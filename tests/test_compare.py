@@ -189,7 +189,9 @@ def test_anchors_stand_for_their_number_of_pictures(capsys, tmp_path):
     held = [c["values"]["coverage_held_out"] for c in table["cells"]]
     lines = (out / "table.md").read_text().splitlines()
     for values, n in zip(held, (30, 60), strict=True):
-        (line,) = [line for line in lines if line.startswith(f"| held-out real, n = {n} |")]
+        (line,) = [
+            line for line in lines if line.startswith(f"| held-out real, samples={n}, n = {n} |")
+        ]
         assert f"{statistics.fmean(values):.4g}" in line
 
 

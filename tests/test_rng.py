@@ -96,6 +96,18 @@ def test_uniforms_are_uniform_and_never_0_or_1():
     assert abs(float(chi2) - 99) < 5 * math.sqrt(2 * 99)
 
 
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_uniforms_of_few_bits_are_never_0_or_1(name):
+    dtype, whole = getattr(torch, name), Rng(1).uniform((200_000,))
+    u = Rng(1).uniform((200_000,), dtype).double()
+    rounded = whole.to(dtype).double()
+    assert float(rounded.max()) == 1
+    assert 0 < float(u.min()) < float(u.max()) < 1
+    inside = (rounded > 0) & (rounded < 1)
+    assert torch.equal(u[inside], rounded[inside])
+    assert torch.equal(Rng(1).uniform((200_000,), torch.float64), whole.double())
+
+
 def test_normals_are_normal():
     z = Rng(2).normal((400_000,)).double()
     n = len(z)

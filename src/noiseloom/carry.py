@@ -7,6 +7,7 @@ that touches a carry from outside: rollouts append and drop tokens, Monte Carlo 
 takes rows.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "Carry",
     "append_tokens",
+    "clone",
     "detach",
     "gather",
     "keep_tokens",
@@ -64,6 +66,11 @@ def repeat(carry: Carry, times: int) -> Carry:
     return _map_carry(lambda leaf, _: leaf.repeat_interleave(times, 0), carry)
 
 
+def clone(carry: Carry) -> Carry:
+    """The same numbers in memory of their own."""
+    return _map_carry(lambda leaf, _: leaf.clone(), carry)
+
+
 def detach(carry: Carry) -> Carry:
     """The same numbers without their history of gradients."""
     return _map_carry(lambda leaf, _: leaf.detach(), carry)
@@ -71,33 +78,41 @@ def detach(carry: Carry) -> Carry:
 
 def keep_tokens(carry: Carry, count: int) -> Carry:
     """With no more than the last `count` tokens of every leaf under a key "tokens"."""
-    return _map_carry(
-        lambda leaf, tokens: leaf[:, max(leaf.shape[1] - count, 0) :] if tokens else leaf, carry
-    )
+
+    def last(leaf: Tensor, tokens: bool) -> Tensor:
+        return leaf[:, leaf.shape[1] - count :] if tokens and leaf.shape[1] > count else leaf
+
+    return _map_carry(last, carry)
 
 
-def append_tokens(carry: Carry, new: Carry) -> Carry:
+def append_tokens(carry: Carry, new: Carry, most: int = sys.maxsize) -> Carry:
     """With the tokens of `new` after those of `carry`; other leaves are the newer ones.
 
     Args:
         carry: any carry; an empty one is extended by everything.
         new: carry of the later tokens.
+        most: the last so many tokens are kept. They are copied once, and lie in memory in the same
+            way however many there were.
     """
-    joined: Carry = _append(carry, new)
+    joined: Carry = _append(carry, keep_tokens(new, most), most)
     return joined
 
 
-def write_caches(carry: Carry) -> Carry:
+def write_caches(carry: Carry, most: int = sys.maxsize) -> Carry:
     """Every "cache" extended by the entries under "new" beside it, and nothing else.
 
     What a denoiser hands on about the tokens that it has just been shown becomes what it knows of
     the past; estimates and hidden states were these tokens' own, and go.
+
+    Args:
+        carry: what the denoiser handed on.
+        most: the last so many tokens of every cache are kept.
     """
     kept: Carry = {}
     for owner, tree in carry.items():
         if owner == "cache":
-            kept["cache"] = append_tokens(tree, carry["new"])
-        elif owner != "new" and isinstance(tree, dict) and (inner := write_caches(tree)):
+            kept["cache"] = append_tokens(tree, carry["new"], most)
+        elif owner != "new" and isinstance(tree, dict) and (inner := write_caches(tree, most)):
             kept[owner] = inner
     return kept
 
@@ -120,10 +135,13 @@ def _map(function: Callable[[Tensor, bool], Tensor], tree: Any, tokens: bool = F
     raise TypeError(f"a carry holds tensors in dicts, lists and tuples, not {type(tree).__name__}")
 
 
-def _append(old: Any, new: Any, tokens: bool = False) -> Any:  # noqa: ANN401
+def _append(old: Any, new: Any, most: int, tokens: bool = False) -> Any:  # noqa: ANN401
     if isinstance(new, dict):
-        both = {k: _append(old[k], v, tokens or k == "tokens") for k, v in new.items() if k in old}
+        shared = {k: v for k, v in new.items() if k in old}
+        both = {k: _append(old[k], v, most, tokens or k == "tokens") for k, v in shared.items()}
         return {**old, **new, **both}
     if isinstance(new, (list, tuple)):
-        return type(new)(_append(a, b, tokens) for a, b in zip(old, new, strict=True))
-    return torch.cat((old, new), 1) if tokens and new is not None else new
+        return type(new)(_append(a, b, most, tokens) for a, b in zip(old, new, strict=True))
+    if not tokens or new is None:
+        return new
+    return torch.cat((old[:, max(old.shape[1] + new.shape[1] - most, 0) :], new), 1)

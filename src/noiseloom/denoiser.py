@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from noiseloom.carry import Carry
+from noiseloom.carry import Carry, clone
 from noiseloom.diffusion import Prediction
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
@@ -191,18 +191,29 @@ class Preconditioned(nn.Module):
         std = self.data_std if self.target == "edm" else 1.0
         scale = (alpha * alpha * (std * std) + sigma * sigma).rsqrt()
         carry = dict(carry or {})
-        streams = cond is not None and "position" in cond
+        write, streams = False, cond is not None and "position" in cond
         if cond is not None and streams:
-            carry.setdefault("cache", {})
-            cond = {**cond, "cache": carry["cache"]}
+            if "cache" not in carry:
+                blank = getattr(self.network, "blank", None)
+                carry["cache"] = blank(x) if blank else {}
+            write = cond.get("write", False)
+            cond = {**{k: v for k, v in cond.items() if k != "write"}, "cache": carry["cache"]}
         output = self.network(x * scale, self._clock(x, t), cond)
         output, hidden = output if isinstance(output, tuple) else (output, None)
+        # Without gradients the network may be a CUDA graph, which writes its next results where
+        # these are. What outlives the call is copied: a mean that is the output itself, a hidden
+        # state, and entries, but only when they are to be kept.
+        replayed = not torch.is_grad_enabled()
         if streams:
-            carry["new"], hidden = hidden, None
+            if write:
+                carry["new"] = clone(hidden)
+            hidden = None
         # Networks may run in bfloat16 under autocast; everything after them does not.
         with torch.autocast(x.device.type, enabled=False):
-            prediction = self._estimate(output.to(x.dtype), x, alpha, sigma, scale)
+            output = output.to(x.dtype, copy=replayed and self.target == "x0")
+            prediction = self._estimate(output, x, alpha, sigma, scale)
         if hidden is not None:
+            hidden = hidden.clone() if replayed else hidden
             prediction = Prediction(**{**vars(prediction), "hidden": hidden})
         return prediction, carry
 
@@ -221,10 +232,13 @@ class Preconditioned(nn.Module):
     def _clock(self, x: Tensor, t: Tensor) -> Tensor:
         """Log-SNR for the network: one layout per kind of time, contiguous, on its device."""
         log_snr = self.schedule.log_snr(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+        known = t.ndim == 0 and t.device.type == "cpu" and not log_snr.requires_grad
+        if known and not torch.compiler.is_compiling():
+            # A fill: what the host knows costs no copy to the device.
+            return torch.full(x.shape[:1], float(log_snr), dtype=torch.float32, device=x.device)
         axes = 1 + max((i for i, size in enumerate(t.shape) if size != 1), default=0)
         if t.ndim:
             log_snr = log_snr.reshape(t.shape[:axes])
-        # A fill and an addition: a scalar from the CPU costs no copy to the device.
         return torch.zeros(x.shape[:axes], device=x.device) + log_snr.to(torch.float32)
 
 

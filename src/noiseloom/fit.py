@@ -83,11 +83,17 @@ def fit(
 
     Raises:
         FileExistsError: a new run in a folder that holds something, or another process there.
-        ValueError: what cannot be gone on with, or trained.
+        ValueError: what cannot be gone on with, or trained; another `init_from` than the run's.
     """
     use_threads(recipe)
     if resume:
-        read_description(out)
+        begun = read_description(out)["init_from"]
+        if init_from is not None and absolute(init_from) != begun:
+            told = f"with --init-from {begun}" if begun else "without --init-from"
+            raise ValueError(
+                f"{out} was begun {told}, not from {init_from}: leave that out, or train another "
+                "run"
+            )
     elif MAIN:
         check_free(out)
     with claimed(out) if MAIN else contextlib.nullcontext():
@@ -108,7 +114,7 @@ def _fit(
     made = int(newest.name.removeprefix("step-")) if newest else 0
     if made > recipe.steps:
         raise ValueError(f"{out} has made {made} steps already: --steps must be more than that")
-    if newest:  # a run killed just after a checkpoint may not have put its weights in place
+    if newest and MAIN:  # killed just after a checkpoint, it may not have put its weights in place
         checkpoint.publish(newest, out)
     if resume and made == recipe.steps:
         more = "--steps N" if recipe.decay == "constant" else f"a new run with --init-from {out}"

@@ -11,10 +11,11 @@ never as 1 - x, in float64 (where the device has it), and rounded once.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from noiseloom.schedule import Pair, Schedule, wide
 
 __all__ = [
     "DDPM",
@@ -29,38 +30,7 @@ __all__ = [
 ]
 
 
-@runtime_checkable
-class Schedule(Protocol):
-    """What the core asks of a schedule."""
-
-    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma at time t, in the shape of t."""
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """2 ln(alpha / sigma), decreasing in t; +inf where sigma = 0, -inf where alpha = 0."""
-
-    def time(self, log_snr: Tensor) -> Tensor:
-        """The inverse of `log_snr`."""
-
-
-class _Pair:
-    """Casting and log-SNR, from a subclass's float64 `_pair`."""
-
-    def _pair(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
-
-    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Alpha and sigma at time t, in the shape and type of t."""
-        alpha, sigma = self._pair(_wide(t))
-        return alpha.to(t.dtype), sigma.to(t.dtype)
-
-    def log_snr(self, t: Tensor) -> Tensor:
-        """2 ln(alpha / sigma)."""
-        alpha, sigma = self._pair(_wide(t))
-        return (2 * (alpha.log() - sigma.log())).to(t.dtype)
-
-
-class _GammaPair(_Pair):
+class _GammaPair(Pair):
     """Variance-preserving schedules given by the odds gamma : 1 - gamma, up to a common factor."""
 
     clip: float
@@ -78,13 +48,13 @@ class _GammaPair(_Pair):
         gamma, rest = signal / total, noise / total
         low = gamma < self.clip
         return (
-            torch.where(low, self.clip, gamma).sqrt(),
-            torch.where(low, 1 - self.clip, rest).sqrt(),
+            gamma.masked_fill(low, self.clip).sqrt(),
+            rest.masked_fill(low, 1 - self.clip).sqrt(),
         )
 
 
 @dataclass(frozen=True)
-class Cosine(_Pair):
+class Cosine(Pair):
     """The cosine of Bit Diffusion: alpha = cos(theta), sigma = sin(theta).
 
     theta(t) = (t + ns) / (1 + ds) * pi / 2. At the ends sigma(0) = 3.14e-4 and alpha(1) = 7.85e-5.
@@ -107,7 +77,7 @@ class Cosine(_Pair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Time t = (1 + ds) theta 2 / pi - ns with theta = atan(exp(-log_snr / 2))."""
-        theta = (_wide(log_snr) * -0.5).exp().atan()
+        theta = (wide(log_snr) * -0.5).exp().atan()
         return (theta * (2 / math.pi * (1 + self.ds)) - self.ns).to(log_snr.dtype)
 
 
@@ -157,7 +127,7 @@ class ScaledCosine(_GammaPair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Solve gamma(t) = sigmoid(log_snr) for t."""
-        gamma, rest = _wide(log_snr).sigmoid(), _wide(-log_snr).sigmoid()
+        gamma, rest = wide(log_snr).sigmoid(), wide(-log_snr).sigmoid()
         y_s = math.cos(self.start * math.pi / 2) ** (2 * self.tau)
         y_e = math.cos(self.end * math.pi / 2) ** (2 * self.tau) if self.end < 1 else 0.0
         power = (gamma * y_s + rest * y_e).clamp(0, 1) ** (1 / self.tau)
@@ -207,7 +177,7 @@ class Sigmoid(_GammaPair):
     def time(self, log_snr: Tensor) -> Tensor:
         """Solve tanh(v' / 2) = (1 - gamma) tanh(e' / 2) + gamma tanh(s' / 2) for t."""
         start, end = self.start / (2 * self.tau), self.end / (2 * self.tau)
-        gamma, rest = _wide(log_snr).sigmoid(), _wide(-log_snr).sigmoid()
+        gamma, rest = wide(log_snr).sigmoid(), wide(-log_snr).sigmoid()
         v = (rest * math.tanh(end) + gamma * math.tanh(start)).atanh()
         return ((v - start) / (end - start)).clamp(0, 1).to(log_snr.dtype)
 
@@ -229,11 +199,11 @@ class LinearGamma(_GammaPair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Time t = sigmoid(-log_snr)."""
-        return _wide(-log_snr).sigmoid().to(log_snr.dtype)
+        return wide(-log_snr).sigmoid().to(log_snr.dtype)
 
 
 @dataclass(frozen=True)
-class DDPM(_Pair):
+class DDPM(Pair):
     """Linear beta in continuous time: ln gamma = -beta_min t - (beta_max - beta_min) t^2 / 2.
 
     The limit of 1,000 discrete steps from 1e-4 to 0.02. sigma(0) = 0, alpha(1) = 6.6e-3.
@@ -259,13 +229,13 @@ class DDPM(_Pair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Positive root of (beta_max - beta_min) t^2 / 2 + beta_min t = softplus(-log_snr)."""
-        loss = torch.nn.functional.softplus(_wide(-log_snr))
+        loss = torch.nn.functional.softplus(wide(-log_snr))
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * loss).sqrt()
         return (2 * loss / (self.beta_min + root)).to(log_snr.dtype)
 
 
 @dataclass(frozen=True)
-class EDM(_Pair):
+class EDM(Pair):
     """Variance exploding: alpha = 1, sigma = sigma_max t^rho.
 
     Noise levels uniform in sigma^(1 / rho), as in EDM, are uniform times, and t = 0 is exactly
@@ -291,12 +261,12 @@ class EDM(_Pair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Time t = (sigma / sigma_max)^(1 / rho), sigma = exp(-log_snr / 2)."""
-        log_sigma = -_wide(log_snr) / 2
+        log_sigma = -wide(log_snr) / 2
         return ((log_sigma - math.log(self.sigma_max)) / self.rho).exp().to(log_snr.dtype)
 
 
 @dataclass(frozen=True)
-class RectifiedFlow(_Pair):
+class RectifiedFlow(Pair):
     """The straight line: alpha = 1 - t, sigma = t. Both ends are exact.
 
     References:
@@ -308,7 +278,7 @@ class RectifiedFlow(_Pair):
 
     def time(self, log_snr: Tensor) -> Tensor:
         """Time t = sigmoid(-log_snr / 2)."""
-        return (_wide(log_snr) / -2).sigmoid().to(log_snr.dtype)
+        return (wide(log_snr) / -2).sigmoid().to(log_snr.dtype)
 
 
 SCHEDULES: dict[str, Schedule] = {
@@ -321,7 +291,3 @@ SCHEDULES: dict[str, Schedule] = {
     "rectified-flow": RectifiedFlow(),
 }
 """Schedules by the name that a recipe's options use, with their default parameters."""
-
-
-def _wide(t: Tensor) -> Tensor:
-    return t if t.device.type == "mps" else t.double()  # Apple's GPUs have no float64

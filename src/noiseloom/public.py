@@ -33,6 +33,7 @@ from noiseloom.rollout import Finished, along, rollout
 from noiseloom.run import Run, load
 from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
 from noiseloom.terminal import save_picture
+from noiseloom.training.precision import compiled
 
 __all__ = [
     "DDPM",
@@ -73,6 +74,7 @@ __all__ = [
     "ZeroCentre",
     "along",
     "ancestral",
+    "compiled",
     "denoising_loss",
     "dpm_solver_pp_2m",
     "final",

@@ -132,9 +132,15 @@ class Rng:
         dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> Tensor:
-        """Uniform numbers in the open interval (0, 1): odd multiples of 2^-24."""
+        """Uniform numbers in the open interval (0, 1): odd multiples of 2^-24.
+
+        In a type of fewer bits they are rounded, but never to 0 or 1.
+        """
         root, path, rest = self._spread(shape, device)
         numbers = _run(_uniform, root, path, rest)
+        if dtype.itemsize < 4:
+            kind = torch.finfo(dtype)  # whose least number and largest below 1 these are
+            numbers = numbers.clamp(kind.tiny * kind.eps, 1 - kind.eps / 2)
         return numbers.reshape(tuple(shape)).to(dtype)
 
     def integers(self, high: int, shape: Sequence[int], device: Device = None) -> Tensor:

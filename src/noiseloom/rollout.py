@@ -5,11 +5,17 @@ into the cache, once, at one fixed level of noise, the *stabilisation*: a model 
 a level per token takes what it made itself, slightly wrong, for what it is. S steps cost S + 1
 reads of a token per branch of guidance, and memory does not grow.
 
+Caches of our networks have one size from the first token on, and positions are tensors on the
+device, so that all calls but the context's have one form, and nothing waits for the device: a
+network is compiled once (`compiled`), and making a token can be recorded as one CUDA graph.
+
 The reference is one pass over the whole history with the same noise on it, each token seeing what
 its band lets it see: equal to rounding, also after the cache began to forget
 (`tests/test_rollout.py`).
 """
 
+import contextlib
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +24,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from noiseloom.carry import Carry, keep_tokens, write_caches
+from noiseloom.carry import Carry, write_caches
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.plan import SamplingPlan
+from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, final, sample
 from noiseloom.shapes import Cond
@@ -62,6 +69,7 @@ def rollout(
     position: int = 0,
     rng: Rng,
     solver: Solver | None = None,
+    graph: bool = False,
 ) -> Iterator[Finished]:
     """Continue a sequence, chunk after chunk, for as long as the caller asks for more.
 
@@ -80,18 +88,26 @@ def rollout(
             samples are biased, however many steps are taken.
         stabilisation: t' in [0, 1).
         cond: conditions of all tokens, or a function `(first, count) -> cond`, called when those
-            tokens are asked for: so an action may depend on what was yielded (`along` is one).
+            tokens are asked for: so an action may depend on what was yielded (`along` is one). A
+            "mask" covers the cached tokens too, shape (B, network.memory + count), whatever it
+            says of those that have not been.
         carry: of an earlier rollout.
         position: index of the first token of the context, or, without context, of the first one
             to be made.
         rng: key of all draws; the draws of a token depend on its index, not on chunks.
         solver: how a move is made; by default DDIM.
+        graph: on a GPU, record what makes a chunk, all steps and branches and the writing, as one
+            CUDA graph, and replay it for all later ones. The host then does nothing per step, which
+            at small batches is most of the time. Conditions may change in their numbers alone, and
+            guidance must not wait for the device, as `MonteCarloGuided` does. Beside it, networks
+            are compiled with `compiled(denoiser, graphs=False)`.
 
     Yields:
         One `Finished` per chunk.
 
     Raises:
-        ValueError: a stabilisation, memory or chunk out of range, a plan that does not fit.
+        ValueError: a stabilisation, memory or chunk out of range, a plan that does not fit, a graph
+            without a GPU.
 
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
@@ -113,38 +129,47 @@ def rollout(
         )
     if not isinstance(rng.root, Tensor):
         rng = rng.samples(len(context), device=context.device)
+    rows = list(plan.rows(context))
+    empty = context.new_empty((len(context), chunk, *context.shape[2:]))
     level = torch.tensor(stabilisation, dtype=torch.float64)
     carry = dict(carry or {})
 
     @torch.no_grad()
     def write(x: Tensor, carry: Carry, given: dict[str, Any], draws: Rng) -> Carry:
         seen = diffusion.corrupt(x, level.to(x.dtype), draws.fold("stabilisation"))
+        given = {**given, "write": True}
         _, carry = denoiser(seen, level.to(x.dtype), given, carry, draws.fold("write"))
-        return keep_tokens(write_caches(carry), memory)
+        return write_caches(carry, memory)
+
+    @torch.no_grad()
+    def make(given: dict[str, Any], carry: Carry, keys: Tensor) -> tuple[Tensor, Carry]:
+        draws = Rng(keys)
+        noise = diffusion.prior(empty, draws.fold("prior"))
+        steps = sample(
+            denoiser,
+            diffusion,
+            rows,
+            noise,
+            cond=given,
+            carry=carry,
+            rng=draws.fold("sampling"),
+            solver=solver,
+        )
+        last = final(steps)
+        return last.x, write(last.x, last.carry, given, draws)
+
+    making = Replayed(make, context.device) if graph else make
 
     def chunks(carry: Carry, start: int) -> Iterator[Finished]:
         if count := context.shape[1]:
-            draws = _draws(rng, start, count, context)
-            carry = write(context, carry, _given(cond, start, count), draws)
+            given, keys = _given(cond, start, count, context), _keys(rng, start, count, context)
+            with _eagerly():
+                carry = write(context, carry, given, Rng(keys))
             start += count
-        empty = context.new_empty((len(context), chunk, *context.shape[2:]))
         while True:
-            given, draws = _given(cond, start, chunk), _draws(rng, start, chunk, context)
-            noise = diffusion.prior(empty, draws.fold("prior"))
-            last = final(
-                sample(
-                    denoiser,
-                    diffusion,
-                    plan,
-                    noise,
-                    cond=given,
-                    carry=carry,
-                    rng=draws.fold("sampling"),
-                    solver=solver,
-                )
-            )
-            carry = write(last.x, last.carry, given, draws)
-            yield Finished(start, last.x, carry)
+            given, keys = _given(cond, start, chunk, context), _keys(rng, start, chunk, context)
+            x, carry = making(given, carry, keys)
+            yield Finished(start, x, carry)
             start += chunk
 
     return chunks(carry, position)
@@ -178,10 +203,22 @@ def along(cond: Cond | None = None, **sequences: Tensor) -> Callable[[int, int],
     return given
 
 
-def _given(cond: TokenCond | None, first: int, count: int) -> dict[str, Any]:
+def _given(cond: TokenCond | None, first: int, count: int, x: Tensor) -> dict[str, Any]:
     found = cond(first, count) if callable(cond) else cond
-    return {**(found or {}), "position": first}
+    # A tensor, since compiled code is of one number; made by a fill, which waits for nothing.
+    position = torch.full((), first, dtype=torch.int64, device=x.device)
+    return {**(found or {}), "position": position}
 
 
-def _draws(rng: Rng, first: int, count: int, x: Tensor) -> Rng:
-    return rng.each("token", torch.arange(first, first + count, device=x.device))
+def _keys(rng: Rng, first: int, count: int, x: Tensor) -> Tensor:
+    keys = rng.each("token", torch.arange(first, first + count, device=x.device)).key
+    assert isinstance(keys, Tensor)  # one per sample and token
+    return keys
+
+
+def _eagerly() -> contextlib.AbstractContextManager[Any]:
+    """One call of another length is not worth compiling for; nothing to do where nothing was."""
+    if "torch._dynamo" not in sys.modules:
+        return contextlib.nullcontext()
+    stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance

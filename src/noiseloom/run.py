@@ -16,6 +16,7 @@ from torch import Tensor
 from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
+from noiseloom.meaning import check_meaning
 from noiseloom.recipes import Drawing, Facts, Given, Parts, Planning, Recipe, Sampling
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
@@ -28,6 +29,7 @@ from noiseloom.run_folder import (
     same_data,
     write_text,
 )
+from noiseloom.terminal import say
 from noiseloom.training import checkpoint, inheritance
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -268,12 +270,13 @@ def start(
         folder: of the run.
         data: where the data lies.
         command: what was typed.
-        init_from: the run whose weights it starts from.
+        init_from: the run whose weights it starts from, named as for `load`, or a file of them.
         resume: the folder holds the beginning of this run.
 
     Raises:
         FileExistsError: the folder holds something, and `resume` is off.
-        ValueError: weights that do not fit.
+        FileNotFoundError: there is nothing to start from.
+        ValueError: weights that do not fit, or would mean something else.
     """
     main = os.environ.get("RANK", "0") == "0"
     if main and not resume:
@@ -281,35 +284,20 @@ def start(
     with Rng(recipe.seed).fold("initialisation").torch():
         parts = recipe.build(facts)
     if init_from is not None and checkpoint.newest(folder / "state") is None:
-        source = Path(init_from).expanduser()
-        _check_heads(recipe, source)
-        places = class_places(source, facts.get("classes", ()))
-        inheritance.init_from(parts.denoiser, source, places)
+        file = Path(init_from).expanduser()
+        source, run = (file, file.parent) if file.is_file() else [_find(init_from)] * 2
+        check_meaning(recipe, facts, run)
+        places = class_places(run, facts.get("classes", ()))
+        new = inheritance.init_from(parts.denoiser, source, places)
+        if main:
+            more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+            told = f"new are {', '.join(new[:3])}{more}" if new else "nothing is new"
+            say(f"starting from {init_from}: {told}")
     if main:
         text = describe(recipe, facts, data=data, command=command, init_from=init_from)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)
     return parts
-
-
-def _check_heads(recipe: Recipe, source: Path) -> None:
-    """Attention with other heads is another function of the same weights, of the same shapes."""
-    if not (source / "recipe.yaml").is_file():
-        return
-    old = read_description(source)["options"]
-    for name in ("heads", "head_width"):
-        there, here = old.get(name), getattr(recipe, name, None)
-        if None not in (there, here) and there != here and _attends(recipe):
-            raise ValueError(
-                f"{source} was trained with {name} {there}, not {here}: its weights would do "
-                "something else; keep it as it was"
-            )
-
-
-def _attends(recipe: Recipe) -> bool:
-    """Whether its network has attention: a U-Net may go without, and a recurrent one does."""
-    network = getattr(recipe, "network", None)
-    return network != "recurrent" and (network != "unet" or getattr(recipe, "attention", 0) > 0)
 
 
 def load(

@@ -96,20 +96,27 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def class_places(folder: Path, classes: Sequence[str]) -> list[int] | None:
-    """For each class of a run, the index of the class of that name; None if not all are there."""
+    """For each class of a run, the index of the class that goes on with it, by name.
+
+    A class that is no longer there gives way to a new one, in their order. None where nothing is
+    known of the run's classes, its model was not told them, or there are fewer.
+    """
     if not (folder / "recipe.yaml").is_file():
         return None
-    old = read_description(folder)["facts"].get("classes") or ()
-    missing = set(old) - set(classes)
-    if old and not missing:
-        return [classes.index(name) for name in old]
-    if set(old) & set(classes):
+    described = read_description(folder)
+    old = described["facts"].get("classes") or ()
+    if not described["options"].get("conditional", True) or not 0 < len(old) <= len(classes):
+        return None
+    missing = [name for name in old if name not in classes]
+    heirs = dict(zip(missing, [name for name in classes if name not in old], strict=False))
+    if missing and len(old) > 1:
+        told = ", ".join(f"{new} as {name}" for name, new in list(heirs.items())[:3])
         warnings.warn(
-            f"{folder} knows classes that these data have not ({', '.join(sorted(missing)[:3])}): "
-            "all its classes are taken over by number, not by name",
+            f"{folder} knows classes that these data have not: others start in their place "
+            f"({told}{', ...' if len(heirs) > 3 else ''})",
             stacklevel=2,
         )
-    return None
+    return [classes.index(heirs.get(name, name)) for name in old]
 
 
 def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> Recipe:

@@ -10,7 +10,7 @@ token, the mean of the last row that moved it, which is what Bit Diffusion decod
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -58,7 +58,7 @@ class Step:
 def sample(
     denoiser: Denoiser,
     diffusion: GaussianDiffusion,
-    plan: SamplingPlan,
+    plan: SamplingPlan | Iterable[tuple[Tensor, Tensor]],
     x: Tensor,
     *,
     cond: Cond | None = None,
@@ -71,7 +71,7 @@ def sample(
     Args:
         denoiser: says x_0 given x_t.
         diffusion: what noise is.
-        plan: rows of moves.
+        plan: rows of moves, as a plan, or as its `rows` are where many states share one.
         x: the state at the plan's first times, as `diffusion.prior` draws it.
         cond: conditions by name.
         carry: of an earlier call, or None.
@@ -84,7 +84,8 @@ def sample(
     """
     solver = solver or ancestral()
     carry, memory, result = dict(carry or {}), None, x
-    for index, (t, s) in enumerate(plan.rows(x)):
+    rows = plan.rows(x) if isinstance(plan, SamplingPlan) else plan
+    for index, (t, s) in enumerate(rows):
         x, prediction, carry, memory = solver(
             denoiser, diffusion, x, t, s, cond, carry, memory, rng.fold("step", index)
         )
@@ -138,7 +139,7 @@ def heun() -> Solver:
     """
 
     def slope(x: Tensor, mean: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        eps = (x - alpha * mean) / torch.where(sigma > 0, sigma, 1)
+        eps = (x - alpha * mean) / sigma.masked_fill(sigma <= 0, 1)
         return (alpha * eps - sigma * mean) * (alpha * alpha + sigma * sigma).rsqrt()
 
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -184,7 +185,7 @@ def dpm_solver_pp_2m() -> Solver:
         # A token without memory has its last step infinitely long ago: its slope is 0.
         old_mean, old = memory or (mean, torch.full_like(now, -torch.inf))
         ratio = ((then - now) / (2 * (now - old))).nan_to_num(0.0, 0.0, 0.0)
-        ratio = torch.where(after == 0, 0, ratio)
+        ratio = ratio.masked_fill(after == 0, 0)
         corrected = Prediction(mean + ratio * (mean - old_mean))
         memory = (
             where_moved(mean, old_mean, before, after),

@@ -96,7 +96,8 @@ def scores(path: Path, name: str) -> str:
     return section(
         "Metrics",
         f"""<p>{text}↑ more is better, ↓ less is better.{count}</p>
-<table class="metrics"><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody></table>""",
+<table class="metrics"><thead><tr><th></th>{heads}
+</tr></thead><tbody>{body}</tbody></table>""",
     )
 
 

@@ -1,6 +1,5 @@
 """The table of a comparison: cells by metrics, with spreads, anchors, and where it comes from."""
 
-import itertools
 import platform
 import statistics
 import subprocess
@@ -114,26 +113,37 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
     found = []
     for cell in cells:
         seen = record(cell)
-        row = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
-        row += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
-        found.append([*row, str(seen["n"])])
+        line = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
+        line += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
+        found.append([*line, str(seen["n"])])
     groups: dict[tuple[tuple[str, ...], float], list[int]] = {}
     for i, cell in enumerate(cells):
         size = cell.values[0].get("n", 0)
         groups.setdefault((tuple(sorted(cell.data)), size), []).append(i)
-    body, (prints, sizes) = list(found), map(set, zip(*groups, strict=True))
-    for ((_, size), group), (suffix, title) in itertools.product(groups.items(), ANCHORS.items()):
-        every = [values for i in group for values in cells[i].values]
-        anchors = [_mean(values.get(metric + suffix) for values in every) for metric in metrics]
-        if set(anchors) == {"-"}:
-            continue
-        if len(prints) > 1:  # of which cells: by what they have in common, and not all have
-            for k, name in enumerate(names):
-                if len({body[i][k] for i in group}) == 1 < len({row[k] for row in body}):
-                    title += f", {name}={body[group[0]][k]}"
-        title += f", n = {size:g}" if len(sizes) > 1 else ""
-        found.append([title, *[""] * (len(names) - 1), *anchors, ""])
+    body = list(found)
+    for suffix, title in ANCHORS.items():
+        anchors: dict[tuple[str, ...], list[int]] = {}
+        for group in groups.values():
+            every = [values for i in group for values in cells[i].values]
+            row = [_mean(values.get(metric + suffix) for values in every) for metric in metrics]
+            anchors.setdefault(tuple(row), []).extend(group)
+        for numbers, group in anchors.items():
+            if set(numbers) != {"-"}:
+                told = title + _in_common(group, cells, names, body) * (len(anchors) > 1)
+                found.append([told, *[""] * (len(names) - 1), *numbers, ""])
     return [*names, *metrics, "seeds"], found
+
+
+def _in_common(
+    group: Sequence[int], cells: Sequence[Cell], names: Sequence[str], body: Sequence[list[str]]
+) -> str:
+    """What some cells have in common, and not all have."""
+    text = ""
+    for k, name in enumerate(names):
+        if len({body[i][k] for i in group}) == 1 < len({row[k] for row in body}):
+            text += f", {name}={body[group[0]][k]}"
+    sizes = {cell.values[0].get("n", 0) for cell in cells}
+    return text + (f", n = {cells[group[0]].values[0]['n']:g}" if len(sizes) > 1 else "")
 
 
 def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[str, Any]) -> str:

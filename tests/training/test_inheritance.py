@@ -1,6 +1,7 @@
 """Starting from another run: at step 0 the larger model says what the old one says."""
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from noiseloom.nets.layers import Embedding
 from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits
 from noiseloom.rng import Rng
 from noiseloom.run import start, write_text
-from noiseloom.run_folder import describe
+from noiseloom.run_folder import class_places, describe
 from noiseloom.training import init_from
 
 UNET = {"width": 8, "head_width": 8, "multipliers": (1, 2)}
@@ -52,15 +53,11 @@ def shaken(module):
     return module.eval()
 
 
-def begun(tmp_path, recipe, facts=DIGITS):
-    parts = start(
-        recipe,
-        facts,
-        tmp_path / "new",
-        data=None,
-        command="train",
-        init_from=str(tmp_path / "old"),
-    )
+def begun(tmp_path, recipe, facts=DIGITS, source="old"):
+    if (tmp_path / source).exists():
+        source = str(tmp_path / source)
+    folder = tmp_path / "new"
+    parts = start(recipe, facts, folder, data=None, command="train", init_from=source)
     return parts.denoiser.eval()
 
 
@@ -203,6 +200,94 @@ def test_what_cannot_be_silent_is_refused(old, tmp_path, kind, options, change, 
     assert not (tmp_path / "new").exists()
 
 
+RGB = {**DIGITS, "shape": [3, 8, 8]}
+LARGE = {**DIGITS, "shape": [1, 16, 16]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "change", "facts", "told"),
+    [
+        (BitsDigits, UNET, {"state": "onehot"}, DIGITS, "state bits, not onehot"),
+        (BitsDigits, {**UNET, "state": "pixels"}, {"state": "bits"}, DIGITS, "state pixels, not"),
+        (BitsDigits, UNET, {"code": "gray"}, DIGITS, "code binary, not gray"),
+        (BitsDigits, UNET, {"target": "v"}, DIGITS, "target x0, not v"),
+        (BitsDigits, UNET, {"head": "softmax"}, DIGITS, "head linear, not softmax"),
+        (BitsDigits, UNET, {"head": "sigmoid"}, DIGITS, "head linear, not sigmoid"),
+        (BitsDigits, UNET, {}, {**DIGITS, "levels": 256}, "levels 16, not 256"),
+        (BitsDigits, UNET, {}, RGB, "channels 1, not 3"),
+        (BitsDigits, DIT, {}, LARGE, r"shape \[1, 8, 8\], not \[1, 16, 16\]"),
+        (BitsDigits, {**DIT, "patch": 4}, {"patch": 2}, DIGITS, "patch 4, not 2"),
+        (
+            BitsDigits,
+            DIT,
+            {"network": "unet", "multipliers": (1,)},
+            DIGITS,
+            "network dit, not unet",
+        ),
+        (BitsDigits, UNET, {"network": "dit"}, DIGITS, "network unet, not dit"),
+        (ForcingDigits, FORCING, {"network": "bidirectional"}, DIGITS, "network causal, not bi"),
+        (ForcingDigits, FORCING, {"state": "bits"}, DIGITS, "state pixels, not bits"),
+        (ForcingDigits, FORCING, {"target": "x0"}, DIGITS, "target v, not x0"),
+    ],
+)
+def test_what_would_mean_something_else_is_refused(
+    old, tmp_path, kind, options, change, facts, told
+):
+    old(kind(**options))
+    with pytest.raises(ValueError, match=f"was trained with {told}") as refused:
+        begun(tmp_path, kind(**{**options, **change}), facts)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match=f"was trained with {told}"):  # also of one of its files
+        begun(tmp_path, kind(**{**options, **change}), facts, "old/ema.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "change", "facts", "shape"),
+    [
+        ({**UNET, "state": "pixels"}, {"head": "softmax", "code": "gray"}, DIGITS, (1, 8, 8)),
+        ({**UNET, "state": "pixels"}, {}, {**DIGITS, "levels": 256}, (1, 8, 8)),
+        ({**UNET, "state": "onehot"}, {"code": "gray"}, DIGITS, (16, 8, 8)),
+        (UNET, {"head_width": 4, "patch": 4, "loss_kind": "l2", "weight": "v"}, LARGE, (4, 8, 8)),
+    ],
+)
+def test_what_changes_nothing_is_not_refused(old, tmp_path, options, change, facts, shape):
+    before = old(BitsDigits(**options))
+    after = begun(tmp_path, BitsDigits(**{**options, **change}), facts)
+    torch.testing.assert_close(means(after, shape, [1, 4]), means(before, shape, [1, 4]))
+
+
+def test_places_of_patches_are_not_those_of_a_larger_picture():
+    options = {"patch": 2, "width": 8, "depth": 1, "heads": 1}
+    small, large = (nets.DiT(1, 1, size=(side, side), **options) for side in (8, 16))
+    with pytest.raises(ValueError, match="of 64 patches cannot start as one of 16"):
+        init_from(large, small.state_dict())
+    init_from(copy.deepcopy(small), small.state_dict())
+
+
+def test_what_is_new_is_said(old, tmp_path, capsys):
+    options = {**DIT, "conditional": False}
+    old(BitsDigits(**options))
+    begun(tmp_path, BitsDigits(**options))
+    told = capsys.readouterr().err
+    assert told == f"starting from {tmp_path / 'old'}: nothing is new\n"
+    shutil.rmtree(tmp_path / "new")
+    begun(tmp_path, BitsDigits(**{**options, "self_conditioning": 0.5, "blocks": 2}))
+    told = capsys.readouterr().err
+    assert told.startswith(f"starting from {tmp_path / 'old'}: new are network.tokens.input.weight")
+    assert "(16, 16) -> (16, 32), " in told
+    assert told.count("\n") == 1
+    assert len(told) < 400 + len(str(tmp_path))
+
+
+def test_a_shipped_model_is_started_from_by_its_name(tmp_path):
+    run = noiseloom.load("bits-digits", device="cpu")
+    parts = begun(tmp_path, run.recipe, run.facts, "bits-digits")
+    torch.testing.assert_close(
+        means(parts, (4, 8, 8), [1, 4]), means(run.denoiser, (4, 8, 8), [1, 4])
+    )
+
+
 def test_what_wraps_the_network_does_not_matter():
     class Wrapped(nn.Module):
         def __init__(self, **inner):
@@ -271,6 +356,35 @@ def test_a_permutation_of_as_many_classes_is_followed():
     table = old["label.weight"]
     assert torch.equal(found[[2, 0, 1]], table[:3])
     assert torch.equal(found[3], table[3])
+
+
+@pytest.mark.parametrize("fewer", [1, 2])
+def test_classes_are_not_lost(fewer):
+    old = Embedding(4, 6, 3).state_dict()
+    with pytest.raises(ValueError, match=f"of {fewer} classes cannot start as one of 3: keep"):
+        init_from(Embedding(4, 6, fewer), old)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "places"),
+    [
+        ("abc", "xcba", [3, 2, 1]),
+        ("abc", "bcd", [2, 0, 1]),
+        ("abc", "dcxb", [0, 3, 1]),
+        ("abc", "xyz", [0, 1, 2]),
+        ("abc", "ab", None),  # which init_from refuses
+    ],
+)
+def test_classes_keep_their_names_where_these_are_there(tmp_path, there, here, places):
+    described = describe(
+        BitsDigits(), {**DIGITS, "classes": list(there)}, data=None, command="train"
+    )
+    write_text(tmp_path / "recipe.yaml", described)
+    if places is None or set(there) <= set(here):
+        assert class_places(tmp_path, list(here)) == places
+        return
+    with pytest.warns(UserWarning, match=r"others start in their place \(. as a"):
+        assert class_places(tmp_path, list(here)) == places
 
 
 def test_an_estimate_goes_before_the_map_of_levels():

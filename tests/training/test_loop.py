@@ -204,6 +204,18 @@ def test_a_resumed_run_must_see_the_same_samples(tmp_path, change):
         finish(tmp_path, replace(OPTIONS, **change), resume=True)
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", "null", '{"step": 5, "options": {}, "threads": 1}', '{"step": 5, "options": 1}'],
+)
+def test_a_checkpoint_that_does_not_know_its_run_is_damaged(tmp_path, content):
+    stop_after(tmp_path, 6)
+    (tmp_path / "state" / "step-00000005" / "state.json").write_text(content)
+    with pytest.raises(ValueError, match=r"state\.json is truncated or damaged .*: restore") as e:
+        finish(tmp_path, resume=True)
+    assert "\n" not in str(e.value)
+
+
 def test_another_thread_count_warns(tmp_path):
     stop_after(tmp_path, 6)
     path = tmp_path / "state" / "step-00000005" / "state.json"

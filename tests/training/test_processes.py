@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_run import OPTIONS, finish, losses
+import torch
+from safetensors.torch import load_file
+from toy_run import OPTIONS, finish, finish_real, losses
 
 SCRIPT = Path(__file__).with_name("toy_run.py")
 
@@ -27,6 +29,21 @@ def test_two_processes_equal_one(tmp_path):
     assert "Warning" not in result.stderr
     assert json.loads((out / "world.json").read_text()) == 2
     assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_a_real_network_on_two_processes_equals_one(tmp_path):
+    finish_real(tmp_path / "one")
+    out = tmp_path / "two"
+    result = launch("--nproc-per-node", "2", str(SCRIPT), str(out), "--real")
+    assert result.returncode == 0, result.stderr
+    assert "arning" not in result.stderr
+    assert "strides" not in result.stderr
+    assert json.loads((out / "world.json").read_text()) == 2
+    assert losses(out) == pytest.approx(losses(tmp_path / "one"), rel=1e-6)
+    for name in ("model", "ema"):
+        one, two = (load_file(run / f"{name}.safetensors") for run in (tmp_path / "one", out))
+        for key in one:
+            torch.testing.assert_close(two[key], one[key], rtol=1e-6, atol=1e-6)
 
 
 def test_unconnected_processes_are_refused(tmp_path, monkeypatch):

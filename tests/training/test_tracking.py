@@ -35,6 +35,37 @@ def test_metrics_forget_what_is_about_to_be_made_again(tmp_path):
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows(1, 6)
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda lines: [], 1),
+        (lambda lines: lines[:4], 5),
+        (lambda lines: [*lines[:4], b"\n", *lines[5:]], 5),
+        (lambda lines: [*lines[:4], b"[]\n", *lines[5:]], 5),
+        (lambda lines: [*lines[:4], b"{}\n", *lines[5:]], 5),
+        (lambda lines: [*lines[:4], *lines[5:]], 5),
+        (lambda lines: [*lines[:5], lines[5][:-1]], 6),
+    ],
+)
+def test_what_is_gone_from_the_middle_is_not_passed_over(tmp_path, change, line):
+    path = tmp_path / "metrics.jsonl"
+    metrics = Metrics(path)
+    metrics.write(rows(1, 7))
+    metrics.close()
+    path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=rf"metrics\.jsonl has no line {line} of update {line}: "
+    ) as e:
+        Metrics(path, 6)
+    assert "\n" not in str(e.value)
+    assert path.read_bytes() == before
+    path.unlink()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has no line 1"):
+        Metrics(path, 6)
+    assert not path.exists()
+
+
 def test_floats_survive_the_file(tmp_path):
     seen = []
 

@@ -2,6 +2,7 @@
 
 The loss draws noise and a dropout mask per sample from its keys and makes a first pass without
 gradient on every second row of the global batch; on demand the network has PyTorch's own dropout.
+The real run is the same with a recipe: a small U-Net, keyed dropout and self-conditioning.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
+from noiseloom.fit import fit
+from noiseloom.recipes import BitsDigits
 from noiseloom.rng import Rng
 from noiseloom.training import Training, train
 
@@ -61,6 +64,15 @@ def toy_loss(model, batch, rng, rows):
     return (model(noisy, t, estimate, mask) - x).square().mean(1)
 
 
+def finish_real(out):
+    """Train a recipe to the end."""
+    network = {"width": 8, "head_width": 8, "multipliers": (1, 2), "attention": 8, "dropout": 0.3}
+    # 16 pictures a process: from that many on PyTorch lays gradients of 1 x 1 kernels out as the
+    # pictures are.
+    options = {"steps": 4, "batch_size": 32, "warmup": 0, "learning_rate": 1e-3}
+    fit(BitsDigits(**network, **options, self_conditioning=0.5), out, command="")
+
+
 def finish(out, options=OPTIONS, dropout=0.0, resume=False, loss=toy_loss, data=None):
     """Train to the end; returns the model."""
     model = Toy(dropout)
@@ -84,9 +96,13 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     for name in ("steps", "accumulate"):
         parser.add_argument(f"--{name}", type=int, default=getattr(OPTIONS, name))
+    parser.add_argument("--real", action="store_true")
     args = vars(parser.parse_args())
-    out = args.pop("out")
+    out, real = args.pop("out"), args.pop("real")
     torch.set_num_threads(1)
-    finish(out, replace(OPTIONS, **args), resume=True)
+    if real:
+        finish_real(out)
+    else:
+        finish(out, replace(OPTIONS, **args), resume=True)
     if PartialState().is_main_process:
         (out / "world.json").write_text(json.dumps(PartialState().num_processes))

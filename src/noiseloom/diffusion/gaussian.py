@@ -188,7 +188,7 @@ class GaussianDiffusion:
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         mean = prediction.mean
-        eps = (x - alpha_t * mean) / torch.where(sigma_t > 0, sigma_t, 1)
+        eps = (x - alpha_t * mean) / sigma_t.masked_fill(sigma_t <= 0, 1)
         if stochasticity == 0:
             return where_moved(alpha_s * mean + sigma_s * eps, x, t, s)
         if rng is None:
@@ -213,7 +213,7 @@ class GaussianDiffusion:
         _check_order(t, s, down=False)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
-        ratio = alpha_s / torch.where(alpha_t > 0, alpha_t, 1)
+        ratio = alpha_s / alpha_t.masked_fill(alpha_t <= 0, 1)
         spread = (sigma_s - ratio * sigma_t).clamp_min(0) * (sigma_s + ratio * sigma_t)
         new = ratio * x + spread.sqrt() * self.subspace.noise(rng.normal_like(x))
         return where_moved(new, x, t, s)
@@ -261,7 +261,8 @@ class GaussianDiffusion:
             t: its time.
         """
         alpha, sigma = self.schedule(self._align(t, x))
-        gain = torch.where(alpha > 0, sigma * sigma / torch.where(alpha > 0, alpha, 1), 0)
+        none = alpha <= 0
+        gain = (sigma * sigma / alpha.masked_fill(none, 1)).masked_fill(none, 0)
         return Prediction(prediction.mean + gain * self.subspace.covariance(grad))
 
     def _align(self, t: Tensor, x: Tensor) -> Tensor:

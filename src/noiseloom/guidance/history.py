@@ -179,7 +179,7 @@ class HistoryGuided(nn.Module):
         seen = torch.where(
             hidden, self.diffusion.prior(x, draws), self.diffusion.renoise(x, t, s, draws)
         )
-        return seen, torch.where(hidden, 1.0, s)
+        return seen, s.masked_fill(hidden, 1.0)
 
 
 def _merge(

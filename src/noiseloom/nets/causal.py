@@ -11,6 +11,7 @@ would add to it. To denoise a token, call and ignore `new`; once it is finished,
 level at which the future shall see it, and keep `carry.append_tokens(cache, new)`. So reading and
 writing are one call, a caller cannot write by mistake, and what is kept and for how long is the
 caller's business: `network.memory` tokens are enough, `carry.keep_tokens` loses the others. A cache
+that is to have one size from the first token on begins as `network.blank(x)` instead of {}. It
 obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract, and
 so have `VideoTransformer` and `VideoUNet`, whose tokens are frames.
 
@@ -27,7 +28,15 @@ from torch import Tensor, nn
 from noiseloom.carry import Carry
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import initialise, zero
-from noiseloom.nets.past import cached, check_heads, check_window, entries, sight
+from noiseloom.nets.past import (
+    added,
+    blank,
+    cached,
+    check_heads,
+    check_window,
+    entries,
+    sight,
+)
 from noiseloom.nets.trunk import Trunk
 
 __all__ = ["CausalTransformer"]
@@ -117,4 +126,12 @@ class CausalTransformer(nn.Module):
         seen = sight(x, cond, n, self.window, self.head[1])
         y: Tensor
         y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
-        return y if cond.get("cache") is None else (y, {"tokens": new})
+        return y if cond.get("cache") is None else (y, added(x, cond, new))
+
+    def blank(self, x: Tensor) -> Carry:
+        """The cache to begin with, of the size it will always have: `memory` tokens, none real.
+
+        Args:
+            x: a state, shape (B, T, D).
+        """
+        return blank(x, self.memory, [self.head] * self.trunk.depth)

@@ -107,17 +107,23 @@ class Embedding(nn.Module):
         """Old classes keep their vectors and so does the null class, which new ones start as.
 
         Beside an unconditional network all classes start at zero. See `noiseloom.training.Heir`.
+
+        Raises:
+            ValueError: there are fewer classes than the old.
         """
         if self.label is None:
             return dict(old)
         if "label.weight" not in old:
             return {**old, "label.weight": torch.zeros_like(self.label.weight)}
         *_, null = table = old["label.weight"]
-        count, wanted = len(table) - 1, self.label.num_embeddings
+        count, wanted = len(table) - 1, self.label.num_embeddings - 1
         if count > wanted:
-            return dict(old)
+            raise ValueError(
+                f"a network of {wanted} classes cannot start as one of {count}: keep the classes "
+                "that one knows"
+            )
         places = classes if classes is not None and len(classes) == count else range(count)
-        new = null.repeat(wanted, 1)
+        new = null.repeat(wanted + 1, 1)
         new[list(places)] = table[:-1]
         return {**old, "label.weight": new}
 

@@ -1,6 +1,9 @@
 """What causal transformers know of earlier tokens, and who sees whom: for tokens and frames alike.
 
-In this module x is the state, whose first two axes are (B, T); the errors name its shape.
+In this module x is the state, whose first two axes are (B, T); the errors name its shape. A cache
+is {"tokens": [for each block {"keys", "values"}]}, n tokens of all of which there has been, or, if
+it began as `blank`, has "real" beside it, {"tokens": bool (B, n)}: whether there has been a token.
+So it has one size from the first token on, and a network one shape, and one graph, for all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from noiseloom.carry import Carry
 from noiseloom.nets.attention import Sight, rotation
 
-__all__ = ["cached", "check_heads", "check_window", "entries", "sight"]
+__all__ = ["added", "blank", "cached", "check_heads", "check_window", "entries", "sight"]
 
 
 def check_window(window: int) -> None:
@@ -42,6 +47,39 @@ def check_heads(width: int, heads: int) -> None:
             f"width {width} cannot be divided among {heads} heads of an even number of "
             "features, which rotary positions turn in pairs"
         )
+
+
+def blank(x: Tensor, count: int, shapes: Sequence[tuple[int, ...]]) -> Carry:
+    """The cache of a past in which there has been nothing, in the type that autocast would give it.
+
+    Args:
+        x: state.
+        count: number of tokens that it holds, none of them real.
+        shapes: for each block, that of the keys of one token.
+    """
+    kind = x.device.type
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if cast else x.dtype
+    size = (len(x), count)
+    blocks = [
+        {name: x.new_zeros((*size, *shape), dtype=dtype) for name in ("keys", "values")}
+        for shape in shapes
+    ]
+    return {"tokens": blocks, "real": {"tokens": x.new_zeros(size, dtype=torch.bool)}}
+
+
+def added(x: Tensor, cond: Mapping[str, Any], tokens: list[dict[str, Tensor]]) -> Carry:
+    """What the tokens of x add to `cond["cache"]`: a tree like it.
+
+    Args:
+        x: state.
+        cond: "cache", or the empty one.
+        tokens: for each block {"keys", "values"}.
+    """
+    if "real" not in cond["cache"]:
+        return {"tokens": tokens}
+    real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    return {"tokens": tokens, "real": {"tokens": real}}
 
 
 def cached(cond: Mapping[str, Any]) -> int:
@@ -93,8 +131,9 @@ def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -
 
     Args:
         x: state.
-        cond: "mask", bool, shape (B, n + T), True for a real token; "position", an int, or int64
-            of shape () or (B,): the index of the first token of x in the whole sequence.
+        cond: "mask", bool, shape (B, n + T), True for a real token; "cache", which may say of its
+            own that they are not; "position", an int, or int64 of shape () or (B,): the index of
+            the first token of x in the whole sequence.
         n: number of cached tokens.
         window: number of tokens that a token sees, itself included.
         width: features of a head.
@@ -102,23 +141,32 @@ def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -
     Raises:
         ValueError: a position of another shape, or none where n > 0.
     """
-    seen = _seen(x, n, cond.get("mask"), window)
+    seen = _seen(x, n, _real(x, cond), window)
     dtype = torch.promote_types(x.dtype, torch.float32)
     turn = rotation(_positions(x, n, cond.get("position")), width, dtype)
     return {"seen": seen, "causal": seen is None and n == 0, "turn": turn}
 
 
-def _seen(x: Tensor, n: int, mask: Tensor | None, window: int) -> Tensor | None:
+def _real(x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
+    """Which of the cached tokens and those of x are real, shape (B, n + T); None where all are."""
+    mask: Tensor | None = cond.get("mask")
+    if "real" not in (cond.get("cache") or {}):
+        return mask
+    real: Tensor = functional.pad(cond["cache"]["real"]["tokens"], (0, x.shape[1]), value=True)
+    return real if mask is None else real & mask
+
+
+def _seen(x: Tensor, n: int, real: Tensor | None, window: int) -> Tensor | None:
     """Shape (B or 1, T, n + T); None where causal order, or nothing, says it all."""
     length = x.shape[1]
     whole = length <= window if n == 0 else length == 1 and n < window
-    if mask is None and whole:
+    if real is None and whole:
         return None
     index = torch.arange(n + length, device=x.device)
     age = index[n:, None] - index
     band = (age >= 0) & (age < window)
     # Padding sees itself: a softmax over nothing is not a number, and would spread.
-    return band[None] if mask is None else band & mask[:, None] | (age == 0)
+    return band[None] if real is None else band & real[:, None] | (age == 0)
 
 
 def _positions(x: Tensor, n: int, position: int | Tensor | None) -> Tensor:

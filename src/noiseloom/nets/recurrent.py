@@ -107,6 +107,14 @@ class Recurrent(nn.Module):
         y: Tensor = self.output(h + self.after(h))
         return y if cond.get("cache") is None else (y, {"tokens": {"states": states}})
 
+    def blank(self, x: Tensor) -> Carry:
+        """The cache to begin with: the learnt states before the first token.
+
+        Args:
+            x: a state, shape (B, T, D).
+        """
+        return {"tokens": {"states": self.initial.repeat(len(x), 1, 1, 1)}}
+
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:

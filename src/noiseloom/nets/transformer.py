@@ -3,7 +3,7 @@
 Both are bidirectional; `noiseloom.nets.causal` has the ones that see the past only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -207,3 +207,18 @@ class DiT(nn.Module):
         if isinstance(y, Tensor):
             return paste(y, self.patch, self.grid[0])
         return paste(y[0], self.patch, self.grid[0]), y[1]
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Refuse another number of patches: their places are learnt, and counted row by row.
+
+        See `noiseloom.training.Heir`.
+        """
+        table, count = old.get("tokens.position.weight"), self.tokens.max_length
+        if table is not None and len(table) != count:
+            raise ValueError(
+                f"a transformer of {count} patches cannot start as one of {len(table)}, whose "
+                "places are others: keep size and patch as they were"
+            )
+        return dict(old)

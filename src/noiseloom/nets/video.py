@@ -17,7 +17,15 @@ from noiseloom.carry import Carry
 from noiseloom.nets.attention import Attention, Sight
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import Dropout, initialise, perceptron, zero
-from noiseloom.nets.past import cached, check_heads, check_window, entries, sight
+from noiseloom.nets.past import (
+    added,
+    blank,
+    cached,
+    check_heads,
+    check_window,
+    entries,
+    sight,
+)
 from noiseloom.nets.patches import paste, places
 from noiseloom.nets.trunk import Trunk, modulate
 
@@ -132,7 +140,16 @@ class VideoTransformer(nn.Module):
         seen = sight(x, cond, n, self.window, self.head[1])
         y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
         frames = paste(y, self.patch, rows)
-        return frames if cond.get("cache") is None else (frames, {"tokens": new})
+        return frames if cond.get("cache") is None else (frames, added(x, cond, new))
+
+    def blank(self, x: Tensor) -> Carry:
+        """The cache to begin with, of the size it will always have: `memory` frames, none real.
+
+        Args:
+            x: a state, shape (B, T, C, H, W).
+        """
+        count = x.shape[-2] * x.shape[-1] // self.patch**2
+        return blank(x, self.memory, [(count, *self.head)] * self.trunk.depth)
 
 
 class _Block(nn.Module):

@@ -19,7 +19,7 @@ from noiseloom.carry import Carry
 from noiseloom.nets.attention import Attention, Sight
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import GroupNorm, initialise, zero
-from noiseloom.nets.past import cached, check_heads, check_window, entries, sight
+from noiseloom.nets.past import added, blank, cached, check_heads, check_window, entries, sight
 from noiseloom.nets.patches import paste
 from noiseloom.nets.stages import Block, ascent, descent, heads, refuse_new_layers, walk
 
@@ -169,9 +169,8 @@ class VideoUNet(nn.Module):
         h, embedding = self.inputs(x, log_snr, cond, n)
         batch, length = x.shape[:2]
         rows, columns = (size // self.patch for size in x.shape[-2:])
-        sizes = [(rows * columns // 4**stage, count) for stage, count in self.seers]
         past: Sequence[dict[str, Tensor] | None]
-        past = entries(x, cond, [(*size, self.head_width) for size in sizes]) or [None] * len(sizes)
+        past = entries(x, cond, self._shapes(x)) or [None] * len(self.seers)
         seen = sight(x, cond, n, self.window, self.head_width)
         keys = _frames(cond.get("dropout"), batch, length)
 
@@ -196,7 +195,20 @@ class VideoUNet(nn.Module):
         y = self.output(functional.silu(self.norm(h)))
         y = y.flatten(2).transpose(1, 2).unflatten(0, (batch, length))
         frames = paste(y, self.patch, rows)
-        return frames if cond.get("cache") is None else (frames, {"tokens": new})
+        return frames if cond.get("cache") is None else (frames, added(x, cond, new))
+
+    def blank(self, x: Tensor) -> Carry:
+        """The cache to begin with, of the size it will always have: `memory` frames, none real.
+
+        Args:
+            x: a state, shape (B, T, C, H, W).
+        """
+        return blank(x, self.memory, self._shapes(x))
+
+    def _shapes(self, x: Tensor) -> list[tuple[int, ...]]:
+        """Of the keys of one frame, for each attention over time."""
+        count = x.shape[-2] * x.shape[-1] // self.patch**2
+        return [(count // 4**stage, heads, self.head_width) for stage, heads in self.seers]
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None

@@ -72,7 +72,7 @@ class ForcingSeries(DiffusionForcing):
     header: Literal["auto", "yes", "no"] = "auto"
     stabilisation: float = 0.02
     conditional: bool = False
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 1e-3
     warmup: int = 100

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "check",
+    "damaged",
     "load",
     "load_moments",
     "moments",
@@ -88,7 +89,7 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     try:
         return parts, json.loads((path / "state.json").read_text())
     except (OSError, ValueError) as error:
-        raise ValueError(_damaged(path / "state.json", error)) from error
+        raise ValueError(damaged(path / "state.json", error)) from error
 
 
 def publish(checkpoint: Path, out: Path) -> None:
@@ -124,7 +125,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(_damaged(path, error)) from error
+        raise ValueError(damaged(path, error)) from error
 
 
 def check(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
@@ -142,6 +143,11 @@ def check(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
                 f"{path} is of another model: {name!r} is {there} there and {here} here; use the "
                 "options it was trained with, or another output folder"
             )
+
+
+def damaged(path: Path, error: Exception) -> str:
+    """What to say of a file that cannot be read."""
+    return f"{path} is truncated or damaged ({error}): restore it from a copy, or train again"
 
 
 def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -200,7 +206,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is truncated or damaged ({error}): restore it from a copy, or train again"

@@ -137,7 +137,9 @@ class _Run:
         model.to(self.device).train()
         for p in model.parameters():
             if p.ndim == 4:
-                p.data = p.data.contiguous(memory_format=torch.channels_last)
+                # `contiguous` would leave the strides of a 1 x 1 kernel, whose gradient has others.
+                laid_out = torch.empty_like(p, memory_format=torch.channels_last)
+                p.data = laid_out.copy_(p.detach())
         self.networks = networks(model)
         self.compile = gpu if options.compile is None else options.compile
         self.bfloat16 = gpu if options.precision == "auto" else options.precision == "bfloat16"
@@ -258,16 +260,21 @@ class _Run:
         if path is None:
             return 0
         parts, facts = checkpoint.load(path)
-        for name in ("seed", "batch_size"):
-            there, here = facts["options"][name], getattr(self.options, name)
+        try:
+            step, threads = int(facts["step"]), int(facts["threads"])
+            told = {name: facts["options"][name] for name in ("seed", "batch_size")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(checkpoint.damaged(path / "state.json", error)) from error
+        for name, there in told.items():
+            here = getattr(self.options, name)
             if there != here:
                 raise ValueError(
                     f"{path} was made with {name} {there}, not {here}: the order of the samples "
                     "would change in the middle of the run"
                 )
-        if facts["threads"] != torch.get_num_threads():
+        if threads != torch.get_num_threads():
             warnings.warn(
-                f"resuming with {torch.get_num_threads()} threads a run of {facts['threads']}: "
+                f"resuming with {torch.get_num_threads()} threads a run of {threads}: "
                 "losses will agree to rounding only",
                 stacklevel=4,
             )
@@ -281,7 +288,7 @@ class _Run:
         checkpoint.load_moments(self.optimizer, parts["optimizer"])
         if self.accelerator.is_main_process:
             checkpoint.publish(path, self.out)
-        return int(facts["step"])
+        return step
 
 
 def _adamw(model: nn.Module, options: Training) -> torch.optim.AdamW:

@@ -1,4 +1,4 @@
-"""Mixed precision for the network alone."""
+"""How networks run: in mixed precision, the network alone; and, to draw from them, compiled."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["in_bfloat16", "networks"]
+__all__ = ["compiled", "in_bfloat16", "networks"]
 
 
 def networks(model: nn.Module) -> list[nn.Module]:
@@ -17,19 +17,58 @@ def networks(model: nn.Module) -> list[nn.Module]:
 
 
 @contextlib.contextmanager
+def compiled(
+    model: nn.Module,
+    *,
+    graphs: bool = True,
+    bfloat16: bool | None = None,
+    backend: str | Callable[..., Any] = "inductor",
+) -> Iterator[None]:
+    """Draw from a denoiser, however wrapped, with compiled networks; afterwards they are as before.
+
+        with compiled(denoiser):
+            for step in sample(denoiser, ...):
+
+    Compiling may take minutes, and again for every shape of batch: it is for rollouts, and for
+    thousands of samples.
+
+    Args:
+        model: on its device; what is called `network` in it is compiled, or else the whole.
+        graphs: on a GPU, replay each network as a CUDA graph. Not where these calls are recorded
+            themselves, by `rollout(..., graph=True)`.
+        bfloat16: run the networks in it; by default on a GPU only.
+        backend: of `torch.compile`.
+    """
+    inner, device = networks(model), next(model.parameters()).device
+    gpu = device.type == "cuda"
+    mode = "reduce-overhead" if graphs and gpu and backend == "inductor" else None
+    with in_bfloat16(inner if (gpu if bfloat16 is None else bfloat16) else [], device):
+        try:
+            for network in inner:
+                network.compile(dynamic=False, backend=backend, mode=mode)
+            yield
+        finally:
+            for network in inner:
+                network._compiled_call_impl = None
+
+
+@contextlib.contextmanager
 def in_bfloat16(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
     """Run the forward pass of some modules under autocast, and give their outputs in float32.
+
+    But not their caches, which are only read by such passes again (`nets.causal`).
 
     One region per call: a region that spanned the first pass of self-conditioning, which is without
     gradient, and the second would hand the first's cached weights to the second.
     """
-    for network in networks:
-        network.forward = _autocast(network.forward, device.type)
+    patched = [(n, name) for n in networks for name in ("forward", "blank") if hasattr(n, name)]
+    for network, name in patched:
+        setattr(network, name, _autocast(getattr(network, name), device.type))
     try:
         yield
     finally:
-        for network in networks:
-            del network.forward
+        for network, name in patched:
+            delattr(network, name)
 
 
 def _autocast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
@@ -45,5 +84,5 @@ def _full(tree: Any) -> Any:  # noqa: ANN401
     if isinstance(tree, Tensor):
         return tree.float() if tree.dtype == torch.bfloat16 else tree
     if isinstance(tree, dict):
-        return {name: _full(value) for name, value in tree.items()}
+        return {name: v if name == "tokens" else _full(v) for name, v in tree.items()}
     return type(tree)(_full(value) for value in tree) if isinstance(tree, (list, tuple)) else tree

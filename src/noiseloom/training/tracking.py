@@ -66,18 +66,19 @@ class Metrics:
         path: the file. Lines of updates after `step`, and a last line that was cut off, are
             removed: the updates are about to be made again.
         step: updates made so far.
+
+    Raises:
+        ValueError: a line of one of these updates is missing or damaged.
     """
 
     def __init__(self, path: Path, step: int = 0) -> None:
         self.path = path
         self.seconds = 0.0
-        end = 0
-        path.touch()
-        for line in path.read_bytes().splitlines(keepends=True)[:step]:
-            self.seconds = float(json.loads(line)["seconds"])
-            end += len(line)
-        os.truncate(path, end)
+        lines = path.read_bytes().splitlines(keepends=True)[:step] if path.is_file() else []
+        for k in range(1, step + 1):
+            self.seconds = _seconds(path, k, lines[k - 1] if k <= len(lines) else b"")
         self._file = path.open("ab", buffering=0)
+        self._file.truncate(sum(map(len, lines)))
 
     def write(self, records: Sequence[Record]) -> None:
         """Append records.
@@ -159,6 +160,19 @@ def show(
         yield from _moving(run, console)
     else:
         yield from _plain(run, every, console)
+
+
+def _seconds(path: Path, step: int, line: bytes) -> float:
+    """What a line says of the time, if it is the whole line of an update."""
+    try:
+        record = json.loads(line)
+        if line.endswith(b"\n") and record["step"] == step:
+            return float(record["seconds"])
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"{path} has no line {step} of update {step}: restore it from a copy, or train again"
+    )
 
 
 def _moving(run: Iterable[Progress], console: Console) -> Iterator[Progress]:
