@@ -20,7 +20,7 @@ FUTURES = """A prediction is worth its place beside what needs no model: that al
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
 the data are of, which knows the walls, has 100. """
-_KINDS = ("kid", "fd", "score", "return", "reached", "ms_per_plan", "ms_per_step")
+_KINDS = ("kid", "fd", "score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step")
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
     "class_agreement": (
@@ -64,6 +64,7 @@ MEANINGS = {
         "of the mean of the predicted paths, root mean square, in deviations of the data",
     ),
     "score": ("score", "↑", "0 for random forces, 100 for the controller:"),
+    "stayed": ("score, had it stayed", "↑", "where the goal was first within 0.5:"),
     "return": ("return", "↑", "steps within 0.5 of the goal:"),
     "reached": ("reached", "↑", "share of tasks that came within 0.5 of the goal:"),
     "ms_per_plan": ("time of a plan", "↓", "in milliseconds; of all tasks together, or"),

@@ -52,6 +52,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
     horizon: int = 0
     stack: int = 10
     network: Literal["causal", "recurrent", "bidirectional"] = "bidirectional"
+    plan: str = "pyramid:1"
     rest: float = 0.0
     samples: int = 100
 
@@ -146,9 +147,10 @@ class ForcingMaze(ForcingTrajectories, Planning):
         """Returns and latencies of driving, all tasks of a kind side by side.
 
         Of each kind, single and multi: "score", the mean return with random forces at 0 and the
-        controller at 100; "return" beside theirs (_random, _waypoint); "reached", the share that
-        came within 0.5 of the goal; "ms_per_plan" and "ms_per_step" of all tasks together; and
-        "ms_per_plan_alone", of one task by itself.
+        controller at 100, and "stayed", what it were had each stayed where it first was within 0.5
+        of its goal; "return" beside theirs (_random, _waypoint); "reached", the share that came
+        there; "ms_per_plan" and "ms_per_step" of all tasks together; and "ms_per_plan_alone", of
+        one task by itself.
         """
         from noiseloom.data.point_maze import baselines, episodes
 
@@ -159,9 +161,10 @@ class ForcingMaze(ForcingTrajectories, Planning):
             planner = self.planner(draw)
             made = episodes(maze, planner, asked)
             between = baselines(maze, asked, keys.fold("random"))
-            mean = float(made.returns.mean())
+            mean, stayed = float(made.returns.mean()), float(made.returns_if_stayed.mean())
             report |= {
                 f"score_{kind}": between.normalised(mean),
+                f"stayed_{kind}": between.normalised(stayed),
                 f"return_{kind}": mean,
                 f"return_{kind}_random": between.random,
                 f"return_{kind}_waypoint": between.waypoint,

@@ -139,12 +139,12 @@ class Planning:
     """
 
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
-    goal_scale: float = 10.0
+    goal_scale: float = 200.0
     goal_begin: float = 0.95
     futures: int = 4
     future_steps: int = 4
     control: Literal["actions", "positions"] = "positions"
-    replan: int = 20
+    replan: int = 10
 
     def __post_init__(self) -> None:
         for name in ("futures", "future_steps", "replan"):
