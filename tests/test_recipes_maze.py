@@ -21,7 +21,7 @@ from noiseloom.shapes import align
 TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "replan": 3}
 
 
-def recording(steps=400):
+def recording(steps=1000):
     """What a file of `noiseloom record maze` looks like; nothing is simulated."""
     seen = Rng(0).normal((steps, 4)) * torch.tensor([0.7, 0.9, 3.0, 3.0]) + 0.1
     return Trajectories(seen, Rng(1).normal((steps, 2)), about={"maze": "umaze"})
@@ -189,7 +189,7 @@ def test_what_does_not_fit(tmp_path):
 
 
 TRAIN = ["train", "forcing-maze", "--data", "umaze.safetensors", "--out", "run", "--steps", "3"]
-TRAIN += ["--horizon", "6", "--stack", "3", "--replan", "3", "--heads", "2", "--samples", "2"]
+TRAIN += ["--horizon", "60", "--stack", "30", "--replan", "60", "--heads", "2", "--samples", "2"]
 TRAIN += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
 
 
@@ -204,7 +204,7 @@ def test_without_the_simulator(capsys, tmp_path, monkeypatch):
     assert main([*TRAIN, "--no-evaluate"]) == 0
     assert main(["report", "run"]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 4
+    assert page.count("<svg") == 1 + 6
     assert "is shown with the extra noiseloom[sim]" in page
 
 
@@ -217,8 +217,8 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     assert metrics["n"] == 2
     assert metrics["return_single_waypoint"] > metrics["return_single_random"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 4
-    assert "with a new plan every 3 steps" in page
+    assert page.count("<svg") == 1 + 6
+    assert "with a new plan every 60 steps" in page
     assert "<th>random forces</th><th>the controller</th>" in page
     words = ["evaluate", "run", "--goal-guidance", "monte-carlo", "--futures", "2"]
     assert main([*words, "--future-steps", "2", "--control", "actions", "--samples", "1"]) == 0
@@ -226,4 +226,4 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     assert len(kept) == 1
     assert "goal_guidance=monte-carlo" in kept[0]
     assert main(["sample", "run", "-n", "2", "--goal-scale", "1", "--out", "plans.csv"]) == 0
-    assert (tmp_path / "plans.csv").read_text().count("\n") == 1 + 2 * 6
+    assert (tmp_path / "plans.csv").read_text().count("\n") == 1 + 2 * 60

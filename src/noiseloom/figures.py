@@ -167,6 +167,7 @@ def path_map(
             cmap="viridis",
             linewidth=0.9,
             alpha=0.8,
+            rasterized=True,
         )
         axes.add_collection(pieces)
     axes.autoscale_view()

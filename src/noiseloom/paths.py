@@ -22,7 +22,8 @@ __all__ = ["paths", "write_plans"]
 
 PATHS = 12  # from one start, in a map
 FAN = 50
-STARTS = 4
+TASKS = 6  # in a maze
+STARTS = 4  # elsewhere
 COLUMNS = 4  # shown of each start
 
 
@@ -45,10 +46,10 @@ def paths(run: Run, data: Split[Any] | None, seed: int) -> str:
 def _mazes(run: Run, recipe: ForcingMaze, seed: int) -> str:
     """Plans from a few starts to goals, in the walls, and what driving by them came to."""
     maze = Maze(recipe.maze)
-    asked = tasks(maze, STARTS, Rng(seed).fold("report"), multi_goal=True)
+    asked = tasks(maze, TASKS, Rng(seed).fold("report"), multi_goal=True)
     driven = _driven(run, recipe, maze, asked, seed)
     figures = []
-    for i in range(STARTS):
+    for i in range(TASKS):
         start, goal = asked.starts[i], asked.goals[i]
         known = torch.cat((start, torch.zeros(2))).expand(PATHS, 1, 4)
         given = {"observations": known, "done": torch.zeros(PATHS, 0, 2)}

@@ -161,7 +161,13 @@ noiseloom evaluate {quoted}{own}"""
     python = f"""import noiseloom, torch
 
 run = noiseloom.load({name!r}{given})
-pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)  # 16 of the first class, uint8"""
+"""
+    if recipe.shows == "pictures":
+        python += "pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)"
+        python += "  # 16 of the first class, uint8"
+    else:  # there is something that samples follow
+        python += """held = run.recipe.load("DATA").held_out
+drawn = run.samples(run.recipe.asked(held, torch.tensor([0]), 16), seed=1)  # 16 from one start"""
     return section(
         "Use it",
         f"""<p>From the folder this run lies in: train on, draw, judge.</p>

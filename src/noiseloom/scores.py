@@ -67,8 +67,16 @@ MEANINGS = {
     "stayed": ("score, had it stayed", "↑", "where the goal was first within 0.5:"),
     "return": ("return", "↑", "steps within 0.5 of the goal:"),
     "reached": ("reached", "↑", "share of tasks that came within 0.5 of the goal:"),
-    "ms_per_plan": ("time of a plan", "↓", "in milliseconds; of all tasks together, or"),
-    "ms_per_step": ("time of a step", "↓", "planning, in milliseconds, of all tasks together:"),
+    "ms_per_plan": (
+        "time of a plan",
+        "↓",
+        "in milliseconds, tasks of a kind side by side, or one:",
+    ),
+    "ms_per_step": (
+        "time of a step",
+        "↓",
+        "of planning, in milliseconds, tasks of a kind side by side:",
+    ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 
