@@ -100,7 +100,7 @@ def _futures(run: Run, recipe: ForcingTrajectories, held: Windows, seed: int) ->
             ahead = torch.cat(
                 (window[c - 1 : c, :2].expand(PATHS, 1, 2), fans[i, :PATHS, :, :2]), 1
             )
-            charts.append(path_map(ahead, "observations 0 and 1", driven=window[:, :2]))
+            charts.append(path_map(ahead, "in the plane", driven=window[:, :2]))
         figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
         found.append(f'<h3>Start {int(rows[i]):,}</h3><div class="pair">{figures}</div>')
     text = (

@@ -5,6 +5,9 @@ and where it led. A first token holds what is known, o_0 and if asked for what w
 the same layout: unknown actions are at their mean, and the earliest step fills the slots that are
 left. It is never noised, neither in training nor in sampling, and does not count in the loss.
 
+On a recording of umaze (200,000 steps), 40 steps ahead, 1,000 updates, one run: error 0.34, 0.90 of
+standing still; inside 0.83 of 20 paths.
+
 With `forcing="full-sequence"` and a bidirectional network this is Diffuser (M. Janner et al., 2022,
 arXiv 2205.09991), the paper's baseline; B. Chen et al., 2024, arXiv 2407.01392, Section 4.2.
 """
@@ -220,7 +223,8 @@ class ForcingTrajectories(DiffusionForcing):
 
         "error": root mean square of the mean of the paths, beside that of what stays as it is
         (_still), and, where two observations are known, of what goes on as it went (_velocity);
-        "inside_90": share of the truth between the 5 % and 95 % quantiles of the paths.
+        "inside_90": share of the truth between the 5 % and 95 % quantiles of the paths, of P of
+        which 0.9 (P - 1) / (P + 1) is right (0.81 of 20).
         """
         held: Windows = data.held_out
         rows = torch.linspace(0, len(held) - 1, min(self.starts, len(held))).round().long()
