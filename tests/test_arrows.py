@@ -17,7 +17,7 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "replay", "rollouts", "tokens"}
+METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
@@ -25,6 +25,7 @@ FRONT |= {
     "fans",
     "forecast",
     "meaning",
+    "paths",
     "publish",
     "record",
     "run_folder",
@@ -58,6 +59,7 @@ MAY_IMPORT = {
     "context": LOOPS,
     "rollouts": LOOPS | {"replay"},
     "tokens": LOOPS,
+    "planning": set(),
     "nets": LAWS,
     "data": LAWS,
     "metrics": LAWS | {"data"},

@@ -276,6 +276,19 @@ def test_a_scale_of_0_is_the_inner_denoiser_and_the_scale_is_a_factor():
         torch.testing.assert_close(thrice, 3 * once)
 
 
+@pytest.mark.parametrize("begin", [0.55, 0.0])
+def test_tokens_are_guided_from_a_time_on(begin):
+    x, inner = present(MIXED), exact()(present(MIXED), MIXED)[0].mean
+    for make in (
+        lambda **options: RewardGuided(exact(), DIFFUSION, quadratic, **options),
+        lambda **options: monte_carlo(quadratic, 4, **options),
+    ):
+        whole, part = (make(begin=b)(x, MIXED, rng=Rng(0))[0].mean for b in (1.0, begin))
+        guided = (begin >= MIXED)[..., None]
+        torch.testing.assert_close(part, torch.where(guided, whole, inner), rtol=0, atol=1e-12)
+        assert ((whole - inner).abs() > 1e-3).all()
+
+
 class Watching(nn.Module):
     """Keeps what it is given; says a mean that depends on the label and on its own last one."""
 

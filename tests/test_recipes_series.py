@@ -173,9 +173,9 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     card = (tmp_path / "card" / "README.md").read_text()
     for text in (page.replace("&quot;", '"'), card):
         assert run.recipe.usage in text
-    names = {"run": run, "known": known, "torch": torch}
-    exec(run.recipe.usage, names)
-    assert names["paths"].shape == (5, 4, 2)
+    names = {"run": run, "torch": torch}
+    exec(run.recipe.usage.replace("DATA", "mine.csv"), names)
+    assert names["drawn"].shape == (16, 4, 2)
 
     # What comes after a longer series is another forecast of the same run.
     write(tmp_path / "longer.csv", series(130))

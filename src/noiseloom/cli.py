@@ -247,13 +247,13 @@ def _compare(words: list[str], command: str) -> None:
 
 def _sample(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Sampling
+    from noiseloom.recipes import Planning, Sampling
 
-    args = _parse("sample", words, Sample, Sampling)
+    args = _parse("sample", words, Sample, Sampling, Planning)
     options = args.build(Sample)
     commands.sample(
         _source(args),
-        args.of(Sampling),
+        {**args.of(Sampling), **args.of(Planning)},
         n=options.n,
         label=options.label,
         data=options.data,
@@ -266,11 +266,11 @@ def _sample(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Sampling
+    from noiseloom.recipes import Planning, Sampling
 
-    args = _parse("evaluate", words, Evaluate, Sampling)
+    args = _parse("evaluate", words, Evaluate, Sampling, Planning)
     options = args.build(Evaluate)
-    changes = args.of(Sampling)
+    changes = {**args.of(Sampling), **args.of(Planning)}
     if options.samples is not None:
         changes["samples"] = options.samples
     commands.evaluate(

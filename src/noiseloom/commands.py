@@ -123,14 +123,15 @@ def sample(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Draw pictures into one PNG, or forecasts of what comes after the data into one CSV file.
+    """Draw pictures into one PNG; forecasts of what comes after the data, or plans, into one CSV.
 
     Args:
         source: what `load` takes.
         changes: sampling options that differ from the run's.
         n: how many.
         label: name or index of the pictures' class; by default all classes in turn.
-        data: where the series lies that forecasts follow; by default where training found it.
+        data: where the series lies that forecasts follow, or the trajectories that plans start
+            from; by default where training found them.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
         force: replace the file.
@@ -139,8 +140,8 @@ def sample(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     run = load(source).with_options(**changes)
-    forecasts = run.recipe.shows == "series"
-    ending = ".csv" if forecasts else ".png"
+    shows = run.recipe.shows
+    ending = ".png" if shows == "pictures" else ".csv"
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():
         raise IsADirectoryError(
@@ -152,13 +153,15 @@ def sample(
         )
     options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
     result = {"file": str(path), "seed": seed, "options": options}
-    if forecasts:
+    if shows != "pictures":
         from noiseloom.forecast import write_forecasts
+        from noiseloom.paths import write_plans
 
         if label is not None:
-            raise ValueError(f"{source} forecasts series, without classes: leave --label out")
-        steps = write_forecasts(run, path, data=data, count=n, seed=seed)
-        answer(as_json, result, [f"{n} paths of {steps} steps: {path}"])
+            raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
+        write, kind = (write_forecasts, "paths") if shows == "series" else (write_plans, "plans")
+        steps = write(run, path, data=data, count=n, seed=seed)
+        answer(as_json, result, [f"{n} {kind} of {steps} steps: {path}"])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")

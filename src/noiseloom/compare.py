@@ -18,7 +18,7 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
-from noiseloom.recipes import Recipe, Sampling
+from noiseloom.recipes import Planning, Recipe, Sampling
 from noiseloom.run_folder import (
     evaluation_file,
     read_description,
@@ -33,7 +33,7 @@ from noiseloom.training import checkpoint
 __all__ = ["METRICS", "combinations", "compare"]
 
 _OWN = {"runs", "logs", "table.json", "table.md"}
-_SAMPLING = {f.name for f in fields(Sampling)} | {"samples"}
+_SAMPLING = {f.name for kind in (Sampling, Planning) for f in fields(kind)} | {"samples"}
 
 
 def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:

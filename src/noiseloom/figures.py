@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["fan_chart", "heat_map", "loss_curve", "picture", "plan_map"]
+__all__ = ["fan_chart", "heat_map", "loss_curve", "path_map", "picture", "plan_map"]
 
 INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
@@ -130,6 +131,57 @@ def fan_chart(known: Tensor, truth: Tensor | None, paths: Tensor, title: str) ->
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper left")
+    return _svg(figure, axes)
+
+
+def path_map(
+    paths: Tensor,
+    title: str,
+    *,
+    walls: Tensor | None = None,
+    driven: Tensor | None = None,
+    goal: Tensor | None = None,
+) -> str:
+    """Sampled paths in the plane from one start, as SVG: colour is time, a line what came of it.
+
+    Args:
+        paths: shape (P, H, 2), the start first.
+        title: above it.
+        walls: bool, shape (rows, columns), unit cells around the origin, the first row on top.
+        driven: the path that was taken, shape (T, 2).
+        goal: shape (2,).
+    """
+    figure = Figure((3.3, 3.0), layout="constrained")
+    axes = figure.add_subplot()
+    if walls is not None:
+        rows, columns = walls.shape
+        box = (-columns / 2, columns / 2, -rows / 2, rows / 2)
+        shade = np.zeros((rows, columns, 4))
+        shade[..., 3] = 0.35 * walls.numpy()
+        shade[..., :3] = 0.5
+        axes.imshow(shade, extent=box, interpolation="nearest")
+    for path in paths.numpy():
+        pieces = LineCollection(
+            [path[i : i + 2] for i in range(len(path) - 1)],
+            array=np.arange(len(path) - 1),
+            cmap="viridis",
+            linewidth=0.9,
+            alpha=0.8,
+            rasterized=True,
+        )
+        axes.add_collection(pieces)
+    axes.autoscale_view()
+    bar = figure.colorbar(pieces, pad=0.02, aspect=30)
+    bar.ax.set_title("step", fontsize=8, color=INK)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    bar.outline.set_visible(False)
+    if driven is not None:
+        axes.plot(*driven.T.numpy(), color=INK, linewidth=1.3)
+    axes.plot(*paths[0, 0].numpy(), "o", color=INK, markersize=4)
+    if goal is not None:
+        axes.plot(*goal.numpy(), "*", color="#d9534f", markersize=11)
+    axes.set_aspect("equal")
+    axes.set_title(title, fontsize=9, color=INK)
     return _svg(figure, axes)
 
 

@@ -17,6 +17,7 @@ from noiseloom.data import Split
 from noiseloom.fans import fans
 from noiseloom.figures import loss_curve
 from noiseloom.gallery import gallery, section
+from noiseloom.paths import paths
 from noiseloom.recipes import Recipe
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
@@ -83,7 +84,8 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
-    return fans(run, data, seed) if run.recipe.shows == "series" else gallery(run, data, seed)
+    views = {"pictures": gallery, "series": fans, "trajectories": paths}
+    return views[run.recipe.shows](run, data, seed)
 
 
 def _records(path: Path) -> list[dict[str, float]]:

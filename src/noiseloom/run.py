@@ -17,7 +17,7 @@ from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.meaning import check_meaning
-from noiseloom.recipes import Drawing, Facts, Given, Parts, Recipe, Sampling
+from noiseloom.recipes import Drawing, Facts, Given, Parts, Planning, Recipe, Sampling
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     check_free,
@@ -83,12 +83,14 @@ class Run:
         return next(self.denoiser.parameters()).device
 
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
-        """The same model with other sampling options (`Sampling`), or another number of samples.
+        """The same model with other options of sampling or planning, or number of samples.
 
         Raises:
             ValueError: an option that is not one of sampling, or out of range.
         """
         known = [f.name for f in fields(Sampling)] + ["samples"]
+        if isinstance(self.recipe, Planning):
+            known += [f.name for f in fields(Planning)]
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         return replace(self, recipe=replace(self.recipe, **changes), statistics={})

@@ -16,6 +16,11 @@ held-out real pictures, as good as it gets, and these with noise, visibly wrong.
 the first and empty at the second. """
 FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
 after the last known value or, by season, after the last season. """
+FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,
+or goes on as it went. """
+DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
+the data are of, which knows the walls, has 100. """
+_KINDS = ("kid", "fd", "score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step")
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
     "class_agreement": (
@@ -53,6 +58,25 @@ MEANINGS = {
         "share of what came between the 5 % and 95 % quantiles; 0.9 where the spread is right",
     ),
     "mean_error": ("error of the median", "↓", "mean absolute, over the mean absolute value"),
+    "error": (
+        "error",
+        "↓",
+        "of the mean of the predicted paths, root mean square, in deviations of the data",
+    ),
+    "score": ("score", "↑", "0 for random forces, 100 for the controller:"),
+    "stayed": ("score, had it stayed", "↑", "where the goal was first within 0.5:"),
+    "return": ("return", "↑", "steps within 0.5 of the goal:"),
+    "reached": ("reached", "↑", "share of tasks that came within 0.5 of the goal:"),
+    "ms_per_plan": (
+        "time of a plan",
+        "↓",
+        "in milliseconds, tasks of a kind side by side, or one:",
+    ),
+    "ms_per_step": (
+        "time of a step",
+        "↓",
+        "of planning, in milliseconds, tasks of a kind side by side:",
+    ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 
@@ -73,7 +97,8 @@ def scores(path: Path, name: str) -> str:
     order = list(MEANINGS)
     keys.sort(key=lambda k: order.index(_kind(k)) if _kind(k) in order else len(order))
     endings = [e for e in ANCHORS if any(key.endswith(e) for key in values)]
-    text = PICTURES if "_held_out" in endings else FORECASTS if "_walk" in endings else ""
+    texts = {"_held_out": PICTURES, "_walk": FORECASTS, "_still": FUTURES, "_random": DRIVING}
+    text = next((text for ending, text in texts.items() if ending in endings), "")
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)
@@ -107,8 +132,8 @@ def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
 
 
 def _kind(key: str) -> str:
-    """The metric of a key: those of distances end with the name of the features."""
-    return next((kind for kind in ("kid", "fd") if key.startswith(f"{kind}_")), key)
+    """The metric of a key: some end with the name of the features, or the kind of the tasks."""
+    return next((kind for kind in _KINDS if key.startswith(f"{kind}_")), key)
 
 
 def _number(value: float) -> str:

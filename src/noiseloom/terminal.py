@@ -24,6 +24,10 @@ ANCHORS = {
     "_noised": "real, noised",
     "_walk": "history repeated",
     "_season": "by season",
+    "_still": "standing still",
+    "_velocity": "at constant velocity",
+    "_random": "random forces",
+    "_waypoint": "the controller",
 }
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 

@@ -39,7 +39,7 @@ VERBS = {
     "train": Verb("train RECIPE|./FILE.py --out RUN", "train, judge, and write a report"),
     "sample": Verb(
         "sample RUN [-n 64] [--label CLASS]",
-        "draw pictures into a PNG, forecasts into a CSV",
+        "draw pictures into a PNG, forecasts or plans into a CSV",
         ("run",),
     ),
     "evaluate": Verb("evaluate RUN", "judge samples beside real pictures", ("run",)),
@@ -114,14 +114,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample(Answer):
-    """The picture, or the forecasts; by default the run's own sampling options hold.
+    """The picture, forecasts or plans; by default the run's own sampling options hold.
 
     Attributes:
         n: number of samples (-n).
         label: their class, by name or index; by default all in turn.
-        data: series that the forecasts follow; by default those of training.
+        data: series that forecasts follow, or trajectories that plans start from; by default those
+            of training.
         seed: of the draws.
-        out: PNG file, for forecasts CSV; by default RUN-seedSEED.png or .csv.
+        out: PNG file, for forecasts and plans CSV; by default RUN-seedSEED.png or .csv.
         force: replace the file if it exists.
     """
 

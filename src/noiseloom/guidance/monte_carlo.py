@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from noiseloom.carry import Carry, repeat
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
-from noiseloom.guidance.gradient import Reward, rate, slope
+from noiseloom.guidance.gradient import Reward, rate, since, slope
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, ancestral
@@ -62,6 +62,7 @@ class MonteCarloGuided(nn.Module):
         average: "mean" or "exp", of the futures' rewards.
         solver: how a future moves; by default `ancestral(1)`. It must draw noise: futures of a
             deterministic one are all the same, and a single point is no sample of x_0 given x_t.
+        begin: as in `RewardGuided`.
         recompute: keep the activations of one row at a time instead of all, for a second forward
             pass.
 
@@ -84,6 +85,7 @@ class MonteCarloGuided(nn.Module):
         plan: SamplingPlan,
         average: Literal["mean", "exp"] = "mean",
         solver: Solver | None = None,
+        begin: float = 1.0,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -101,6 +103,7 @@ class MonteCarloGuided(nn.Module):
         self.plan = plan
         self.average = average
         self.solver = solver or ancestral(1.0)
+        self.begin = begin
         self.recompute = recompute
 
     def forward(
@@ -123,7 +126,7 @@ class MonteCarloGuided(nn.Module):
             rewards = [rate(self.reward, end) for end in ends.unbind(1)]
             scaled = self.scale * torch.stack(rewards, 1)
             value = scaled.mean(1) if self.average == "mean" else scaled.logsumexp(1)
-            grad = slope(value, state)
+            grad = since(self.begin, slope(value, state), t)
         with torch.no_grad():
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
             return self.diffusion.tilt(prediction, grad, x, t), carry or {}

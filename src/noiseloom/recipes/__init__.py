@@ -6,9 +6,11 @@ from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
+from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingExchange, ForcingSeries
+from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
-from noiseloom.recipes.sampling import Sampling
+from noiseloom.recipes.sampling import Planning, Sampling
 
 __all__ = [
     "RECIPES",
@@ -21,9 +23,12 @@ __all__ = [
     "Facts",
     "ForcingDigits",
     "ForcingExchange",
+    "ForcingMaze",
     "ForcingSeries",
+    "ForcingTrajectories",
     "Given",
     "Parts",
+    "Planning",
     "Recipe",
     "Sampling",
 ]
@@ -37,6 +42,8 @@ RECIPES: dict[str, type[Recipe]] = {
         ForcingDigits,
         ForcingExchange,
         ForcingSeries,
+        ForcingTrajectories,
+        ForcingMaze,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

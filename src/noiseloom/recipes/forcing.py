@@ -137,8 +137,7 @@ class DiffusionForcing(Recipe):
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             clean = self.clean(parts, batch)
-            shape, device = clean.shape[:2], clean.device
-            t, counted = forcing_times(self.forcing, shape, rng.fold("time"), device)
+            t, counted = self.times(clean, rng.fold("time"))
             return denoising_loss(
                 model,
                 parts.diffusion,
@@ -149,14 +148,24 @@ class DiffusionForcing(Recipe):
                 rows=rows,
                 self_conditioning=self.self_conditioning,
                 weight=weight,
-                counted=None if self.forcing != "teacher-forcing" else counted,
+                counted=counted,
             )
 
         return loss
 
+    def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
+        """Times of the tokens of a training batch, and which of them count (None: all)."""
+        t, counted = forcing_times(self.forcing, clean.shape[:2], rng, clean.device)
+        return t, counted if self.forcing == "teacher-forcing" else None
+
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Algorithm 2 without guidance: along the plan."""
-        plan = replace(self, rest=0.0).make_plan(parts.diffusion.schedule)
+        self.check_order(parts.diffusion.schedule)
+        return super().draw(parts, facts, given, rng)
+
+    def check_order(self, schedule: Schedule) -> None:
+        """Warn where the plan is one that this network samples with a bias."""
+        plan = replace(self, rest=0.0).make_plan(schedule)
         if self.network != "bidirectional" and plan.joint:
             warnings.warn(
                 f"plan {self.plan} moves several tokens together, and this network sees no later "
@@ -165,7 +174,6 @@ class DiffusionForcing(Recipe):
                 "full-sequence and pyramid:1, by 0.003 for autoregressive)",
                 stacklevel=2,
             )
-        return super().draw(parts, facts, given, rng)
 
 
 def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:

@@ -62,10 +62,10 @@ class ForcingSeries(DiffusionForcing):
 
     name: ClassVar[str] = "forcing-series"
     summary: ClassVar[str] = "forecasts of any table of numbers, as sampled paths"
-    shows: ClassVar[Literal["pictures", "series"]] = "series"
+    shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "series"
     usage: ClassVar[str] = (
-        'paths = run.samples({"values": known, "position": torch.zeros(len(known)).long()}, seed=1)'
-        "\n# known: what they follow, (B, run.recipe.lead, columns); position: of its first step"
+        'held = run.recipe.load("DATA").held_out\n'
+        "drawn = run.samples(run.recipe.asked(held, torch.tensor([0]), 16), seed=1)  # of one start"
     )
 
     horizon: int = 24

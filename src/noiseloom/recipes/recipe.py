@@ -76,14 +76,14 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
-        shows: what its data are: pictures, or series. Report and `sample` go by it.
-        usage: a line of Python that draws from a loaded `run`, for reports and model cards.
+        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it.
+        usage: lines of Python that draw from a loaded `run`, for reports and model cards.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series"]] = "pictures"
+    shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "pictures"
     usage: ClassVar[str] = "pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)"
 
     conditional: bool = True

@@ -1,4 +1,4 @@
-"""The options of sampling, and the plan, the solver and the denoiser that they name."""
+"""The options of sampling and of planning; plan, solver and denoiser that the former name."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun
 from noiseloom.shapes import Cond
 
-__all__ = ["Sampling"]
+__all__ = ["Planning", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -117,3 +117,40 @@ class Sampling:
             return SelfGuided(core, self.self_guidance, limit=trained.limit)
         momentum = self.momentum or trained.momentum
         return SelfConditioned(core, momentum=momentum, limit=trained.limit)
+
+
+@dataclass(frozen=True)
+class Planning:
+    """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
+
+    Attributes:
+        goal_guidance: none (plans go where the data goes), gradient (of the reward of the
+            estimate), or monte-carlo (of the mean reward of sampled futures).
+        goal_scale: of the guidance; 0 is none.
+        goal_begin: time from which on tokens are guided (`RewardGuided`).
+        futures: sampled by monte-carlo for each plan and step.
+        future_steps: rows of the plan by which a future is completed.
+        control: what is done about a plan: its own actions, or a PD law on its positions and
+            velocities (positions).
+        replan: steps from one plan to the next.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
+    goal_scale: float = 200.0
+    goal_begin: float = 0.95
+    futures: int = 4
+    future_steps: int = 4
+    control: Literal["actions", "positions"] = "positions"
+    replan: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("futures", "future_steps", "replan"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.goal_scale < math.inf:
+            raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
+        if not 0 <= self.goal_begin <= 1:
+            raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")

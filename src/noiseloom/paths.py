@@ -1,0 +1,149 @@
+"""What a run plans: as parts of a page, and as a file."""
+
+import csv
+import io
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.data import Split, Windows
+from noiseloom.data.maze import Maze, Tasks, tasks
+from noiseloom.figures import fan_chart, path_map
+from noiseloom.gallery import section
+from noiseloom.recipes import ForcingMaze, ForcingTrajectories
+from noiseloom.rng import Rng
+from noiseloom.run import Run
+from noiseloom.run_folder import read_description, write_text
+
+__all__ = ["paths", "write_plans"]
+
+PATHS = 12  # from one start, in a map
+FAN = 50
+TASKS = 6  # in a maze
+STARTS = 4  # elsewhere
+COLUMNS = 4  # shown of each start
+
+
+def paths(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """Sections of a page that show plans: in a maze with their goals, else from held-out starts.
+
+    Args:
+        run: that plans.
+        data: its trajectories; None if they are not at hand.
+        seed: of the draws.
+    """
+    if isinstance(run.recipe, ForcingMaze):
+        return _mazes(run, run.recipe, seed)
+    assert isinstance(run.recipe, ForcingTrajectories)
+    if data is None:
+        return section("Plans", "<p>The data is not where it was, or has changed.</p>")
+    return _futures(run, run.recipe, data.held_out, seed)
+
+
+def _mazes(run: Run, recipe: ForcingMaze, seed: int) -> str:
+    """Plans from a few starts to goals, in the walls, and what driving by them came to."""
+    maze = Maze(recipe.maze)
+    asked = tasks(maze, TASKS, Rng(seed).fold("report"), multi_goal=True)
+    driven = _driven(run, recipe, maze, asked, seed)
+    figures = []
+    for i in range(TASKS):
+        start, goal = asked.starts[i], asked.goals[i]
+        known = torch.cat((start, torch.zeros(2))).expand(PATHS, 1, 4)
+        given = {"observations": known, "done": torch.zeros(PATHS, 0, 2)}
+        plans = run.samples({**given, "goal": goal.expand(PATHS, 2)}, seed=seed)
+        drawing = path_map(
+            torch.cat((known[..., :2], plans[..., :2]), 1),
+            f"task {i + 1}",
+            walls=torch.from_numpy(maze.walls),
+            driven=None if driven is None else driven[i],
+            goal=goal,
+        )
+        figures.append(f"<figure>{drawing}</figure>")
+    text = (
+        f"{PATHS} plans each from the same start (dot) to a goal (star), as drawn with seed {seed}."
+        f" Guidance: {recipe.goal_guidance}, scale {recipe.goal_scale:g}. "
+    )
+    if driven is None:
+        text += "What driving by them comes to is shown with the extra noiseloom[sim]."
+    else:
+        text += f"The line was driven, with a new plan every {recipe.replan} steps."
+    return section("Plans", f'<p>{text}</p><div class="pair">{"".join(figures)}</div>')
+
+
+def _driven(run: Run, recipe: ForcingMaze, maze: Maze, asked: Tasks, seed: int) -> Tensor | None:
+    """Positions of the tasks' episodes, where there is a simulator."""
+    from noiseloom.data.point_maze import episodes
+
+    try:
+        recipe.check()
+    except ImportError:
+        return None
+    planner = recipe.planner(lambda given: run.samples(given, seed=seed))
+    return episodes(maze, planner, asked).positions
+
+
+def _futures(run: Run, recipe: ForcingTrajectories, held: Windows, seed: int) -> str:
+    rows = torch.linspace(0, len(held) - 1, min(STARTS, len(held))).round().long()
+    drawn = run.samples(recipe.asked(held, rows, FAN), seed=seed)
+    seen, D, c = held[rows]["observations"], run.facts["observations"], recipe.context
+    fans = drawn[..., :D].reshape(len(rows), FAN, recipe.ahead, D)
+    found = []
+    for i, window in enumerate(seen):
+        charts = [
+            fan_chart(window[:c, k], window[c:, k], fans[i, ..., k], escape(name))
+            for k, name in enumerate(run.facts["columns"][: min(D, COLUMNS)])
+        ]
+        if D > 1:
+            ahead = torch.cat(
+                (window[c - 1 : c, :2].expand(PATHS, 1, 2), fans[i, :PATHS, :, :2]), 1
+            )
+            charts.append(path_map(ahead, "in the plane", driven=window[:, :2]))
+        figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
+        found.append(f'<h3>Start {int(rows[i]):,}</h3><div class="pair">{figures}</div>')
+    text = (
+        f"{FAN} plans from a held-out start, as drawn with seed {seed}: median, the middle 50 % "
+        "and 90 %, and the first three; the line is what came."
+    )
+    return section("Plans", f"<p>{text}</p>{''.join(found)}")
+
+
+def write_plans(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+    """Sample plans from held-out starts, evenly spread over the data; in a maze, to its goal.
+
+    The CSV file has a row for every plan and step: their numbers, from 0 and from 1, and what is
+    observed and done.
+
+    Args:
+        run: of a recipe of trajectories.
+        path: of the file.
+        data: where the trajectories lie; by default where training found them.
+        count: number of plans.
+        seed: of the draws.
+
+    Returns:
+        Steps of a plan.
+
+    Raises:
+        ValueError: trajectories of other columns than the run's.
+    """
+    recipe = run.recipe
+    assert isinstance(recipe, ForcingTrajectories)
+    split = recipe.load(data or read_description(run.folder)["data"])
+    columns, known = recipe.facts(split)["columns"], run.facts["columns"]
+    if columns != known:
+        raise ValueError(
+            f"the run plans {', '.join(known)}, and the data have {', '.join(columns)}"
+        )
+    rows = torch.linspace(0, len(split.held_out) - 1, count).round().long()
+    plans = run.samples(recipe.asked(split.held_out, rows, 1), seed=seed)
+    file = io.StringIO()
+    lines = csv.writer(file, lineterminator="\n")
+    lines.writerow(["plan", "step", *known])
+    for i, steps in enumerate(plans.tolist()):
+        lines.writerows([i, h, *(f"{v:.8g}" for v in row)] for h, row in enumerate(steps, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, file.getvalue())
+    return plans.shape[1]

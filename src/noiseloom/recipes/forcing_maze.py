@@ -1,0 +1,180 @@
+"""Diffusion Forcing as a planner: a point mass in a maze, driven to goals it was never told of.
+
+The model learns how a controller moves between random places, and knows no goals; they enter when
+plans are drawn, as a reward (`noiseloom.planning.goal_reward`). Judged by driving in the simulator:
+plan, follow the plan for `replan` steps, plan again. Returns are scaled so that random forces have
+0 and the controller, which knows the walls, 100.
+
+The paper's scores (D4RL, reference returns of another controller; 159.0 of large could not be
+reproduced by others, issue 26 of its code) are no anchors for these. Ours so far: umaze, one run of
+3,000 updates of 128 (8 minutes on one core), 20 tasks of a kind: 83 single and 84 multi, all goals
+reached; without guidance 6 and 8.
+B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.data import Split, Trajectories, Windows
+from noiseloom.data.maze import Maze, tasks
+from noiseloom.encodings import Standardised
+from noiseloom.guidance import MonteCarloGuided, RewardGuided
+from noiseloom.plan import SamplingPlan
+from noiseloom.planning import Replanning, goal_reward
+from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
+from noiseloom.recipes.sampling import Planning
+from noiseloom.rng import Rng
+
+__all__ = ["ForcingMaze"]
+
+HORIZONS = {"umaze": 160, "medium": 320, "large": 480}
+"""Steps that a plan needs to reach any goal, and to stay there for a while."""
+
+
+@dataclass(frozen=True)
+class ForcingMaze(ForcingTrajectories, Planning):
+    """Options of `ForcingTrajectories` for mazes, and of `Planning`.
+
+    Attributes:
+        maze: that was recorded (`noiseloom record maze`), and is driven in.
+        horizon: steps of a plan, a multiple of `stack`; 0 for 160, 320 and 480 by the maze's size.
+        samples: tasks of each kind that an evaluation sets: to the maze's goal (single), and to
+            goals of their own (multi).
+    """
+
+    name: ClassVar[str] = "forcing-maze"
+    summary: ClassVar[str] = "plans in a maze, led to goals when they are drawn"
+
+    maze: Literal["umaze", "medium", "large"] = "umaze"
+    horizon: int = 0
+    stack: int = 10
+    network: Literal["causal", "recurrent", "bidirectional"] = "bidirectional"
+    plan: str = "pyramid:1"
+    rest: float = 0.0
+    samples: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Planning.__post_init__(self)
+        if self.context != 1:
+            raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
+        if self.replan > self.ahead:
+            raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
+
+    @property
+    def ahead(self) -> int:
+        """H, steps of a plan."""
+        return self.horizon or HORIZONS.get(self.maze, self.stack)
+
+    def check(self) -> None:
+        """Raise ImportError if there is no simulator to be judged in."""
+        from noiseloom.data.point_maze import Simulation
+
+        Simulation(Maze(self.maze))
+
+    def check_data(self, found: Trajectories, data: str) -> None:
+        """Raise ValueError for what is no recording of this maze."""
+        super().check_data(found, data)
+        widths = found.observations.shape[1], found.actions.shape[1]
+        if widths != (4, 2):
+            raise ValueError(
+                f"{data} has {widths[0]} observations and {widths[1]} actions a step, a maze has "
+                "x, y, vx, vy and two forces: make data with noiseloom record maze"
+            )
+        if found.about.get("maze", self.maze) != self.maze:
+            raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
+
+    def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
+        """Plans as `ForcingTrajectories` draws them, led to {"goal" (B, 2)}, if there is one.
+
+        Of {"plan" (B,)}, the number of the plan in an episode, each has its own draws.
+        """
+        if "plan" in given:
+            rng = rng.fold("plan", int(given["plan"][0]))
+        return super().draw(parts, facts, given, rng)
+
+    def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
+        """Led to the goals, by the gradient of the reward of the estimate or of sampled futures."""
+        if "goal" not in given or self.goal_guidance == "none":
+            return denoiser
+        assert isinstance(parts.codec, Standardised)
+        device = next(parts.denoiser.parameters()).device
+        goals = given["goal"].to(device)
+        mean, std = (goals.new_tensor(v[:2]) for v in (parts.codec.mean, parts.codec.std))
+        aims = (goals - mean) / std
+
+        def reward(tokens: Tensor) -> Tensor:
+            return goal_reward(self.steps_of(tokens)[..., :2], aims)
+
+        if self.goal_guidance == "gradient":
+            return RewardGuided(
+                denoiser, parts.diffusion, reward, self.goal_scale, begin=self.goal_begin
+            )
+        make = SamplingPlan.full_sequence
+        if self.network != "bidirectional":
+            make = SamplingPlan.autoregressive
+        return MonteCarloGuided(
+            denoiser,
+            parts.diffusion,
+            reward,
+            self.goal_scale,
+            futures=self.futures,
+            plan=make(self.future_steps, self.tokens),
+            begin=self.goal_begin,
+        )
+
+    def asked(self, data: Windows, rows: Tensor, paths: int) -> dict[str, Tensor]:
+        """As `ForcingTrajectories` asks, with the maze's goal."""
+        given = super().asked(data, rows, paths)
+        maze = Maze(self.maze)
+        goal = torch.tensor(maze.xy(maze.goal))
+        return {**given, "goal": goal.expand(len(given["observations"]), 2)}
+
+    def planner(self, draw: Callable[..., Tensor]) -> Replanning:
+        """The policy that plans with `draw`."""
+
+        def plan(number: int, observations: Tensor, goals: Tensor) -> Tensor:
+            n = len(goals)
+            given = {"observations": observations[:, None], "done": observations.new_empty(n, 0, 2)}
+            return draw({**given, "goal": goals, "plan": torch.full((n,), number)})[..., :6]
+
+        return Replanning(plan, every=self.replan, control=self.control)
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Returns and latencies of driving, all tasks of a kind side by side.
+
+        Of each kind, single and multi: "score", the mean return with random forces at 0 and the
+        controller at 100, and "stayed", what it were had each stayed where it first was within 0.5
+        of its goal; "return" beside theirs (_random, _waypoint); "reached", the share that came
+        there; "ms_per_plan" and "ms_per_step" of all tasks together; and "ms_per_plan_alone", of
+        one task by itself.
+        """
+        from noiseloom.data.point_maze import baselines, episodes
+
+        maze, report = Maze(self.maze), {"n": float(self.samples)}
+        for kind in ("single", "multi"):
+            keys = rng.fold(kind)
+            asked = tasks(maze, self.samples, keys.fold("tasks"), multi_goal=kind == "multi")
+            planner = self.planner(draw)
+            made = episodes(maze, planner, asked)
+            between = baselines(maze, asked, keys.fold("random"))
+            mean, stayed = float(made.returns.mean()), float(made.returns_if_stayed.mean())
+            report |= {
+                f"score_{kind}": between.normalised(mean),
+                f"stayed_{kind}": between.normalised(stayed),
+                f"return_{kind}": mean,
+                f"return_{kind}_random": between.random,
+                f"return_{kind}_waypoint": between.waypoint,
+                f"reached_{kind}": float((made.reached > 0).double().mean()),
+            }
+            report |= {f"{name}_{kind}": value for name, value in planner.latency.items()}
+        alone = self.planner(draw)
+        for _ in range(3):
+            alone(0, made.observations[:1, 0], asked.goals[:1])
+        report["ms_per_plan_alone"] = alone.latency["ms_per_plan"]
+        return report

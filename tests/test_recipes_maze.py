@@ -1,0 +1,229 @@
+"""Planning in mazes: guidance that leads to goals, the loop, scores known by hand, the commands."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import noiseloom.data.point_maze as point_maze
+from noiseloom import Prediction, Rng
+from noiseloom.cli import main
+from noiseloom.data import Trajectories
+from noiseloom.data.maze import Maze, waypoint_policy
+from noiseloom.data.point_maze import Baselines, Episodes
+from noiseloom.recipes import ForcingMaze, Parts
+from noiseloom.sampling import final
+from noiseloom.shapes import align
+
+TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "replan": 3}
+
+
+def recording(steps=1000):
+    """What a file of `noiseloom record maze` looks like; nothing is simulated."""
+    seen = Rng(0).normal((steps, 4)) * torch.tensor([0.7, 0.9, 3.0, 3.0]) + 0.1
+    return Trajectories(seen, Rng(1).normal((steps, 2)), about={"maze": "umaze"})
+
+
+class Normal(nn.Module):
+    """The exact denoiser of tokens that are independent standard normals."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.place = schedule, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        alpha, sigma = self.schedule(align(t, x))
+        return Prediction(x * alpha / (alpha * alpha + sigma * sigma)), carry or {}
+
+
+def made(tmp_path, **options):
+    """A recipe with the exact denoiser of white noise in place of its network, and its data."""
+    path = tmp_path / "umaze.safetensors"
+    recording().save(path, force=True)
+    recipe = ForcingMaze(**{**TINY, "sampling_steps": 50, **options})
+    split = recipe.load(str(path))
+    facts = recipe.facts(split)
+    parts = recipe.build(facts)
+    return (
+        recipe,
+        Parts(Normal(parts.diffusion.schedule), parts.diffusion, parts.codec),
+        facts,
+        split,
+    )
+
+
+def planned(recipe, parts, facts, count, goal, **more):
+    """Standardised steps of plans from the origin."""
+    known = {"observations": torch.zeros(count, 1, 4), "done": torch.zeros(count, 0, 2), **more}
+    given = {**known, "goal": torch.tensor(goal).expand(count, 2)}
+    return recipe.steps_of(final(recipe.draw(parts, facts, given, Rng(2).samples(count))).result)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "monte-carlo"])
+@pytest.mark.parametrize("direction", [(1.0, 0.0), (-0.6, 0.8)])
+def test_guidance_moves_plans_to_the_goal_by_as_much_as_it_should(tmp_path, kind, direction):
+    # Far from the goal the reward is linear, -u p / H for each step: exp(scale r) moves the mean of
+    # a standard normal by scale / H, and leaves velocities and forces alone.
+    scale, H = 3.0, 6
+    options = {"goal_scale": scale, "goal_begin": 1.0, "futures": 2, "future_steps": 2}
+    plain = planned(*made(tmp_path, goal_guidance="none")[:3], 16, [0.0, 0.0])
+    recipe, parts, facts, _ = made(tmp_path, goal_guidance=kind, **options)
+    std = torch.tensor(parts.codec.std[:2])
+    goal = (1e4 * torch.tensor(direction) * std).tolist()
+    led = planned(recipe, parts, facts, 16, goal) - plain
+    moved = torch.tensor(direction) * scale / H
+    expected = torch.cat((moved, torch.zeros(4))).expand_as(led)
+    torch.testing.assert_close(led, expected, rtol=0, atol=0.05 if kind == "gradient" else 0.1)
+
+
+def test_later_guidance_moves_less_and_none_not_at_all(tmp_path):
+    goal = [1e4, 0.0]
+
+    def mean(**options):
+        recipe, parts, facts, _ = made(tmp_path, **options)
+        return float(planned(recipe, parts, facts, 16, goal)[..., 0].mean())
+
+    plain = mean(goal_guidance="none")
+    assert mean(goal_scale=0.0) == pytest.approx(plain, abs=1e-6)
+    early, late = mean(goal_begin=0.95) - plain, mean(goal_begin=0.5) - plain
+    assert 0.05 < late < 0.8 * early
+
+
+def test_plans_of_one_episode_have_draws_of_their_own(tmp_path):
+    recipe, parts, facts, _ = made(tmp_path)
+    one, same, other = (
+        planned(recipe, parts, facts, 4, [0.0, 0.0], plan=torch.full((4,), k)) for k in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_goal_that_is_no_number_is_told(tmp_path):
+    recipe, parts, facts, _ = made(tmp_path)
+    with pytest.raises(ValueError, match="guidance needs finite rewards, got nan for example 0"):
+        planned(recipe, parts, facts, 2, [math.nan, 0.0])
+
+
+def test_scores_known_by_hand(tmp_path, monkeypatch):
+    recipe, *_, split = made(tmp_path, samples=4, control="actions")
+    driven = []
+
+    def episodes(maze, policy, tasks):
+        driven.append(
+            (maze.name, tasks, [policy(k, torch.zeros(4, 4), tasks.goals) for k in range(6)])
+        )
+        rewards = torch.zeros(4, 6)
+        rewards[:3, 3:] = 1  # three of four are there for three steps: 2.25 on average
+        if len(driven) == 2:  # and one of them leaves at once, and is back at the end
+            rewards[2, 4] = 0
+        return Episodes(torch.zeros(4, 7, 4), rewards)
+
+    monkeypatch.setattr(point_maze, "episodes", episodes)
+    monkeypatch.setattr(point_maze, "baselines", lambda *_: Baselines(0.25, 4.25))
+    asked = []
+
+    def draw(given):
+        asked.append(given)
+        return torch.full((len(given["goal"]), 6, 6), 0.5)
+
+    report = recipe.evaluate(draw, split, Rng(3))
+    for kind in ("single", "multi"):
+        mean = {"single": 2.25, "multi": 2.0}[kind]
+        assert report[f"return_{kind}"] == mean
+        assert report[f"score_{kind}"] == pytest.approx(100 * (mean - 0.25) / 4)
+        assert report[f"reached_{kind}"] == 0.75
+        assert report[f"stayed_{kind}"] == pytest.approx(50)
+        assert report[f"return_{kind}_random"] == 0.25
+        assert report[f"return_{kind}_waypoint"] == 4.25
+        assert report[f"ms_per_plan_{kind}"] == pytest.approx(3 * report[f"ms_per_step_{kind}"])
+    assert report["ms_per_plan_alone"] > 0
+    (_, single, forces), (_, multi, _) = driven
+    assert len(single.goals.unique(dim=0)) == 1
+    assert len(multi.goals.unique(dim=0)) == 4
+    assert all((force == 0.5).all() for force in forces)
+    assert [int(given["plan"][0]) for given in asked[:4]] == [0, 1, 0, 1]
+    assert [len(given["goal"]) for given in asked] == [4, 4, 4, 4, 1, 1, 1]
+    assert torch.equal(asked[0]["goal"], single.goals)
+
+
+def test_whoever_plans_like_the_controller_has_its_score(tmp_path):
+    pytest.importorskip("gymnasium_robotics")
+    recipe, *_, split = made(tmp_path, samples=3, control="actions", stack=1, horizon=1, replan=1)
+    act = waypoint_policy(Maze("umaze"))
+
+    def draw(given):
+        seen = given["observations"][:, 0]
+        return torch.cat((seen, act(0, seen, given["goal"])), -1)[:, None]
+
+    report = recipe.evaluate(draw, split, Rng(0))
+    for kind in ("single", "multi"):
+        assert report[f"score_{kind}"] == pytest.approx(100, abs=1e-3)
+        assert report[f"reached_{kind}"] == 1
+
+
+def test_what_does_not_fit(tmp_path):
+    for options, told in (
+        ({"maze": "huge"}, "maze must be one of umaze, medium, large"),
+        ({"context": 2}, "context is 1"),
+        ({"replan": 7}, "replan must be at most horizon = 6, got 7"),
+        ({"replan": 0}, "replan must be at least 1"),
+        ({"goal_scale": -1.0}, "goal_scale must be at least 0"),
+        ({"goal_begin": 1.5}, r"goal_begin is a time in \[0, 1\]"),
+        ({"goal_guidance": "exact"}, "goal_guidance must be one of none, gradient"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ForcingMaze(**{**TINY, **options})
+    assert ForcingMaze(maze="large").tokens == 49
+    path = tmp_path / "other.safetensors"
+    Trajectories(torch.zeros(50, 3), torch.zeros(50, 1)).save(path)
+    with pytest.raises(
+        ValueError, match="has 3 observations and 1 actions a step, a maze has x, y"
+    ):
+        ForcingMaze(**TINY).load(str(path))
+    recording().save(path, force=True)
+    with pytest.raises(ValueError, match="is of maze umaze: give --maze its name"):
+        ForcingMaze(**{**TINY, "maze": "medium"}).load(str(path))
+
+
+TRAIN = ["train", "forcing-maze", "--data", "umaze.safetensors", "--out", "run", "--steps", "3"]
+TRAIN += ["--horizon", "60", "--stack", "30", "--replan", "60", "--heads", "2", "--samples", "2"]
+TRAIN += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
+
+
+def test_without_the_simulator(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording().save("umaze.safetensors")
+    point_maze._model.cache_clear()
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    assert main(TRAIN) == 2
+    assert "noiseloom[sim]" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    assert main([*TRAIN, "--no-evaluate"]) == 0
+    assert main(["report", "run"]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<svg") == 1 + 6
+    assert "is shown with the extra noiseloom[sim]" in page
+
+
+def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("gymnasium_robotics")
+    monkeypatch.chdir(tmp_path)
+    recording().save("umaze.safetensors")
+    assert main([*TRAIN, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert metrics["n"] == 2
+    assert metrics["return_single_waypoint"] > metrics["return_single_random"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<svg") == 1 + 6
+    assert "with a new plan every 60 steps" in page
+    assert "<th>random forces</th><th>the controller</th>" in page
+    words = ["evaluate", "run", "--goal-guidance", "monte-carlo", "--futures", "2"]
+    assert main([*words, "--future-steps", "2", "--control", "actions", "--samples", "1"]) == 0
+    kept = [path.name for path in (tmp_path / "run" / "evaluations").iterdir()]
+    assert len(kept) == 1
+    assert "goal_guidance=monte-carlo" in kept[0]
+    assert main(["sample", "run", "-n", "2", "--goal-scale", "1", "--out", "plans.csv"]) == 0
+    assert (tmp_path / "plans.csv").read_text().count("\n") == 1 + 2 * 60
