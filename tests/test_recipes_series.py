@@ -12,6 +12,7 @@ import noiseloom
 from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.data import Table, rolling
+from noiseloom.figures import fan_chart
 from noiseloom.recipes import ForcingSeries
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 4, "context": 3, "sampling_steps": 2}
@@ -114,10 +115,32 @@ def test_the_season_is_told_alike_in_training_and_in_forecasts(options):
     torch.testing.assert_close(recipe._season(asked, recipe.tokens)["action"][1], told[0])
 
 
+def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
+    values = 1e6 * (1 + 0.01 * Rng(0).normal((400, 2)).double())
+    late = values.clone()
+    late[:100, 0] = 0
+    facts = [made(Table(v, ("a", "b")))[2] for v in (values, late)]
+    for name in ("mean", "std"):
+        assert math.isclose(facts[0][name][0], facts[1][name][0], rel_tol=0.5)
+        assert facts[0][name][1] == facts[1][name][1]
+
+
+def test_a_joint_plan_on_a_causal_network_is_warned_of():
+    recipe, parts, facts, data = made(plan="pyramid:1")
+    given = recipe.asked(data.held_out, torch.tensor([0]), 1)
+    with pytest.warns(UserWarning, match="plan pyramid:1 moves several tokens together"):
+        next(recipe.draw(parts, facts, given, Rng(0).samples(1)))
+
+
+def test_names_are_text_and_no_mathematics(tmp_path, monkeypatch):
+    chart = fan_chart(torch.ones(3), torch.ones(2), torch.ones(4, 2), "x$y_$ & <b>")
+    assert "x$y_$ &amp; &lt;b&gt;" in chart
+
+
 def test_options_that_do_not_fit():
     for options, told in (
         ({"horizon": 0}, "horizon and windows must be at least 1"),
-        ({"periods": (0.0,)}, "periods must be above 0"),
+        ({"periods": (0.0,)}, "periods must be at least 2"),
         ({"stabilisation": 1.0}, "stabilisation is a time"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -144,7 +167,8 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     words = ["train", "forcing-series", "--data", "mine.csv", "--out", "run", "--steps", "3"]
     words += ["--horizon", "4", "--context", "3", "--windows", "2", "--periods", "[6]"]
     words += ["--samples", "20", "--sampling-steps", "2", "--width", "16", "--depth", "1"]
-    assert main([*words, "--heads", "2", "--batch-size", "8", "--json"]) == 0
+    train = [*words, "--heads", "2", "--batch-size", "8", "--json"]
+    assert main(train) == 0
     result = json.loads(capsys.readouterr().out)
     metrics = result["metrics"]
     for name in ("crps_sum", "crps", "inside_90", "mean_error"):
@@ -182,9 +206,27 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     assert main(["sample", "run", "-n", "2", "--data", "longer.csv", "--out", "next.csv"]) == 0
     assert main(["evaluate", "run", "--data", "longer.csv"]) == 0
     capsys.readouterr()
+    # Without seasons nothing is counted from the first row, and a few rows are enough.
+    plain = [word for word in train if word not in ("--periods", "[6]")]
+    assert main([*plain[: plain.index("run")], "free", *plain[plain.index("run") + 1 :]]) == 0
+    few = Table(series().values[-4:], ("a", "b"))
+    write(tmp_path / "few.csv", few)
+    assert main(["sample", "free", "-n", "2", "--data", "few.csv", "--out", "few-out.csv"]) == 0
+    capsys.readouterr()
+    write(tmp_path / "late.csv", Table(series().values[1:], ("a", "b")))
     write(tmp_path / "other.csv", Table(series(columns=3).values, ("a", "b", "c")))
     for words, told_so in (
-        (["sample", "run", "--data", "other.csv"], "the run forecasts the 2 columns a, b"),
+        (["sample", "run", "--data", "other.csv"], "the run draws series of columns ['a', 'b']"),
+        (["sample", "run", "--data", "late.csv"], "do not begin as those of training"),
+        (["evaluate", "run", "--data", "late.csv"], "do not begin as those of training"),
+        (
+            ["train", "forcing-series", "--data", "mine.csv", "--out", "r2", "--periods", "[0.3]"],
+            "periods must be at least 2",
+        ),
+        (
+            ["train", "forcing-series", "--data", "mine.csv", "--out", "r2", "--conditional"],
+            "forcing-series knows no classes",
+        ),
         (["sample", "run", "--label", "1"], "leave --label out"),
         (["sample", "run", "-n", "5", "--seed", "2"], "replace it with --force"),
         (["evaluate", "run", "--data", "other.csv"], "the run draws series of columns"),

@@ -169,7 +169,6 @@ def _judge_all(
 ) -> dict[int, str]:
     """Fill in the values of every cell; returns what was wrong with those that cannot be made."""
     found: dict[tuple[int, int], dict[str, float] | str] = {}
-    prints: dict[tuple[int, int], str] = {}
     places: dict[str, list[tuple[int, int]]] = {}
     # All cells with the first seed come first: half a comparison is a comparison.
     for j, i in itertools.product(range(seeds), range(len(cells))):
@@ -185,20 +184,16 @@ def _judge_all(
     for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, out / "logs", *files), 1):
         name, asked = list(places.items())[k]
         found |= dict(zip(asked, results, strict=True))
-        if not all(isinstance(result, str) for result in results):
-            facts = read_description(tasks[k].folder)["facts"]
-            prints |= dict.fromkeys(asked, facts.get("fingerprint", ""))
         say(f"run {done} of {len(tasks)} is done: {name}")
         if done == 1:
             _hear_of_missing(metrics, results)
     errors: dict[int, str] = {}
-    for (i, j), result in sorted(found.items()):
+    for (i, _), result in sorted(found.items()):
         if isinstance(result, str):
             errors[i] = result
             cells[i].values.clear()
         elif i not in errors:
             cells[i].values.append(result)
-            cells[i].data.add(prints[i, j])
     return errors
 
 

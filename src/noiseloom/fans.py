@@ -1,6 +1,5 @@
 """What a run forecasts, as parts of a page: fans of sampled paths beside what came."""
 
-from html import escape
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from noiseloom.run import Run
 __all__ = ["fans"]
 
 PATHS = 100  # of a fan
+WINDOWS = 6  # of those that are held out, the first and the last among them
 COLUMNS = 2  # shown of each window, beside their sum
 
 
@@ -30,7 +30,8 @@ def fans(run: Run, data: Split[Any] | None, seed: int) -> str:
     if data is None:
         return section("Forecasts", "<p>The data is not where it was, or has changed.</p>")
     held: Series = data.held_out
-    rows = recipe.horizon * torch.arange(recipe.windows)
+    starts = torch.linspace(0, recipe.windows - 1, min(recipe.windows, WINDOWS)).round().long()
+    rows = recipe.horizon * starts
     asked = recipe.asked(held, rows, PATHS)
     drawn = run.samples(asked, seed=seed)
     paths = drawn.reshape(len(rows), PATHS, *drawn.shape[1:])
@@ -44,12 +45,13 @@ def fans(run: Run, data: Split[Any] | None, seed: int) -> str:
             shown.append(("sum of all", window.sum(-1), paths[i].sum(-1)))
         charts.append(f"<h3>From step {held.first + int(rows[i]) + lead:,}</h3>")
         figures = "".join(
-            f"<figure>{fan_chart(line[:lead], line[lead:], fan, escape(name))}</figure>"
+            f"<figure>{fan_chart(line[:lead], line[lead:], fan, name)}</figure>"
             for name, line, fan in shown
         )
         charts.append(f'<div class="pair">{figures}</div>')
     text = (
         f"{PATHS} paths a window, as drawn with seed {seed}: median, the middle 50 % and 90 %, and "
-        "the first three. Step 0 is the last that was known."
+        f"the first three. Step 0 is the last that was known. Shown are {len(rows)} of "
+        f"{recipe.windows} windows."
     )
     return section("Forecasts", f"<p>{text}</p>{''.join(charts)}")

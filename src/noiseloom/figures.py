@@ -127,7 +127,7 @@ def fan_chart(known: Tensor, truth: Tensor | None, paths: Tensor, title: str) ->
         np.arange(past[0], past[0] + len(line)), line.numpy(), color=INK, linewidth=1, label="real"
     )
     axes.axvline(0, color=INK, alpha=0.3, linewidth=0.6)
-    axes.set_title(title, fontsize=9, color=INK)
+    axes.set_title(title, fontsize=9, color=INK, parse_math=False)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper left")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from noiseloom.data import Series
+from noiseloom.data import Series, read_series
+from noiseloom.data.series import beginning
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_text
@@ -34,16 +35,17 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
     """
     recipe = run.recipe
     assert isinstance(recipe, ForcingSeries)
-    held = recipe.load(data or read_description(run.folder)["data"]).held_out
-    known = run.facts["columns"]
-    if list(held.columns) != known:
+    path_of_data = data or read_description(run.folder)["data"]
+    if path_of_data is None:
+        raise ValueError("the run does not say where its data lay: name them with --data")
+    table, known = read_series(path_of_data, recipe.header), run.facts["columns"]
+    recipe.fits({"columns": list(table.columns), "first": beginning(table.values)}, run.facts)
+    if len(table.values) < recipe.lead:
         raise ValueError(
-            f"the run forecasts the {len(known)} columns {', '.join(known[:5])}, and the data have "
-            f"the {len(held.columns)} columns {', '.join(held.columns[:5])}"
+            f"{path_of_data} has {len(table.values)} rows, and a forecast follows {recipe.lead}"
         )
-    first = len(held.values) - recipe.lead
-    end = Series(held.values[first:], held.columns, recipe.lead, held.first + first)
-    paths = run.samples(recipe.asked(end, torch.tensor([0]), count), seed=seed)
+    end = Series(table.values, table.columns, recipe.lead)
+    paths = run.samples(recipe.asked(end, torch.tensor([len(end) - 1]), count), seed=seed)
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow(["path", "step", *known])

@@ -236,12 +236,7 @@ class Run:
     def _classes_of(self, split: Split[Any]) -> Tensor:
         """For each class of other data, the index that this run knows it by."""
         facts = self.recipe.facts(split)
-        for name in ("shape", "levels", "columns"):
-            if facts.get(name) != self.facts.get(name):
-                raise ValueError(
-                    f"the run draws {self.recipe.shows} of {name} {self.facts.get(name)}, and the "
-                    f"data have {facts.get(name)}"
-                )
+        self.recipe.fits(facts, self.facts)
         if not self.recipe.conditional or len(self.classes) < 2:
             return torch.zeros(len(facts.get("classes", ())), dtype=torch.int64)
         for name in facts["classes"]:

@@ -42,13 +42,11 @@ class Cell:
         options: as they were typed.
         recipe: made of them, for the first seed.
         values: metrics, one mapping for each seed.
-        data: fingerprints of the data its runs were trained on.
     """
 
     options: dict[str, str]
     recipe: Recipe
     values: list[dict[str, float]] = field(default_factory=list)
-    data: set[str] = field(default_factory=set)
 
 
 def source() -> dict[str, str | None]:
@@ -98,8 +96,8 @@ def record(cell: Cell) -> dict[str, Any]:
 def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """The table: its head; cells, then the anchors that give the numbers a meaning.
 
-    Anchors hold for their data and their number of samples only: where these differ between cells,
-    there are several, and the first columns say of what.
+    Anchors hold for their data, task and number of samples only: where they differ between cells
+    there are several, and their titles say of which cells.
 
     Args:
         cells: with values.
@@ -116,17 +114,14 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
         line = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
         line += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
         found.append([*line, str(seen["n"])])
-    groups: dict[tuple[tuple[str, ...], float], list[int]] = {}
-    for i, cell in enumerate(cells):
-        size = cell.values[0].get("n", 0)
-        groups.setdefault((tuple(sorted(cell.data)), size), []).append(i)
     body = list(found)
     for suffix, title in ANCHORS.items():
         anchors: dict[tuple[str, ...], list[int]] = {}
-        for group in groups.values():
-            every = [values for i in group for values in cells[i].values]
-            row = [_mean(values.get(metric + suffix) for values in every) for metric in metrics]
-            anchors.setdefault(tuple(row), []).extend(group)
+        for i, cell in enumerate(cells):
+            row = [
+                _mean(values.get(metric + suffix) for values in cell.values) for metric in metrics
+            ]
+            anchors.setdefault(tuple(row), []).append(i)
         for numbers, group in anchors.items():
             if set(numbers) != {"-"}:
                 told = title + _in_common(group, cells, names, body) * (len(anchors) > 1)

@@ -62,6 +62,8 @@ def test_a_fingerprint_is_of_every_value():
         ("1,2\n3,4\n5,6\n", ("0", "1"), "auto"),
         ("2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n", ("0", "1"), "auto"),
         ("70001,70002\n1,2\n3,4\n5,6\n", ("70001", "70002"), "yes"),
+        ("\ufeffx,y\n1,2\n3,4\n5,6\n", ("x", "y"), "auto"),
+        ("\ufeff1,2\n3,4\n5,6\n", ("0", "1"), "auto"),
     ],
 )
 def test_csv_files(tmp_path, text, columns, header):
@@ -100,6 +102,10 @@ def test_gluonts_layout_takes_the_longest_of_each_series(tmp_path):
         ("x.csv", "a,b\n1,2\n3,\n", "line 3, column 2: an empty cell is no finite number"),
         ("x.csv", "a,b\n1,2\n3,nan\n", "line 3, column 2: 'nan' is no finite number"),
         ("x.csv", "a,b\n1,2\n3,x\n", "line 3, column 2: 'x' is no finite number"),
+        ("x.csv", "a,b\n,2\n3,4\n", "line 2, column 1: an empty cell is no finite number"),
+        ("x.csv", "a,b\nNA,2\n3,4\n", "line 2, column 1: 'NA' is no finite number"),
+        ("x.csv", "1,2\n,2\n3,4\n", "line 2, column 1: an empty cell is no finite number"),
+        ("x.csv", ",a\n" + "".join(f"{i},{i * i}\n" for i in range(12)), "grows by 1 in every row"),
         ("x.csv", "70001,70002\n1,2\n3,4\n5,6\n", "names that are numbers: say --header yes"),
         ("x.txt", "1,2\n", "is no time series"),
         ("x.csv.gz", "no gzip", "cannot be read"),
@@ -111,6 +117,22 @@ def test_what_is_no_series_is_refused(tmp_path, name, text, told):
     path.write_text(text)
     with pytest.raises(ValueError, match=told):
         read_series(path)
+
+
+def test_damaged_archives_are_named(tmp_path):
+    content = bytearray(gzip.compress("".join(f"{i},{i * i % 7}\n" for i in range(400)).encode()))
+    content[60:64] = b"\xff\xff\xff\xff"
+    (tmp_path / "x.csv.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x.csv.gz cannot be read|x.csv.gz, line"):
+        read_series(tmp_path / "x.csv.gz")
+
+
+def test_a_target_of_gluonts_is_one_series(tmp_path):
+    (tmp_path / "test").mkdir()
+    for target in ([[1.0, 2.0], [3.0, 4.0]], 5.0):
+        (tmp_path / "test" / "test.json").write_text(json.dumps({"target": target}))
+        with pytest.raises(ValueError, match="line 1: a target is one list of numbers"):
+            read_series(tmp_path)
 
 
 def test_a_file_that_is_not_there(tmp_path):

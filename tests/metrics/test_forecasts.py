@@ -46,6 +46,13 @@ def test_a_report_knows_sums_from_columns():
     assert report["inside_90"] == 0
 
 
+def test_what_would_be_over_nothing_is_left_out():
+    paths = torch.ones(5, 2, 3, 2)
+    assert forecast_report(paths, torch.zeros(2, 3, 2)).keys() == {"inside_90"}
+    cancels = torch.tensor([1.0, -1.0]).expand(2, 3, 2)
+    assert forecast_report(paths, cancels).keys() == {"crps", "mean_error", "inside_90"}
+
+
 def test_the_share_inside_is_that_of_the_law():
     rng = Rng(0)
     paths = rng.fold("paths").normal((400, 30, 20, 2))

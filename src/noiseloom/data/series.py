@@ -2,9 +2,11 @@
 
 import csv
 import gzip
+import hashlib
 import json
 import math
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,9 @@ from torch import Tensor
 
 from noiseloom.data.split import Split
 
-__all__ = ["Series", "Table", "read_series", "rolling"]
+__all__ = ["Series", "Table", "beginning", "read_series", "rolling"]
+
+_GAPS = ("", "na", "n/a", "nan", "null", "none", "-", "?")
 
 
 class Table(NamedTuple):
@@ -71,6 +75,11 @@ class Series:
     def tensors(self) -> tuple[Tensor]:
         """The values."""
         return (self.values,)
+
+
+def beginning(values: Tensor) -> str:
+    """A hash of the first row of a series, by which its steps are numbered alike elsewhere."""
+    return hashlib.blake2b(values[0].contiguous().numpy().data, digest_size=8).hexdigest()
 
 
 def rolling(table: Table, *, context: int, horizon: int, windows: int) -> Split[Series]:
@@ -131,9 +140,16 @@ def read_series(path: str | Path, header: Literal["auto", "yes", "no"] = "auto")
                 return _gluonts((line.decode("utf-8") for line in member), path)
         if path.name.endswith((".csv", ".csv.gz")):
             opened = gzip.open if path.suffix == ".gz" else open
-            with opened(path, "rt", newline="", encoding="utf-8") as file:
+            with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
                 return _csv(file, path, header)
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, tarfile.TarError, csv.Error) as error:
+    except (
+        UnicodeDecodeError,
+        EOFError,
+        OSError,
+        tarfile.TarError,
+        csv.Error,
+        zlib.error,
+    ) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     raise ValueError(
         f"{path} is no time series: give a .csv or .csv.gz file with a row per step, or a data set "
@@ -152,9 +168,14 @@ def _gluonts(lines: Iterable[str], path: Path) -> Table:
     found = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(torch.tensor(json.loads(line)["target"], dtype=torch.float64))
+            target = torch.tensor(json.loads(line)["target"], dtype=torch.float64)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: no series with a target") from error
+        if target.ndim != 1:
+            raise ValueError(
+                f"{path}, line {number}: a target is one list of numbers, a series a line"
+            )
+        found.append(target)
     longest = max(map(len, found), default=0)
     last = [series for series in found if len(series) == longest]
     if not longest:
@@ -170,8 +191,8 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
     if not rows:
         raise ValueError(f"{path} is empty")
     first = rows[0][1]
-    # Of a single row nothing says what is a name; a date is no number in any row.
-    dates = len(rows) > 1 and _number(rows[1][1][0]) is None
+    # A column of dates is a number in no row, and empty in none: a gap among numbers is a gap.
+    dates = len(rows) > 1 and all(_is_text(row[0]) for _, row in rows[1:])
     named = header == "yes" or (
         header == "auto" and any(_number(cell) is None for cell in first[dates:])
     )
@@ -198,6 +219,18 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
             "numbers: say --header yes if it is, or --header no"
         )
     names = first[dates:] if named else [str(i) for i in range(table.shape[1])]
+    steps = table[:, 0].diff()
+    if (
+        not dates
+        and table.shape[1] > 1
+        and len(steps) > 8
+        and steps[0]
+        and (steps == steps[0]).all()
+    ):
+        raise ValueError(
+            f"the first column of {path} ({names[0] or 'without a name'}) grows by {steps[0]:g} in "
+            "every row: leave a number or time of the row out, or write it as text (a date)"
+        )
     return Table(table, tuple(name.strip() for name in names))
 
 
@@ -206,6 +239,10 @@ def _unlike(table: Tensor) -> bool:
     low, high = table[1:].amin(0), table[1:].amax(0)
     far = (table[0] > high + 3 * (high - low)) | (table[0] < low - 3 * (high - low))
     return bool((far & (table[0] == table[0].round())).all())
+
+
+def _is_text(cell: str) -> bool:
+    return _number(cell) is None and cell.strip().lower() not in _GAPS
 
 
 def _number(cell: str) -> float | None:

@@ -1,7 +1,5 @@
 """How good forecasts are that are given as sampled paths."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -73,14 +71,15 @@ def forecast_report(paths: Tensor, truth: Tensor) -> dict[str, float]:
     Returns:
         "crps_sum", of the sums over columns; "crps", of all columns together; "inside_90", the
         share of values between the 5 % and 95 % quantiles, 0.9 if the spread is right; and
-        "mean_error", the mean absolute error of the median over the mean absolute value.
+        "mean_error", the mean absolute error of the median over the mean absolute value. What would
+        be over nothing is left out.
     """
     edges = torch.quantile(paths.double(), torch.tensor([0.05, 0.5, 0.95]).double(), dim=0)
     inside = (truth >= edges[0]) & (truth <= edges[2])
-    score: Callable[[Tensor, Tensor], float] = quantile_score
-    return {
-        "crps_sum": score(paths.sum(-1), truth.sum(-1)),
-        "crps": score(paths, truth),
-        "inside_90": float(inside.double().mean()),
-        "mean_error": float((edges[1] - truth).abs().sum() / truth.abs().sum()),
-    }
+    report = {}
+    if truth.sum(-1).any():
+        report["crps_sum"] = quantile_score(paths.sum(-1), truth.sum(-1))
+    if truth.any():
+        report["crps"] = quantile_score(paths, truth)
+        report["mean_error"] = float((edges[1] - truth).abs().sum() / truth.abs().sum())
+    return {**report, "inside_90": float(inside.double().mean())}

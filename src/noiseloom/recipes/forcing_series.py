@@ -10,6 +10,7 @@ nothing, has 0.0052 to 0.0056. Ours is in docs/results.md.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Series, Split, read_series, rolling
+from noiseloom.data.series import beginning
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.metrics import forecast_report, historical_paths
@@ -30,6 +32,18 @@ from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
 
 __all__ = ["ForcingExchange", "ForcingSeries", "Forecast"]
+
+
+@dataclass(frozen=True)
+class Tokens(Standardised):
+    """Standardised tokens, and the least size that known steps are taken to have.
+
+    Args:
+        floor: by column, > 0: a tenth of the mean size in training. A column that has been nothing
+            so far has no size to be measured by.
+    """
+
+    floor: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,8 @@ class ForcingSeries(DiffusionForcing):
         periods: lengths of the seasons, in steps: 24 and 168 for hours. The network is told sine
             and cosine of each.
         header: whether the first row of a CSV file holds names.
-        stabilisation: time at which known and finished steps are read.
+        stabilisation: time at which known and finished steps are read; `rest` is for finished ones
+            where a plan is named.
         samples: paths that an evaluation draws for each window.
     """
 
@@ -97,8 +112,12 @@ class ForcingSeries(DiffusionForcing):
                 "horizon and windows must be at least 1 and context at least 0, got "
                 f"{self.horizon}, {self.windows} and {self.context}"
             )
-        if not all(period > 0 for period in self.periods):
-            raise ValueError(f"periods must be above 0, in steps, got {self.periods}")
+        if not all(2 <= period < math.inf for period in self.periods):
+            raise ValueError(f"periods must be at least 2, in steps, got {self.periods}")
+        if self.conditional or self.label_drop or self.guidance != 1:
+            raise ValueError(
+                f"{self.name} knows no classes: leave conditional, label_drop and guidance out"
+            )
         if not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
 
@@ -125,29 +144,61 @@ class ForcingSeries(DiffusionForcing):
         return rolling(table, context=self.lead, horizon=self.horizon, windows=self.windows)
 
     def facts(self, data: Split[Any]) -> Facts:
-        """Columns, and mean and deviation of the tokens."""
+        """Columns, a hash of the first row, and what the tokens are standardised by."""
         train: Series = data.train
+        floor = train.values.abs().mean(0) / 10
+        floor = torch.where(floor > 0, floor, 1)
         rows = torch.linspace(0, len(train) - 1, min(len(train), 2000)).long()
-        codec = Standardised.fit(self._tokens(train[rows]["values"])[0])
-        return {"columns": list(train.columns), "mean": codec.mean, "std": codec.std}
+        tokens, size = self._tokens(train[rows]["values"], floor)
+        # Windows in which a column is next to nothing at first say nothing of its usual size, and
+        # what then comes is as large as it likes.
+        fits = []
+        for k in range(len(floor)):
+            alive = size[:, 0, k] > floor[k]
+            seen = tokens[alive if alive.any() else ..., :, k].flatten()
+            bound = 10 * (seen - seen.median()).abs().median()
+            if bound > 0:
+                seen = seen.clamp(seen.median() - bound, seen.median() + bound)
+            fits.append(Standardised.fit(seen[:, None]))
+        return {
+            "columns": list(train.columns),
+            "first": beginning(train.values),
+            "mean": [fit.mean[0] for fit in fits],
+            "std": [fit.std[0] for fit in fits],
+            "floor": floor.tolist(),
+        }
 
-    def _tokens(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens before standardisation, (B, T, D), and the mean size of the known steps."""
-        size = values[:, : self.lead].abs().mean(1, keepdim=True)
-        size = torch.where(size > 0, size, 1)  # a column that has only been 0 so far
+    def fits(self, facts: Facts, own: Facts) -> None:
+        """The same columns, and, where seasons are told, the same first row."""
+        super().fits(facts, own)
+        if self.periods and facts["first"] != own["first"]:
+            raise ValueError(
+                "the data do not begin as those of training, and seasons (--periods) are counted "
+                "from their first row: give the whole series, with what came after"
+            )
+
+    def _tokens(self, values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens before standardisation, (B, T, D), and the size they are measured by."""
+        size = values[:, : self.lead].abs().mean(1, keepdim=True).maximum(floor)
         scaled = values / size
         return (scaled if self.state == "values" else scaled.diff(dim=1)), size
+
+    def _encode(self, parts: Parts, values: Tensor) -> tuple[Tensor, Tensor]:
+        codec = parts.codec
+        assert isinstance(codec, Tokens)
+        tokens, size = self._tokens(values, values.new_tensor(codec.floor))
+        return codec.encode(tokens).float(), size
 
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         columns = len(facts["columns"])
         trained = self.make_trained(columns, None, 2 * len(self.periods))
-        codec = Standardised(tuple(facts["mean"]), tuple(facts["std"]))
+        codec = Tokens(tuple(facts["mean"]), tuple(facts["std"]), tuple(facts["floor"]))
         return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), codec)
 
     def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """Tokens of a batch of windows."""
-        return parts.codec.encode(self._tokens(batch["values"])[0]).float()
+        return self._encode(parts, batch["values"])[0]
 
     def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
         """The time of the season at every token."""
@@ -176,7 +227,7 @@ class ForcingSeries(DiffusionForcing):
                 f"a forecast follows {self.lead} steps of {len(facts['columns'])} columns, got "
                 f"values of shape {tuple(values.shape)}"
             )
-        known = parts.codec.encode(self._tokens(values)[0]).float()
+        known = self._encode(parts, values)[0]
         cond = self._season(position, self.tokens)
         denoiser, solver = self.make_denoiser(parts.denoiser, cond).eval(), self.make_solver()
         if self.network != "bidirectional" and self.plan == "auto":
@@ -196,6 +247,7 @@ class ForcingSeries(DiffusionForcing):
                 made.append(step.x)
                 yield Forecast(torch.cat(made, 1))
             return
+        self.check_order(parts.diffusion.schedule)
         plan = self.make_plan(parts.diffusion.schedule).hold(range(self.known), self.stabilisation)
         at = torch.full((1, self.known), self.stabilisation, device=device)
         known = parts.diffusion.corrupt(known, at, rng.fold("stabilisation"))
@@ -207,7 +259,7 @@ class ForcingSeries(DiffusionForcing):
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""
         values = given["values"].to(result.device).double()
-        size = self._tokens(values)[1]
+        size = self._encode(parts, values)[1]
         scaled = parts.codec.decode(result.double())
         if self.state == "differences":
             scaled = values[:, -1:] / size + scaled.cumsum(1)

@@ -125,6 +125,15 @@ class Recipe(Sampling, Training):
         shape = list(train.pixels.shape[1:])
         return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
 
+    def fits(self, facts: Facts, own: Facts) -> None:
+        """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
+        for name in ("shape", "levels", "columns"):
+            if facts.get(name) != own.get(name):
+                raise ValueError(
+                    f"the run draws {self.shows} of {name} {own.get(name)}, and the data have "
+                    f"{facts.get(name)}"
+                )
+
     def build(self, facts: Facts) -> Parts:
         """The untrained parts; drawn from PyTorch's generators, which the caller seeds."""
         raise NotImplementedError
