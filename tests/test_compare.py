@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import statistics
 from dataclasses import replace
 
@@ -268,6 +269,20 @@ def test_a_run_that_was_killed_before_its_weights_were_placed_is_mended(capsys, 
     assert len(fitted) == 1
     again = json.loads((folder / "evaluations/sampling_steps=2,samples=40.json").read_text())
     assert again == right
+
+
+@pytest.mark.filterwarnings("default:the metrics could not be kept")
+def test_an_evaluation_that_cannot_be_written_is_in_the_table(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+    words = ["--grid", "code=binary", "--seeds", "1"]
+    assert compare(out, *words) == 0
+    table = (out / "table.json").read_text()
+    folder = out / "runs" / fitted[0]
+    shutil.rmtree(folder / "evaluations")
+    (folder / "evaluations").write_text("in the way")
+    assert compare(out, *words) == 0
+    assert "the metrics could not be kept" in capsys.readouterr().err
+    assert (out / "table.json").read_text() == table
 
 
 def test_a_run_in_use_is_left_out_and_the_others_are_shown(capsys, tmp_path, fitted):
