@@ -285,7 +285,7 @@ def start(
         parts = recipe.build(facts)
     if init_from is not None and checkpoint.newest(folder / "state") is None:
         file = Path(init_from).expanduser()
-        source, run = (file, file.parent) if file.is_file() else [_find(init_from)] * 2
+        source, run = (file, _run_of(file)) if file.is_file() else [_find(init_from)] * 2
         check_meaning(recipe, facts, run)
         places = class_places(run, facts.get("classes", ()))
         new = inheritance.init_from(parts.denoiser, source, places)
@@ -298,6 +298,12 @@ def start(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)
     return parts
+
+
+def _run_of(weights: Path) -> Path:
+    """The folder of the run that a file is of: its own, or of a checkpoint or snapshot in it."""
+    above = weights.absolute().parents
+    return next((folder for folder in above if (folder / "recipe.yaml").is_file()), above[0])
 
 
 def load(

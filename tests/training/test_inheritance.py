@@ -268,6 +268,23 @@ def test_what_changes_nothing_is_not_refused(old, tmp_path, options, change, fac
     torch.testing.assert_close(means(after, shape, [1, 4]), means(before, shape, [1, 4]))
 
 
+@pytest.mark.parametrize(
+    "place", ["ema_snapshots/step-00000002-0.050", "state/step-00000002/ema", "model"]
+)
+def test_every_file_of_a_run_is_of_that_run(old, tmp_path, place):
+    before = old(BitsDigits(**UNET))
+    file = tmp_path / "old" / f"{place}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tmp_path / "old" / "ema.safetensors", file)
+    source = str(file.relative_to(tmp_path))
+    with pytest.raises(ValueError, match="was trained with code binary, not gray"):
+        begun(tmp_path, BitsDigits(**UNET, code="gray"), source=source)
+    more = {**DIGITS, "classes": MORE}  # their names are known, too
+    after = begun(tmp_path, BitsDigits(**UNET), more, source)
+    shape = (4, 8, 8)
+    torch.testing.assert_close(means(after, shape, KEPT[1:3]), means(before, shape, [1, 2]))
+
+
 def series(*columns):
     count = len(columns)
     return {"columns": list(columns), "mean": [0.0] * count, "std": [1.0] * count}
