@@ -1,6 +1,7 @@
 """Comparisons: which runs are made, what is shared, and what the table says."""
 
 import json
+import re
 import shlex
 import shutil
 import statistics
@@ -248,6 +249,34 @@ def test_a_plan_from_a_file_counts_by_what_it_holds(capsys, tmp_path, monkeypatc
     one.unlink()
     SamplingPlan.full_sequence(4, 8).save(one)
     assert rows() == [4, 5]
+
+
+def test_a_plan_of_the_run_that_became_another_does_not_pass_for_it(tmp_path, monkeypatch):
+    def evaluate(self, draw, data, rng):
+        return {"rows": float(len(self.make_plan(None)))}
+
+    monkeypatch.setattr(ForcingDigits, "evaluate", evaluate)
+    plan, run = tmp_path / "a.json", tmp_path / "run"
+    SamplingPlan.full_sequence(3, 8).save(plan)
+    words = ["train", "forcing-digits", "--out", str(run), "--plan", str(plan), "--no-evaluate"]
+    words += shlex.split("--rest 0 --steps 1 --batch-size 4 --width 8 --depth 1")
+    assert main(words) == 0
+    assert main(["evaluate", str(run)]) == 0
+    kept = run / "evaluation.json"
+    assert json.loads(kept.read_text()) == {"rows": 3}
+    plan.unlink()
+    SamplingPlan.full_sequence(4, 8).save(plan)
+    assert main(["evaluate", str(run)]) == 0
+    assert json.loads(kept.read_text()) == {"rows": 3}
+    (other,) = (run / "evaluations").iterdir()
+    assert re.fullmatch(r"plan=a\.json-[0-9a-f]{8}\.json", other.name)
+    assert json.loads(other.read_text()) == {"rows": 4}
+
+    # Of a run from before there were digests nothing is known.
+    described = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(re.sub(r"  digests:\n    plan: .*\n", "", described))
+    assert main(["evaluate", str(run)]) == 0
+    assert json.loads(kept.read_text()) == {"rows": 4}
 
 
 def test_options_of_the_comparison_are_no_axes_of_a_grid(capsys, tmp_path):
