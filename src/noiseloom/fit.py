@@ -149,6 +149,7 @@ def _fit(
         parts = start(
             recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
         )
+        recipe.make_plan(parts.diffusion.schedule)  # it may be a file, which has not been read yet
         if MAIN:
             count = sum(p.numel() for p in parts.denoiser.parameters())
             begun = f"going on after step {made}" if made else "training"

@@ -102,8 +102,9 @@ class Recipe(Sampling, Training):
             raise ValueError(f"label_drop must be in [0, 1], got {self.label_drop}")
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
-        if self.momentum and not getattr(self, "self_conditioning", True):
-            raise ValueError("momentum needs a model that is self-conditioned on its estimate")
+        for name in ("momentum", "self_guidance"):
+            if getattr(self, name) and not getattr(self, "self_conditioning", True):
+                raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
         if self.guidance != 1 and not self.conditional:
             raise ValueError("guidance needs a model with classes, and labels to guide to")
         if self.guidance != 1 and not self.label_drop:
