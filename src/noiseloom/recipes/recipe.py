@@ -76,7 +76,9 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
-        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it.
+        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it;
+            they leave out what is none of these: pictures without shape, levels and classes among
+            the facts, or a series or trajectories of no recipe of ours.
         usage: lines of Python that draw from a loaded `run`, for reports and model cards.
     """
 
