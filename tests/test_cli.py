@@ -503,6 +503,21 @@ def test_a_run_that_goes_on_has_begun_where_it_has(run, capsys, tmp_path):
     assert f"{second} was begun with --init-from {run}, not from bits-digits" in told
 
 
+def test_what_is_known_of_a_run_goes_with_its_next_update(run, capsys):
+    known = [run / "evaluation.json", run / "report.html", run / "evaluations" / "td=1.0.json"]
+    known[-1].parent.mkdir()
+    for path in known:
+        path.write_text("{}")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:1] + lines[2:]))
+    words = ["train", "--out", run, "--resume", "--steps", 5, "--no-evaluate"]
+    assert "metrics.jsonl has no line 2 of update 2" in fails(capsys, *words)
+    assert all(path.is_file() for path in known)
+    (run / "metrics.jsonl").write_text("".join(lines))
+    assert main(list(map(str, words))) == 0
+    assert not any(path.exists() for path in (*known, known[-1].parent))
+
+
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_one_process_of_several_puts_the_weights_in_place(run, monkeypatch, rank):
     import noiseloom.fit as module

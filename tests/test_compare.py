@@ -1,7 +1,9 @@
 """Comparisons: which runs are made, what is shared, and what the table says."""
 
 import json
+import re
 import shlex
+import shutil
 import statistics
 from dataclasses import replace
 
@@ -249,6 +251,34 @@ def test_a_plan_from_a_file_counts_by_what_it_holds(capsys, tmp_path, monkeypatc
     assert rows() == [4, 5]
 
 
+def test_a_plan_of_the_run_that_became_another_does_not_pass_for_it(tmp_path, monkeypatch):
+    def evaluate(self, draw, data, rng):
+        return {"rows": float(len(self.make_plan(None)))}
+
+    monkeypatch.setattr(ForcingDigits, "evaluate", evaluate)
+    plan, run = tmp_path / "a.json", tmp_path / "run"
+    SamplingPlan.full_sequence(3, 8).save(plan)
+    words = ["train", "forcing-digits", "--out", str(run), "--plan", str(plan), "--no-evaluate"]
+    words += shlex.split("--rest 0 --steps 1 --batch-size 4 --width 8 --depth 1")
+    assert main(words) == 0
+    assert main(["evaluate", str(run)]) == 0
+    kept = run / "evaluation.json"
+    assert json.loads(kept.read_text()) == {"rows": 3}
+    plan.unlink()
+    SamplingPlan.full_sequence(4, 8).save(plan)
+    assert main(["evaluate", str(run)]) == 0
+    assert json.loads(kept.read_text()) == {"rows": 3}
+    (other,) = (run / "evaluations").iterdir()
+    assert re.fullmatch(r"plan=a\.json-[0-9a-f]{8}\.json", other.name)
+    assert json.loads(other.read_text()) == {"rows": 4}
+
+    # Of a run from before there were digests nothing is known.
+    described = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(re.sub(r"  digests:\n    plan: .*\n", "", described))
+    assert main(["evaluate", str(run)]) == 0
+    assert json.loads(kept.read_text()) == {"rows": 4}
+
+
 def test_options_of_the_comparison_are_no_axes_of_a_grid(capsys, tmp_path):
     for axis in ("data=a,b", "out=2", "jobs=1,2"):
         assert main(["compare", "bits-digits", "--grid", axis, "--out", str(tmp_path / "g")]) == 2
@@ -268,6 +298,20 @@ def test_a_run_that_was_killed_before_its_weights_were_placed_is_mended(capsys, 
     assert len(fitted) == 1
     again = json.loads((folder / "evaluations/sampling_steps=2,samples=40.json").read_text())
     assert again == right
+
+
+@pytest.mark.filterwarnings("default:the metrics could not be kept")
+def test_an_evaluation_that_cannot_be_written_is_in_the_table(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+    words = ["--grid", "code=binary", "--seeds", "1"]
+    assert compare(out, *words) == 0
+    table = (out / "table.json").read_text()
+    folder = out / "runs" / fitted[0]
+    shutil.rmtree(folder / "evaluations")
+    (folder / "evaluations").write_text("in the way")
+    assert compare(out, *words) == 0
+    assert "the metrics could not be kept" in capsys.readouterr().err
+    assert (out / "table.json").read_text() == table
 
 
 def test_a_run_in_use_is_left_out_and_the_others_are_shown(capsys, tmp_path, fitted):

@@ -1,5 +1,7 @@
 """Diffusion Forcing's recipes: what their options make, and that they learn."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from noiseloom.cli import main
 from noiseloom.encodings import Bits, Scaled
 from noiseloom.nets import CausalTransformer, Recurrent, Transformer
 from noiseloom.objective import min_snr_weight
-from noiseloom.recipes import RECIPES, ForcingDigits
+from noiseloom.recipes import RECIPES, ForcingDigits, ForcingSeries
 from noiseloom.recipes.forcing import token_plan
 from noiseloom.recipes.forcing_digits import Rows
 from noiseloom.rng import Rng
@@ -151,3 +153,28 @@ def test_a_run_may_have_the_name_of_its_plan(tmp_path, monkeypatch):
     words = ["train", "forcing-digits", *WORDS, "--no-evaluate", "--plan", "autoregressive"]
     assert main([*words, "--out", "autoregressive"]) == 0
     assert noiseloom.load("autoregressive", device="cpu").recipe.plan == "autoregressive"
+
+
+def test_what_could_not_be_drawn_with_is_refused_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SamplingPlan.full_sequence(2, 5).save("other.json")
+    SamplingPlan.autoregressive(2, 8).save("own.json")
+    words = ["train", "forcing-digits", "--out", "run", *WORDS, "--no-evaluate"]
+    for more, told in (
+        (["--self-guidance", "1"], "self_guidance needs a model that is self-conditioned on its"),
+        (["--momentum", "0.5"], "momentum needs a model that is self-conditioned on its"),
+        (["--plan", "nope.json"], "nope.json"),
+        (["--plan", "other.json"], "a plan for other sequences than of 8 tokens"),
+    ):
+        assert main([*words, *more]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert told in lines[-1]
+        assert not any(line.startswith("step ") for line in lines)
+        assert not Path("run").exists()
+    with pytest.raises(ValueError, match="self_guidance needs"):
+        ForcingSeries(self_guidance=1.0)
+
+    assert main([*words, "--plan", "own.json"]) == 0
+    Path("own.json").unlink()
+    run = noiseloom.load("run", device="cpu")  # opens, where its plan is no more
+    assert run.with_options(plan="auto").pixels(torch.zeros(1, dtype=torch.int64)).shape[0] == 1

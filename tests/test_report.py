@@ -14,9 +14,13 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from noiseloom.cli import main
 from noiseloom.data import Images, Split
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.encodings import Scaled
 from noiseloom.figures import loss_curve, picture
-from noiseloom.recipes import BitDiffusion, BitsDigits
+from noiseloom.recipes import RECIPES, BitDiffusion, BitsDigits, Parts, Recipe
+from noiseloom.recipes.forcing_series import Forecast
 from noiseloom.report import write_report
 from noiseloom.rng import Rng
 from noiseloom.run import load, start
@@ -275,6 +279,85 @@ def test_any_plan_has_a_film(tmp_path, options):
     page = read(make(tmp_path / "run", recipe))
     assert len(page.all("img")) == 160 + min(recipe.sampling_steps, 12) * 11
     assert len(page.all("svg")) == 2
+
+
+class Points:
+    """A data set of neither pictures nor sequences."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, rows):
+        return {"points": self.x[rows]}
+
+    def tensors(self):
+        return (self.x,)
+
+
+@dataclass(frozen=True)
+class Plane(Recipe):
+    """Points in the plane, which only it could show."""
+
+    name: ClassVar[str] = "plane"
+    summary: ClassVar[str] = "points in the plane"
+
+    conditional: bool = False
+
+    def load(self, data):
+        x = Rng(0).normal((100, 2))
+        return Split(Points(x[:80]), Points(x[80:]))
+
+    def facts(self, data):
+        return {"dim": 2}
+
+    def build(self, facts):
+        return Parts(torch.nn.Linear(2, 2), GaussianDiffusion(), Scaled(2))
+
+
+class AsSeries(Plane):
+    shows = "series"
+
+
+class AsTrajectories(Plane):
+    shows = "trajectories"
+
+
+class Vectors(Plane):
+    def facts(self, data):
+        return {"shape": [2], "levels": 2, "classes": ["a"]}
+
+
+@pytest.mark.parametrize("kind", [Plane, AsSeries, AsTrajectories, Vectors])
+def test_what_only_a_recipe_of_ones_own_could_show_is_left_out(tmp_path, monkeypatch, capsys, kind):
+    folder = make(tmp_path / "run", kind(), records=records(2))
+    page = read(folder, recipe=kind)
+    assert "Only the recipe knows how its samples are shown." in page.text
+    assert "80 + 20 held out" in page.text
+    assert "noiseloom sample" not in page.text
+    assert "noiseloom evaluate run" in page.text
+    monkeypatch.setitem(RECIPES, "plane", kind)
+    assert main(["sample", str(folder), "--out", str(tmp_path / "x.png")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert "recipe 'plane' draws nothing that goes into a file: draw from Python" in told[0]
+
+
+class Brief(Photographs):
+    """Its loop shows no more than what it must."""
+
+    def draw(self, parts, facts, given, rng):
+        for step in super().draw(parts, facts, given, rng):
+            yield Forecast(step.result)
+
+
+def test_a_loop_of_ones_own_has_samples_and_no_film(tmp_path):
+    folder = make(tmp_path / "run", Brief(**TINY, conditional=False), data="all")
+    page = read(folder, recipe=Brief)
+    assert "As drawn with seed 0" in page.text
+    assert "From noise to picture" not in page.text
 
 
 def test_without_its_data_a_run_still_has_a_report(tmp_path):

@@ -12,7 +12,7 @@ import torch
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
-from noiseloom.run import Run
+from noiseloom.run import Run, drawn_as
 from noiseloom.run import load as load_run
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
@@ -140,7 +140,12 @@ def sample(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     run = load(source).with_options(**changes)
-    shows = run.recipe.shows
+    shows = drawn_as(run.recipe, run.facts)
+    if shows is None:
+        raise ValueError(
+            f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
+            "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
+        )
     ending = ".png" if shows == "pictures" else ".csv"
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():

@@ -234,15 +234,15 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
 
 def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
     changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
-    # The run's own description has the full paths of its files.
-    asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
-    path = evaluation_file(folder, asked, recipe.seed)
-    if not path.is_file():
-        try:
-            load(folder).with_options(**changes).evaluate()
-        except Exception as error:
-            return _reason(error)
-    found: dict[str, float] = json.loads(path.read_text())
+    try:
+        # The run's own description has the full paths of its files.
+        asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
+        path = evaluation_file(folder, asked, recipe.seed)
+        if not path.is_file():  # nor may it be there afterwards, where it cannot be written
+            return load(folder).with_options(**changes).evaluate()
+        found: dict[str, float] = json.loads(path.read_text())
+    except Exception as error:
+        return _reason(error)
     return found
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from noiseloom.run import start
 from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
+from noiseloom.training.tracking import Record
 
 __all__ = ["MAIN", "Options", "absolute", "fit", "resumed", "use_threads"]
 
@@ -148,22 +149,35 @@ def _fit(
         parts = start(
             recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
         )
+        recipe.make_plan(parts.diffusion.schedule)  # it may be a file, which has not been read yet
         if MAIN:
             count = sum(p.numel() for p in parts.denoiser.parameters())
             begun = f"going on after step {made}" if made else "training"
             say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
         board = training.TensorBoard.installed()
-        trackers = [training.TensorBoard(out / "tensorboard")] if board else []
+        trackers: list[training.Tracker] = [_Outdated(out)]
+        trackers += [training.TensorBoard(out / "tensorboard")] if board else []
         loss = recipe.loss(parts, facts)
         updates = training.train(
             parts.denoiser, loss, split.train, recipe, out, resume=resume, trackers=trackers
         )
-        if MAIN:  # what is known of the run so far is about to be of other weights
-            for name in ("evaluation.json", "report.html"):
-                (out / name).unlink(missing_ok=True)
-            shutil.rmtree(out / "evaluations", ignore_errors=True)
         for _ in training.show(updates):
             pass
+
+
+class _Outdated:
+    """Removes what is known of a run so far, which is of other weights once there are updates."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+
+    def write(self, records: Sequence[Record]) -> None:
+        for name in ("evaluation.json", "report.html"):
+            (self.out / name).unlink(missing_ok=True)
+        shutil.rmtree(self.out / "evaluations", ignore_errors=True)
+
+    def close(self) -> None:
+        pass
 
 
 def absolute(path: str | None) -> str | None:

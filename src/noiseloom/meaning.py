@@ -1,6 +1,8 @@
 """What the weights of a run mean: where two runs differ in it, one cannot start from the other."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ from noiseloom.run_folder import read_description
 __all__ = ["check_meaning"]
 
 _NAMES = (
-    *("network", "state", "code", "head", "target", "patch", "heads", "head_width"),
-    *("levels", "channels", "shape"),
+    *("network", "state", "code", "scale", "head", "target", "patch", "heads", "head_width"),
+    *("levels", "channels", "shape", "periods", "columns"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
 
@@ -25,32 +27,45 @@ def check_meaning(recipe: Recipe, facts: Facts, run: Path) -> None:
         run: folder of the weights; without a description nothing is known of them.
 
     Raises:
-        ValueError: an option or a fact differs; the first such one is named.
+        ValueError: an option or a fact differs; the first such one is named. Periods and columns
+            of a series may be added at the end, where new weights go.
     """
     if not (run / "recipe.yaml").is_file():
         return
     described = read_description(run)
-    old, new = _meaning(described["options"], described["facts"]), _meaning(vars(recipe), facts)
+    options = described["options"]
+    old, new = _meaning(options, described["facts"]), _meaning(asdict(recipe), facts)
+    # Columns within a token are followed by those of the next step, or of the estimate.
+    repeated = options.get("stack", 1) != 1 or options.get("self_conditioning")
     for name in _NAMES:
-        there, here = old.get(name), new.get(name)
-        if None not in (there, here) and there != here:
-            raise ValueError(
-                f"{run} was trained with {name} {there}, not {here}: its weights would mean "
-                "something else; keep it as it was"
-            )
+        if name not in old or name not in new:
+            continue
+        there, here = old[name], new[name]
+        grows = name == "periods" or (name == "columns" and not repeated)
+        grows = grows and isinstance(there, list) and isinstance(here, list)
+        if there == (here[: len(there)] if grows else here):
+            continue
+        raise ValueError(
+            f"{run} was trained with {name} {there}, not {here}: its weights would mean something "
+            f"else; keep it as it was{', or add to its end' if grows else ''}"
+        )
 
 
 def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Options and facts of a model, without those of `_NAMES` that it does not mind."""
     state, network, shape = options.get("state"), options.get("network"), facts.get("shape")
-    found = {**options, "levels": facts.get("levels")}
+    found = {**options, "levels": facts.get("levels"), "columns": facts.get("columns")}
     if isinstance(shape, list | tuple) and shape:
         # Convolutions do not mind the size of a picture, learnt places do.
         fixed = network not in (None, "unet")
         found |= {"shape": list(shape)} if fixed else {"channels": shape[0]}
     idle = ["code"] if state in ("onehot", "pixels") else []
     idle += ["head", "levels"] if state == "pixels" else []
+    idle += ["scale"] if state not in ("bits", "onehot", "pixels") else []
     idle += ["patch"] if network == "unet" else []
     if network == "recurrent" or (network == "unet" and not options.get("attention")):
         idle += ["heads", "head_width"]
-    return {name: value for name, value in found.items() if name not in idle}
+    # As JSON has it: a tuple of options is a list in a description.
+    named = [name for name in _NAMES if found.get(name) is not None and name not in idle]
+    plain: dict[str, Any] = json.loads(json.dumps({name: found[name] for name in named}))
+    return plain

@@ -19,7 +19,7 @@ from noiseloom.figures import loss_curve
 from noiseloom.gallery import gallery, section
 from noiseloom.paths import paths
 from noiseloom.recipes import Recipe
-from noiseloom.run import Run, load
+from noiseloom.run import Run, drawn_as, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
 
@@ -85,7 +85,10 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
     views = {"pictures": gallery, "series": fans, "trajectories": paths}
-    return views[run.recipe.shows](run, data, seed)
+    kind = drawn_as(run.recipe, run.facts)
+    if kind is None:
+        return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
+    return views[kind](run, data, seed)
 
 
 def _records(path: Path) -> list[dict[str, float]]:
@@ -112,7 +115,7 @@ def _header(
         shown |= {"training": _duration(last["seconds"]), "speed": f"{speed:,.0f} samples/s"}
     if run:
         shown["parameters"] = f"{sum(p.numel() for p in run.denoiser.parameters()):,}"
-    if "shape" in facts:
+    if drawn_as(recipe, facts) == "pictures":
         channels, height, width = facts["shape"]
         shown["pictures"] = f"{width} x {height}, {'RGB' if channels == 3 else 'grey'}"
         shown["levels"] = str(facts["levels"])
@@ -154,9 +157,10 @@ def _use(
     elif done:  # to go on would raise the learning rate, which has fallen to 0, in mid-course
         config, new = shlex.quote(f"{name}/recipe.yaml"), shlex.quote(f"{name}-2")
         train = f"noiseloom train {first}--config {config} --init-from {quoted} --out {new}"
-    shell = f"""{train}
-noiseloom sample {quoted} -n 64 --seed 1{own}
-noiseloom evaluate {quoted}{own}"""
+    shell = [train, f"noiseloom evaluate {quoted}{own}"]
+    if drawn_as(recipe, described["facts"]):
+        shell.insert(1, f"noiseloom sample {quoted} -n 64 --seed 1{own}")
+    typed = "\n".join(shell)
     given = f", recipe={type(recipe).__name__}" if file else ""
     python = f"""import noiseloom, torch
 
@@ -165,7 +169,7 @@ run = noiseloom.load({name!r}{given})
     return section(
         "Use it",
         f"""<p>From the folder this run lies in: train on, draw, judge.</p>
-<pre>{escape(shell)}</pre><p>From Python:</p><pre>{escape(python)}</pre>""",
+<pre>{escape(typed)}</pre><p>From Python:</p><pre>{escape(python)}</pre>""",
     )
 
 

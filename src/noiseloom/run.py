@@ -17,7 +17,17 @@ from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.meaning import check_meaning
-from noiseloom.recipes import Drawing, Facts, Given, Parts, Planning, Recipe, Sampling
+from noiseloom.recipes import (
+    Drawing,
+    Facts,
+    ForcingSeries,
+    ForcingTrajectories,
+    Given,
+    Parts,
+    Planning,
+    Recipe,
+    Sampling,
+)
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     check_free,
@@ -33,7 +43,7 @@ from noiseloom.terminal import say
 from noiseloom.training import checkpoint, inheritance
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "load", "read_description", "recipe_of", "start", "write_text"]
+__all__ = ["Run", "drawn_as", "load", "read_description", "recipe_of", "start", "write_text"]
 
 MODELS = Path(__file__).parent / "models"
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
@@ -245,6 +255,18 @@ class Run:
         return torch.tensor([self.classes.index(name) for name in facts["classes"]])
 
 
+def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
+    """What samples can be shown as, here and in files: what its recipe `shows`, if it has all that.
+
+    None for a recipe of one's own whose samples are something else.
+    """
+    kinds = {"series": ForcingSeries, "trajectories": ForcingTrajectories}
+    if recipe.shows in kinds:
+        return recipe.shows if isinstance(recipe, kinds[recipe.shows]) else None
+    known = len(facts.get("shape", ())) == 3 and "levels" in facts and facts.get("classes")
+    return recipe.shows if known else None
+
+
 def start(
     recipe: Recipe,
     facts: Facts,
@@ -280,7 +302,7 @@ def start(
         parts = recipe.build(facts)
     if init_from is not None and checkpoint.newest(folder / "state") is None:
         file = Path(init_from).expanduser()
-        source, run = (file, file.parent) if file.is_file() else [_find(init_from)] * 2
+        source, run = (file, _run_of(file)) if file.is_file() else [_find(init_from)] * 2
         check_meaning(recipe, facts, run)
         places = class_places(run, facts.get("classes", ()))
         new = inheritance.init_from(parts.denoiser, source, places)
@@ -293,6 +315,12 @@ def start(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)
     return parts
+
+
+def _run_of(weights: Path) -> Path:
+    """The folder of the run that a file is of: its own, or of a checkpoint or snapshot in it."""
+    above = weights.absolute().parents
+    return next((folder for folder in above if (folder / "recipe.yaml").is_file()), above[0])
 
 
 def load(

@@ -64,6 +64,10 @@ def describe(
     }
     if not module.startswith("noiseloom."):  # for the reader: it is never imported from here
         described["run"]["file"] = getattr(sys.modules.get(module), "__file__", None)
+    named = {name: getattr(recipe, name) for name in recipe.paths}
+    digests = {k: _digest(v) for k, v in named.items() if Path(v).is_absolute() and _digest(v)}
+    if digests:  # of files as they are now; one within the data is a part of these
+        described["run"]["digests"] = digests
     text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     return text
 
@@ -72,8 +76,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What `recipe.yaml` says.
 
     Returns:
-        Its keys recipe, data and init_from, those under `run` (noiseloom, command, facts), and
-        `options`, a dict.
+        Its keys recipe, data and init_from, those under `run` (noiseloom, command, facts, and where
+        there are any, file and digests), and `options`, a dict.
 
     Raises:
         FileNotFoundError: no such run.
@@ -153,7 +157,8 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
 def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | None = None) -> Path:
     """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
 
-    A file that an option names counts by what it holds: another plan is another evaluation.
+    A file that an option names counts by what it holds: another plan is another evaluation, also
+    where the run's own has become another.
 
     Args:
         folder: the run's.
@@ -161,27 +166,34 @@ def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | N
         seed: of the draws.
         other_data: fingerprint of the data, if they are not the run's own.
     """
-    own = recipe_of(read_description(folder), type(recipe))
-    values = {f.name: getattr(recipe, f.name) for f in fields(recipe)}
-    changed = [
-        _setting(k, v, k in recipe.paths)
-        for k, v in values.items()
-        if k != "seed" and v != getattr(own, k)
-    ]
+    described = read_description(folder)
+    own, before = recipe_of(described, type(recipe)), described.get("digests", {})
+    changed = []
+    for name in (f.name for f in fields(recipe) if f.name != "seed"):
+        value = getattr(recipe, name)
+        held = _digest(value) if name in recipe.paths else ""
+        if value != getattr(own, name) or (held and before.get(name, held) != held):
+            changed.append(_setting(name, value, held))
     changed += [f"seed={seed}"] * (seed != own.seed)
     changed += [f"data={other_data}"] * (other_data is not None)
-    name = ",".join(changed)
-    return folder / (f"evaluations/{name}.json" if changed else "evaluation.json")
+    return folder / (f"evaluations/{','.join(changed)}.json" if changed else "evaluation.json")
 
 
-def _setting(name: str, value: Any, path: bool) -> str:  # noqa: ANN401
+def _digest(path: str) -> str:
+    """A short digest of a file, or nothing where there is none."""
+    if not Path(path).is_file():
+        return ""
+    return blake2b(Path(path).read_bytes(), digest_size=4).hexdigest()
+
+
+def _setting(name: str, value: Any, held: str) -> str:  # noqa: ANN401
     """NAME=VALUE, which no other value or file has, as a part of a file's name."""
     text = f"{name}={value}"
-    held = Path(value).read_bytes() if path and Path(value).is_file() else b""
-    if not held and "/" not in text:
+    if held:
+        return f"{name}={Path(value).name}-{held}"
+    if "/" not in text:
         return text
-    told = f"{name}={Path(value).name}" if held else text.replace("/", "_")
-    return f"{told}-{blake2b(held or text.encode(), digest_size=4).hexdigest()}"
+    return f"{text.replace('/', '_')}-{blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def same_data(split: Split[Any], facts: Facts) -> bool:

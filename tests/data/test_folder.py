@@ -276,3 +276,16 @@ def test_a_link_to_a_folder_above_is_not_followed(folder):
     names = list(files_in(folder))
     (folder / "up").symlink_to(folder.parent / folder.name)
     assert list(files_in(folder)) == names
+
+
+def test_several_links_to_a_folder_are_each_followed(tmp_path):
+    _save(tmp_path / "real" / "1.png", 1)
+    data = tmp_path / "data"
+    (data / "z").mkdir(parents=True)
+    for name in ("train_cat", "also", "z/far"):
+        (data / name).symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "up").symlink_to(data)  # a loop, by way of the links
+    (data / "a").symlink_to("z")
+    (data / "above").symlink_to(tmp_path)
+    expected = ["a/far/1.png", "above/real/1.png", "also/1.png", "train_cat/1.png", "z/far/1.png"]
+    assert list(files_in(data)) == expected

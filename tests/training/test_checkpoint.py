@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from toy_run import OPTIONS, Points, Toy, finish, losses, toy_loss
 
@@ -87,6 +87,28 @@ def test_truncated_file(tmp_path, name):
         finish(tmp_path, resume=True)
     path.unlink()
     with pytest.raises(ValueError, match=rf"has no {name}\.safetensors"):
+        finish(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["ema", "optimizer"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors, name: tensors.pop(name),
+        lambda tensors, name: tensors.update({name: torch.zeros(7)}),
+        lambda tensors, name: tensors.update({"9999.exp_avg": torch.zeros(3)}),
+        lambda tensors, name: tensors.update({"a.b": torch.zeros(3)}),
+    ],
+    ids=["one less", "another shape", "one more", "another name"],
+)
+def test_tensors_that_do_not_belong_to_the_weights_are_named(tmp_path, name, change):
+    finish(tmp_path, replace(OPTIONS, steps=5))
+    path = tmp_path / "state" / "step-00000005" / f"{name}.safetensors"
+    tensors = load_file(path)
+    change(tensors, {"ema": "head.weight", "optimizer": "2.exp_avg"}[name])
+    path.unlink()  # it has a second name
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=rf"{name}\.safetensors is truncated or damaged \('"):
         finish(tmp_path, resume=True)
 
 

@@ -2,8 +2,9 @@
 
 import copy
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from torch import nn
 import noiseloom
 from noiseloom import nets
 from noiseloom.cli import main
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.encodings import Scaled
 from noiseloom.nets import UNet
 from noiseloom.nets.layers import Embedding
-from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits
+from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits, ForcingSeries, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.run import start, write_text
 from noiseloom.run_folder import class_places, describe
@@ -228,6 +231,14 @@ LARGE = {**DIGITS, "shape": [1, 16, 16]}
         (ForcingDigits, FORCING, {"network": "bidirectional"}, DIGITS, "network causal, not bi"),
         (ForcingDigits, FORCING, {"state": "bits"}, DIGITS, "state pixels, not bits"),
         (ForcingDigits, FORCING, {"target": "x0"}, DIGITS, "target v, not x0"),
+        (BitsDigits, {**UNET, "scale": 0.7}, {"scale": 1.0}, DIGITS, r"scale 0\.7, not 1\.0"),
+        (
+            BitsDigits,
+            {**UNET, "state": "pixels", "scale": 1.0},
+            {"scale": 0.7},
+            DIGITS,
+            r"scale 1\.0, not 0\.7",
+        ),
     ],
 )
 def test_what_would_mean_something_else_is_refused(
@@ -255,6 +266,84 @@ def test_what_changes_nothing_is_not_refused(old, tmp_path, options, change, fac
     before = old(BitsDigits(**options))
     after = begun(tmp_path, BitsDigits(**{**options, **change}), facts)
     torch.testing.assert_close(means(after, shape, [1, 4]), means(before, shape, [1, 4]))
+
+
+@pytest.mark.parametrize(
+    "place", ["ema_snapshots/step-00000002-0.050", "state/step-00000002/ema", "model"]
+)
+def test_every_file_of_a_run_is_of_that_run(old, tmp_path, place):
+    before = old(BitsDigits(**UNET))
+    file = tmp_path / "old" / f"{place}.safetensors"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tmp_path / "old" / "ema.safetensors", file)
+    source = str(file.relative_to(tmp_path))
+    with pytest.raises(ValueError, match="was trained with code binary, not gray"):
+        begun(tmp_path, BitsDigits(**UNET, code="gray"), source=source)
+    more = {**DIGITS, "classes": MORE}  # their names are known, too
+    after = begun(tmp_path, BitsDigits(**UNET), more, source)
+    shape = (4, 8, 8)
+    torch.testing.assert_close(means(after, shape, KEPT[1:3]), means(before, shape, [1, 2]))
+
+
+def series(*columns):
+    count = len(columns)
+    return {"columns": list(columns), "mean": [0.0] * count, "std": [1.0] * count}
+
+
+@pytest.mark.parametrize("network", ["causal", "recurrent"])
+def test_periods_and_columns_are_added_at_their_end(old, tmp_path, network):
+    options = {**FORCING, "network": network, "horizon": 4}
+    small = ForcingSeries(**options, periods=(6.0,))
+    large = ForcingSeries(**options, periods=(6.0, 24.0))
+    before = old(small, series("a", "b"))
+    after = begun(tmp_path, large, series("a", "b", "c"))
+    x, t = Rng(2).normal((2, 8, 3)), torch.full((2, 8), 0.4)
+    place = {"position": torch.tensor([3, 50])}
+    with torch.no_grad():
+        was = before(x[..., :2], t, small.told(place, {}, Rng(0)))[0].mean
+        now = after(x, t, large.told(place, {}, Rng(0)))[0].mean
+    torch.testing.assert_close(now[..., :2], was)
+
+
+@pytest.mark.parametrize(
+    ("options", "periods", "columns", "told"),
+    [
+        ({}, (7.0, 24.0), "ab", r"periods \[6\.0, 24\.0\], not \[7\.0, 24\.0\]"),
+        ({}, (24.0, 6.0), "ab", "periods"),
+        ({}, (6.0,), "ab", "periods"),
+        ({}, (6.0, 24.0), "ba", r"columns \['a', 'b'\], not \['b', 'a'\]"),
+        ({}, (6.0, 24.0), "cab", "columns"),
+        ({}, (6.0, 24.0), "a", "columns"),
+        ({"self_conditioning": 0.5}, (6.0, 24.0), "abc", "columns"),
+    ],
+)
+def test_other_periods_and_columns_are_refused(old, tmp_path, options, periods, columns, told):
+    options = {**FORCING, **options, "horizon": 4}
+    old(ForcingSeries(**options, periods=(6.0, 24.0)), series("a", "b"))
+    with pytest.raises(ValueError, match=f"was trained with {told}"):
+        begun(tmp_path, ForcingSeries(**options, periods=periods), series(*columns))
+
+
+@dataclass(frozen=True)
+class Own(Recipe):
+    """Its options are called like ours and are of other types."""
+
+    name: ClassVar[str] = "own"
+
+    heads: tuple[int, ...] = (1, 2)
+    scale: float = 1.0
+
+    def build(self, facts):
+        return Parts(nn.Linear(2, 2), GaussianDiffusion(), Scaled(2))
+
+
+def test_a_recipe_of_ones_own_starts_from_its_own_run(old, tmp_path):
+    before = old(Own(), {})
+    after = begun(tmp_path, Own(scale=0.5), {})
+    assert torch.equal(after.weight, before.weight)
+    shutil.rmtree(tmp_path / "new")
+    with pytest.raises(ValueError, match=r"was trained with heads \[1, 2\], not \[1, 3\]"):
+        begun(tmp_path, Own(heads=(1, 3)), {})
 
 
 def test_places_of_patches_are_not_those_of_a_larger_picture():

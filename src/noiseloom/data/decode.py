@@ -55,13 +55,8 @@ def files_in(root: Path) -> dict[str, tuple[int, int]]:
     """
     if root.is_dir():
         found = {}
-        seen = set()  # a link to a folder above would be followed for ever
         for folder, inner, names in os.walk(root, followlinks=True):
-            here = os.stat(folder)
-            if (here.st_dev, here.st_ino) in seen:
-                inner.clear()
-                continue
-            seen.add((here.st_dev, here.st_ino))
+            inner[:] = [name for name in inner if not _is_above(Path(folder, name), root)]
             for path in (Path(folder, name) for name in names):
                 if path.is_file():
                     stat = path.stat()
@@ -173,6 +168,12 @@ def read_pictures(
         target.copy_(picture)
     _save(cached, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
     return pixels, rows
+
+
+def _is_above(folder: Path, root: Path) -> bool:
+    """Whether a folder is, by a link, one of those on the way to it from `root`."""
+    way = folder.parents[: len(folder.relative_to(root).parts)]
+    return any(folder.samefile(above) for above in way)
 
 
 def _zip(path: Path) -> zipfile.ZipFile:

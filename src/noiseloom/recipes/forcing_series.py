@@ -212,7 +212,8 @@ class ForcingSeries(DiffusionForcing):
         step = step + self.lead - self.known
         periods = torch.tensor(self.periods, dtype=torch.float64, device=step.device)
         angle = 2 * torch.pi * (step[..., None] / periods % 1)
-        return {"action": torch.cat((angle.sin(), angle.cos()), -1).float()}
+        pairs = torch.stack((angle.sin(), angle.cos()), -1)  # one more period comes at the end
+        return {"action": pairs.flatten(-2).float()}
 
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Forecasts of what is known, {"values" (B, lead, D), "position" (B,)}.

@@ -76,7 +76,9 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
-        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it.
+        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it;
+            they leave out what is none of these: pictures without shape, levels and classes among
+            the facts, or a series or trajectories of no recipe of ours.
         usage: lines of Python that draw from a loaded `run`, for reports and model cards.
     """
 
@@ -102,8 +104,9 @@ class Recipe(Sampling, Training):
             raise ValueError(f"label_drop must be in [0, 1], got {self.label_drop}")
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
-        if self.momentum and not getattr(self, "self_conditioning", True):
-            raise ValueError("momentum needs a model that is self-conditioned on its estimate")
+        for name in ("momentum", "self_guidance"):
+            if getattr(self, name) and not getattr(self, "self_conditioning", True):
+                raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
         if self.guidance != 1 and not self.conditional:
             raise ValueError("guidance needs a model with classes, and labels to guide to")
         if self.guidance != 1 and not self.label_drop:

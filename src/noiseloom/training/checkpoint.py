@@ -22,6 +22,7 @@ from torch import Tensor, nn
 __all__ = [
     "check",
     "damaged",
+    "difference",
     "load",
     "load_moments",
     "moments",
@@ -134,18 +135,25 @@ def check(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
     Raises:
         ValueError: a name or a shape differs; the first such tensor is named.
     """
-    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    for name in (*ours, *theirs):
-        if ours.get(name) != theirs.get(name):
-            here, there = (s.get(name, "no such tensor") for s in (ours, theirs))
-            raise ValueError(
-                f"{path} is of another model: {name!r} is {there} there and {here} here; use the "
-                "options it was trained with, or another output folder"
-            )
+    told = difference(state, model.state_dict())
+    if told:
+        raise ValueError(
+            f"{path} is of another model: {told}; use the options it was trained with, or another "
+            "output folder"
+        )
 
 
-def damaged(path: Path, error: Exception) -> str:
+def difference(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str | None:
+    """Which tensor of a file is the first to have another name or shape than here, or None."""
+    there, here = ({k: tuple(v.shape) for k, v in state.items()} for state in (theirs, ours))
+    for name in (*here, *there):
+        if there.get(name) != here.get(name):
+            one, other = (shapes.get(name, "no such tensor") for shapes in (there, here))
+            return f"{name!r} is {one} there and {other} here"
+    return None
+
+
+def damaged(path: Path, error: Exception | str) -> str:
     """What to say of a file that cannot be read."""
     return f"{path} is truncated or damaged ({error}): restore it from a copy, or train again"
 
@@ -157,8 +165,22 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimiser the tensors that `moments` took from one of the same parameters."""
+    """Give an AdamW the tensors that `moments` took from one of the same parameters.
+
+    Raises:
+        ValueError: a name or a shape differs; the first such tensor is named.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {name.partition(".")[0] for name in tensors}  # without those that had no gradient
+    ours = {
+        f"{i}.{key}": like
+        for i, p in enumerate(parameters)
+        for key, like in (("step", torch.zeros(())), ("exp_avg", p), ("exp_avg_sq", p))
+        if str(i) in known
+    }
+    told = difference(tensors, ours)
+    if told:
+        raise ValueError(told)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         i, _, key = name.partition(".")

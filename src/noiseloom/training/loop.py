@@ -284,8 +284,14 @@ class _Run:
         checkpoint.check(parts["model"], self.model, path / "model.safetensors")
         self.model.load_state_dict(parts["model"])
         for name, average in self.averages.items():
+            wrong = checkpoint.difference(parts[name], average.state_dict())
+            if wrong:  # the weights fit: it is no other model's
+                raise ValueError(checkpoint.damaged(path / f"{name}.safetensors", wrong))
             average.load_state_dict(parts[name])
-        checkpoint.load_moments(self.optimizer, parts["optimizer"])
+        try:
+            checkpoint.load_moments(self.optimizer, parts["optimizer"])
+        except ValueError as error:
+            raise ValueError(checkpoint.damaged(path / "optimizer.safetensors", error)) from error
         if self.accelerator.is_main_process:
             checkpoint.publish(path, self.out)
         return step
