@@ -6,7 +6,8 @@ step; a forecast is a rollout: the known steps are read once, and the next ones 
 Exchange rates, the paper's own data and protocol (8 columns, 30 steps, 5 rolling windows, 100
 paths, CRPS_sum): published 0.003 +- 0.001 (B. Chen et al., 2024, arXiv 2407.01392, Table 3) and
 0.006 +- 0.001 for TimeGrad. Repeating stretches of history after the last value, which predicts
-nothing, has 0.0052 to 0.0056. Ours is in docs/results.md.
+nothing, has 0.0052. Ours, five seeds of 400 steps (a minute on a core): 0.0070 +- 0.0026 with the
+transformer, 0.0075 +- 0.0018 recurrent; docs/results.md says more.
 """
 
 import itertools
