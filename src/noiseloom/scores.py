@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from noiseloom.gallery import section
-from noiseloom.terminal import ANCHORS
+from noiseloom.terminal import ANCHORS, bare
 
 __all__ = ["scores"]
 
@@ -92,11 +92,10 @@ def scores(path: Path, name: str) -> str:
         command = escape(f"noiseloom evaluate {shlex.quote(name)}")
         return section("Metrics", f"<p>Not evaluated yet.</p><pre>{command}</pre>")
     values = json.loads(path.read_text())
-    # What is left are the metrics themselves: no anchors, no standard errors, no count.
-    keys = [key for key in values if key != "n" and not key.endswith(("_se", *ANCHORS))]
+    keys = [key for key in bare(values) if key != "n"]
     order = list(MEANINGS)
     keys.sort(key=lambda k: order.index(_kind(k)) if _kind(k) in order else len(order))
-    endings = [e for e in ANCHORS if any(key.endswith(e) for key in values)]
+    endings = [e for e in ANCHORS if any(key + e in values for key in keys)]
     texts = {"_held_out": PICTURES, "_walk": FORECASTS, "_still": FUTURES, "_random": DRIVING}
     text = next((text for ending, text in texts.items() if ending in endings), "")
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""

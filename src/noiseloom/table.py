@@ -13,7 +13,7 @@ import torch
 
 from noiseloom import __version__
 from noiseloom.recipes import Recipe
-from noiseloom.terminal import ANCHORS, number
+from noiseloom.terminal import ANCHORS, bare, number
 
 __all__ = ["METRICS", "Cell", "chosen", "markdown", "record", "rows", "source", "text_of"]
 
@@ -31,7 +31,6 @@ METRICS = (
     "mean_error",
 )
 """What a table shows by default, where it is there."""
-_BESIDE = ("_se", *ANCHORS)
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,17 @@ def chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
     Raises:
         ValueError: none.
     """
+    own = bare(values)
     found = [
         name
         for pattern in patterns
         for name in values
-        if name == pattern or (fnmatch(name, pattern) and not name.endswith(_BESIDE))
+        if name == pattern or (name in own and fnmatch(name, pattern))
     ]
     if not found and patterns is METRICS:  # a recipe of one's own has its own
-        found = [name for name in values if not name.endswith(_BESIDE)]
+        found = own
     if not found:
-        names = ", ".join(name for name in values if not name.endswith(_BESIDE))
-        raise ValueError(f"no metric is called {', '.join(patterns)}: there are {names}")
+        raise ValueError(f"no metric is called {', '.join(patterns)}: there are {', '.join(own)}")
     return list(dict.fromkeys(found))
 
 

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,16 @@ from torch import Tensor
 
 from noiseloom.run_folder import write_bytes
 
-__all__ = ["ANCHORS", "answer", "metrics_rows", "number", "print_table", "save_picture", "say"]
+__all__ = [
+    "ANCHORS",
+    "answer",
+    "bare",
+    "metrics_rows",
+    "number",
+    "print_table",
+    "save_picture",
+    "say",
+]
 
 ANCHORS = {
     "_held_out": "held-out real",
@@ -30,6 +39,21 @@ ANCHORS = {
     "_waypoint": "the controller",
 }
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
+
+
+def bare(names: Collection[str]) -> list[str]:
+    """The metrics themselves: without anchors and standard errors, which are of another name there.
+
+    Example:
+        >>> bare(["crps", "crps_walk", "crps_se", "crps_se_walk", "random_walk"])
+        ['crps', 'random_walk']
+    """
+    endings = [f"{error}{anchor}" for error in ("", "_se") for anchor in ("", *ANCHORS)][1:]
+    return [
+        name
+        for name in names
+        if not any(name.endswith(e) and name.removesuffix(e) in names for e in endings)
+    ]
 
 
 def say(text: str) -> None:
@@ -99,15 +123,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
     """The head of an evaluation's table and its rows: each metric, and its anchors beside it."""
-    endings = tuple(e for e in ANCHORS if any(name.endswith(e) for name in metrics))
+    names = [name for name in bare(metrics) if name != "n"]
+    endings = [e for e in ANCHORS if any(name + e in metrics for name in names)]
     head = ["metric", "samples", *(ANCHORS[ending] for ending in endings)]
     rows = []
-    for name, value in metrics.items():
-        if name == "n" or name.endswith((*endings, "_se")) or "_se_" in name:
-            continue
+    for name in names:
         error = metrics.get(f"{name}_se")
         beside = [number(metrics.get(name + ending)) for ending in endings]
-        rows.append([name, number(value, error), *beside])
+        rows.append([name, number(metrics[name], error), *beside])
     return head, rows
 
 

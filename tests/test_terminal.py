@@ -1,0 +1,41 @@
+"""Which numbers of an evaluation are metrics, and which stand beside one."""
+
+import json
+
+from noiseloom.recipes import BitsDigits
+from noiseloom.scores import scores
+from noiseloom.table import METRICS, Cell, chosen, rows
+from noiseloom.terminal import metrics_rows
+
+OURS = {"n": 9.0, "kid": 0.5, "kid_se": 0.1, "kid_held_out": 0.25, "kid_se_held_out": 0.125}
+OWN = {"random_walk": 1.0, "four_season": 2.0, "phase_se": 3.0, "in_se_order": 4.0}
+
+
+def test_a_name_that_only_ends_like_an_anchor_is_a_metric(tmp_path):
+    head, lines = metrics_rows(OURS | OWN)
+    assert head == ["metric", "samples", "held-out real"]
+    assert [line[0] for line in lines] == ["kid", *OWN]
+    assert [line[1] for line in lines[1:]] == ["1", "2", "3", "4"]
+    assert lines[0][2] == "0.25"
+
+    (tmp_path / "evaluation.json").write_text(json.dumps(OURS | OWN))
+    page = scores(tmp_path / "evaluation.json", "run")
+    for name in OWN:
+        assert f"<th>{name.replace('_', ' ')}" in page
+    assert page.count("<tr><th>") == 6  # with the head
+    assert "<th>held-out real</th>" in page
+    assert "history repeated" not in page
+
+    assert chosen(OWN, METRICS) == list(OWN)
+    assert chosen(OURS | OWN, ["*_walk", "kid*"]) == ["random_walk", "kid"]
+    assert chosen(OURS | OWN, ["kid_held_out"]) == ["kid_held_out"]  # by its whole name
+    cell = Cell({"td": "0"}, BitsDigits(), [OURS | OWN])
+    head, lines = rows([cell], ["kid", "four_season"])
+    assert head == ["td", "kid", "four_season", "seeds"]
+    assert [line[0] for line in lines] == ["0", "held-out real"]
+
+
+def test_a_name_with_the_metric_it_is_an_anchor_of_stands_beside_it():
+    head, lines = metrics_rows({"random": 1.0, "random_walk": 2.0})
+    assert head == ["metric", "samples", "history repeated"]
+    assert lines == [["random", "1", "2"]]
