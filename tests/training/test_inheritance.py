@@ -287,7 +287,8 @@ def test_every_file_of_a_run_is_of_that_run(old, tmp_path, place):
 
 def series(*columns):
     count = len(columns)
-    return {"columns": list(columns), "mean": [0.0] * count, "std": [1.0] * count}
+    each = {"mean": [0.0] * count, "std": [1.0] * count, "floor": [1.0] * count}
+    return {"columns": list(columns), **each}
 
 
 @pytest.mark.parametrize("network", ["causal", "recurrent"])
