@@ -20,7 +20,18 @@ LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
-FRONT = {"arguments", "commands", "compare", "figures", "fit", "gallery", "jobs", "report", "run"}
+FRONT = {
+    "arguments",
+    "begin",
+    "commands",
+    "compare",
+    "figures",
+    "fit",
+    "gallery",
+    "jobs",
+    "report",
+    "run",
+}
 FRONT |= {
     "fans",
     "forecast",

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from noiseloom.begin import start
 from noiseloom.cli import main
 from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
@@ -23,7 +24,7 @@ from noiseloom.recipes import RECIPES, BitDiffusion, BitsDigits, Parts, Recipe
 from noiseloom.recipes.forcing_series import Forecast
 from noiseloom.report import write_report
 from noiseloom.rng import Rng
-from noiseloom.run import load, start
+from noiseloom.run import load
 from noiseloom.run_folder import write_text
 
 TINY = {"width": 8, "multipliers": (1,), "head_width": 8, "attention": 0}

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import noiseloom
+from noiseloom.begin import start
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.encodings import Scaled
 from noiseloom.recipes import BitsDigits, ForcingDigits, Parts, Recipe
 from noiseloom.recipes.own import recipe_from_file
-from noiseloom.run import Run, load, start
+from noiseloom.run import Run, load
 from noiseloom.run_folder import describe
 from noiseloom.sampling import Step
 

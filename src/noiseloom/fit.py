@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import torch
 
 from noiseloom import training
+from noiseloom.begin import start
 from noiseloom.data import Split
 from noiseloom.recipes import Recipe
-from noiseloom.run import start
 from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,7 +15,6 @@ from torch import Tensor
 from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.meaning import check_meaning
 from noiseloom.recipes import (
     Drawing,
     Facts,
@@ -30,20 +28,16 @@ from noiseloom.recipes import (
 )
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
-    check_free,
-    class_places,
-    describe,
     evaluation_file,
     read_description,
     recipe_of,
     same_data,
     write_text,
 )
-from noiseloom.terminal import say
-from noiseloom.training import checkpoint, inheritance
+from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "drawn_as", "load", "read_description", "recipe_of", "start", "write_text"]
+__all__ = ["Run", "drawn_as", "find", "load"]
 
 MODELS = Path(__file__).parent / "models"
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
@@ -267,62 +261,6 @@ def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
     return recipe.shows if known else None
 
 
-def start(
-    recipe: Recipe,
-    facts: Facts,
-    folder: Path,
-    *,
-    data: str | None,
-    command: str,
-    init_from: str | None = None,
-    resume: bool = False,
-) -> Parts:
-    """Build a recipe's parts, seeded, and describe the run in its folder.
-
-    Of several processes only the main one looks at the folder and writes.
-
-    Args:
-        recipe: what to train.
-        facts: of its data.
-        folder: of the run.
-        data: where the data lies.
-        command: what was typed.
-        init_from: the run whose weights it starts from, named as for `load`, or a file of them.
-        resume: the folder holds the beginning of this run.
-
-    Raises:
-        FileExistsError: the folder holds something, and `resume` is off.
-        FileNotFoundError: there is nothing to start from.
-        ValueError: weights that do not fit, or would mean something else.
-    """
-    main = os.environ.get("RANK", "0") == "0"
-    if main and not resume:
-        check_free(folder)
-    with Rng(recipe.seed).fold("initialisation").torch():
-        parts = recipe.build(facts)
-    if init_from is not None and checkpoint.newest(folder / "state") is None:
-        file = Path(init_from).expanduser()
-        source, run = (file, _run_of(file)) if file.is_file() else [_find(init_from)] * 2
-        check_meaning(recipe, facts, run)
-        places = class_places(run, facts.get("classes", ()))
-        new = inheritance.init_from(parts.denoiser, source, places)
-        if main:
-            more = f" and {len(new) - 3} more" if len(new) > 3 else ""
-            told = f"new are {', '.join(new[:3])}{more}" if new else "nothing is new"
-            say(f"starting from {init_from}: {told}")
-    if main:
-        text = describe(recipe, facts, data=data, command=command, init_from=init_from)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "recipe.yaml", text)
-    return parts
-
-
-def _run_of(weights: Path) -> Path:
-    """The folder of the run that a file is of: its own, or of a checkpoint or snapshot in it."""
-    above = weights.absolute().parents
-    return next((folder for folder in above if (folder / "recipe.yaml").is_file()), above[0])
-
-
 def load(
     source: str | Path,
     *,
@@ -349,7 +287,7 @@ def load(
         >>> run.pixels(torch.tensor([3, 7])).shape
         torch.Size([2, 1, 8, 8])
     """
-    folder = _find(str(source))
+    folder = find(str(source))
     described = read_description(folder)
     made = recipe_of(described, recipe)
     parts = made.build(described["facts"])
@@ -364,7 +302,8 @@ def load(
     return Run(folder, made, described["facts"], parts)
 
 
-def _find(source: str) -> Path:
+def find(source: str) -> Path:
+    """The folder of a run, a shipped model or a repository; see `load`."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder

@@ -14,6 +14,7 @@ from torch import nn
 
 import noiseloom
 from noiseloom import nets
+from noiseloom.begin import start
 from noiseloom.cli import main
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
@@ -21,8 +22,7 @@ from noiseloom.nets import UNet
 from noiseloom.nets.layers import Embedding
 from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits, ForcingSeries, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.run import start, write_text
-from noiseloom.run_folder import class_places, describe
+from noiseloom.run_folder import class_places, describe, write_text
 from noiseloom.training import init_from
 
 UNET = {"width": 8, "head_width": 8, "multipliers": (1, 2)}
