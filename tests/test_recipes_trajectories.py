@@ -226,7 +226,7 @@ def test_from_a_file_to_plans_in_a_file(capsys, tmp_path, monkeypatch):
 
     np.savez("other.npz", observations=np.zeros((90, 3)))
     for words, told_so in (
-        (["sample", "run", "--data", "other.npz"], "the run plans observation 0"),
+        (["sample", "run", "--data", "other.npz"], "the run draws trajectories of columns"),
         (["sample", "run", "--label", "1"], "leave --label out"),
         (["sample", "run", "-n", "3", "--seed", "2"], "replace it with --force"),
         (["evaluate", "run", "--data", "other.npz"], "the run draws trajectories of columns"),

@@ -1,7 +1,5 @@
 """Forecasts of what comes after the end of a series, into a file."""
 
-import csv
-import io
 from pathlib import Path
 
 import torch
@@ -10,7 +8,8 @@ from noiseloom.data import Series, read_series
 from noiseloom.data.series import beginning
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
-from noiseloom.run_folder import read_description, write_text
+from noiseloom.run_folder import read_description
+from noiseloom.terminal import save_paths
 
 __all__ = ["write_forecasts"]
 
@@ -46,11 +45,5 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
         )
     end = Series(table.values, table.columns, recipe.lead)
     paths = run.samples(recipe.asked(end, torch.tensor([len(end) - 1]), count), seed=seed)
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["path", "step", *known])
-    for i, steps in enumerate(paths.tolist()):
-        rows.writerows([i, h, *(f"{value:.8g}" for value in row)] for h, row in enumerate(steps, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, file.getvalue())
+    save_paths(path, "path", known, paths)
     return paths.shape[1]

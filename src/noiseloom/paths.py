@@ -1,8 +1,5 @@
 """What a run plans: as parts of a page, and as a file."""
 
-import csv
-import io
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ from noiseloom.gallery import section
 from noiseloom.recipes import ForcingMaze, ForcingTrajectories
 from noiseloom.rng import Rng
 from noiseloom.run import Run
-from noiseloom.run_folder import read_description, write_text
+from noiseloom.run_folder import read_description
+from noiseloom.terminal import save_paths
 
 __all__ = ["paths", "write_plans"]
 
@@ -93,7 +91,7 @@ def _futures(run: Run, recipe: ForcingTrajectories, held: Windows, seed: int) ->
     found = []
     for i, window in enumerate(seen):
         charts = [
-            fan_chart(window[:c, k], window[c:, k], fans[i, ..., k], escape(name))
+            fan_chart(window[:c, k], window[c:, k], fans[i, ..., k], name)
             for k, name in enumerate(run.facts["columns"][: min(D, COLUMNS)])
         ]
         if D > 1:
@@ -132,18 +130,9 @@ def write_plans(run: Run, path: Path, *, data: str | None, count: int, seed: int
     recipe = run.recipe
     assert isinstance(recipe, ForcingTrajectories)
     split = recipe.load(data or read_description(run.folder)["data"])
-    columns, known = recipe.facts(split)["columns"], run.facts["columns"]
-    if columns != known:
-        raise ValueError(
-            f"the run plans {', '.join(known)}, and the data have {', '.join(columns)}"
-        )
+    known = run.facts["columns"]
+    recipe.fits(recipe.facts(split), run.facts)
     rows = torch.linspace(0, len(split.held_out) - 1, count).round().long()
     plans = run.samples(recipe.asked(split.held_out, rows, 1), seed=seed)
-    file = io.StringIO()
-    lines = csv.writer(file, lineterminator="\n")
-    lines.writerow(["plan", "step", *known])
-    for i, steps in enumerate(plans.tolist()):
-        lines.writerows([i, h, *(f"{v:.8g}" for v in row)] for h, row in enumerate(steps, 1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, file.getvalue())
+    save_paths(path, "plan", known, plans)
     return plans.shape[1]

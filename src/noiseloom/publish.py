@@ -121,6 +121,6 @@ tags: [diffusion, {run.recipe.name}]
 import noiseloom, torch
 
 {first}run = noiseloom.load("{name}"{given})
-{kind.usage}
+{run.recipe.usage}
 ```
 """

@@ -1,5 +1,6 @@
 """What people see: notes on standard error, tables on standard output, pictures in files."""
 
+import csv
 import io
 import json
 import math
@@ -24,6 +25,7 @@ __all__ = [
     "metrics_rows",
     "number",
     "print_table",
+    "save_paths",
     "save_picture",
     "say",
 ]
@@ -132,6 +134,24 @@ def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str
         beside = [number(metrics.get(name + ending)) for ending in endings]
         rows.append([name, number(metrics[name], error), *beside])
     return head, rows
+
+
+def save_paths(path: Path, first: str, columns: Sequence[str], paths: Tensor) -> None:
+    """Write sampled paths as CSV: a row for every path and step, numbered from 0 and from 1.
+
+    Args:
+        path: where.
+        first: what a path is called.
+        columns: names of its D values.
+        paths: shape (P, H, D).
+    """
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow([first, "step", *columns])
+    for i, steps in enumerate(paths.tolist()):
+        rows.writerows([i, h, *(f"{value:.8g}" for value in row)] for h, row in enumerate(steps, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, file.getvalue().encode())
 
 
 def save_picture(path: str | Path, pixels: Tensor, levels: int, columns: int | None = None) -> None:

@@ -22,7 +22,7 @@ from noiseloom.metrics.digit_classifier import DigitClassifier
 from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.rng import Rng
 
-__all__ = ["BitsDigits"]
+__all__ = ["BitsDigits", "digits_report"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,25 @@ class BitsDigits(BitDiffusion):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
-        classifier = DigitClassifier.shipped()
-        labels = torch.arange(self.samples) % len(data.train.classes)
-        pixels = draw(labels)
-        report = image_report(classifier, pixels, data.train, data.held_out, rng)
-        if not self.conditional:
-            return report
-        return {"class_agreement": agreement(classifier.logits(pixels), labels), **report}
+        return digits_report(draw, data, rng, self.samples, self.conditional)
+
+
+def digits_report(
+    draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng, count: int, conditional: bool
+) -> dict[str, float]:
+    """Metrics of digits, as many of each class, in the features of an independent classifier.
+
+    Args:
+        draw: from labels to pictures.
+        data: the digits.
+        rng: of the noised anchor.
+        count: how many to draw.
+        conditional: whether a class was asked for, which the classifier then has to see.
+    """
+    classifier = DigitClassifier.shipped()
+    labels = torch.arange(count) % len(data.train.classes)
+    pixels = draw(labels)
+    report = image_report(classifier, pixels, data.train, data.held_out, rng)
+    if not conditional:
+        return report
+    return {"class_agreement": agreement(classifier.logits(pixels), labels), **report}

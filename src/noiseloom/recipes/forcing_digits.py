@@ -13,15 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from noiseloom.data import Images, Split, digits
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, Codec, Scaled
-from noiseloom.metrics import agreement, image_report
-from noiseloom.metrics.digit_classifier import DigitClassifier
 from noiseloom.noise import SCHEDULES
+from noiseloom.recipes.bits_digits import digits_report
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
@@ -103,10 +101,4 @@ class ForcingDigits(DiffusionForcing):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
-        classifier = DigitClassifier.shipped()
-        labels = torch.arange(self.samples) % len(data.train.classes)
-        pixels = draw(labels)
-        report = image_report(classifier, pixels, data.train, data.held_out, rng)
-        if not self.conditional:
-            return report
-        return {"class_agreement": agreement(classifier.logits(pixels), labels), **report}
+        return digits_report(draw, data, rng, self.samples, self.conditional)

@@ -79,10 +79,6 @@ class ForcingSeries(DiffusionForcing):
     name: ClassVar[str] = "forcing-series"
     summary: ClassVar[str] = "forecasts of any table of numbers, as sampled paths"
     shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "series"
-    usage: ClassVar[str] = (
-        'held = run.recipe.load("DATA").held_out\n'
-        "drawn = run.samples(run.recipe.asked(held, torch.tensor([0]), 16), seed=1)  # of one start"
-    )
 
     horizon: int = 24
     context: int = 0

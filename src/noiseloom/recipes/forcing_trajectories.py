@@ -49,10 +49,6 @@ class ForcingTrajectories(DiffusionForcing):
     name: ClassVar[str] = "forcing-trajectories"
     summary: ClassVar[str] = "futures of any file of trajectories: observations and actions"
     shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "trajectories"
-    usage: ClassVar[str] = (
-        'held = run.recipe.load("DATA").held_out\n'
-        "drawn = run.samples(run.recipe.asked(held, torch.tensor([0]), 16), seed=1)  # of one start"
-    )
 
     horizon: int = 40
     stack: int = 4

@@ -79,14 +79,12 @@ class Recipe(Sampling, Training):
         shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it;
             they leave out what is none of these: pictures without shape, levels and classes among
             the facts, or a series or trajectories of no recipe of ours.
-        usage: lines of Python that draw from a loaded `run`, for reports and model cards.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "pictures"
-    usage: ClassVar[str] = "pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)"
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -186,6 +184,17 @@ class Recipe(Sampling, Training):
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Data of final estimates, on their device."""
         return parts.codec.decode(result)
+
+    @property
+    def usage(self) -> str:
+        """Lines of Python that draw from a loaded `run`, for reports and model cards."""
+        if self.shows == "pictures":
+            return "pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)"
+        return (
+            'held = run.recipe.load("DATA").held_out\n'
+            "given = run.recipe.asked(held, torch.tensor([0]), 16)  # 16 times from one start\n"
+            "drawn = run.samples(given, seed=1)"
+        )
 
     def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
         """Averages over a batch of final estimates, before they are decoded; by default none."""
