@@ -15,6 +15,7 @@ from noiseloom.recipes import RECIPES, ForcingDigits, ForcingSeries
 from noiseloom.recipes.forcing import token_plan
 from noiseloom.recipes.forcing_digits import Rows
 from noiseloom.rng import Rng
+from noiseloom.run_folder import read_description
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "batch_size": 8, "warmup": 1, "steps": 2}
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
@@ -178,3 +179,34 @@ def test_what_could_not_be_drawn_with_is_refused_before_training(tmp_path, capsy
     Path("own.json").unlink()
     run = noiseloom.load("run", device="cpu")  # opens, where its plan is no more
     assert run.with_options(plan="auto").pixels(torch.zeros(1, dtype=torch.int64)).shape[0] == 1
+
+
+def test_a_plan_beside_the_data_means_the_same_from_anywhere(tmp_path, monkeypatch):
+    plan = tmp_path / "p.json"
+    SamplingPlan.autoregressive(3, 8).save(plan)
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "forcing-digits", "--plan", "p.json", "--out", "run", "--no-evaluate"]
+    words += ["--width", "8", "--depth", "1", "--heads", "2", "--batch-size", "4", "--steps"]
+    assert main([*words, "2"]) == 0
+    described = read_description(tmp_path / "run")
+    assert described["options"]["plan"] == str(plan)
+    digest = described["digests"]
+    # A plan that became another, or is gone, does not become the run's by going on.
+    plan.unlink()
+    SamplingPlan.autoregressive(5, 8).save(plan)
+    assert (
+        main(
+            ["train", "forcing-digits", "--out", "run", "--resume", "--no-evaluate", "--steps", "3"]
+        )
+        == 0
+    )
+    assert read_description(tmp_path / "run")["digests"] == digest
+    plan.unlink()
+    before = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert (
+        main(
+            ["train", "forcing-digits", "--out", "run", "--resume", "--no-evaluate", "--steps", "4"]
+        )
+        == 2
+    )
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == before

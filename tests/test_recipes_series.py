@@ -253,3 +253,11 @@ def test_a_season_is_learnt(tmp_path):
     metrics = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert metrics["crps"] < 0.35 * metrics["crps_walk"]
     assert 0.75 < metrics["inside_90"] < 0.99
+
+
+def test_what_is_published_of_the_data_cannot_be_guessed_row_by_row():
+    table = series()
+    assert "first" not in made(table)[2]  # nothing is counted from the first row
+    facts = made(table, periods=(6.0,))[2]
+    table.values[2, 1] += 1e-9  # the third of three rows
+    assert made(table, periods=(6.0,))[2]["first"] != facts["first"]

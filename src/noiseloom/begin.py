@@ -7,7 +7,13 @@ from noiseloom.meaning import check_meaning
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.run import find
-from noiseloom.run_folder import check_free, class_places, describe, write_text
+from noiseloom.run_folder import (
+    check_free,
+    class_places,
+    describe,
+    read_description,
+    write_text,
+)
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint, inheritance
 
@@ -57,8 +63,13 @@ def start(
             more = f" and {len(new) - 3} more" if len(new) > 3 else ""
             told = f"new are {', '.join(new[:3])}{more}" if new else "nothing is new"
             say(f"starting from {init_from}: {told}")
+    if "plan" in recipe.paths:
+        recipe.make_plan(parts.diffusion.schedule)  # it may be a file, which has not been read yet
     if main:
-        text = describe(recipe, facts, data=data, command=command, init_from=init_from)
+        before = read_description(folder).get("digests") if resume else None
+        text = describe(
+            recipe, facts, data=data, command=command, init_from=init_from, digests=before
+        )
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)
     return parts
@@ -67,4 +78,5 @@ def start(
 def _run_of(weights: Path) -> Path:
     """The folder of the run that a file is of: its own, or of a checkpoint or snapshot in it."""
     above = weights.absolute().parents
-    return next((folder for folder in above if (folder / "recipe.yaml").is_file()), above[0])
+    places = {"ema_snapshots": above[0].name, "state": above[1].name}
+    return next((above[i + 1] for i, (k, v) in enumerate(places.items()) if k == v), above[0])

@@ -46,7 +46,10 @@ def resumed(out: Path, options: Options, kind: type[Recipe] | None = None) -> Re
             "another folder"
         )
     stored = recipe_of(described, kind)
-    asked = {k: _file(v, described["data"]) if k in stored.paths else v for k, v in options.items()}
+    asked = {
+        k: _file(v, described["data"] if k in stored.in_data else None) if k in stored.paths else v
+        for k, v in options.items()
+    }
     changed = {
         k: v for k, v in options.items() if k != "steps" and getattr(stored, k) not in (v, asked[k])
     }
@@ -149,7 +152,6 @@ def _fit(
         parts = start(
             recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
         )
-        recipe.make_plan(parts.diffusion.schedule)  # it may be a file, which has not been read yet
         if MAIN:
             count = sum(p.numel() for p in parts.denoiser.parameters())
             begun = f"going on after step {made}" if made else "training"
@@ -186,7 +188,7 @@ def absolute(path: str | None) -> str | None:
 
 
 def _file(value: str, data: str | None) -> str:
-    """An option that names a file: from any folder the same, or as it lies within the data."""
+    """An option that names a file: from any folder the same, or as it lies within `data`."""
     if not Path(value).suffix or _holds(data, value) or not Path(value).is_file():
         return value  # a name, perhaps that of a folder that happens to be there
     path, root = Path(value).resolve(), Path(data or ".").resolve()
@@ -199,13 +201,18 @@ def _holds(data: str | None, name: str) -> bool:
         return False
     if Path(data).is_dir() or not zipfile.is_zipfile(data):
         return (Path(data) / name).is_file()
-    with zipfile.ZipFile(data) as archive:
-        return name in archive.namelist()
+    try:
+        with zipfile.ZipFile(data) as archive:
+            return name in archive.namelist()
+    except zipfile.BadZipFile:  # which loading says better
+        return False
 
 
 def _with_files(recipe: Recipe, data: str | None) -> Recipe:
     """A recipe whose files mean the same from any folder."""
-    changes: dict[str, Any] = {k: _file(getattr(recipe, k), data) for k in recipe.paths}
+    changes: dict[str, Any] = {
+        k: _file(getattr(recipe, k), data if k in recipe.in_data else None) for k in recipe.paths
+    }
     return replace(recipe, **changes)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import torch
 
 from noiseloom.data import Series, read_series
-from noiseloom.data.series import beginning
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description
@@ -38,7 +37,7 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
     if path_of_data is None:
         raise ValueError("the run does not say where its data lay: name them with --data")
     table, known = read_series(path_of_data, recipe.header), run.facts["columns"]
-    recipe.fits({"columns": list(table.columns), "first": beginning(table.values)}, run.facts)
+    recipe.fits({"columns": list(table.columns), **recipe.origin(table.values)}, run.facts)
     if len(table.values) < recipe.lead:
         raise ValueError(
             f"{path_of_data} has {len(table.values)} rows, and a forecast follows {recipe.lead}"

@@ -55,7 +55,7 @@ def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """Options and facts of a model, without those of `_NAMES` that it does not mind."""
     state, network, shape = options.get("state"), options.get("network"), facts.get("shape")
     found = {**options, "levels": facts.get("levels"), "columns": facts.get("columns")}
-    if isinstance(shape, list | tuple) and shape:
+    if isinstance(shape, list | tuple) and len(shape) == 3:
         # Convolutions do not mind the size of a picture, learnt places do.
         fixed = network not in (None, "unet")
         found |= {"shape": list(shape)} if fixed else {"channels": shape[0]}

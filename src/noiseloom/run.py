@@ -257,8 +257,9 @@ def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
     kinds = {"series": ForcingSeries, "trajectories": ForcingTrajectories}
     if recipe.shows in kinds:
         return recipe.shows if isinstance(recipe, kinds[recipe.shows]) else None
-    known = len(facts.get("shape", ())) == 3 and "levels" in facts and facts.get("classes")
-    return recipe.shows if known else None
+    shape = facts.get("shape")
+    whole = isinstance(shape, list | tuple) and len(shape) == 3
+    return recipe.shows if whole and "levels" in facts and facts.get("classes") else None
 
 
 def load(

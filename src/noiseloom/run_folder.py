@@ -50,8 +50,13 @@ def describe(
     data: str | None,
     command: str,
     init_from: str | None = None,
+    digests: dict[str, str] | None = None,
 ) -> str:
-    """The text of `recipe.yaml`, which is also a configuration file for `train --config`."""
+    """The text of `recipe.yaml`, which is also a configuration file for `train --config`.
+
+    Files that options name are remembered by what they held when the run began: `digests`, if it
+    has begun.
+    """
     from noiseloom import __version__
 
     module = type(recipe).__module__
@@ -64,9 +69,10 @@ def describe(
     }
     if not module.startswith("noiseloom."):  # for the reader: it is never imported from here
         described["run"]["file"] = getattr(sys.modules.get(module), "__file__", None)
-    named = {name: getattr(recipe, name) for name in recipe.paths}
-    digests = {k: _digest(v) for k, v in named.items() if Path(v).is_absolute() and _digest(v)}
-    if digests:  # of files as they are now; one within the data is a part of these
+    if digests is None:  # of a file within the data they are part of these
+        named = {name: getattr(recipe, name) for name in recipe.paths}
+        digests = {k: _digest(v) for k, v in named.items() if Path(v).is_absolute() and _digest(v)}
+    if digests:
         described["run"]["digests"] = digests
     text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
     return text

@@ -137,7 +137,9 @@ def _in_common(
         if len({body[i][k] for i in group}) == 1 < len({row[k] for row in body}):
             text += f", {name}={body[group[0]][k]}"
     sizes = {cell.values[0].get("n", 0) for cell in cells}
-    return text + (f", n = {cells[group[0]].values[0]['n']:g}" if len(sizes) > 1 else "")
+    size = cells[group[0]].values[0].get("n", 0)
+    text += f", n = {size:g}" if len(sizes) > 1 else ""
+    return text or "".join(f", {text_of(cells[i].options)}" for i in group)
 
 
 def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ class BitsImages(BitDiffusion):
     name: ClassVar[str] = "bits-images"
     summary: ClassVar[str] = "your own folder or zip of pictures as analog bits"
     paths: ClassVar[tuple[str, ...]] = ("labels",)
+    in_data: ClassVar[tuple[str, ...]] = ("labels",)
 
     size: int = 64
     labels: str = "folders"

@@ -141,7 +141,7 @@ class ForcingSeries(DiffusionForcing):
         return rolling(table, context=self.lead, horizon=self.horizon, windows=self.windows)
 
     def facts(self, data: Split[Any]) -> Facts:
-        """Columns, a hash of the first row, and what the tokens are standardised by."""
+        """Columns, what its first rows are known by, and what the tokens are standardised by."""
         train: Series = data.train
         floor = train.values.abs().mean(0) / 10
         floor = torch.where(floor > 0, floor, 1)
@@ -159,20 +159,24 @@ class ForcingSeries(DiffusionForcing):
             fits.append(Standardised.fit(seen[:, None]))
         return {
             "columns": list(train.columns),
-            "first": beginning(train.values),
+            **self.origin(train.values),
             "mean": [fit.mean[0] for fit in fits],
             "std": [fit.std[0] for fit in fits],
             "floor": floor.tolist(),
         }
 
     def fits(self, facts: Facts, own: Facts) -> None:
-        """The same columns, and, where seasons are told, the same first row."""
+        """The same columns, and, where seasons are told, the same first rows."""
         super().fits(facts, own)
-        if self.periods and facts["first"] != own["first"]:
+        if facts.get("first") != own.get("first"):
             raise ValueError(
                 "the data do not begin as those of training, and seasons (--periods) are counted "
                 "from their first row: give the whole series, with what came after"
             )
+
+    def origin(self, values: Tensor) -> Facts:
+        """What tells that a series begins where another does: its first rows, if seasons count."""
+        return {"first": beginning(values, self.lead)} if self.periods else {}
 
     def _tokens(self, values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens before standardisation, (B, T, D), and the size they are measured by."""

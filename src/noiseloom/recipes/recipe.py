@@ -76,6 +76,7 @@ class Recipe(Sampling, Training):
         summary: one line: what it trains on what, and the claim it reproduces.
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
+        in_data: those of them that are looked for in the data first.
         shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it;
             they leave out what is none of these: pictures without shape, levels and classes among
             the facts, or a series or trajectories of no recipe of ours.
@@ -84,6 +85,7 @@ class Recipe(Sampling, Training):
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
+    in_data: ClassVar[tuple[str, ...]] = ()
     shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "pictures"
 
     conditional: bool = True
