@@ -152,6 +152,7 @@ def test_recipes(capsys):
         (["bits-digits", "--guidance", ".inf", "--label-drop", "0.1"], "guidance must be a number"),
         (["bits-digits", "--samples", "0"], "samples must be at least 1, got 0"),
         (["forcing-digits", "--momentum", "0.5"], "self-conditioned"),
+        (["bits-digits", "--resample", "0"], "resample must be at least 1, got 0"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),

@@ -31,7 +31,15 @@ from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
-from noiseloom.sampling import Step, ancestral, dpm_solver_pp_2m, final, heun, sample
+from noiseloom.sampling import (
+    Step,
+    ancestral,
+    dpm_solver_pp_2m,
+    final,
+    heun,
+    resampled,
+    sample,
+)
 from noiseloom.terminal import save_picture
 from noiseloom.training.precision import compiled
 
@@ -83,6 +91,7 @@ __all__ = [
     "heun",
     "load",
     "push",
+    "resampled",
     "rollout",
     "sample",
     "save_picture",

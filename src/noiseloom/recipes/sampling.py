@@ -11,7 +11,7 @@ from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.guidance import ClassifierFree
 from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun
+from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resampled
 from noiseloom.shapes import Cond
 
 __all__ = ["Planning", "Sampling"]
@@ -28,6 +28,7 @@ class Sampling:
         rest: time that finished tokens wait at until all are done, where tokens have their own.
         td: overshoot (asymmetric time intervals), in steps, >= 0.
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
+        resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
         self_guidance: scale of self-guidance, two calls per step; 0 for none.
@@ -41,6 +42,7 @@ class Sampling:
     rest: float = 0.0
     td: float = 0.0
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
+    resample: int = 1
     guidance: float = 1.0
     momentum: float = 0.0
     self_guidance: float = 0.0
@@ -51,6 +53,8 @@ class Sampling:
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.sampling_steps < 1:
             raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
+        if self.resample < 1:
+            raise ValueError(f"resample must be at least 1, got {self.resample}")
         self.check_plan()
         if not 0 <= self.rest < 1:
             raise ValueError(f"rest is a time in [0, 1), got {self.rest}")
@@ -89,7 +93,7 @@ class Sampling:
             "heun": heun,
             "dpm++2m": dpm_solver_pp_2m,
         }
-        return solvers[self.sampler]()
+        return resampled(solvers[self.sampler](), self.resample)
 
     def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
         """A trained denoiser with the guidance these options name, in the right order.
