@@ -66,8 +66,9 @@ class ForcingSeries(DiffusionForcing):
         horizon: steps to forecast.
         context: steps that are known of a window; 0 for as many as the horizon.
         windows: stretches of `horizon` steps at the end of the series that are held out.
-        state: what a token is: the values, over the mean size of the known ones, or what they
-            changed by since the step before.
+        state: what a token is, over the mean size of the known values: the values themselves, what
+            they changed by since the step before (differences), or since the last known step
+            (anchored).
         periods: lengths of the seasons, in steps: 24 and 168 for hours. The network is told sine
             and cosine of each.
         header: whether the first row of a CSV file holds names.
@@ -83,7 +84,7 @@ class ForcingSeries(DiffusionForcing):
     horizon: int = 24
     context: int = 0
     windows: int = 5
-    state: Literal["values", "differences"] = "values"
+    state: Literal["values", "differences", "anchored"] = "values"
     periods: tuple[float, ...] = ()
     header: Literal["auto", "yes", "no"] = "auto"
     stabilisation: float = 0.02
@@ -182,7 +183,11 @@ class ForcingSeries(DiffusionForcing):
         """Tokens before standardisation, (B, T, D), and the size they are measured by."""
         size = values[:, : self.lead].abs().mean(1, keepdim=True).maximum(floor)
         scaled = values / size
-        return (scaled if self.state == "values" else scaled.diff(dim=1)), size
+        if self.state == "differences":
+            return scaled.diff(dim=1), size
+        if self.state == "anchored":
+            scaled = scaled - scaled[:, self.lead - 1 : self.lead]
+        return scaled, size
 
     def _encode(self, parts: Parts, values: Tensor) -> tuple[Tensor, Tensor]:
         codec = parts.codec
@@ -264,7 +269,9 @@ class ForcingSeries(DiffusionForcing):
         size = self._encode(parts, values)[1]
         scaled = parts.codec.decode(result.double())
         if self.state == "differences":
-            scaled = values[:, -1:] / size + scaled.cumsum(1)
+            scaled = scaled.cumsum(1)
+        if self.state != "values":
+            scaled = scaled + values[:, -1:] / size
         return scaled * size
 
     def asked(self, data: Series, rows: Tensor, paths: int) -> dict[str, Tensor]:
