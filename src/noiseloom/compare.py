@@ -18,7 +18,7 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
-from noiseloom.recipes import Planning, Recipe, Sampling
+from noiseloom.recipes import Recipe
 from noiseloom.run_folder import (
     evaluation_file,
     read_description,
@@ -33,7 +33,6 @@ from noiseloom.training import checkpoint
 __all__ = ["METRICS", "combinations", "compare"]
 
 _OWN = {"runs", "logs", "table.json", "table.md"}
-_SAMPLING = {f.name for kind in (Sampling, Planning) for f in fields(kind)} | {"samples"}
 
 
 def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -233,7 +232,7 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
 
 
 def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
-    changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
+    changes = {name: getattr(recipe, name) for name in recipe.changeable()}
     try:
         # The run's own description has the full paths of its files.
         asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
@@ -257,7 +256,8 @@ def _seeded(recipe: Recipe, j: int) -> Recipe:
 
 def _trained(recipe: Recipe, j: int) -> Recipe:
     """The run has the recipe's own sampling options: they are not part of what is trained."""
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in _SAMPLING}
+    drawn = recipe.changeable()
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in drawn}
     return replace(_seeded(recipe, j), **defaults)
 
 
