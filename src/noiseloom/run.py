@@ -19,6 +19,7 @@ from noiseloom.recipes import (
     Drawing,
     Facts,
     Findings,
+    ForcingDoom,
     ForcingSeries,
     ForcingTrajectories,
     Given,
@@ -87,7 +88,7 @@ class Run:
         return next(self.denoiser.parameters()).device
 
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
-        """The same model with other options of sampling, planning or rollouts, or number of samples.
+        """The same model with other options of drawing (`Recipe.changeable`).
 
         Raises:
             ValueError: an option that is not one of sampling, or out of range.
@@ -259,7 +260,11 @@ def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
 
     None for a recipe of one's own whose samples are something else.
     """
-    kinds = {"series": ForcingSeries, "trajectories": ForcingTrajectories}
+    kinds: dict[str, type[Recipe]] = {
+        "series": ForcingSeries,
+        "trajectories": ForcingTrajectories,
+        "videos": ForcingDoom,
+    }
     if recipe.shows in kinds:
         return recipe.shows if isinstance(recipe, kinds[recipe.shows]) else None
     shape = facts.get("shape")

@@ -13,10 +13,9 @@ forcing is rolled out alike, full sequences with a window that slides (`noiseloo
 It is for any file of `Clips`; `noiseloom record doom` makes the one it is named after.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,33 +28,19 @@ from noiseloom.encodings import Scaled
 from noiseloom.nets import VideoTransformer, VideoUNet
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.filming import Video, filmed, journeys
 from noiseloom.recipes.forcing import DiffusionForcing
-from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.sampling import Rolling
 from noiseloom.rng import Rng
-from noiseloom.rollouts import Finished, along, rollout
+from noiseloom.rollouts import Finished, TokenCond, along, rollout
 from noiseloom.sliding import slide
 from noiseloom.training.precision import compiled
 
-__all__ = ["ForcingDoom", "Video"]
+__all__ = ["ForcingDoom"]
 
 CALLS = 50_000
 """Calls of a network from which on compiling it (a minute) makes a rollout faster."""
-START = 3
-"""Chunks before the pace is steady: what is new runs as it is, is recorded, and is replayed."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """What a rollout has made so far.
-
-    Attributes:
-        result: the frames, uint8 on the CPU, shape (B, n, C, H, W).
-        seconds: for a new frame of all B videos, once the pace is steady.
-    """
-
-    result: Tensor
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -192,10 +177,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
     def build(self, facts: Facts) -> Parts:
         """Pixels in [-1, 1], and their denoiser."""
         channels, height, width = facts["shape"]
-        patch = self.patch or {"video": 8, "unet": 2}[self.network]
-        if height % patch or width % patch:
+        patch, halvings = (8, 0) if self.network == "video" else (2, len(self.multipliers) - 1)
+        side = (self.patch or patch) * 2**halvings
+        if height % side or width % side:
             raise ValueError(
-                f"patch must divide the sides of the frames, {height} x {width}, got {patch}"
+                f"network {self.network} with patch {self.patch or patch} needs frames whose sides "
+                f"are multiples of {side}, and the data's are of {height} x {width}"
             )
         trained = self.make_trained(channels, None, facts["actions"])
         return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), Scaled(256))
@@ -217,31 +204,15 @@ class ForcingDoom(DiffusionForcing, Rolling):
         device = next(parts.denoiser.parameters()).device
         self._check_given(given, facts)
         frames, actions = given["frames"], given["actions"].to(device)
-        count, (B, n) = self.length, frames.shape[:2]
+        count = self.context + self.length
         # The last chunk may be longer than the video; what comes too late is seen by no frame.
-        actions = actions[:, torch.arange(n + count + self.chunk).clamp(max=actions.shape[1] - 1)]
-        cond = along(action=actions) if facts["actions"] else None
+        places = torch.arange(count + self.chunk).clamp(max=count - 1)
+        cond = along(action=actions[:, places]) if facts["actions"] else None
         denoiser = self.make_denoiser(parts.denoiser, {}).eval()
-        made = torch.empty(B, count, *frames.shape[2:], dtype=torch.uint8)
         known = parts.codec.encode(frames.to(device))
-        done, steady, began = 0, 0, time.perf_counter()
         with self._fast(denoiser, device):
-            for i, chunk in enumerate(self._roll(denoiser, parts, known, cond, rng)):
-                wrong = int((~chunk.x.isfinite()).flatten(1).any(1).sum())
-                if wrong:
-                    raise ValueError(
-                        f"frame {done} of {wrong} of {B} videos is not finite: try other sampling "
-                        "options, or an earlier checkpoint"
-                    )
-                new = parts.codec.decode(chunk.x).to(torch.uint8).cpu()[:, : count - done]
-                made[:, done : done + new.shape[1]] = new
-                done += new.shape[1]
-                now = time.perf_counter()
-                yield Video(made[:, :done], (now - began) / (done - steady))
-                if done == count:
-                    return
-                if i + 1 == START:
-                    steady, began = done, time.perf_counter()
+            chunks = self._roll(denoiser, parts, known, cond, rng)
+            yield from filmed(chunks, parts.codec, self.length)
 
     def _check_given(self, given: Given, facts: Facts) -> None:
         frames, actions = given["frames"], given["actions"]
@@ -264,7 +235,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
             )
 
     def _roll(
-        self, denoiser: nn.Module, parts: Parts, known: Tensor, cond: Any, rng: Rng  # noqa: ANN401
+        self,
+        denoiser: nn.Module,
+        parts: Parts,
+        known: Tensor,
+        cond: TokenCond | None,
+        rng: Rng,
     ) -> Iterator[Finished]:
         options: dict[str, Any] = {
             "chunk": self.chunk,
@@ -294,3 +270,30 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """How fast a video grows, `samples` of them side by side."""
         assert isinstance(last, Video)
         return {"frames_per_second": 1 / last.seconds}
+
+    @property
+    def usage(self) -> str:
+        """Lines of Python that make videos with a loaded `run`."""
+        return (
+            'held = run.recipe.load("DATA").held_out\n'
+            "given, real = run.recipe.asked(held, 4)  # frames to begin with, and actions\n"
+            "videos = run.with_options(length=200).samples(given, seed=1)"
+        )
+
+    def asked(self, data: ClipWindows, count: int) -> tuple[dict[str, Tensor], Tensor]:
+        """What videos are given from places spread over a recording, and the frames that came.
+
+        Actions follow each other as recorded; where an episode ends, with those of the next.
+
+        Args:
+            data: the recording.
+            count: B, number of videos.
+
+        Returns:
+            What `draw` takes, and the real frames under these actions, uint8, shape
+            (B, length, C, H, W); they jump where an episode ends.
+        """
+        ahead, known = journeys(data, count, self.context, self.length)
+        frames, actions = data.columns["frames"], data.columns["actions"]
+        given = {"frames": frames[known], "actions": actions[torch.cat((known, ahead), 1)]}
+        return given, frames[ahead]
