@@ -117,10 +117,10 @@ class Clips:
         """Put pieces of one recording together, each of which begins an episode."""
         if len(pieces) == 1:
             return pieces[0]
-        return replace(
-            pieces[0],
-            **{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in _AXES},
+        frames, actions, first = (
+            torch.cat([getattr(piece, name) for piece in pieces]) for name in _AXES
         )
+        return replace(pieces[0], frames=frames, actions=actions, first=first)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -179,7 +179,10 @@ class Clips:
         part = path.with_name(f".{path.name}.part")
         tensors = {name: column.contiguous() for name, column in self.columns().items()}
         try:
+            part.touch()
+            usual = part.stat().st_mode  # save_file would make it the writer's alone
             save_file(tensors, part, {"format": "pt", **self.about})
+            part.chmod(usual)
             part.replace(path)
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
