@@ -1,17 +1,19 @@
 """Video under given actions: what a rollout depends on, what it is told, and the commands."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional
+from PIL import Image
+from torch import nn
 
 import noiseloom
 from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
-from noiseloom.recipes import ForcingDoom
+from noiseloom.recipes import ForcingDoom, forcing_doom
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 4, "context": 3}
 TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
@@ -177,3 +179,142 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
     noiseloom.SamplingPlan.autoregressive(2, 3).save(plan)
     with pytest.raises(ValueError, match="is a plan for other sequences than of 1 tokens"):
         video(replace(recipe, plan=str(plan)), parts, facts, given, KEYS.samples(2))
+
+
+class Coarse(nn.Module):
+    """Features in place of a trained network's: grey values of quarters of a picture."""
+
+    name, dim = "coarse", 16
+
+    def forward(self, pixels):
+        return nn.functional.adaptive_avg_pool2d(pixels.float().mean(1, keepdim=True), 4).flatten(1)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(forcing_doom, "Lite0Features", Coarse)
+    monkeypatch.chdir(tmp_path)
+    square().save(tmp_path / "clips.safetensors")
+    return tmp_path
+
+
+OPTIONS = ["--width", "16", "--depth", "1", "--heads", "2", "--patch", "4", "--frames", "6"]
+OPTIONS += ["--window", "4", "--steps", "4", "--batch-size", "4", "--warmup", "1", "--threads", "1"]
+DRAWING = ["--context", "3", "--length", "25", "--stretch", "10", "--sampling-steps", "2"]
+DRAWING += ["--samples", "4"]
+TRAIN = ["train", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, *DRAWING]
+
+
+def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    for name in ("kid_coarse", "fd_coarse", "sharpness", "mean", "std", "change"):
+        for when in ("first", "last"):
+            assert {f"{name}_{when}{end}" for end in ("", "_held_out", "_noised")} <= metrics.keys()
+    assert all(map(math.isfinite, metrics.values()))
+    assert metrics["kid_coarse_worst"] >= metrics["kid_coarse_last"]
+    assert metrics["frames_per_second"] > 0
+    run = noiseloom.load("run", device="cpu")
+    curve = json.loads((place / "run" / "evaluation.curve.json").read_text())
+    assert curve["at"] == [5.0, 15.0]
+    assert curve["kid_coarse"][-1] == metrics["kid_coarse_last"]
+    assert {len(values) for values in curve.values()} == {2}
+    with Image.open(place / "run" / "evaluation.end.webp") as shown:
+        assert shown.n_frames > 1
+    page = (place / "run" / "report.html").read_text()
+    assert page.count("data:image/webp") == 2
+    assert page.count("<svg") == 1 + 6  # the loss, and a chart of each quantity
+    assert "at most 4" not in page
+
+    # Options of rollouts are those of an evaluation; each setting is kept with its curve.
+    assert main(["evaluate", "run", "--stabilisation", "0.1", "--seed", "3"]) == 0
+    found = place / "run" / "evaluations"
+    assert {file.name for file in found.iterdir()} == {
+        f"stabilisation=0.1,seed=3{end}"
+        for end in (".json", ".curve.json", ".begin.webp", ".end.webp")
+    }
+    capsys.readouterr()
+
+    assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
+    assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0
+    clips = Clips.read("two.safetensors")
+    assert clips.episodes.tolist() == [[0, 14], [14, 28]]
+    held = run.recipe.load("clips.safetensors").held_out
+    given, _ = run.with_options(length=11).recipe.asked(held, 2)
+    drawn = run.with_options(length=11).samples(given, seed=0)
+    assert torch.equal(clips.frames.unflatten(0, (2, 14))[:, 3:], drawn)
+    assert torch.equal(clips.actions.unflatten(0, (2, 14))[:, 1:], given["actions"][:, 1:])
+    names = {"run": run}
+    exec(run.recipe.usage.replace("DATA", "clips.safetensors"), names)
+    assert names["videos"].shape == (4, 200, 3, 8, 8)
+
+    capsys.readouterr()
+    square(100, 5).save("short.safetensors")
+    replace_frames = Clips(clips.frames[..., :4], clips.actions, clips.first)
+    replace_frames.save("small.safetensors")
+    (place / "text.safetensors").write_text("no tensors")
+    for words, told in (
+        (["sample", "run", "--context", "5"], "context must be at most window = 4, got 5"),
+        (["sample", "run", "--plan", "spiral"], "there is no plan 'spiral'"),
+        (["sample", "run", "--stabilisation", "-1"], "stabilisation is a time in [0, 1)"),
+        (["sample", "run", "--label", "1"], "leave --label out"),
+        (["sample", "run", "--out", "two.png"], "written as .webp"),
+        (["sample", "run", "--out", "two.webp"], "replace it with --force"),
+        (["sample", "run", "--data", "none.safetensors"], "there is no file"),
+        (["sample", "run", "--data", "text.safetensors"], "text.safetensors cannot be read"),
+        (["sample", "run", "--data", "small.safetensors"], "the run draws videos of shape"),
+        (["evaluate", "run", "--data", "short.safetensors"], "no episode has 6 frames"),
+        (["evaluate", "run", "--window", "3"], "unknown option --window"),
+        (["evaluate", "run", "--samples", "1"], "n must be in 20"),
+        (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
+        (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
+        ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
+        ([*TRAIN, "--out", "r2", "--patch", "3"], "multiples of 3"),
+    ):
+        assert main(words) == 2, words
+        lines = capsys.readouterr().err.splitlines()
+        assert told in lines[-1], lines
+    assert not (place / "r2").exists()
+
+
+def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    draw = ForcingDoom.draw
+
+    def interrupted(*args):
+        for i, step in enumerate(draw(*args)):
+            if i == 7:
+                raise KeyboardInterrupt
+            yield step
+
+    assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
+    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+    capsys.readouterr()
+    for name in ("part.safetensors", "part.webp"):
+        assert main(["sample", "run", "-n", "2", "--out", name]) == 130
+        assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err
+    part, whole = (
+        Clips.read(f"{name}.safetensors").frames.unflatten(0, (2, -1)) for name in ("part", "whole")
+    )
+    assert torch.equal(part, whole[:, :10])
+    assert main(["evaluate", "run"]) == 130
+    assert not (place / "run" / "evaluation.json").exists()
+
+
+def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
+    words = ["compare", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, "--seeds", "2"]
+    words += ["--out", "table", *DRAWING, "--cells", "stabilisation=0.02,0"]
+    words += ["forcing=teacher-forcing stabilisation=0.02,0"]
+    assert main([*words, "forcing=full-sequence chunk=2 length=25,5 stretch=5"]) == 0
+    runs = sorted(path.name for path in (place / "table" / "runs").iterdir())
+    assert len(runs) == 3 * 2
+    assert "drift.html" in capsys.readouterr().out
+    table = json.loads((place / "table" / "table.json").read_text())
+    assert [cell["n"] for cell in table["cells"]] == [2] * 6
+    assert "| kid_coarse_first | kid_coarse_last | kid_coarse_worst |" in (
+        (place / "table" / "table.md").read_text()
+    )
+    page = (place / "table" / "drift.html").read_text()
+    assert page.count("<svg") == 6
+    assert "forcing=teacher-forcing stabilisation=0" in page

@@ -1,7 +1,7 @@
 """How rollouts drift: curves over time, of one evaluation or of a comparison.
 
 A curve is a dict of equally long lists: "at", the middle of each stretch of frames, and quantities
-by name; those of real frames end in _held_out.
+by name; those of held-out real video end in _held_out, with noise in _noised, errors in _se.
 """
 
 import json
@@ -30,7 +30,7 @@ def curves(runs: Mapping[str, Sequence[Curve]], *, wide: bool) -> str:
     some = next(iter(runs.values()))[0]
     at, charts = some["at"], []
     for name in some:
-        if name == "at" or name.endswith(_REAL):
+        if name == "at" or name.endswith((_REAL, "_noised", "_se")):
             continue
         # A comparison may have rollouts of several lengths: those of the first are shown.
         lines = {

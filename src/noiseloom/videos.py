@@ -11,7 +11,7 @@ from noiseloom.data import Split
 from noiseloom.data.clips import Clips
 from noiseloom.drifts import curves
 from noiseloom.figures import animation
-from noiseloom.film import film, tiled
+from noiseloom.film import film
 from noiseloom.gallery import section
 from noiseloom.recipes import ForcingDoom
 from noiseloom.run import Run
@@ -94,7 +94,7 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
         stopped = True
     assert last is not None
     if path.suffix == ".webp":
-        write_bytes(path, film(tiled(last.result)))
+        write_bytes(path, film(last.result, limit=20_000_000))
     else:
         frames = torch.cat((given["frames"], last.result), 1)
         first = torch.zeros(frames.shape[:2], dtype=torch.bool)

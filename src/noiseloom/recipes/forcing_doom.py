@@ -13,7 +13,7 @@ forcing is rolled out alike, full sequences with a window that slides (`noiseloo
 It is for any file of `Clips`; `noiseloom record doom` makes the one it is named after.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -25,10 +25,11 @@ from noiseloom.data import Split
 from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
+from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.nets import VideoTransformer, VideoUNet
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.filming import Video, filmed, journeys
+from noiseloom.recipes.filming import Video, drift_report, filmed, journeys
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.sampling import Rolling
@@ -75,6 +76,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
     heads: int = 6
     multipliers: tuple[int, ...] = (1, 2, 2, 3)
     rest: float = 0.0
+    weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "fused-snr"
+    snr_decay: float = 0.8
     held_out: float = 0.1
     conditional: bool = False
     steps: int = 20_000
@@ -271,13 +274,29 @@ class ForcingDoom(DiffusionForcing, Rolling):
         assert isinstance(last, Video)
         return {"frames_per_second": 1 / last.seconds}
 
+    def check(self) -> None:
+        """The feature network of the evaluation must be there."""
+        Lite0Features()
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """How videos drift, in EfficientNet-Lite0 features (`drift_report`), and how fast they are.
+
+        From held-out frames and under held-out actions; `frames_per_second` is of each video, with
+        all of them side by side.
+        """
+        features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
+        given, real = self.asked(data.held_out, self.samples)
+        train = data.train.columns["frames"]
+        return drift_report(features, draw(given), real, train, self.stretch, rng)
+
     @property
     def usage(self) -> str:
         """Lines of Python that make videos with a loaded `run`."""
         return (
+            "run = run.with_options(length=200)\n"
             'held = run.recipe.load("DATA").held_out\n'
             "given, real = run.recipe.asked(held, 4)  # frames to begin with, and actions\n"
-            "videos = run.with_options(length=200).samples(given, seed=1)"
+            "videos = run.samples(given, seed=1)"
         )
 
     def asked(self, data: ClipWindows, count: int) -> tuple[dict[str, Tensor], Tensor]:

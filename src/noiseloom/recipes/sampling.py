@@ -167,7 +167,8 @@ class Rolling:
         stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
             to it once, and told as such. At 0 they are read as they are, told as noiseless (a
             log-SNR of 20), which training at independent times hardly ever shows.
-        stretch: frames of each stretch of the drift curve.
+        stretch: frames of each stretch of the drift curve; of `samples` videos together they should
+            be 2,560, twice the features, for there to be a Frechet distance.
 
     Raises:
         ValueError: an option is out of range.
@@ -177,7 +178,7 @@ class Rolling:
     context: int = 4
     chunk: int = 1
     stabilisation: float = 0.02
-    stretch: int = 100
+    stretch: int = 200
 
     def __post_init__(self) -> None:
         for name in ("length", "context", "chunk", "stretch"):
