@@ -34,6 +34,7 @@ FRONT = {
 }
 FRONT |= {
     "fans",
+    "film",
     "forecast",
     "meaning",
     "paths",
