@@ -38,7 +38,7 @@ BUTTONS = ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD", "MOVE_LEFT", "MOVE_RIGHT")
 PART = 5_000
 """Steps that one process records at a time: one episode."""
 
-SCREEN = 120, 160
+_SCREEN = 120, 160
 _MOVES: dict[tuple[int, ...], float] = {
     (2,): 0.45,
     (0, 2): 0.12,
@@ -116,8 +116,8 @@ class Simulation:
         """What is to be seen now."""
         state = self._game.get_state()
         x, y = state.game_variables.tolist()
-        horizon = state.depth_buffer[SCREEN[0] // 2]
-        ahead = horizon[SCREEN[1] * 3 // 8 : SCREEN[1] * 5 // 8].min()
+        horizon = state.depth_buffer[_SCREEN[0] // 2]
+        ahead = horizon[_SCREEN[1] * 3 // 8 : _SCREEN[1] * 5 // 8].min()
         deepest = int(horizon.reshape(_VIEWS, -1).sum(1, dtype=int).argmax())
         return Seen(state.screen_buffer, (x, y), float(ahead), (2 * deepest + 1) / _VIEWS - 1)
 
@@ -211,9 +211,9 @@ def recording(
         ImportError: the extra `sim` is missing.
         ValueError: no steps, or `size`, `skip` or `jobs` outside their ranges.
     """
-    if min(steps, skip, jobs) < 1 or not 1 <= size <= min(SCREEN):
+    if min(steps, skip, jobs) < 1 or not 1 <= size <= min(_SCREEN):
         raise ValueError(
-            f"steps, skip and jobs must be at least 1 and size in 1 .. {min(SCREEN)}, got "
+            f"steps, skip and jobs must be at least 1 and size in 1 .. {min(_SCREEN)}, got "
             f"{steps=}, {skip=}, {jobs=}, {size=}"
         )
     _vizdoom()

@@ -131,10 +131,10 @@ class Drift:
         Returns:
             {"held_out": ..., "noised": ...}, each with the keys of `curve` but start and stop.
         """
-        sets = {
-            "held_out": held_out,
-            "noised": noised(held_out, 256, noise, self.rng.fold("noise")),
-        }
+        # One by one: the draws for a video take many times its memory.
+        rngs = [self.rng.fold("noise", b) for b in range(len(held_out))]
+        worse = [noised(video, 256, noise, rng) for video, rng in zip(held_out, rngs, strict=True)]
+        sets = {"held_out": held_out, "noised": torch.stack(worse)}
         found = {}
         for name, videos in sets.items():
             windows = self.curve(videos, window=window)
