@@ -12,7 +12,7 @@ measured on an H100: 3.0 s a new frame at batch 1, 1.25 s at batch 16 (each for 
 (b) training frames per second on clips of 16 frames, batch 8 and 64, compiled as CUDA graphs,
 (c) peak memory and token-forwards of rollouts of 200 and 2,000 frames, in one step.
 
-With `--run RUN` (a) is of the trained denoiser of a run of video, at `--steps` steps, under actions.
+With `--run RUN` (a) is of the denoiser of a run of video, at `--steps` steps, under actions.
 """
 
 import argparse

@@ -251,8 +251,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
 
     capsys.readouterr()
     square(100, 5).save("short.safetensors")
-    replace_frames = Clips(clips.frames[..., :4], clips.actions, clips.first)
-    replace_frames.save("small.safetensors")
+    square(side=16).save("small.safetensors")
     (place / "text.safetensors").write_text("no tensors")
     for words, told in (
         (["sample", "run", "--context", "5"], "context must be at most window = 4, got 5"),

@@ -20,8 +20,10 @@ FUTURES = """A prediction is worth its place beside what needs no model: that al
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
 the data are of, which knows the walls, has 100. """
-_KINDS = ("sharpness", "mean", "std", "change")
-_KINDS += ("kid", "fd", "score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step")
+_KINDS = (
+    *("kid", "fd", "sharpness", "mean", "std", "change"),
+    *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
+)
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
     "class_agreement": (
