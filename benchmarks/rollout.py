@@ -11,6 +11,8 @@ measured on an H100: 3.0 s a new frame at batch 1, 1.25 s at batch 16 (each for 
     graphs, one by one,
 (b) training frames per second on clips of 16 frames, batch 8 and 64, compiled as CUDA graphs,
 (c) peak memory and token-forwards of rollouts of 200 and 2,000 frames, in one step.
+
+With `--run RUN` (a) is of the denoiser of a run of video, at `--steps` steps, under actions.
 """
 
 import argparse
@@ -28,10 +30,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from noiseloom import Cosine, GaussianDiffusion, Preconditioned, Rng, SamplingPlan, denoising_loss
+from noiseloom import (
+    Cosine,
+    GaussianDiffusion,
+    Preconditioned,
+    Rng,
+    SamplingPlan,
+    denoising_loss,
+    load,
+)
 from noiseloom.nets import VideoTransformer
 from noiseloom.rollouts import Finished, rollout
-from noiseloom.training.precision import compiled, in_bfloat16
+from noiseloom.training.precision import compiled, in_bfloat16, networks
 
 RELEASED = {"frame, batch 1": 3.0, "frame, batch 16": 1.25, "training": 502.0}
 """Seconds per frame, and frames per second, of the released code on an H100."""
@@ -42,14 +52,18 @@ MODES = ("eager", "frame graphs", "frame graphs, compiled", "network graphs, com
 class Size:
     """What is measured: the published size, or one that a CPU can do in a minute."""
 
-    def __init__(self, small: bool) -> None:
-        self.frame = (3, 16, 16) if small else (3, 64, 64)
+    def __init__(self, small: bool, run: str | None = None, steps: int | None = None) -> None:
+        self.frame, self.actions, self.run = (3, 16, 16) if small else (3, 64, 64), 0, run
         self.network = {"width": 32, "depth": 2, "heads": 2} if small else {}
         self.steps = 3 if small else 100
         self.frames = 3 if small else 8
         self.batches = (1, 2) if small else (1, 16)
         self.clips = (2, 4) if small else (8, 64)
         self.lengths = (5, 20) if small else (200, 2_000)
+        if run is not None:
+            facts = load(run, device="cpu").facts
+            self.frame, self.actions = tuple(facts["shape"]), facts["actions"]
+        self.steps = steps or self.steps
 
 
 def build(size: Size, device: torch.device) -> Preconditioned:
@@ -63,16 +77,19 @@ def build(size: Size, device: torch.device) -> Preconditioned:
 
 
 def frames(
-    denoiser: Preconditioned, size: Size, batch: int, steps: int, graph: bool = False
+    denoiser: nn.Module, size: Size, batch: int, steps: int, graph: bool = False
 ) -> Iterator[Finished]:
-    """New frames without end, from nothing."""
+    """New frames without end, from nothing; under actions where there are any."""
     device = next(denoiser.parameters()).device
+    (network,) = networks(denoiser)
+    given = {"action": torch.zeros(batch, 1, size.actions, device=device)} if size.actions else None
     return rollout(
         denoiser,
         GaussianDiffusion(Cosine()),
         SamplingPlan.uniform(steps),
         torch.empty(batch, 0, *size.frame, device=device),
-        memory=denoiser.network.memory,
+        memory=network.memory,
+        cond=given,
         rng=Rng(0),
         graph=graph,
     )
@@ -97,14 +114,15 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
 
 def drawing(size: Size, device: torch.device, modes: Sequence[str]) -> Iterator[dict[str, object]]:
     """(a) After each mode and batch, all that is known of seconds per frame."""
-    denoiser = build(size, device).eval().requires_grad_(False)
+    denoiser = load(size.run, device=device).denoiser if size.run else build(size, device)
+    denoiser.eval().requires_grad_(False)
     found: dict[str, object] = {}
     for mode, batch in itertools.product(modes, size.batches):
         name = f"{mode}, batch {batch}"
         if "compiled" in mode:
             running = compiled(denoiser, graphs=mode.startswith("network"))
         else:
-            running = in_bfloat16([denoiser.network] if device.type == "cuda" else [], device)
+            running = in_bfloat16(networks(denoiser) if device.type == "cuda" else [], device)
         graph = mode.startswith("frame graphs") and device.type == "cuda"
         try:
             with running:
@@ -211,11 +229,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="for a CPU: says nothing of speed")
     parser.add_argument("--only", default="abc", help="letters of the parts to run")
+    parser.add_argument("--run", help="a run of video, whose denoiser (a) is of")
+    parser.add_argument("--steps", type=int, help="of a frame; by default 100")
     parser.add_argument("--modes", nargs="*", default=MODES[:3], choices=MODES, help="of (a)")
     args = parser.parse_args()
     if not args.only or set(args.only) - set("abc"):
         parser.error(f"--only takes letters of abc, got {args.only!r}")
-    device, size = torch.device(args.device), Size(args.small)
+    if args.run and args.only != "a":
+        parser.error("--run is of part (a): add --only a")
+    device, size = torch.device(args.device), Size(args.small, args.run, args.steps)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -226,6 +248,8 @@ def main() -> None:
         "torch": torch.__version__,
         "commit": commit or None,
         "small": args.small,
+        "run": args.run,
+        "steps": size.steps,
         "released": RELEASED,
     }
     parts: dict[str, Callable[[], Iterator[dict[str, object]]]] = {

@@ -18,6 +18,7 @@ PLANS = {"plan", "levels", "plan_file"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
+METHODS |= {"sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
@@ -33,7 +34,9 @@ FRONT = {
     "run",
 }
 FRONT |= {
+    "drifts",
     "fans",
+    "film",
     "forecast",
     "meaning",
     "paths",
@@ -44,6 +47,7 @@ FRONT |= {
     "table",
     "terminal",
     "verbs",
+    "videos",
 }
 EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 
@@ -69,6 +73,7 @@ MAY_IMPORT = {
     "latents": LOOPS,
     "context": LOOPS,
     "rollouts": LOOPS | {"replay"},
+    "sliding": LOOPS | {"replay", "rollouts"},
     "tokens": LOOPS,
     "planning": set(),
     "nets": LAWS,

@@ -8,7 +8,8 @@ import torch
 
 import noiseloom.record as module
 from noiseloom.cli import main
-from noiseloom.data import Trajectories
+from noiseloom.data import Clips, Trajectories
+from noiseloom.data.doom import _vizdoom
 from noiseloom.data.point_maze import _model
 from noiseloom.rng import Rng
 from noiseloom.verbs import SOURCES, MazeSource
@@ -71,7 +72,7 @@ def test_what_was_recorded_before_an_interruption_is_kept(tmp_path, capsys, simu
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "record needs a source: there is maze"),
+        ([], "record needs a source: there is maze, doom"),
         (["mase"], "unknown source 'mase': did you mean maze?"),
         (["maze"], "record needs --out FILE.safetensors"),
         (["maze", "--maze", "tiny"], "--maze: expected one of umaze, medium, large, got tiny"),
@@ -102,6 +103,28 @@ def test_a_missing_extra_is_one_line(tmp_path, capsys, monkeypatch, missing):
     assert "pip install 'noiseloom[sim]'" in printed.err
     assert printed.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_doom_without_its_extra_is_one_line(tmp_path, capsys, monkeypatch):
+    _vizdoom.cache_clear()
+    monkeypatch.setitem(sys.modules, "vizdoom", None)
+    assert main(["record", "doom", "--out", str(tmp_path / "new" / "a.safetensors")]) == 2
+    printed = capsys.readouterr()
+    assert "pip install 'noiseloom[sim]'" in printed.err
+    assert printed.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_of_doom_reach_its_recording(tmp_path, monkeypatch):
+    def recording(steps, rng, **given):
+        assert (steps, rng, given) == (3, Rng(2), {"size": 8, "skip": 2, "jobs": 5})
+        yield Clips(torch.zeros(3, 3, 8, 8).byte(), torch.zeros(3, 5), torch.arange(3) == 0)
+
+    monkeypatch.setattr("noiseloom.data.doom.recording", recording)
+    out = tmp_path / "a.safetensors"
+    words = "--steps 3 --seed 2 --size 8 --skip 2 --jobs 5 --out"
+    assert main(["record", "doom", *words.split(), str(out)]) == 0
+    assert Clips.read(out).about == {"seed": "2"}
 
 
 def test_help(capsys):

@@ -247,13 +247,13 @@ def _compare(words: list[str], command: str) -> None:
 
 def _sample(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Planning, Sampling
+    from noiseloom.recipes import Planning, Rolling, Sampling
 
-    args = _parse("sample", words, Sample, Sampling, Planning)
+    args = _parse("sample", words, Sample, Sampling, Planning, Rolling)
     options = args.build(Sample)
     commands.sample(
         _source(args),
-        {**args.of(Sampling), **args.of(Planning)},
+        {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)},
         n=options.n,
         label=options.label,
         data=options.data,
@@ -266,11 +266,11 @@ def _sample(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Planning, Sampling
+    from noiseloom.recipes import Planning, Rolling, Sampling
 
-    args = _parse("evaluate", words, Evaluate, Sampling, Planning)
+    args = _parse("evaluate", words, Evaluate, Sampling, Planning, Rolling)
     options = args.build(Evaluate)
-    changes = {**args.of(Sampling), **args.of(Planning)}
+    changes = {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)}
     if options.samples is not None:
         changes["samples"] = options.samples
     commands.evaluate(

@@ -123,7 +123,7 @@ def sample(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Draw pictures into one PNG; forecasts of what comes after the data, or plans, into one CSV.
+    """Draw pictures into one PNG; forecasts or plans into one CSV; videos into one WebP, or clips.
 
     Args:
         source: what `load` takes.
@@ -146,7 +146,7 @@ def sample(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
             "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
         )
-    ending = ".png" if shows == "pictures" else ".csv"
+    ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():
         raise IsADirectoryError(
@@ -161,12 +161,17 @@ def sample(
     if shows != "pictures":
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
+        from noiseloom.videos import write_videos
 
         if label is not None:
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
-        write, kind = (write_forecasts, "paths") if shows == "series" else (write_plans, "plans")
+        write, kind = {
+            "series": (write_forecasts, "paths of {} steps"),
+            "trajectories": (write_plans, "plans of {} steps"),
+            "videos": (write_videos, "videos of {} frames"),
+        }[shows]
         steps = write(run, path, data=data, count=n, seed=seed)
-        answer(as_json, result, [f"{n} {kind} of {steps} steps: {path}"])
+        answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")

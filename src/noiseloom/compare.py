@@ -18,7 +18,7 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, fit, resumed
 from noiseloom.jobs import in_jobs
-from noiseloom.recipes import Planning, Recipe, Sampling
+from noiseloom.recipes import Recipe
 from noiseloom.run_folder import (
     evaluation_file,
     read_description,
@@ -32,8 +32,7 @@ from noiseloom.training import checkpoint
 
 __all__ = ["METRICS", "combinations", "compare"]
 
-_OWN = {"runs", "logs", "table.json", "table.md"}
-_SAMPLING = {f.name for kind in (Sampling, Planning) for f in fields(kind)} | {"samples"}
+_OWN = {"runs", "logs", "table.json", "table.md", "drift.html"}
 
 
 def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -138,7 +137,16 @@ def compare(
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     head, lines = rows(good, metrics)
     write_text(out / "table.md", markdown(head, lines, table))
-    answer(as_json, table, ["", f"kept in {out / 'table.json'} and table.md"], head, lines)
+    others = "table.md"
+    if kind.shows == "videos":
+        from noiseloom.drifts import write_drifts  # matplotlib takes its time
+
+        kept = {
+            text_of(cell.options): [_kept(_seeded(cell.recipe, j), out) for j in range(seeds)]
+            for cell in good
+        }
+        others += " and drift.html" * write_drifts(out / "drift.html", kept)
+    answer(as_json, table, ["", f"kept in {out / 'table.json'} and {others}"], head, lines)
 
 
 @dataclass(frozen=True)
@@ -232,12 +240,22 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
     return [_evaluation(recipe, folder) for recipe in task.recipes]
 
 
+def _kept(recipe: Recipe, out: Path) -> Path:
+    """Where the evaluation of a seeded recipe is kept."""
+    return _file(recipe, out / "runs" / _name(_trained(recipe, 0)))
+
+
+def _file(recipe: Recipe, folder: Path) -> Path:
+    changes = {name: getattr(recipe, name) for name in recipe.changeable()}
+    # The run's own description has the full paths of its files.
+    asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
+    return evaluation_file(folder, asked, recipe.seed)
+
+
 def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
-    changes = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name in _SAMPLING}
+    changes = {name: getattr(recipe, name) for name in recipe.changeable()}
     try:
-        # The run's own description has the full paths of its files.
-        asked = replace(recipe_of(read_description(folder), type(recipe)), **changes)
-        path = evaluation_file(folder, asked, recipe.seed)
+        path = _file(recipe, folder)
         if not path.is_file():  # nor may it be there afterwards, where it cannot be written
             return load(folder).with_options(**changes).evaluate()
         found: dict[str, float] = json.loads(path.read_text())
@@ -257,7 +275,8 @@ def _seeded(recipe: Recipe, j: int) -> Recipe:
 
 def _trained(recipe: Recipe, j: int) -> Recipe:
     """The run has the recipe's own sampling options: they are not part of what is trained."""
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in _SAMPLING}
+    drawn = recipe.changeable()
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in drawn}
     return replace(_seeded(recipe, j), **defaults)
 
 

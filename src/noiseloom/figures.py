@@ -7,7 +7,7 @@ they are at home on a light page and on a dark one.
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -20,10 +20,20 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["fan_chart", "heat_map", "loss_curve", "path_map", "picture", "plan_map"]
+__all__ = [
+    "animation",
+    "curve_chart",
+    "fan_chart",
+    "heat_map",
+    "loss_curve",
+    "path_map",
+    "picture",
+    "plan_map",
+]
 
 INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
+LINES = (BLUE, "#e08a3c", "#4fae6a", "#d9534f", "#9a78d0", "#8c8c8c", "#c9a227", "#3fb5b5")
 SIDE = 64  # longer sides are reduced to this
 LOSSLESS = 32  # pictures with longer sides are JPEG
 POINTS, BINS = 2000, 500  # of a loss curve: as it is up to so many, else in bins
@@ -229,6 +239,53 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8.5)
     return _svg(figure, axes)
+
+
+def curve_chart(
+    at: Sequence[float],
+    lines: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    *,
+    real: Sequence[float] | None = None,
+    logarithmic: bool = False,
+    wide: bool = False,
+) -> str:
+    """Quantities over time, as SVG: of each the mean of its runs, and from lowest to highest.
+
+    Args:
+        at: n places.
+        lines: by label, n values for each run.
+        title: above it.
+        real: n values of what is real, in the colour of the text.
+        logarithmic: whether the scale is, if all values are positive.
+        wide: twice as wide.
+    """
+    figure = Figure((7.2 if wide else 3.5, 3.4 if wide else 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+    for i, (label, runs) in enumerate(lines.items()):
+        y, colour = np.asarray(runs, dtype=float), LINES[i % len(LINES)]
+        if len(y) > 1:
+            axes.fill_between(at, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+        style = "-" if i < len(LINES) else "--"
+        axes.plot(at, y.mean(0), style, color=colour, linewidth=1.5, label=label)
+    if real is not None:
+        axes.plot(at, real, color=INK, linewidth=1, linestyle=":", label="held-out real")
+    lowest = min(np.min(runs) for runs in lines.values())
+    if logarithmic and lowest > 0 and (real is None or min(real) > 0):
+        axes.set_yscale("log")
+    axes.set_title(title, fontsize=9, color=INK, parse_math=False)
+    axes.set(xlabel="frame")
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(6 if wide else 4, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=7)
+    return _svg(figure, axes)
+
+
+def animation(content: bytes) -> str:
+    """An animated WebP as a data URI."""
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
 def _svg(figure: Figure, axes: Axes) -> str:

@@ -174,8 +174,8 @@ class _Outdated:
         self.out = out
 
     def write(self, records: Sequence[Record]) -> None:
-        for name in ("evaluation.json", "report.html"):
-            (self.out / name).unlink(missing_ok=True)
+        for path in (self.out / "report.html", *self.out.glob("evaluation.*")):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.out / "evaluations", ignore_errors=True)
 
     def close(self) -> None:

@@ -6,14 +6,14 @@ recording.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from noiseloom.data import Trajectories
+from noiseloom.data import Clips, Trajectories
 from noiseloom.rng import Rng
 from noiseloom.terminal import answer, say
-from noiseloom.verbs import MazeSource
+from noiseloom.verbs import DoomSource, MazeSource
 
 __all__ = ["Recorded", "record"]
 
@@ -91,4 +91,14 @@ def _maze(options: MazeSource, steps: int, seed: int) -> Iterator[Trajectories]:
         yield replace(piece, about={**piece.about, "seed": str(seed)})
 
 
-_SIMULATORS: dict[type, Callable[[Any, int, int], Iterator[Recorded]]] = {MazeSource: _maze}
+def _doom(options: DoomSource, steps: int, seed: int) -> Iterator[Clips]:
+    from noiseloom.data.doom import recording
+
+    for piece in recording(steps, Rng(seed), **asdict(options)):
+        yield replace(piece, about={**piece.about, "seed": str(seed)})
+
+
+_SIMULATORS: dict[type, Callable[[Any, int, int], Iterator[Recorded]]] = {
+    DoomSource: _doom,
+    MazeSource: _maze,
+}

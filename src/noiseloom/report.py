@@ -22,6 +22,7 @@ from noiseloom.recipes import Recipe
 from noiseloom.run import Run, drawn_as, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
+from noiseloom.videos import videos
 
 __all__ = ["write_report"]
 
@@ -84,7 +85,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
-    views = {"pictures": gallery, "series": fans, "trajectories": paths}
+    views = {"pictures": gallery, "series": fans, "trajectories": paths, "videos": videos}
     kind = drawn_as(run.recipe, run.facts)
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
@@ -119,6 +120,9 @@ def _header(
         channels, height, width = facts["shape"]
         shown["pictures"] = f"{width} x {height}, {'RGB' if channels == 3 else 'grey'}"
         shown["levels"] = str(facts["levels"])
+    if recipe.shows == "videos" and "shape" in facts:
+        _, height, width = facts["shape"]
+        shown["frames"] = f"{width} x {height}, {facts.get('actions', 0)} numbers an action"
     if "columns" in facts:
         shown["columns"] = f"{len(facts['columns']):,}"
     if len(facts.get("classes", ())) > 1:
@@ -159,7 +163,8 @@ def _use(
         train = f"noiseloom train {first}--config {config} --init-from {quoted} --out {new}"
     shell = [train, f"noiseloom evaluate {quoted}{own}"]
     if drawn_as(recipe, described["facts"]):
-        shell.insert(1, f"noiseloom sample {quoted} -n 64 --seed 1{own}")
+        count = 4 if recipe.shows == "videos" else 64
+        shell.insert(1, f"noiseloom sample {quoted} -n {count} --seed 1{own}")
     typed = "\n".join(shell)
     given = f", recipe={type(recipe).__name__}" if file else ""
     python = f"""import noiseloom, torch

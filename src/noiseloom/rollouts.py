@@ -33,7 +33,7 @@ from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, final, sample
 from noiseloom.shapes import Cond
 
-__all__ = ["Finished", "TokenCond", "along", "rollout"]
+__all__ = ["Finished", "TokenCond", "along", "eagerly", "keys_of", "rollout"]
 
 TokenCond: TypeAlias = Cond | Callable[[int, int], Cond]
 """Conditions, the same for all tokens, or a function of the first token's index and their count."""
@@ -162,12 +162,12 @@ def rollout(
 
     def chunks(carry: Carry, start: int) -> Iterator[Finished]:
         if count := context.shape[1]:
-            given, keys = _given(cond, start, count, context), _keys(rng, start, count, context)
-            with _eagerly():
+            given, keys = _given(cond, start, count, context), keys_of(rng, start, count, context)
+            with eagerly():
                 carry = write(context, carry, given, Rng(keys))
             start += count
         while True:
-            given, keys = _given(cond, start, chunk, context), _keys(rng, start, chunk, context)
+            given, keys = _given(cond, start, chunk, context), keys_of(rng, start, chunk, context)
             x, carry = making(given, carry, keys)
             yield Finished(start, x, carry)
             start += chunk
@@ -210,15 +210,16 @@ def _given(cond: TokenCond | None, first: int, count: int, x: Tensor) -> dict[st
     return {**(found or {}), "position": position}
 
 
-def _keys(rng: Rng, first: int, count: int, x: Tensor) -> Tensor:
+def keys_of(rng: Rng, first: int, count: int, x: Tensor) -> Tensor:
+    """Keys of tokens, shape (B, count), on the device of `x`: functions of their index alone."""
     keys = rng.each("token", torch.arange(first, first + count, device=x.device)).key
     assert isinstance(keys, Tensor)  # one per sample and token
     return keys
 
 
-def _eagerly() -> contextlib.AbstractContextManager[Any]:
+def eagerly(rare: bool = True) -> contextlib.AbstractContextManager[Any]:
     """One call of another length is not worth compiling for; nothing to do where nothing was."""
-    if "torch._dynamo" not in sys.modules:
+    if not rare or "torch._dynamo" not in sys.modules:
         return contextlib.nullcontext()
     stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance

@@ -4,8 +4,8 @@ import json
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from noiseloom.encodings import Codec
 from noiseloom.recipes import (
     Drawing,
     Facts,
+    Findings,
+    ForcingDoom,
     ForcingSeries,
     ForcingTrajectories,
     Given,
     Parts,
-    Planning,
     Recipe,
-    Sampling,
 )
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
@@ -32,6 +32,7 @@ from noiseloom.run_folder import (
     read_description,
     recipe_of,
     same_data,
+    write_bytes,
     write_text,
 )
 from noiseloom.training import checkpoint
@@ -87,14 +88,12 @@ class Run:
         return next(self.denoiser.parameters()).device
 
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
-        """The same model with other options of sampling or planning, or number of samples.
+        """The same model with other options of drawing (`Recipe.changeable`).
 
         Raises:
             ValueError: an option that is not one of sampling, or out of range.
         """
-        known = [f.name for f in fields(Sampling)] + ["samples"]
-        if isinstance(self.recipe, Planning):
-            known += [f.name for f in fields(Planning)]
+        known = self.recipe.changeable()
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         return replace(self, recipe=replace(self.recipe, **changes), statistics={})
@@ -164,8 +163,7 @@ class Run:
         count = len(next(iter(given.values())))
         if not count:
             raise ValueError("no samples are asked for: give at least one")
-        bfloat16 = dtype == "auto" and self.device.type == "cuda"
-        with in_bfloat16(networks(self.denoiser), self.device) if bfloat16 else nullcontext():
+        with self.precision(dtype):
             for start in range(0, count, batch_size):
                 part = {name: rows[start : start + batch_size] for name, rows in given.items()}
                 size = min(batch_size, count - start)
@@ -180,11 +178,17 @@ class Run:
                         "try other sampling options, or an earlier checkpoint"
                     )
                 found.append(self.recipe.decode(self.parts, last.result, part).cpu())
-                for name, value in self.recipe.inspect(self.parts, last.result).items():
+                for name, value in self.recipe.inspect(self.parts, last).items():
                     totals[name] = totals.get(name, 0.0) + value * size / count
         self.statistics.clear()
         self.statistics.update(totals)
         return torch.cat(found)
+
+    def precision(self, dtype: str = "auto") -> AbstractContextManager[None]:
+        """A block in which `steps` draws as `samples` does: in bfloat16 on a GPU, if "auto"."""
+        if dtype != "auto" or self.device.type != "cuda":
+            return nullcontext()
+        return in_bfloat16(networks(self.denoiser), self.device)
 
     def evaluate(
         self, data: str | None = None, *, seed: int | None = None, save: bool = True
@@ -220,8 +224,8 @@ class Run:
                 return self.samples(given, seed=seed)
             return self.pixels(given if places is None else places[given], seed=seed)
 
-        report = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-        report = {**report, **self.statistics}
+        found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+        report = {**found, **self.statistics}
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
@@ -231,6 +235,8 @@ class Run:
         path = evaluation_file(self.folder, self.recipe, seed, other)
         try:
             path.parent.mkdir(exist_ok=True)
+            for ending, content in found.files.items() if isinstance(found, Findings) else ():
+                write_bytes(path.with_suffix(ending), content)
             write_text(path, json.dumps(report, indent=1) + "\n")
         except OSError as error:  # the figures took minutes, and are not lost
             warnings.warn(f"the metrics could not be kept: {error}", stacklevel=2)
@@ -254,7 +260,11 @@ def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
 
     None for a recipe of one's own whose samples are something else.
     """
-    kinds = {"series": ForcingSeries, "trajectories": ForcingTrajectories}
+    kinds: dict[str, type[Recipe]] = {
+        "series": ForcingSeries,
+        "trajectories": ForcingTrajectories,
+        "videos": ForcingDoom,
+    }
     if recipe.shows in kinds:
         return recipe.shows if isinstance(recipe, kinds[recipe.shows]) else None
     shape = facts.get("shape")

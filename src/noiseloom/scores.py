@@ -20,7 +20,10 @@ FUTURES = """A prediction is worth its place beside what needs no model: that al
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
 the data are of, which knows the walls, has 100. """
-_KINDS = ("kid", "fd", "score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step")
+_KINDS = (
+    *("kid", "fd", "sharpness", "mean", "std", "change"),
+    *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
+)
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
     "class_agreement": (
@@ -77,6 +80,11 @@ MEANINGS = {
         "↓",
         "of planning, in milliseconds, tasks of a kind side by side:",
     ),
+    "sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
+    "mean": ("brightness", "≈", "mean of all pixels:"),
+    "std": ("contrast", "≈", "deviation of the pixels of a frame:"),
+    "change": ("change", "≈", "mean difference from frame to frame; 0 where a video stands still:"),
+    "frames_per_second": ("frames per second", "↑", "of each video, all of them side by side"),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 
@@ -113,7 +121,7 @@ def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
     kind = _kind(key)
     title, better, text = MEANINGS.get(kind, (key.replace("_", " "), "", ""))
     if kind != key:
-        text = f"{text} {key.removeprefix(f'{kind}_')}"
+        text = f"{text} {key.removeprefix(f'{kind}_').replace('_', ', ')}"
     cells = []
     for ending in ("", *endings):
         value, error = values.get(key + ending), values.get(f"{key}_se{ending}")
@@ -132,6 +140,8 @@ def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
 
 def _kind(key: str) -> str:
     """The metric of a key: some end with the name of the features, or the kind of the tasks."""
+    if key in MEANINGS:
+        return key
     return next((kind for kind in _KINDS if key.startswith(f"{kind}_")), key)
 
 

@@ -29,6 +29,8 @@ METRICS = (
     "crps",
     "inside_90",
     "mean_error",
+    "sharpness_*",
+    "frames_per_second",
 )
 """What a table shows by default, where it is there."""
 

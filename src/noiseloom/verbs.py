@@ -9,6 +9,7 @@ __all__ = [
     "Answer",
     "Compare",
     "Demo",
+    "DoomSource",
     "Evaluate",
     "MazeSource",
     "Recipes",
@@ -46,7 +47,9 @@ VERBS = {
     "compare": Verb(
         "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
     ),
-    "record": Verb("record maze --out FILE.safetensors", "make data to train on with a simulator"),
+    "record": Verb(
+        "record maze|doom --out FILE.safetensors", "make data to train on with a simulator"
+    ),
     "report": Verb("report RUN", "one page that shows a run", ("run",)),
     "push": Verb("push RUN FOLDER|hf://OWNER/NAME", "publish with a model card", ("run", "target")),
 }
@@ -206,5 +209,20 @@ class MazeSource:
     maze: Literal["umaze", "medium", "large"] = "umaze"
 
 
-SOURCES: dict[str, type] = {"maze": MazeSource}
+@dataclass(frozen=True)
+class DoomSource:
+    """Video of a random walk through the rooms of Doom's my_way_home (extra sim).
+
+    Attributes:
+        size: side of a frame, in pixels; a step takes 3 size^2 bytes, 12 kB at 64.
+        skip: tics, of 35 a second, that an action is held.
+        jobs: processes that record at the same time; the recording does not depend on it.
+    """
+
+    size: int = 64
+    skip: int = 4
+    jobs: int = 1
+
+
+SOURCES: dict[str, type] = {"maze": MazeSource, "doom": DoomSource}
 """What can be recorded, and the options of each; `noiseloom.record` has their simulators."""

@@ -1,10 +1,11 @@
 """Data sets in memory, in two parts: one to train on and one to judge by.
 
 Pictures are integers, time series a table of numbers, trajectories episodes of observations,
-actions and rewards; any other kind is a `Set` of one's own.
+actions and rewards, clips video with actions; any other kind is a `Set` of one's own.
 """
 
 from noiseloom.data.cifar10 import cifar10
+from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
@@ -13,6 +14,8 @@ from noiseloom.data.split import Set, Split
 from noiseloom.data.trajectories import Trajectories, Windows
 
 __all__ = [
+    "ClipWindows",
+    "Clips",
     "Images",
     "Series",
     "Set",

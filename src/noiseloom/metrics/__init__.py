@@ -8,6 +8,7 @@ from noiseloom.metrics.coverage import (
     memorised_share,
     nearest,
 )
+from noiseloom.metrics.drift import Drift, frame_statistics
 from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
@@ -16,6 +17,7 @@ from noiseloom.metrics.report import image_report, noised
 
 __all__ = [
     "Coverage",
+    "Drift",
     "Features",
     "agreement",
     "bit_histogram",
@@ -23,6 +25,7 @@ __all__ = [
     "discreteness",
     "expected_coverage",
     "forecast_report",
+    "frame_statistics",
     "frechet",
     "frechet_of_moments",
     "frechet_spread",

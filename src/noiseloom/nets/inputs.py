@@ -18,8 +18,8 @@ _NAMES = ("label", "estimate", "dropout", "mask", "action", "action_mask", "cach
 class Inputs(nn.Module):
     """Token embeddings W x + A action + b, and the embedding of log-SNR and class.
 
-    An unknown action is a learnt vector instead of A action + b. A frame has an embedding per
-    patch, and its action is added to each, or else, with `film`, to the second embedding.
+    An unknown action is a learnt vector instead of A action + b. It is added to the token, or else,
+    with `film`, to the second embedding.
 
     Args:
         in_features: D, features of a token or channels of a frame, without the estimate's.
@@ -29,8 +29,8 @@ class Inputs(nn.Module):
         self_conditioning: whether it takes an estimate beside the state.
         patch: side of the patches that frames are cut into, in pixels; None for tokens that are
             vectors.
-        film: features of the second embedding, where it is to be of another width and to have the
-            action in it; None for W and an action among the tokens.
+        film: features of the second embedding, where it is to have the action in it, as it must for
+            frames; None for W and an action among the tokens.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Inputs(nn.Module):
             return h, embedding
         if self.film is not None:
             return h, embedding + action
-        return h + (action if self.patch is None else action[:, :, None]), embedding
+        return h + action, embedding
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None

@@ -37,13 +37,16 @@ class VideoTransformer(nn.Module):
 
     Frames are cut into N = H W / patch^2 patches, told apart by fixed embeddings of their places,
     so that frames of any size will do. Each of `depth` blocks has three branches, modulated by the
-    frame's own log-SNR and the class (`Trunk`):
+    frame's own log-SNR and action, and the class (`Trunk`):
 
         h <- h + gate_1 space(LN(h) (1 + scale_1) + shift_1)    among the patches of a frame
         h <- h + gate_2 time(LN(h) (1 + scale_2) + shift_2)     frames i - window + 1 .. i, by place
         h <- h + gate_3 mlp(LN(h) (1 + scale_3) + shift_3)
 
-    Through all of them a frame sees depth (window - 1) frames back. Positions in time are rotary,
+    An action that was added to the patches would drown in their noise: of a frame at time 1, which
+    an action has to tell most of, they are nothing else.
+
+    Through all blocks a frame sees depth (window - 1) frames back. Positions in time are rotary,
     so that only differences count. The output sees the patches past all blocks too, through a gate
     of the log-SNR, since layer norm forgets how large they were; it is 0 at initialisation.
 
@@ -97,7 +100,7 @@ class VideoTransformer(nn.Module):
         self.window, self.memory = window, window - 1
         self.patch, self.head = patch, (heads, width // heads)
         self.inputs = Inputs(
-            in_channels, width, num_classes, action_features, self_conditioning, patch
+            in_channels, width, num_classes, action_features, self_conditioning, patch, width
         )
         self.trunk = Trunk(
             width,

@@ -6,11 +6,12 @@ from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
+from noiseloom.recipes.forcing_doom import ForcingDoom
 from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingExchange, ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
-from noiseloom.recipes.sampling import Planning, Sampling
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
+from noiseloom.recipes.sampling import Planning, Rolling, Sampling
 
 __all__ = [
     "RECIPES",
@@ -21,7 +22,9 @@ __all__ = [
     "DiffusionForcing",
     "Drawing",
     "Facts",
+    "Findings",
     "ForcingDigits",
+    "ForcingDoom",
     "ForcingExchange",
     "ForcingMaze",
     "ForcingSeries",
@@ -30,6 +33,7 @@ __all__ = [
     "Parts",
     "Planning",
     "Recipe",
+    "Rolling",
     "Sampling",
 ]
 
@@ -44,6 +48,7 @@ RECIPES: dict[str, type[Recipe]] = {
         ForcingSeries,
         ForcingTrajectories,
         ForcingMaze,
+        ForcingDoom,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

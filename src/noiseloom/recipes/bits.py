@@ -29,7 +29,7 @@ from noiseloom.objective import (
     uniform_times,
     v_weight,
 )
-from noiseloom.recipes.recipe import Facts, Parts, Recipe
+from noiseloom.recipes.recipe import Drawing, Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 from noiseloom.training import Loss
@@ -219,11 +219,11 @@ class BitDiffusion(Recipe):
         """For Algorithm 2: estimates do not leave the range of the bits."""
         return Clipped(super().make_denoiser(trained, cond), self.scale)
 
-    def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
+    def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
         """How discrete the analog bits are, and how many codes are invalid."""
         if self.state == "pixels":
             return {}
-        found = {"discreteness": discreteness(result, self.scale)}
+        found = {"discreteness": discreteness(last.result, self.scale)}
         if isinstance(parts.codec, Bits):
-            found["invalid_codes"] = float(parts.codec.invalid_rate(result))
+            found["invalid_codes"] = float(parts.codec.invalid_rate(last.result))
         return found

@@ -8,7 +8,7 @@ reports need nothing else, so a recipe of one's own is one file. Three answers i
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import (
     Any,
     ClassVar,
@@ -27,18 +27,26 @@ from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
-from noiseloom.recipes.sampling import Sampling
+from noiseloom.recipes.sampling import Planning, Rolling, Sampling
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
 from noiseloom.training import Loss, Training
 
-__all__ = ["Drawing", "Facts", "Given", "Parts", "Recipe", "channels_last"]
+__all__ = ["Drawing", "Facts", "Findings", "Given", "Parts", "Recipe", "channels_last"]
 
 Facts: TypeAlias = dict[str, Any]
 """What a model must know of its data to be built without it; plain JSON values."""
 
 Given: TypeAlias = Mapping[str, Tensor]
 """What samples are drawn for, a row each: {"label"} for pictures, what is known of a series."""
+
+
+class Findings(dict[str, float]):
+    """Metrics, and files to keep beside them: contents by ending, as in {".webp": ...}."""
+
+    def __init__(self, metrics: Mapping[str, float], files: Mapping[str, bytes]) -> None:
+        super().__init__(metrics)
+        self.files = files
 
 
 class Drawing(Protocol):
@@ -77,16 +85,16 @@ class Recipe(Sampling, Training):
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
         in_data: those of them that are looked for in the data first.
-        shows: what its data are: pictures, series, or trajectories. Report and `sample` go by it;
-            they leave out what is none of these: pictures without shape, levels and classes among
-            the facts, or a series or trajectories of no recipe of ours.
+        shows: what its data are: pictures, series, trajectories or videos. Report and `sample` go
+            by it; they leave out what is none of these: pictures without shape, levels and classes
+            among the facts, or series, trajectories or videos of no recipe of ours.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     in_data: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "pictures"
+    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos"]] = "pictures"
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -115,6 +123,12 @@ class Recipe(Sampling, Training):
                 "times: train one with label_drop 0.1, or leave guidance at 1"
             )
 
+    @classmethod
+    def changeable(cls) -> tuple[str, ...]:
+        """Names of the options that may change with every draw: they are no part of a training."""
+        kinds = [kind for kind in (Sampling, Planning, Rolling) if issubclass(cls, kind)]
+        return (*(f.name for kind in kinds for f in fields(kind)), "samples")
+
     def check(self) -> None:
         """Raise ImportError, before training, if an extra that `evaluate` needs is missing."""
 
@@ -130,7 +144,7 @@ class Recipe(Sampling, Training):
 
     def fits(self, facts: Facts, own: Facts) -> None:
         """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
-        for name in ("shape", "levels", "columns"):
+        for name in ("shape", "levels", "columns", "actions"):
             if facts.get(name) != own.get(name):
                 raise ValueError(
                     f"the run draws {self.shows} of {name} {own.get(name)}, and the data have "
@@ -198,12 +212,15 @@ class Recipe(Sampling, Training):
             "drawn = run.samples(given, seed=1)"
         )
 
-    def inspect(self, parts: Parts, result: Tensor) -> dict[str, float]:
-        """Averages over a batch of final estimates, before they are decoded; by default none."""
+    def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
+        """Averages over what a sampling loop yielded last, for metrics; by default none."""
         return {}
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Metrics of samples: `draw(labels)`, or `draw(given)`, returns decoded ones."""
+        """Metrics of samples: `draw(labels)`, or `draw(given)`, returns decoded ones.
+
+        They are `Findings` where there is more to keep than numbers.
+        """
         raise NotImplementedError
 
 

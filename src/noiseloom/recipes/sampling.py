@@ -1,4 +1,4 @@
-"""The options of sampling and of planning; plan, solver and denoiser that the former name."""
+"""The options of sampling, planning and rollouts; plan, solver and denoiser that the first name."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resampled
 from noiseloom.shapes import Cond
 
-__all__ = ["Planning", "Sampling"]
+__all__ = ["Planning", "Rolling", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -158,3 +158,35 @@ class Planning:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
         if not 0 <= self.goal_begin <= 1:
             raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """How videos are rolled out and judged; may be changed for every rollout.
+
+    Attributes:
+        length: frames to make.
+        context: real frames that a rollout begins with, at most the network's window.
+        chunk: frames that are denoised together.
+        stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
+            to it once, and told as such. At 0 they are read as they are, told as noiseless (a
+            log-SNR of 20), which training at independent times hardly ever shows.
+        stretch: frames of each stretch of the drift curve; of `samples` videos together they should
+            be 2,560, twice the features, for there to be a Frechet distance.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    length: int = 2000
+    context: int = 4
+    chunk: int = 1
+    stabilisation: float = 0.02
+    stretch: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("length", "context", "chunk", "stretch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.stabilisation < 1:
+            raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")

@@ -176,6 +176,7 @@ class _Run:
                 graphs = self.device.type == "cuda" and alone
                 for network in self.networks:
                     network.compile(dynamic=False, mode="reduce-overhead" if graphs else None)
+                stack.callback(self._forget)
 
             pending: list[tuple[Record, Tensor, Tensor]] = []
             began = time.perf_counter()
@@ -198,6 +199,12 @@ class _Run:
                 yield _progress(records, options, window, (self.start, began))
                 self.model.train()  # whoever is iterating may have evaluated it
             self.accelerator.wait_for_everyone()
+
+    def _forget(self) -> None:
+        """Free what compiled networks hold, gigabytes of recorded memory: this was not the last."""
+        for network in self.networks:
+            network._compiled_call_impl = None
+        torch.compiler.reset()
 
     def _update(self, step: int) -> tuple[Tensor, Tensor]:
         """One update; returns the local loss and the norm of the gradient, on the device."""

@@ -1,0 +1,82 @@
+"""How rollouts drift: curves over time, of one evaluation or of a comparison.
+
+A curve is a dict of equally long lists: "at", the middle of each stretch of frames, and quantities
+by name; those of held-out real video end in _held_out, with noise in _noised, errors in _se.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TypeAlias
+
+from noiseloom.figures import curve_chart
+from noiseloom.run_folder import write_text
+
+__all__ = ["Curve", "curves", "write_drifts"]
+
+Curve: TypeAlias = dict[str, list[float]]
+_REAL = "_held_out"
+_LOGARITHMIC = ("kid", "fd")
+
+
+def curves(runs: Mapping[str, Sequence[Curve]], *, wide: bool) -> str:
+    """Charts of every quantity, HTML.
+
+    Args:
+        runs: by label, the curve of each seed.
+        wide: charts twice as wide.
+    """
+    some = next(iter(runs.values()))[0]
+    at, charts = some["at"], []
+    for name in some:
+        if name == "at" or name.endswith((_REAL, "_noised", "_se")):
+            continue
+        # A comparison may have rollouts of several lengths: those of the first are shown.
+        lines = {
+            label: [curve[name] for curve in found]
+            for label, found in runs.items()
+            if all(curve["at"] == at for curve in found)
+        }
+        drawing = curve_chart(
+            at,
+            lines,
+            name.replace("_", " "),
+            real=some.get(name + _REAL),
+            logarithmic=name.startswith(_LOGARITHMIC),
+            wide=wide,
+        )
+        charts.append(f"<figure>{drawing}</figure>")
+    return f'<div class="pair">{"".join(charts)}</div>'
+
+
+def write_drifts(path: Path, files: Mapping[str, Sequence[Path]]) -> bool:
+    """Write a page with the curves of a comparison, if there are any.
+
+    Args:
+        path: of the page.
+        files: by label, evaluations of all seeds, beside which the curves lie.
+
+    Returns:
+        Whether there were any.
+    """
+    found = {}
+    for label, evaluations in files.items():
+        there = [file.with_suffix(".curve.json") for file in evaluations]
+        runs = [json.loads(file.read_text()) for file in there if file.is_file()]
+        if runs:
+            found[label] = runs
+    if not found:
+        return False
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    write_text(
+        path,
+        f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(path.parent.name)}: drift</title>
+<style>
+{style}</style></head>
+<body><section><h2>Drift</h2><p>Mean over seeds, and from lowest to highest.</p>
+{curves(found, wide=True)}</section></body></html>
+""",
+    )
+    return True

@@ -1,0 +1,145 @@
+"""Rollouts as videos: what they follow, their frames as bytes as they come, and how they drift."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noiseloom.data.clips import ClipWindows
+from noiseloom.encodings import Codec
+from noiseloom.film import film
+from noiseloom.metrics.drift import Drift
+from noiseloom.metrics.features import Features
+from noiseloom.recipes.recipe import Findings
+from noiseloom.rng import Rng
+from noiseloom.rollouts import Finished
+
+__all__ = ["Video", "drift_report", "filmed", "journeys"]
+
+START = 3
+"""Chunks before the pace is steady: on a GPU one runs as it is, one is recorded, one replayed."""
+ANCHOR = 3
+"""Stretches of real video that are judged, too."""
+SHOWN, PIECE = 4, 96
+"""Videos of a film, and frames of its beginning and of its end."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """What a rollout has made so far.
+
+    Attributes:
+        result: the frames, uint8 on the CPU, shape (B, n, C, H, W).
+        seconds: that a new frame takes, of all B videos together, once the pace is steady.
+    """
+
+    result: Tensor
+    seconds: float
+
+
+def filmed(chunks: Iterator[Finished], codec: Codec, length: int) -> Iterator[Video]:
+    """The frames of a rollout, decoded and taken from the device as they come.
+
+    Args:
+        chunks: the rollout.
+        codec: of the frames.
+        length: frames to take.
+
+    Yields:
+        All frames so far, after each chunk.
+
+    Raises:
+        ValueError: a frame that is not finite.
+    """
+    made, done, steady, began = torch.empty(0), 0, 0, time.perf_counter()
+    for i, chunk in enumerate(chunks):
+        wrong = int((~chunk.x.isfinite()).flatten(1).any(1).sum())
+        if wrong:
+            raise ValueError(
+                f"from frame {done} on {wrong} of {len(chunk.x)} videos are not finite: try other "
+                "sampling options, or an earlier checkpoint"
+            )
+        new = codec.decode(chunk.x[:, : length - done]).to("cpu", torch.uint8)
+        if not done:
+            made = new.new_empty(len(new), length, *new.shape[2:])
+        made[:, done : done + new.shape[1]] = new
+        done += new.shape[1]
+        yield Video(made[:, :done], (time.perf_counter() - began) / (done - steady))
+        if done == length:
+            return
+        if i + 1 == START:
+            steady, began = done, time.perf_counter()
+
+
+def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[Tensor, Tensor]:
+    """Frames to follow from places spread over a recording.
+
+    Where an episode ends they go on with the next, but for its first frame, to which no action led;
+    after the last episode, with the first.
+
+    Args:
+        data: the recording.
+        count: B, number of places.
+        context: frames before those to follow, at most as many as a window has.
+        length: frames to follow.
+
+    Returns:
+        Indices of the frames to follow, (B, length), and of those before, (B, context).
+    """
+    before = data.firsts[torch.linspace(0, len(data) - 1, count).round().long(), None]
+    before = before + torch.arange(context)
+    # Frames that follow another one: in a window, and not its first.
+    led = torch.zeros(len(data.columns["frames"]), dtype=torch.bool)
+    for i in range(1, data.length):
+        led[data.firsts + i] = True
+    places = led.nonzero()[:, 0]
+    ahead = torch.searchsorted(places, before[:, -1:] + 1) + torch.arange(length)
+    return places[ahead % len(places)], before
+
+
+def drift_report(
+    features: Features, made: Tensor, real: Tensor, train: Tensor, stretch: int, rng: Rng
+) -> Findings:
+    """How videos drift from real frames, as numbers, as curves and to be looked at.
+
+    Of each quantity q of `Drift`: q_first and q_last, of the first and the last stretch, for
+    distances q_worst too, each with `_held_out` and `_noised` appended for real video. Files:
+    .curve.json with every stretch, "at" its middle frame; .begin.webp and .end.webp, in pairs of
+    real and made videos.
+
+    Args:
+        features: feature network.
+        made: videos, uint8, shape (B, T, C, H, W).
+        real: what really came, in that shape.
+        train: frames that were trained on, uint8, shape (N, C, H, W).
+        stretch: frames of a stretch, at most T counted.
+        rng: draws real frames, blocks and noise.
+    """
+    window = min(stretch, made.shape[1])
+    drift = Drift(features, train, min(len(made) * window, len(train)), rng)
+    rows = drift.curve(made, window=window)
+    anchors = drift.anchors(real[:, : ANCHOR * window], window=window)
+    names = [name for name in rows[0] if name not in ("start", "stop", "n")]
+    curve = {"at": [(row["start"] + row["stop"]) / 2 for row in rows]}
+    report = {"n": float(len(made))}
+    for name in names:
+        values = curve[name] = [row[name] for row in rows]
+        for ending, anchor in anchors.items():
+            curve[f"{name}_{ending}"] = [anchor[name]] * len(rows)
+        if name.endswith("_se"):
+            continue
+        found = {"first": values[0], "last": values[-1]}
+        if name.startswith(("kid", "fd")):
+            found["worst"] = max(values)
+        for when, value in found.items():
+            report[f"{name}_{when}"] = value
+            report |= {f"{name}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
+    pairs = torch.stack((real[:SHOWN], made[:SHOWN]), 1).flatten(0, 1)
+    files = {".curve.json": json.dumps(curve).encode()}
+    if pairs.shape[2] in (1, 3):
+        files[".begin.webp"] = film(pairs[:, :PIECE], columns=4)
+        files[".end.webp"] = film(pairs[:, -PIECE:], columns=4)
+    return Findings(report, files)

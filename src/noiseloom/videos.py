@@ -1,0 +1,112 @@
+"""What a run films: as parts of a page, and as a file."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from noiseloom.data import Split
+from noiseloom.data.clips import Clips
+from noiseloom.drifts import curves
+from noiseloom.figures import animation
+from noiseloom.film import film
+from noiseloom.gallery import section
+from noiseloom.recipes import ForcingDoom
+from noiseloom.run import Run
+from noiseloom.run_folder import read_description, write_bytes
+from noiseloom.terminal import say
+
+__all__ = ["videos", "write_videos"]
+
+_EVERY = 5.0  # seconds between two lines
+
+
+def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """Sections of a page that show what the evaluation of a run made, and how it drifted.
+
+    Nothing is drawn for the page: rollouts of thousands of frames take minutes.
+
+    Args:
+        run: that films.
+        data: not needed.
+        seed: not needed.
+    """
+    assert isinstance(run.recipe, ForcingDoom)
+    kept = run.folder / "evaluation.json"
+    path = kept.with_suffix(".curve.json")
+    if not path.is_file():
+        return section("Videos", "<p>They are shown once the run is evaluated.</p>")
+    found = json.loads(path.read_text())
+    recipe, parts = run.recipe, []
+    for ending, title in ((".begin.webp", "The beginning"), (".end.webp", "The end")):
+        film = kept.with_suffix(ending)
+        if film.is_file():
+            image = f'<img alt="" src="{animation(film.read_bytes())}">'
+            parts.append(f"<figure><h3>{title}</h3>{image}</figure>")
+    text = (
+        f"In pairs: real frames, and frames made under the same actions. Each video began with "
+        f"{recipe.context} real frames and went on for {recipe.length:,}, trained on "
+        f"{recipe.frames}. Real frames jump where a recorded episode ends."
+    )
+    return section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>') + section(
+        "Drift", curves({"made": [found]}, wide=False)
+    )
+
+
+def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+    """Make videos from held-out frames under held-out actions; Ctrl-C keeps what there is of them.
+
+    Args:
+        run: of a recipe of videos.
+        path: of an animated WebP, which shows them side by side, or a .safetensors of clips, with
+            the frames that were given and the actions.
+        data: where the clips lie; by default where training found them.
+        count: number of videos.
+        seed: of the draws.
+
+    Returns:
+        Frames of a video that were made.
+
+    Raises:
+        ValueError: clips of other frames or actions than the run's, or another kind of file.
+    """
+    recipe = run.recipe
+    assert isinstance(recipe, ForcingDoom)
+    if path.suffix not in (".webp", ".safetensors"):
+        raise ValueError(f"{path}: videos are written as .webp, or with actions as .safetensors")
+    place = data or read_description(run.folder)["data"]
+    split = recipe.load(place)
+    recipe.fits(recipe.facts(split), run.facts)
+    given, _ = recipe.asked(split.held_out, count)
+    path.parent.mkdir(parents=True, exist_ok=True)  # if that fails, then not at the end
+    last, stopped, told = None, False, time.monotonic()
+    try:
+        with run.precision():
+            for last in run.steps(given, seed=seed):
+                if time.monotonic() - told >= _EVERY:
+                    told, made = time.monotonic(), last.result.shape[1]
+                    say(f"frame {made:,} of {recipe.length:,}")
+    except KeyboardInterrupt:
+        if last is None:
+            raise
+        stopped = True
+    assert last is not None
+    if path.suffix == ".webp":
+        write_bytes(path, film(last.result, limit=20_000_000))
+    else:
+        frames = torch.cat((given["frames"], last.result), 1)
+        first = torch.zeros(frames.shape[:2], dtype=torch.bool)
+        first[:, 0] = True
+        actions = given["actions"][:, : frames.shape[1]].clone()
+        actions[:, 0] = 0
+        about = {"made by": f"noiseloom, {recipe.name}", "seed": str(seed)}
+        Clips(frames.flatten(0, 1), actions.flatten(0, 1), first.flatten(), about).save(
+            path, force=True
+        )
+    made = last.result.shape[1]
+    if stopped:
+        say(f"{count} videos of {made:,} of {recipe.length:,} frames: {path}")
+        raise KeyboardInterrupt
+    return made

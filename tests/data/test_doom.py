@@ -1,0 +1,116 @@
+"""Video of Doom: recordings are functions of their key, and show a walk that gets about."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from noiseloom.data import Clips, doom
+from noiseloom.data.doom import BUTTONS, PART, Seen, Simulation, Walk, recording, shrunk
+from noiseloom.rng import Rng
+
+WALL = Seen(np.zeros((3, 120, 160), np.uint8), (0.0, 0.0), 1.0, -0.9)
+
+
+def test_shrunk_is_the_mean_over_the_area_that_a_pixel_covers():
+    pictures = Rng(0).integers(256, (2, 3, 12, 16)).byte()
+    # Of pictures made eight times as large, pixel by pixel, whole blocks cover a new pixel.
+    large = pictures.repeat_interleave(8, 2).repeat_interleave(8, 3).float()
+    exact = large.reshape(2, 3, 8, 12, 8, 16).mean((3, 5))
+    found = shrunk(pictures.numpy(), 8)
+    assert found.dtype == torch.uint8
+    assert (found - exact).abs().max() <= 0.501
+    assert torch.equal(shrunk(pictures[..., :12].numpy(), 12), pictures[..., :12])
+
+
+def test_the_walk_turns_before_a_wall_until_the_view_is_clear():
+    draws = Rng(0).uniform((60, 3)).clamp(0.3, 0.999)
+    walk = Walk(draws.tolist())
+    turns = [walk(WALL) for _ in range(20)]
+    # To the left, where the view is deepest, and never forward.
+    assert turns == [[1.0, 0.0, 0.0, 0.0, 0.0]] * 20
+    onward = [walk(WALL._replace(place=(28.0 * n, 0.0), ahead=40.0, open=0.1)) for n in range(5)]
+    assert onward == [[0.0, 0.0, 1.0, 0.0, 0.0]] * 5
+    curve = walk(WALL._replace(place=(200.0, 0.0), ahead=40.0, open=0.6))
+    assert curve == [0.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_the_walk_turns_where_a_step_forward_led_nowhere():
+    walk = Walk([[0.5, 0.5, 0.5]] * 2)
+    ahead = WALL._replace(ahead=40.0, open=0.1)
+    assert walk(ahead)[2] == 1
+    assert walk(ahead) == [0.0, 1.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("given", [{"steps": 0}, {"size": 0}, {"size": 121}, {"jobs": 0}])
+def test_refusals(given):
+    with pytest.raises(ValueError, match=r"at least 1 and size in 1 \.\. 120, got steps="):
+        next(recording(given.pop("steps", 1), Rng(0), **given))
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    pytest.importorskip("vizdoom")
+    return Clips.joined(list(recording(600, Rng(0), size=16)))
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(doom, "PART", 100)
+
+
+def test_a_recording_is_a_walk_with_its_actions(recorded):
+    assert recorded.frames.shape == (600, 3, 16, 16)
+    assert recorded.episodes.tolist() == [[0, 600]]
+    assert recorded.about["actions"].split() == list(BUTTONS)
+    assert set(recorded.actions.unique().tolist()) == {0, 1}
+    pressed = recorded.actions.mean(0)
+    assert pressed[2] > 0.4
+    assert 0.1 < pressed[0] < 0.6
+    assert 0.1 < pressed[1] < 0.6
+    changes = recorded.frames.float().diff(dim=0).abs().mean((1, 2, 3))
+    assert (changes < 0.5).float().mean() < 0.05  # hardly ever does nothing happen
+
+
+def test_recordings_are_functions_of_their_key(recorded):
+    again = Clips.joined(list(recording(150, Rng(0), size=16)))
+    for name, column in again.columns().items():
+        assert torch.equal(column, recorded.columns()[name][:150])
+    other = next(recording(150, Rng(1), size=16))
+    assert not torch.equal(other.frames[0], again.frames[0])
+
+
+def test_parts_do_not_depend_on_the_number_of_processes(recorded, small_parts, tmp_path):
+    pieces = list(recording(250, Rng(3), size=16, jobs=2))
+    assert [len(piece) for piece in pieces] == [100, 100, 50]
+    alone = list(recording(250, Rng(3), size=16))
+    for a, b in zip(pieces, alone, strict=True):
+        assert torch.equal(a.frames, b.frames)
+        assert torch.equal(a.actions, b.actions)
+    # They begin at different places.
+    assert len({tuple(piece.frames[0].flatten().tolist()) for piece in pieces}) == 3
+    assert Clips.joined(pieces).episodes[:, 0].tolist() == [0, 100, 200]
+
+
+def test_an_episode_has_no_end_and_leaves_no_files(recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    simulation = Simulation(0, skip=1)
+    places = [simulation.look().place]
+    simulation.skip = 700
+    for _ in range(4):  # 2,100 tics is the scenario's own limit
+        places.append(simulation.step([0.0, 0.0, 1.0, 0.0, 0.0]).place)
+    simulation.close()
+    assert math.dist(places[0], places[1]) > 1
+    assert not list(tmp_path.iterdir())
+    assert PART >= 4_000  # a rollout of thousands of steps needs as many actions of one episode
+
+
+def test_an_action_leads_to_the_frame_beside_it(recorded):
+    """Replayed in a game of the same seed, the actions give the frames."""
+    seed = int(Rng(0).fold("part", 0).fold("game").integers(2**31, (1,)))
+    simulation = Simulation(seed)
+    pictures = [simulation.look().picture]
+    pictures += [simulation.step(action).picture for action in recorded.actions[1:80].tolist()]
+    simulation.close()
+    assert torch.equal(shrunk(np.stack(pictures), 16), recorded.frames[:80])

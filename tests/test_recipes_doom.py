@@ -1,0 +1,319 @@
+"""Video under given actions: what a rollout depends on, what it is told, and the commands."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import noiseloom
+from noiseloom import Rng
+from noiseloom.cli import main
+from noiseloom.data.clips import Clips
+from noiseloom.recipes import ForcingDoom, forcing_doom
+
+TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 4, "context": 3}
+TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
+
+
+def square(frames=400, episode=50, side=8, size=4, step=2, seed=0):
+    """A square on a torus that goes `step` pixels right, left, down or up, as its action says."""
+    moves = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])
+    rng = Rng(seed)
+    choice, keep = rng.fold("action").integers(4, (frames,)), rng.fold("keep").uniform((frames,))
+    start = step * rng.fold("start").integers(side // step, (frames, 2))
+    first = torch.arange(frames) % episode == 0
+    pixels = torch.zeros(frames, 3, side, side, dtype=torch.uint8)
+    actions = torch.zeros(frames, 4)
+    for n in range(frames):
+        if first[n]:
+            place, going = start[n], int(choice[n])
+        else:
+            going = int(choice[n]) if keep[n] < 0.3 else going
+            actions[n, going] = 1
+            place = (place + step * moves[going]) % side
+        rows, columns = ((place[i] + torch.arange(size)) % side for i in (0, 1))
+        pixels[n, :, rows[:, None], columns] = 255
+    return Clips(pixels, actions, first)
+
+
+def made(clips=None, **options):
+    """A recipe, its parts with random outputs, its facts and its data."""
+    recipe = ForcingDoom(**{**TINY, **options})
+    data = (clips or square()).windows(recipe.frames, recipe.held_out)
+    facts = recipe.facts(data)
+    with Rng(0).torch():
+        parts = recipe.build(facts)
+        for parameter in parts.denoiser.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return recipe, parts, facts, data
+
+
+def video(recipe, parts, facts, given, keys):
+    *_, last = recipe.draw(parts, facts, given, keys)
+    return last.result
+
+
+KEYS = Rng(1).fold("sampling")
+KINDS = [
+    {},
+    {"network": "unet", "multipliers": (1, 2), "patch": 1},
+    {"chunk": 2, "self_conditioning": 0.5},
+    {"stabilisation": 0.0, "weight": "fused-snr", "schedule": "sigmoid"},
+    {"forcing": "teacher-forcing", "sampler": "ddpm"},
+    {"forcing": "full-sequence", "chunk": 2},
+    {"forcing": "full-sequence"},
+]
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_a_video_follows_its_frames_and_its_actions_and_nothing_else(options):
+    recipe, parts, facts, data = made(**options)
+    loss = recipe.loss(parts, facts)(
+        parts.denoiser, data.train[torch.arange(2)], Rng(0).samples(2), torch.arange(2)
+    )
+    assert loss.isfinite().all()
+    given, _ = recipe.asked(data.held_out, 4)
+    one = video(recipe, parts, facts, given, KEYS.samples(4))
+    assert one.shape == (4, 9, 3, 8, 8)  # longer than the window and the training clips
+    assert one.dtype == torch.uint8
+    assert torch.equal(one, video(recipe, parts, facts, given, KEYS.samples(4)))
+
+    alone = {name: rows[3:] for name, rows in given.items()}
+    same = video(recipe, parts, facts, alone, KEYS.samples(1, 3))
+    assert (same[0].int() - one[3].int()).abs().max() <= 1  # to rounding, decoded
+
+    # Frame 5, token 8, has another action: what is in chunks before it does not change.
+    actions = given["actions"].clone()
+    actions[:, 3 + 5] = 1 - actions[:, 3 + 5]
+    other = video(recipe, parts, facts, {**given, "actions": actions}, KEYS.samples(4))
+    before = 5 // recipe.chunk * recipe.chunk
+    assert torch.equal(other[:, :before], one[:, :before])
+    assert not torch.equal(other[:, 5], one[:, 5])
+    frames = given["frames"].clone()
+    frames[:, -1] = 255 - frames[:, -1]
+    other = video(recipe, parts, facts, {**given, "frames": frames}, KEYS.samples(4))
+    assert not torch.equal(other[:, 0], one[:, 0])
+
+
+def test_actions_are_recorded_ones_without_gaps():
+    clips = square(120, 30)
+    index = torch.arange(120)
+    index = torch.where(clips.first, 0, index).to(torch.float32)[:, None]
+    clips = Clips(clips.frames, index, clips.first)
+    recipe, *_, data = made(clips, held_out=0.5, length=40)
+    given, real = recipe.asked(data.held_out, 3)
+    assert given["actions"].shape == (3, 43, 1)
+    assert real.shape == (3, 40, 3, 8, 8)
+    steps = given["actions"][:, 3:, 0]
+    assert (steps > 0).all()  # nobody's actions, of first frames, are left out
+    assert set(steps.diff(dim=1).flatten().tolist()) <= {1.0, 2.0, 61.0 - 119.0}
+    torch.testing.assert_close(real[1], clips.frames[steps[1].long()])
+    torch.testing.assert_close(given["frames"][1, -1], clips.frames[int(steps[1, 0]) - 1])
+
+
+def test_stabilisation_and_chunks_change_a_video_and_its_length_does_not():
+    recipe, parts, facts, data = made()
+    given, _ = recipe.asked(data.held_out, 2)
+    one = video(recipe, parts, facts, given, KEYS.samples(2))
+    assert not torch.equal(
+        one, video(replace(recipe, stabilisation=0.3), parts, facts, given, KEYS.samples(2))
+    )
+    short = video(replace(recipe, length=5), parts, facts, given, KEYS.samples(2))
+    assert torch.equal(short, one[:, :5])
+    # Frames of a chunk that are made one after the other are those made alone.
+    pairs = video(replace(recipe, chunk=2, length=7), parts, facts, given, KEYS.samples(2))
+    assert (pairs[:, :1].int() - one[:, :1].int()).abs().max() <= 1
+
+
+def test_frames_that_are_no_numbers_are_refused():
+    recipe, parts, facts, data = made()
+    for parameter in parts.denoiser.parameters():
+        torch.nn.init.constant_(parameter, float("nan"))
+    given, _ = recipe.asked(data.held_out, 2)
+    with pytest.raises(ValueError, match="from frame 0 on 2 of 2 videos are not finite"):
+        video(recipe, parts, facts, given, KEYS.samples(2))
+
+
+def test_what_does_not_fit_is_said_in_one_line(tmp_path):
+    for options, told in (
+        ({"context": 5}, "context must be at most window = 4, got 5"),
+        ({"window": 9, "context": 7}, "context must be at most frames = 6, got 7"),
+        ({"context": 0}, "context must be at least 1"),
+        ({"length": 0}, "length must be at least 1"),
+        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"stretch": 0}, "stretch must be at least 1"),
+        ({"frames": 1}, "frames must be at least 2"),
+        ({"stabilisation": 1.0}, "stabilisation is a time"),
+        ({"stabilisation": float("nan")}, "stabilisation is a time"),
+        ({"plan": "pyramid"}, "pyramid"),
+        ({"plan": "spiral"}, "there is no plan 'spiral'"),
+        ({"forcing": "full-sequence", "chunk": 5}, "chunk must be at most window = 4"),
+        ({"held_out": 0.0}, "held_out must be between 0 and 1"),
+        ({"network": "causal"}, "network must be one of video, unet"),
+        ({"conditional": True}, "knows no classes"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ForcingDoom(**{**TINY, **options})
+    for options, told in (
+        ({"patch": 3}, "needs frames whose sides are multiples of 3"),
+        ({"network": "unet", "patch": 4}, "sides are multiples of 32"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            made(**options)
+    with pytest.raises(ValueError, match="no episode has 60 frames"):
+        made(frames=60)
+    recipe, parts, facts, data = made()
+    given, _ = recipe.asked(data.held_out, 2)
+    for wrong, told in (
+        ({"actions": given["actions"][:, :11]}, "11 actions are given, and 3 frames of context"),
+        ({"actions": given["actions"][..., :3]}, "follow actions of 4 features"),
+        ({"frames": given["frames"][:, 1:]}, "begins with 3 frames of 3 x 8 x 8"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            next(recipe.draw(parts, facts, {**given, **wrong}, KEYS.samples(2)))
+    plan = tmp_path / "plan.json"
+    noiseloom.SamplingPlan.autoregressive(2, 3).save(plan)
+    with pytest.raises(ValueError, match="is a plan for other sequences than of 1 tokens"):
+        video(replace(recipe, plan=str(plan)), parts, facts, given, KEYS.samples(2))
+
+
+class Coarse(nn.Module):
+    """Features in place of a trained network's: grey values of quarters of a picture."""
+
+    name, dim = "coarse", 16
+
+    def forward(self, pixels):
+        return nn.functional.adaptive_avg_pool2d(pixels.float().mean(1, keepdim=True), 4).flatten(1)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(forcing_doom, "Lite0Features", Coarse)
+    monkeypatch.chdir(tmp_path)
+    square().save(tmp_path / "clips.safetensors")
+    return tmp_path
+
+
+OPTIONS = ["--width", "16", "--depth", "1", "--heads", "2", "--patch", "4", "--frames", "6"]
+OPTIONS += ["--window", "4", "--steps", "4", "--batch-size", "4", "--warmup", "1", "--threads", "1"]
+DRAWING = ["--context", "3", "--length", "25", "--stretch", "10", "--sampling-steps", "2"]
+DRAWING += ["--samples", "4"]
+TRAIN = ["train", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, *DRAWING]
+
+
+def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    for name in ("kid_coarse", "fd_coarse", "sharpness", "mean", "std", "change"):
+        for when in ("first", "last"):
+            assert {f"{name}_{when}{end}" for end in ("", "_held_out", "_noised")} <= metrics.keys()
+    assert all(map(math.isfinite, metrics.values()))
+    assert metrics["kid_coarse_worst"] >= metrics["kid_coarse_last"]
+    assert metrics["frames_per_second"] > 0
+    run = noiseloom.load("run", device="cpu")
+    curve = json.loads((place / "run" / "evaluation.curve.json").read_text())
+    assert curve["at"] == [5.0, 15.0]
+    assert curve["kid_coarse"][-1] == metrics["kid_coarse_last"]
+    assert {len(values) for values in curve.values()} == {2}
+    with Image.open(place / "run" / "evaluation.end.webp") as shown:
+        assert shown.n_frames > 1
+    page = (place / "run" / "report.html").read_text()
+    assert page.count("data:image/webp") == 2
+    assert page.count("<svg") == 1 + 6  # the loss, and a chart of each quantity
+    assert "at most 4" not in page
+
+    # Options of rollouts are those of an evaluation; each setting is kept with its curve.
+    assert main(["evaluate", "run", "--stabilisation", "0.1", "--seed", "3"]) == 0
+    found = place / "run" / "evaluations"
+    assert {file.name for file in found.iterdir()} == {
+        f"stabilisation=0.1,seed=3{end}"
+        for end in (".json", ".curve.json", ".begin.webp", ".end.webp")
+    }
+    capsys.readouterr()
+
+    assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
+    assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0
+    clips = Clips.read("two.safetensors")
+    assert clips.episodes.tolist() == [[0, 14], [14, 28]]
+    held = run.recipe.load("clips.safetensors").held_out
+    given, _ = run.with_options(length=11).recipe.asked(held, 2)
+    drawn = run.with_options(length=11).samples(given, seed=0)
+    assert torch.equal(clips.frames.unflatten(0, (2, 14))[:, 3:], drawn)
+    assert torch.equal(clips.actions.unflatten(0, (2, 14))[:, 1:], given["actions"][:, 1:])
+    names = {"run": run}
+    exec(run.recipe.usage.replace("DATA", "clips.safetensors"), names)
+    assert names["videos"].shape == (4, 200, 3, 8, 8)
+
+    capsys.readouterr()
+    square(100, 5).save("short.safetensors")
+    square(side=16).save("small.safetensors")
+    (place / "text.safetensors").write_text("no tensors")
+    for words, told in (
+        (["sample", "run", "--context", "5"], "context must be at most window = 4, got 5"),
+        (["sample", "run", "--plan", "spiral"], "there is no plan 'spiral'"),
+        (["sample", "run", "--stabilisation", "-1"], "stabilisation is a time in [0, 1)"),
+        (["sample", "run", "--label", "1"], "leave --label out"),
+        (["sample", "run", "--out", "two.png"], "written as .webp"),
+        (["sample", "run", "--out", "two.webp"], "replace it with --force"),
+        (["sample", "run", "--data", "none.safetensors"], "there is no file"),
+        (["sample", "run", "--data", "text.safetensors"], "text.safetensors cannot be read"),
+        (["sample", "run", "--data", "small.safetensors"], "the run draws videos of shape"),
+        (["evaluate", "run", "--data", "short.safetensors"], "no episode has 6 frames"),
+        (["evaluate", "run", "--window", "3"], "unknown option --window"),
+        (["evaluate", "run", "--samples", "1"], "n must be in 20"),
+        (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
+        (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
+        ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
+        ([*TRAIN, "--out", "r2", "--patch", "3"], "multiples of 3"),
+    ):
+        assert main(words) == 2, words
+        lines = capsys.readouterr().err.splitlines()
+        assert told in lines[-1], lines
+    assert not (place / "r2").exists()
+
+
+def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    draw = ForcingDoom.draw
+
+    def interrupted(*args):
+        for i, step in enumerate(draw(*args)):
+            if i == 7:
+                raise KeyboardInterrupt
+            yield step
+
+    assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
+    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+    capsys.readouterr()
+    for name in ("part.safetensors", "part.webp"):
+        assert main(["sample", "run", "-n", "2", "--out", name]) == 130
+        assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err
+    part, whole = (
+        Clips.read(f"{name}.safetensors").frames.unflatten(0, (2, -1)) for name in ("part", "whole")
+    )
+    assert torch.equal(part, whole[:, :10])
+    assert main(["evaluate", "run"]) == 130
+    assert not (place / "run" / "evaluation.json").exists()
+
+
+def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
+    words = ["compare", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, "--seeds", "2"]
+    words += ["--out", "table", *DRAWING, "--cells", "stabilisation=0.02,0"]
+    words += ["forcing=teacher-forcing stabilisation=0.02,0"]
+    assert main([*words, "forcing=full-sequence chunk=2 length=25,5 stretch=5"]) == 0
+    runs = sorted(path.name for path in (place / "table" / "runs").iterdir())
+    assert len(runs) == 3 * 2
+    assert "drift.html" in capsys.readouterr().out
+    table = json.loads((place / "table" / "table.json").read_text())
+    assert [cell["n"] for cell in table["cells"]] == [2] * 6
+    assert "| kid_coarse_first | kid_coarse_last | kid_coarse_worst |" in (
+        (place / "table" / "table.md").read_text()
+    )
+    page = (place / "table" / "drift.html").read_text()
+    assert page.count("<svg") == 6
+    assert "forcing=teacher-forcing stabilisation=0" in page
