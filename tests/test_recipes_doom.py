@@ -19,14 +19,14 @@ TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 
 TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
 
 
-def square(frames=400, episode=50, side=8, size=4, step=2, seed=0):
+def square(frames=400, episode=50, side=8, size=4, step=2, channels=3):
     """A square on a torus that goes `step` pixels right, left, down or up, as its action says."""
     moves = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])
-    rng = Rng(seed)
+    rng = Rng(0)
     choice, keep = rng.fold("action").integers(4, (frames,)), rng.fold("keep").uniform((frames,))
     start = step * rng.fold("start").integers(side // step, (frames, 2))
     first = torch.arange(frames) % episode == 0
-    pixels = torch.zeros(frames, 3, side, side, dtype=torch.uint8)
+    pixels = torch.zeros(frames, channels, side, side, dtype=torch.uint8)
     actions = torch.zeros(frames, 4)
     for n in range(frames):
         if first[n]:

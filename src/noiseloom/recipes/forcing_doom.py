@@ -286,8 +286,10 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
-        train = data.train.columns["frames"]
-        return drift_report(features, draw(given), real, train, self.stretch, rng)
+        videos = draw(given), real, data.train.columns["frames"]
+        # The feature network sees colours.
+        made, real, train = (x.expand(*x.shape[:-3], 3, -1, -1) for x in videos)
+        return drift_report(features, made, real, train, self.stretch, rng)
 
     @property
     def usage(self) -> str:
