@@ -123,8 +123,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
         return self.forcing == "full-sequence" and self.plan == "auto"
 
     def make_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan of a chunk, or of a window that slides."""
-        if self.slides:
+        """The plan of a chunk, or of a window that slides; scalar times where one is enough."""
+        if self.slides or (self.plan == "auto" and self.chunk == 1):
             return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
         return super().make_plan(schedule)
 
