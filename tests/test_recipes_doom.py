@@ -19,14 +19,14 @@ TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 
 TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
 
 
-def square(frames=400, episode=50, side=8, size=4, step=2, seed=0):
+def square(frames=400, episode=50, side=8, size=4, step=2, channels=3):
     """A square on a torus that goes `step` pixels right, left, down or up, as its action says."""
     moves = torch.tensor([[0, 1], [0, -1], [1, 0], [-1, 0]])
-    rng = Rng(seed)
+    rng = Rng(0)
     choice, keep = rng.fold("action").integers(4, (frames,)), rng.fold("keep").uniform((frames,))
     start = step * rng.fold("start").integers(side // step, (frames, 2))
     first = torch.arange(frames) % episode == 0
-    pixels = torch.zeros(frames, 3, side, side, dtype=torch.uint8)
+    pixels = torch.zeros(frames, channels, side, side, dtype=torch.uint8)
     actions = torch.zeros(frames, 4)
     for n in range(frames):
         if first[n]:
@@ -317,3 +317,26 @@ def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
     page = (place / "table" / "drift.html").read_text()
     assert page.count("<svg") == 6
     assert "forcing=teacher-forcing stabilisation=0" in page
+
+
+@pytest.mark.slow
+def test_a_square_goes_where_its_actions_say(place):
+    """For three times as many frames as were trained on, where it stands follows from all of them.
+
+    One run: 0.93 of the pixels are right, 0.85 without stabilisation; under the actions of other
+    videos 0.61, as much as by chance.
+    """
+    square(20_000, 100, channels=1).save("square.safetensors")
+    words = ["train", "forcing-doom", "--data", "square.safetensors", "--out", "run"]
+    words += ["--patch", "8", "--width", "96", "--depth", "3", "--heads", "4", "--frames", "8"]
+    words += ["--window", "6", "--context", "3", "--steps", "1000", "--learning-rate", "1e-3"]
+    words += ["--warmup", "50", "--ema-decay", "0.99", "--threads", "1", "--no-evaluate"]
+    assert main(words) == 0
+    run = noiseloom.load("run", device="cpu").with_options(length=24, stabilisation=0.1)
+    given, real = run.recipe.asked(run.recipe.load("square.safetensors").held_out, 16)
+
+    def right(given):
+        return float(((run.samples(given, seed=1) > 127) == (real > 127)).double().mean())
+
+    assert right(given) > 0.8
+    assert right({**given, "actions": given["actions"].roll(1, 0)}) < 0.7

@@ -47,7 +47,7 @@ def curves(runs: Mapping[str, Sequence[Curve]], *, wide: bool) -> str:
             wide=wide,
         )
         charts.append(f"<figure>{drawing}</figure>")
-    return f'<div class="pair">{"".join(charts)}</div>'
+    return f'<div class="{"wide" if wide else "pair"}">{"".join(charts)}</div>'
 
 
 def write_drifts(path: Path, files: Mapping[str, Sequence[Path]]) -> bool:

@@ -123,8 +123,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
         return self.forcing == "full-sequence" and self.plan == "auto"
 
     def make_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan of a chunk, or of a window that slides."""
-        if self.slides:
+        """The plan of a chunk, or of a window that slides; scalar times where one is enough."""
+        if self.slides or (self.plan == "auto" and self.chunk == 1):
             return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
         return super().make_plan(schedule)
 
@@ -286,8 +286,10 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
-        train = data.train.columns["frames"]
-        return drift_report(features, draw(given), real, train, self.stretch, rng)
+        videos = draw(given), real, data.train.columns["frames"]
+        # The feature network sees colours.
+        made, real, train = (x.expand(*x.shape[:-3], 3, -1, -1) for x in videos)
+        return drift_report(features, made, real, train, self.stretch, rng)
 
     @property
     def usage(self) -> str:

@@ -1,0 +1,88 @@
+"""Windows that slide: one window is ordinary sampling, and the known part has the window's time."""
+
+import itertools
+
+import pytest
+import torch
+from recorded import capture
+
+from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, replay
+from noiseloom.rollouts import along
+from noiseloom.sampling import final, sample
+from noiseloom.sliding import slide
+
+DIFFUSION = GaussianDiffusion(Cosine())
+PLAN = SamplingPlan.uniform(5)
+
+
+class Spy(torch.nn.Module):
+    """Says half of what it sees, and keeps what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        self.calls.append((x, t, cond))
+        return Prediction(x / 2), carry or {}
+
+
+def take(count, context, spy, **options):
+    rng = Rng(3).samples(len(context))
+    steps = slide(spy, DIFFUSION, PLAN, context, rng=rng, **options)
+    return list(itertools.islice(steps, count))
+
+
+def test_a_window_that_is_all_new_is_ordinary_sampling():
+    (made,) = take(1, torch.zeros(2, 0, 3), Spy(), window=4, chunk=4)
+    keys = Rng(Rng(3).samples(2).each("token", torch.arange(4)).key)
+    noise = DIFFUSION.prior(torch.empty(2, 4, 3), keys.fold("prior"))
+    right = final(sample(Spy(), DIFFUSION, PLAN, noise, rng=keys.fold("sampling"))).x
+    torch.testing.assert_close(made.x, right)
+    assert made.position == 0
+
+
+def test_the_known_have_the_time_of_the_new_but_not_less_than_stabilisation():
+    spy, context = Spy(), Rng(0).normal((2, 2, 3))
+    actions = torch.arange(20.0).expand(2, 20)
+    options = {"window": 4, "chunk": 1, "stabilisation": 0.3, "cond": along(action=actions)}
+    chunks = take(4, context, spy, **options)
+    assert [chunk.position for chunk in chunks] == [2, 3, 4, 5]
+    whole = torch.cat((context, *(chunk.x for chunk in chunks)), 1)
+    for i, (x, t, cond) in enumerate(spy.calls):
+        chunk, row = divmod(i, 5)
+        new = 2 + chunk
+        first = max(new - 3, 0)
+        assert cond["action"][0].tolist() == list(map(float, range(first, new + 1)))
+        time = float(PLAN.t[row])
+        assert float(t[0, -1]) == pytest.approx(time)
+        assert t[0, :-1].tolist() == pytest.approx([max(time, 0.3)] * (new - first))
+        alpha, sigma = Cosine()(t[0, 0])
+        noise = (x[:, :-1] - alpha * whole[:, first:new]) / sigma
+        if row == 0:
+            kept = noise
+        torch.testing.assert_close(noise, kept, rtol=1e-3, atol=1e-3)  # drawn once per window
+    assert len(spy.calls) == 4 * 5
+
+
+def test_a_recorded_window_is_the_same(monkeypatch):
+    monkeypatch.setitem(replay._CAPTURES, "cpu", capture)
+    context = Rng(0).normal((2, 2, 3))
+    plain, recorded = (
+        take(6, context, Spy(), window=4, chunk=2, stabilisation=0.1, graph=graph)
+        for graph in (False, True)
+    )
+    for one, other in zip(plain, recorded, strict=True):
+        assert torch.equal(one.x, other.x)
+
+
+def test_what_does_not_fit():
+    for options, told in (
+        ({"window": 2, "chunk": 3}, "a chunk of 1 .. window"),
+        ({"window": 2, "chunk": 1, "stabilisation": 1.0}, "a stabilisation in"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            take(1, torch.zeros(1, 1, 3), Spy(), **options)
+    plan = SamplingPlan.autoregressive(2, 2)
+    with pytest.raises(ValueError, match="one time for all"):
+        slide(Spy(), DIFFUSION, plan, torch.zeros(1, 1, 3), window=2, chunk=2, rng=Rng(0))
