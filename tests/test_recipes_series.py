@@ -42,7 +42,6 @@ def made(table=None, **options):
 KINDS = [
     {},
     {"state": "differences"},
-    {"state": "anchored"},
     {"network": "recurrent"},
     {"network": "bidirectional"},
     {"plan": "pyramid:1"},
@@ -56,9 +55,7 @@ def forecast(recipe, parts, facts, given, keys):
     return recipe.decode(parts, last.result, given)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"state": "differences"}, {"state": "anchored"}, {"context": 1}]
-)
+@pytest.mark.parametrize("options", [{}, {"state": "differences"}, {"context": 1}])
 @pytest.mark.parametrize("dead", [False, True])
 def test_tokens_say_the_whole_window(options, dead):
     table = series()
@@ -73,7 +70,7 @@ def test_tokens_say_the_whole_window(options, dead):
     torch.testing.assert_close(back, batch["values"][:, recipe.lead :], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("state", ["values", "differences", "anchored"])
+@pytest.mark.parametrize("state", ["values", "differences"])
 def test_tokens_are_of_unit_size_whatever_the_units(state):
     small = series()
     large = Table(small.values * torch.tensor([1000.0, 0.01]), small.columns)
