@@ -153,6 +153,7 @@ def test_recipes(capsys):
         (["bits-digits", "--samples", "0"], "samples must be at least 1, got 0"),
         (["forcing-digits", "--momentum", "0.5"], "self-conditioned"),
         (["bits-digits", "--resample", "0"], "resample must be at least 1, got 0"),
+        (["bits-digits", "--resample", "2", "--td", "1"], "td and resample exclude each other"),
         (["bits-digits", "--head", "sofmax"], "--head: expected one of linear, sigmoid, softmax"),
         (["bits-digits", "--steps", "many"], "--steps: expected a whole number, got many"),
         (["bits-digits", "--steps", "0"], "steps must be at least 1, got 0"),
@@ -230,6 +231,19 @@ def test_a_truncated_checkpoint(capsys, run):
         path.write_bytes(content[: len(content) // 2])
     assert "truncated" in fails(capsys, "sample", run, "--out", run / "x.png")
     assert "truncated" in fails(capsys, "train", "--out", run, "--resume", "--steps", 6)
+
+
+@pytest.mark.parametrize("name", ["model", "ema", "optimizer"])
+def test_a_truncated_checkpoint_leaves_a_copied_run_as_it_was(capsys, run, tmp_path, name):
+    copy = tmp_path / "copy"  # whose weights are files of their own, and still good
+    shutil.copytree(run, copy)
+    path = checkpoint.newest(copy / "state") / f"{name}.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    told = fails(capsys, "train", "--out", copy, "--resume", "--steps", 50)
+    assert "truncated" in told
+    assert len(told.splitlines()) == 1
+    assert before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
 
 
 def test_a_checkpoint_of_another_recipe(capsys, run, tmp_path):

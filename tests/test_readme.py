@@ -1,5 +1,6 @@
 """The README's Python runs as it stands, on the model that comes with the package."""
 
+import json
 import re
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def test_readme_code_draws_digits_of_the_classes_asked_for(capsys, tmp_path, mon
     assert (away > 17).mean() < 0.05
     found = DigitClassifier.shipped().logits(digits.to(torch.uint8)).argmax(-1)
     assert (found == torch.arange(16) % 10).float().mean() > 0.8
+
+
+def test_the_shipped_model_was_judged_as_good_as_the_demo_should_be():
+    found = json.loads((MODELS / "bits-digits" / "evaluation.json").read_text())
+    assert found["class_agreement"] >= 0.95
+    assert found["coverage"] >= 0.8 * found["coverage_held_out"]
+    assert found["memorised"] <= 0.03
 
 
 def test_shipped_model_is_small_and_draws_the_same_digits_alone_and_in_a_batch():

@@ -208,7 +208,8 @@ TRAIN = ["train", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, *DRAW
 def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     assert main([*TRAIN, "--out", "run", "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
-    for name in ("kid_coarse", "fd_coarse", "sharpness", "mean", "std", "change"):
+    pixels = [f"frame_{name}" for name in ("sharpness", "mean", "std", "change")]
+    for name in ("kid_coarse", "fd_coarse", *pixels):
         for when in ("first", "last"):
             assert {f"{name}_{when}{end}" for end in ("", "_held_out", "_noised")} <= metrics.keys()
     assert all(map(math.isfinite, metrics.values()))

@@ -65,6 +65,17 @@ def test_the_known_have_the_time_of_the_new_but_not_less_than_stabilisation():
     assert len(spy.calls) == 4 * 5
 
 
+def test_what_is_known_is_put_in_anew_each_time_that_a_row_is_made():
+    spy, context = Spy(), Rng(0).normal((2, 2, 3))
+    take(1, context, spy, window=4, chunk=2, rounds=3)
+    assert len(spy.calls) == 3 * 5
+    for row in range(5):
+        rounds = [x for x, _, _ in spy.calls[3 * row : 3 * row + 3]]
+        for x in rounds[1:]:
+            assert torch.equal(x[:, :2], rounds[0][:, :2])
+            assert not torch.equal(x[:, 2:], rounds[0][:, 2:])
+
+
 def test_a_recorded_window_is_the_same(monkeypatch):
     monkeypatch.setitem(replay._CAPTURES, "cpu", capture)
     context = Rng(0).normal((2, 2, 3))

@@ -137,7 +137,7 @@ def compare(
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     head, lines = rows(good, metrics)
     write_text(out / "table.md", markdown(head, lines, table))
-    others = "table.md"
+    others = " and table.md"
     if kind.shows == "videos":
         from noiseloom.drifts import write_drifts  # matplotlib takes its time
 
@@ -145,8 +145,9 @@ def compare(
             text_of(cell.options): [_kept(_seeded(cell.recipe, j), out) for j in range(seeds)]
             for cell in good
         }
-        others += " and drift.html" * write_drifts(out / "drift.html", kept)
-    answer(as_json, table, ["", f"kept in {out / 'table.json'} and {others}"], head, lines)
+        if write_drifts(out / "drift.html", kept):
+            others = ", table.md and drift.html"
+    answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
 
 
 @dataclass(frozen=True)

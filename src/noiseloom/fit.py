@@ -118,6 +118,8 @@ def _fit(
     made = int(newest.name.removeprefix("step-")) if newest else 0
     if made > recipe.steps:
         raise ValueError(f"{out} has made {made} steps already: --steps must be more than that")
+    if newest:
+        checkpoint.load(newest)  # what is damaged must not take the place of what is not
     if newest and MAIN:  # killed just after a checkpoint, it may not have put its weights in place
         checkpoint.publish(newest, out)
     if resume and made == recipe.steps:

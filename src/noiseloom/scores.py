@@ -21,7 +21,7 @@ or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
 the data are of, which knows the walls, has 100. """
 _KINDS = (
-    *("kid", "fd", "sharpness", "mean", "std", "change"),
+    *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
 )
 # Per metric its title, which direction is better, and what it says.
@@ -80,10 +80,14 @@ MEANINGS = {
         "↓",
         "of planning, in milliseconds, tasks of a kind side by side:",
     ),
-    "sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
-    "mean": ("brightness", "≈", "mean of all pixels:"),
-    "std": ("contrast", "≈", "deviation of the pixels of a frame:"),
-    "change": ("change", "≈", "mean difference from frame to frame; 0 where a video stands still:"),
+    "frame_sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
+    "frame_mean": ("brightness", "≈", "mean of all pixels:"),
+    "frame_std": ("contrast", "≈", "deviation of the pixels of a frame:"),
+    "frame_change": (
+        "change",
+        "≈",
+        "mean difference from frame to frame; 0 where a video stands still:",
+    ),
     "frames_per_second": ("frames per second", "↑", "of each video, all of them side by side"),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }

@@ -19,7 +19,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, TokenCond, eagerly, keys_of
-from noiseloom.sampling import Solver, ancestral, final, sample
+from noiseloom.sampling import Solver, ancestral, final, resampled, sample
 
 __all__ = ["slide"]
 
@@ -36,6 +36,7 @@ def slide(
     cond: TokenCond | None = None,
     rng: Rng,
     solver: Solver | None = None,
+    rounds: int = 1,
     graph: bool = False,
 ) -> Iterator[Finished]:
     """Continue a sequence by chunks, each denoised at the end of a window of what is known.
@@ -54,6 +55,7 @@ def slide(
         cond: as for `rollout`.
         rng: key of all draws; those of a token depend on its index alone.
         solver: how a move is made; by default DDIM.
+        rounds: times that a row is made, what is known put in anew each time (`resampled`).
         graph: on a GPU, record what makes a chunk as one CUDA graph.
 
     Yields:
@@ -101,7 +103,7 @@ def slide(
             torch.cat((known, fresh), 1),
             cond=given,
             rng=Rng(keys).fold("sampling"),
-            solver=replaced,
+            solver=resampled(replaced, rounds),
         )
         return final(steps).x[:, n:]
 

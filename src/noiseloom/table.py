@@ -29,7 +29,7 @@ METRICS = (
     "crps",
     "inside_90",
     "mean_error",
-    "sharpness_*",
+    "frame_sharpness_*",
     "frames_per_second",
 )
 """What a table shows by default, where it is there."""

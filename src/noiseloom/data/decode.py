@@ -158,7 +158,7 @@ def read_pictures(
                 reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
                 raise ValueError(
                     f"cannot read the picture {name} in {root} ({reason}): mend or remove it, or "
-                    "set skip_bad to leave such files out"
+                    "leave such files out with --skip-bad (skip_bad=True)"
                 ) from error
 
         decoded = list(pool.map(one, names))

@@ -105,8 +105,9 @@ def drift_report(
 ) -> Findings:
     """How videos drift from real frames, as numbers, as curves and to be looked at.
 
-    Of each quantity q of `Drift`: q_first and q_last, of the first and the last stretch, for
-    distances q_worst too, each with `_held_out` and `_noised` appended for real video. Files:
+    Of each quantity q of `Drift`, called frame_q where it is one of pixels: q_first and q_last, of
+    the first and the last stretch, for distances q_worst too, each with `_held_out` and `_noised`
+    appended for real video. Files:
     .curve.json with every stretch, "at" its middle frame; .begin.webp and .end.webp, in pairs of
     real and made videos.
 
@@ -134,9 +135,10 @@ def drift_report(
         found = {"first": values[0], "last": values[-1]}
         if name.startswith(("kid", "fd")):
             found["worst"] = max(values)
+        called = name if name.startswith(("kid", "fd")) else f"frame_{name}"
         for when, value in found.items():
-            report[f"{name}_{when}"] = value
-            report |= {f"{name}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
+            report[f"{called}_{when}"] = value
+            report |= {f"{called}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
     pairs = torch.stack((real[:SHOWN], made[:SHOWN]), 1).flatten(0, 1)
     files = {".curve.json": json.dumps(curve).encode()}
     if pairs.shape[2] in (1, 3):

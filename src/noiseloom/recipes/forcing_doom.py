@@ -15,7 +15,7 @@ It is for any file of `Clips`; `noiseloom record doom` makes the one it is named
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -255,6 +255,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
         }
         plan = self.make_plan(parts.diffusion.schedule)
         if self.slides:
+            options |= {"solver": replace(self, resample=1).make_solver(), "rounds": self.resample}
             return slide(denoiser, parts.diffusion, plan, known, window=self.window, **options)
         return rollout(denoiser, parts.diffusion, plan, known, memory=self.window - 1, **options)
 

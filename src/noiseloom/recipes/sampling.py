@@ -55,6 +55,8 @@ class Sampling:
             raise ValueError(f"sampling_steps must be at least 1, got {self.sampling_steps}")
         if self.resample < 1:
             raise ValueError(f"resample must be at least 1, got {self.resample}")
+        if self.td and self.resample > 1:
+            raise ValueError("td and resample exclude each other: going back up undoes a td")
         self.check_plan()
         if not 0 <= self.rest < 1:
             raise ValueError(f"rest is a time in [0, 1), got {self.rest}")
