@@ -215,6 +215,9 @@ def test_levels_out_of_range_are_named():
         Scaled(16).encode(torch.tensor([16]))
     assert Scaled(16).encode(torch.tensor([0.0, 7.5, 15.0])).tolist() == [-1, 0, 1]
     assert Scaled(16).encode(torch.zeros(0, 3, dtype=torch.uint8)).shape == (0, 3)
+    bright = Scaled(16, 2.0, 0.5)
+    assert bright.encode(torch.tensor([0.0, 7.5, 15.0])).tolist() == [-3, -1, 1]
+    assert torch.equal(bright.decode(bright.encode(torch.arange(16))), torch.arange(16))
 
 
 def test_what_is_not_a_number_is_no_value():

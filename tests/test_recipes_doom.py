@@ -69,6 +69,19 @@ KINDS = [
 ]
 
 
+def test_frames_have_unit_variance_whatever_their_contrast():
+    bright = square()
+    dim = replace(bright, frames=bright.frames // 4)
+    recipe, parts, _, data = made(dim)
+    frames = data.train[torch.arange(len(data.train))]["frames"]
+    state = recipe.clean(parts, {"frames": frames})
+    assert abs(float(state.mean())) < 0.1
+    assert abs(float(state.std()) - 1) < 0.1
+    assert torch.equal(parts.codec.decode(state), frames.long())
+    flat = recipe.facts(replace(dim, frames=torch.full_like(dim.frames, 9)).windows(6, 0.1))
+    assert flat["std"] == 1.0
+
+
 @pytest.mark.parametrize("options", KINDS)
 def test_a_video_follows_its_frames_and_its_actions_and_nothing_else(options):
     recipe, parts, facts, data = made(**options)

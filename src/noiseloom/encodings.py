@@ -183,13 +183,18 @@ class OneHot:
 class Scaled:
     """Integers 0 .. K - 1 as real numbers in [-scale, scale], rounded and clamped back.
 
+    With the data's own mean, as a place in [-1, 1], as the centre, and the inverse of their
+    deviation there as the scale, the state has unit variance.
+
     Args:
         num_classes: K >= 2; 256 for bytes.
         scale: half the width of the range, > 0.
+        centre: what becomes 0, a place in [-1, 1].
     """
 
     num_classes: int = 256
     scale: float = 1.0
+    centre: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -197,14 +202,14 @@ class Scaled:
             raise ValueError("a scaled range needs at least 2 levels")
 
     def encode(self, data: Tensor) -> Tensor:
-        """(2 v / (K - 1) - 1) scale, of numbers in [0, K - 1]."""
+        """(2 v / (K - 1) - 1 - centre) scale, of numbers in [0, K - 1]."""
         _check_range(data, self.num_classes)
-        return (data.float() * (2 / (self.num_classes - 1)) - 1) * self.scale
+        return (data.float() * (2 / (self.num_classes - 1)) - (1 + self.centre)) * self.scale
 
     def decode(self, state: Tensor) -> Tensor:
         """The nearest level."""
         _check_numbers(state)
-        levels = (state.float() / self.scale + 1) * ((self.num_classes - 1) / 2)
+        levels = (state.float() / self.scale + (1 + self.centre)) * ((self.num_classes - 1) / 2)
         return levels.round().clamp(0, self.num_classes - 1).long()
 
 

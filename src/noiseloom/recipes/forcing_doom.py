@@ -82,8 +82,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
     conditional: bool = False
     steps: int = 20_000
     batch_size: int = 64
-    learning_rate: float = 3e-4
-    warmup: int = 1000
+    learning_rate: float = 1e-3
+    warmup: int = 300
     weight_decay: float = 1e-3
     beta2: float = 0.99
     decay: Literal["constant", "cosine"] = "cosine"
@@ -138,9 +138,16 @@ class ForcingDoom(DiffusionForcing, Rolling):
             raise ValueError(f"{data}: {str(error).removeprefix(f'{data}: ')}") from error
 
     def facts(self, data: Split[Any]) -> Facts:
-        """Shape of the frames, and features of an action."""
-        columns = data.train.columns
-        return {"shape": list(columns["frames"].shape[1:]), "actions": columns["actions"].shape[1]}
+        """Shape of the frames, mean and deviation of their pixels, and features of an action."""
+        frames, actions = (data.train.columns[name] for name in ("frames", "actions"))
+        few = frames[torch.linspace(0, len(frames) - 1, min(len(frames), 1000)).long()]
+        pixels = Scaled(256).encode(few).double()
+        return {
+            "shape": list(frames.shape[1:]),
+            "actions": actions.shape[1],
+            "mean": float(pixels.mean()),
+            "std": float(pixels.std()) or 1.0,
+        }
 
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0
@@ -178,7 +185,11 @@ class ForcingDoom(DiffusionForcing, Rolling):
         )
 
     def build(self, facts: Facts) -> Parts:
-        """Pixels in [-1, 1], and their denoiser."""
+        """Pixels of mean 0 and deviation 1 over all frames, and their denoiser.
+
+        Schedules and weights are for states of unit variance: frames of Doom in [-1, 1] have a
+        deviation of 0.3, and noise that hides them would count as hardly any.
+        """
         channels, height, width = facts["shape"]
         patch, halvings = (8, 0) if self.network == "video" else (2, len(self.multipliers) - 1)
         side = (self.patch or patch) * 2**halvings
@@ -188,7 +199,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 f"are multiples of {side}, and the data's are of {height} x {width}"
             )
         trained = self.make_trained(channels, None, facts["actions"])
-        return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), Scaled(256))
+        codec = Scaled(256, 1 / facts.get("std", 1.0), facts.get("mean", 0.0))
+        return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), codec)
 
     def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """Frames of a batch of windows."""
