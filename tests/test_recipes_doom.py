@@ -155,6 +155,10 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         ({"held_out": 0.0}, "held_out must be between 0 and 1"),
         ({"network": "causal"}, "network must be one of video, unet"),
         ({"conditional": True}, "knows no classes"),
+        ({"stretch": 1, "samples": 40}, "stretch and length must be at least 2, got 1 and 9"),
+        ({"length": 1, "samples": 40}, "stretch and length must be at least 2, got 5 and 1"),
+        ({"samples": 3}, "must be 20 frames or more, .* got 15 of samples 3, stretch 5 and length"),
+        ({"length": 4}, "got 16 of samples 4, stretch 5 and length 4"),
     ):
         with pytest.raises(ValueError, match=told):
             ForcingDoom(**{**TINY, **options})
@@ -164,17 +168,33 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
     ):
         with pytest.raises(ValueError, match=told):
             made(**options)
-    with pytest.raises(ValueError, match="no episode has 60 frames"):
-        made(frames=60)
+    path = tmp_path / "few.safetensors"
+    square(60).save(path)
+    for options, told in (
+        ({"frames": 8}, "of the 6 frames held out: no episode has 8 frames, the longest has 6"),
+        ({"frames": 52}, "of the 54 frames to train on: no episode has 52 frames"),
+        ({"held_out": 0.9}, "frames 55, --held-out 0.9"),
+    ):
+        with pytest.raises(ValueError, match=told) as found:
+            ForcingDoom(**{**TINY, "held_out": 0.1, "frames": 55, **options}).load(str(path))
+        assert str(found.value).startswith(f"{path}: of the ")
+        assert "(--frames " in str(found.value)
     recipe, parts, facts, data = made()
     given, _ = recipe.asked(data.held_out, 2)
     for wrong, told in (
         ({"actions": given["actions"][:, :11]}, "11 actions are given, and 3 frames of context"),
         ({"actions": given["actions"][..., :3]}, "follow actions of 4 features"),
         ({"frames": given["frames"][:, 1:]}, "begins with 3 frames of 3 x 8 x 8"),
+        ({"frames": given["frames"] / 255}, "frames must be uint8, got torch.float32"),
+        ({"actions": given["actions"].long()}, "actions must be float32, got torch.int64"),
+        ({"actions": given["actions"] / 0}, "actions must be finite"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises((TypeError, ValueError), match=told):
             next(recipe.draw(parts, facts, {**given, **wrong}, KEYS.samples(2)))
+    for name in given:
+        some = {other: rows for other, rows in given.items() if other != name}
+        with pytest.raises(ValueError, match=f"no {name} among {next(iter(some))}"):
+            next(recipe.draw(parts, facts, some, KEYS.samples(2)))
     plan = tmp_path / "plan.json"
     noiseloom.SamplingPlan.autoregressive(2, 3).save(plan)
     with pytest.raises(ValueError, match="is a plan for other sequences than of 1 tokens"):
@@ -262,11 +282,12 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         (["sample", "run", "--out", "two.png"], "written as .webp"),
         (["sample", "run", "--out", "two.webp"], "replace it with --force"),
         (["sample", "run", "--data", "none.safetensors"], "there is no file"),
-        (["sample", "run", "--data", "text.safetensors"], "text.safetensors cannot be read"),
+        (["sample", "run", "--data", "text.safetensors"], "error: text.safetensors cannot be read"),
         (["sample", "run", "--data", "small.safetensors"], "the run draws videos of shape"),
         (["evaluate", "run", "--data", "short.safetensors"], "no episode has 6 frames"),
         (["evaluate", "run", "--window", "3"], "unknown option --window"),
-        (["evaluate", "run", "--samples", "1"], "n must be in 20"),
+        (["evaluate", "run", "--samples", "1"], "samples x stretch must be 20 frames or more"),
+        ([*TRAIN, "--out", "r2", "--samples", "1"], "got 10 of samples 1, stretch 10 and length"),
         (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
         (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
         ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
