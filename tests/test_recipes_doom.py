@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 import noiseloom
-from noiseloom import Rng
+from noiseloom import Rng, terminal
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
 from noiseloom.recipes import ForcingDoom, forcing_doom
@@ -297,6 +297,22 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         lines = capsys.readouterr().err.splitlines()
         assert told in lines[-1], lines
     assert not (place / "r2").exists()
+
+
+def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    monkeypatch.setattr(terminal, "_EVERY", 0)
+    for words in (["evaluate", "run"], ["sample", "run", "-n", "2"]):
+        capsys.readouterr()
+        assert main(words) == 0
+        lines = capsys.readouterr().err.splitlines()
+        told = [line for line in lines if line.startswith("frame")]
+        assert told == [f"frame {n} of 25" for n in range(1, 26)]
+    # From Python nobody is told unasked.
+    run = noiseloom.load("run", device="cpu")
+    given, _ = run.recipe.asked(run.recipe.load("clips.safetensors").held_out, 2)
+    run.samples(given)
+    assert not capsys.readouterr().err
 
 
 def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
