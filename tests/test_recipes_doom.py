@@ -1,7 +1,9 @@
 """Video under given actions: what a rollout depends on, what it is told, and the commands."""
 
+import base64
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from noiseloom import Rng, terminal
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
 from noiseloom.recipes import ForcingDoom, forcing_doom
+from noiseloom.table import text_of
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 4, "context": 3}
 TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
@@ -256,6 +259,8 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     }
     capsys.readouterr()
 
+    assert main(["sample", "run", "--length", "5", "--out", "few.webp"]) == 0
+    assert "4 videos of 5 frames: few.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
     assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0
@@ -355,6 +360,13 @@ def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
     page = (place / "table" / "drift.html").read_text()
     assert page.count("<svg") == 6
     assert "forcing=teacher-forcing stabilisation=0" in page
+    # The end of each cell's videos, of its first seed, under the cell's options.
+    assert page.count("data:image/webp") == 6
+    titles = re.findall(r"<h3>(.*?)</h3>", page)
+    assert titles == [text_of(cell["options"]) for cell in table["cells"]]
+    films = sorted((place / "table" / "runs").glob("*seed=0/evaluations/*.end.webp"))
+    assert len(films) == 6
+    assert all(base64.b64encode(film.read_bytes()).decode() in page for film in films)
 
 
 @pytest.mark.slow
