@@ -345,6 +345,19 @@ def test_a_grid_of_pictures(tmp_path):
         assert image.getpixel((41, 67)) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("words", [["sample", "run", "-n"], ["evaluate", "run", "--samples"]])
+def test_a_number_that_may_be_left_out_is_a_number(capsys, words):
+    assert fails(capsys, *words, "four").endswith(": expected a whole number, got four")
+
+
+def test_help_of_sample_knows_videos(capsys):
+    assert main(["sample", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "videos into a WebP" in text
+    assert "by default 64, of videos 4" in text
+    assert "for videos .webp" in text
+
+
 def test_train_sample_evaluate_report_push(capsys, tmp_path):
     run, png = tmp_path / "run", tmp_path / "x.png"
     assert _train(run, "--steps", 2, "--json") == 0

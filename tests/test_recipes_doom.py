@@ -1,7 +1,9 @@
 """Video under given actions: what a rollout depends on, what it is told, and the commands."""
 
+import base64
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,10 +12,11 @@ from PIL import Image
 from torch import nn
 
 import noiseloom
-from noiseloom import Rng
+from noiseloom import Rng, terminal
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
 from noiseloom.recipes import ForcingDoom, forcing_doom
+from noiseloom.table import text_of
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 4, "context": 3}
 TINY |= {"length": 9, "sampling_steps": 2, "samples": 4, "stretch": 5}
@@ -168,6 +171,10 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         ({"held_out": 0.0}, "held_out must be between 0 and 1"),
         ({"network": "causal"}, "network must be one of video, unet"),
         ({"conditional": True}, "knows no classes"),
+        ({"stretch": 1, "samples": 40}, "stretch and length must be at least 2, got 1 and 9"),
+        ({"length": 1, "samples": 40}, "stretch and length must be at least 2, got 5 and 1"),
+        ({"samples": 3}, "must be 20 frames or more, .* got 15 of samples 3, stretch 5 and length"),
+        ({"length": 4}, "got 16 of samples 4, stretch 5 and length 4"),
     ):
         with pytest.raises(ValueError, match=told):
             ForcingDoom(**{**TINY, **options})
@@ -177,17 +184,33 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
     ):
         with pytest.raises(ValueError, match=told):
             made(**options)
-    with pytest.raises(ValueError, match="no episode has 60 frames"):
-        made(frames=60)
+    path = tmp_path / "few.safetensors"
+    square(60).save(path)
+    for options, told in (
+        ({"frames": 8}, "of the 6 frames held out: no episode has 8 frames, the longest has 6"),
+        ({"frames": 52}, "of the 54 frames to train on: no episode has 52 frames"),
+        ({"held_out": 0.9}, "frames 55, --held-out 0.9"),
+    ):
+        with pytest.raises(ValueError, match=told) as found:
+            ForcingDoom(**{**TINY, "held_out": 0.1, "frames": 55, **options}).load(str(path))
+        assert str(found.value).startswith(f"{path}: of the ")
+        assert "(--frames " in str(found.value)
     recipe, parts, facts, data = made()
     given, _ = recipe.asked(data.held_out, 2)
     for wrong, told in (
         ({"actions": given["actions"][:, :11]}, "11 actions are given, and 3 frames of context"),
         ({"actions": given["actions"][..., :3]}, "follow actions of 4 features"),
         ({"frames": given["frames"][:, 1:]}, "begins with 3 frames of 3 x 8 x 8"),
+        ({"frames": given["frames"] / 255}, "frames must be uint8, got torch.float32"),
+        ({"actions": given["actions"].long()}, "actions must be float32, got torch.int64"),
+        ({"actions": given["actions"] / 0}, "actions must be finite"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises((TypeError, ValueError), match=told):
             next(recipe.draw(parts, facts, {**given, **wrong}, KEYS.samples(2)))
+    for name in given:
+        some = {other: rows for other, rows in given.items() if other != name}
+        with pytest.raises(ValueError, match=f"no {name} among {next(iter(some))}"):
+            next(recipe.draw(parts, facts, some, KEYS.samples(2)))
     plan = tmp_path / "plan.json"
     noiseloom.SamplingPlan.autoregressive(2, 3).save(plan)
     with pytest.raises(ValueError, match="is a plan for other sequences than of 1 tokens"):
@@ -249,6 +272,8 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     }
     capsys.readouterr()
 
+    assert main(["sample", "run", "--length", "5", "--out", "few.webp"]) == 0
+    assert "4 videos of 5 frames: few.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
     assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0
@@ -275,11 +300,12 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         (["sample", "run", "--out", "two.png"], "written as .webp"),
         (["sample", "run", "--out", "two.webp"], "replace it with --force"),
         (["sample", "run", "--data", "none.safetensors"], "there is no file"),
-        (["sample", "run", "--data", "text.safetensors"], "text.safetensors cannot be read"),
+        (["sample", "run", "--data", "text.safetensors"], "error: text.safetensors cannot be read"),
         (["sample", "run", "--data", "small.safetensors"], "the run draws videos of shape"),
         (["evaluate", "run", "--data", "short.safetensors"], "no episode has 6 frames"),
         (["evaluate", "run", "--window", "3"], "unknown option --window"),
-        (["evaluate", "run", "--samples", "1"], "n must be in 20"),
+        (["evaluate", "run", "--samples", "1"], "samples x stretch must be 20 frames or more"),
+        ([*TRAIN, "--out", "r2", "--samples", "1"], "got 10 of samples 1, stretch 10 and length"),
         (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
         (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
         ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
@@ -289,6 +315,22 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         lines = capsys.readouterr().err.splitlines()
         assert told in lines[-1], lines
     assert not (place / "r2").exists()
+
+
+def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    monkeypatch.setattr(terminal, "_EVERY", 0)
+    for words in (["evaluate", "run"], ["sample", "run", "-n", "2"]):
+        capsys.readouterr()
+        assert main(words) == 0
+        lines = capsys.readouterr().err.splitlines()
+        told = [line for line in lines if line.startswith("frame")]
+        assert told == [f"frame {n} of 25" for n in range(1, 26)]
+    # From Python nobody is told unasked.
+    run = noiseloom.load("run", device="cpu")
+    given, _ = run.recipe.asked(run.recipe.load("clips.safetensors").held_out, 2)
+    run.samples(given)
+    assert not capsys.readouterr().err
 
 
 def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
@@ -331,6 +373,13 @@ def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
     page = (place / "table" / "drift.html").read_text()
     assert page.count("<svg") == 6
     assert "forcing=teacher-forcing stabilisation=0" in page
+    # The end of each cell's videos, of its first seed, under the cell's options.
+    assert page.count("data:image/webp") == 6
+    titles = re.findall(r"<h3>(.*?)</h3>", page)
+    assert titles == [text_of(cell["options"]) for cell in table["cells"]]
+    films = sorted((place / "table" / "runs").glob("*seed=0/evaluations/*.end.webp"))
+    assert len(films) == 6
+    assert all(base64.b64encode(film.read_bytes()).decode() in page for film in films)
 
 
 @pytest.mark.slow

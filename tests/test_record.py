@@ -1,7 +1,11 @@
 """`noiseloom record`: files, interruptions, one line for every error; no simulator is needed."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ import noiseloom.record as module
 from noiseloom.cli import main
 from noiseloom.data import Clips, Trajectories
 from noiseloom.data.doom import _vizdoom
+from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.point_maze import _model
 from noiseloom.rng import Rng
 from noiseloom.verbs import SOURCES, MazeSource
@@ -66,7 +71,47 @@ def test_what_was_recorded_before_an_interruption_is_kept(tmp_path, capsys, simu
     # Nothing was made: what was there stays.
     simulator["stop"] = 0
     assert record("--steps", 100, "--out", out, "--force") == 130
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["nothing was recorded yet", "noiseloom: stopped"]
     assert len(Trajectories.read(out)) == 20
+
+
+@pytest.mark.parametrize("step", ["joined", "save"])
+def test_writing_is_not_interrupted(tmp_path, monkeypatch, simulator, step):
+    out, does, usual = tmp_path / "a.safetensors", getattr(Trajectories, step), []
+
+    def interrupted(*args, **more):
+        usual.append(signal.getsignal(signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGINT)
+        return does(*args, **more)
+
+    patch = staticmethod(interrupted) if step == "joined" else interrupted
+    monkeypatch.setattr(Trajectories, step, patch)
+    before = signal.getsignal(signal.SIGINT)
+    assert record("--steps", 25, "--out", out) == 0
+    assert usual == [signal.SIG_IGN]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(Trajectories.read(out)) == 25
+
+
+def test_processes_are_started_as_what_ctrl_c_does_not_end():
+    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    with uninterrupted():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n"
+
+
+def test_other_threads_leave_signals_alone():
+    found = []
+
+    def work():
+        with uninterrupted():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [signal.getsignal(signal.SIGINT)]
 
 
 @pytest.mark.parametrize(

@@ -252,4 +252,6 @@ def _tidy(message: str) -> str:
         ("unrecognized arguments:", "unexpected argument"),
     ):
         text = text.replace(parsers, ours)
+    # Of a type or nothing, the type alone is told.
+    text = re.sub(r"Does not .* Errors: - (.*) - Expected a NoneType .* value: ", r"\1, got ", text)
     return re.sub(r"\. Got value: (.*)$", r", got \1", text)

@@ -115,7 +115,7 @@ def sample(
     source: str,
     changes: Options,
     *,
-    n: int,
+    n: int | None,
     label: str | None,
     data: str | None,
     seed: int,
@@ -128,16 +128,16 @@ def sample(
     Args:
         source: what `load` takes.
         changes: sampling options that differ from the run's.
-        n: how many.
+        n: how many; by default 64, of videos, which are large, 4.
         label: name or index of the pictures' class; by default all classes in turn.
-        data: where the series lies that forecasts follow, or the trajectories that plans start
-            from; by default where training found them.
+        data: where the series lies that forecasts follow, the trajectories that plans start from,
+            or the clips that videos begin with; by default where training found them.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
         force: replace the file.
         as_json: answer a program.
     """
-    if n < 1:
+    if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     run = load(source).with_options(**changes)
     shows = drawn_as(run.recipe, run.facts)
@@ -146,6 +146,8 @@ def sample(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
             "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
         )
+    if n is None:
+        n = 4 if shows == "videos" else 64
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():

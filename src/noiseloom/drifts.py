@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TypeAlias
 
-from noiseloom.figures import curve_chart
+from noiseloom.figures import animation, curve_chart
 from noiseloom.run_folder import write_text
 
 __all__ = ["Curve", "curves", "write_drifts"]
@@ -51,7 +51,7 @@ def curves(runs: Mapping[str, Sequence[Curve]], *, wide: bool) -> str:
 
 
 def write_drifts(path: Path, files: Mapping[str, Sequence[Path]]) -> bool:
-    """Write a page with the curves of a comparison, if there are any.
+    """Write a page with the curves of a comparison and how videos end, if there are any.
 
     Args:
         path: of the page.
@@ -60,12 +60,16 @@ def write_drifts(path: Path, files: Mapping[str, Sequence[Path]]) -> bool:
     Returns:
         Whether there were any.
     """
-    found = {}
+    found, films = {}, []
     for label, evaluations in files.items():
         there = [file.with_suffix(".curve.json") for file in evaluations]
         runs = [json.loads(file.read_text()) for file in there if file.is_file()]
         if runs:
             found[label] = runs
+        film = evaluations[0].with_suffix(".end.webp")
+        if film.is_file():
+            image = f'<img alt="" src="{animation(film.read_bytes())}">'
+            films.append(f"<figure><h3>{escape(label)}</h3>{image}</figure>")
     if not found:
         return False
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
@@ -76,7 +80,17 @@ def write_drifts(path: Path, files: Mapping[str, Sequence[Path]]) -> bool:
 <style>
 {style}</style></head>
 <body><section><h2>Drift</h2><p>Mean over seeds, and from lowest to highest.</p>
-{curves(found, wide=True)}</section></body></html>
+{curves(found, wide=True)}</section>
+{_ends(films)}</body></html>
 """,
     )
     return True
+
+
+def _ends(films: Sequence[str]) -> str:
+    if not films:
+        return ""
+    text = "Of the first seed, in pairs: real frames, and frames made under the same actions."
+    return (
+        f'<section><h2>The end</h2><p>{text}</p><div class="pair">{"".join(films)}</div></section>'
+    )

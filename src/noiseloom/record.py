@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from noiseloom.data import Clips, Trajectories
+from noiseloom.data.interrupts import uninterrupted
 from noiseloom.rng import Rng
 from noiseloom.terminal import answer, say
 from noiseloom.verbs import DoomSource, MazeSource
@@ -36,6 +37,8 @@ class Recorded(Protocol):
 
 def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_json: bool) -> None:
     """Record into a file. With Ctrl-C what has been recorded is written before the command stops.
+
+    Of a source that yields parts (Doom: 5,000 steps) only whole ones are written.
 
     Args:
         source: options of one of `SOURCES`.
@@ -73,10 +76,12 @@ def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_
                 say(f"{made:,} of {steps:,} steps  {speed:,.0f} steps/s  {left}")
     except KeyboardInterrupt:
         if not pieces:
+            say("nothing was recorded yet")
             raise
         stopped = True
-    whole = pieces[0].joined(pieces)
-    whole.save(out, force=force)
+    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+        whole = pieces[0].joined(pieces)
+        whole.save(out, force=force)
     result = {"file": str(out), "steps": len(whole), "seed": seed}
     answer(as_json, result, [f"{len(whole):,} steps: {out}"])
     if stopped:

@@ -35,6 +35,7 @@ from noiseloom.run_folder import (
     write_bytes,
     write_text,
 )
+from noiseloom.terminal import paced
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -98,7 +99,9 @@ class Run:
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         return replace(self, recipe=replace(self.recipe, **changes), statistics={})
 
-    def steps(self, given: Tensor | Given, *, seed: int = 0, start: int = 0) -> Iterator[Drawing]:
+    def steps(
+        self, given: Tensor | Given, *, seed: int = 0, start: int = 0, progress: bool = False
+    ) -> Iterator[Drawing]:
         """The sampling loop for one batch.
 
         Args:
@@ -106,6 +109,7 @@ class Run:
                 an unconditional model ignores.
             seed: of the draws.
             start: global index of the first sample: sample 17 is the same in any batch.
+            progress: of videos, say on standard error at which frame they are.
 
         Raises:
             ValueError: a label is out of range.
@@ -120,7 +124,11 @@ class Run:
             )
         batch = len(next(iter(given.values())))
         rng = Rng(seed).fold("sampling").samples(batch, start, self.device)
-        return self.recipe.draw(self.parts, self.facts, given, rng)
+        steps = self.recipe.draw(self.parts, self.facts, given, rng)
+        if not (progress and isinstance(self.recipe, ForcingDoom)):
+            return steps
+        length = self.recipe.length
+        return paced(steps, lambda step: f"frame {step.result.shape[1]:,} of {length:,}")
 
     def pixels(
         self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
@@ -144,7 +152,13 @@ class Run:
         return found.to(integers)
 
     def samples(
-        self, given: Given, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
+        self,
+        given: Given,
+        *,
+        seed: int = 0,
+        batch_size: int = 250,
+        dtype: str = "auto",
+        progress: bool = False,
     ) -> Tensor:
         """Samples as the recipe decodes them, on the CPU.
 
@@ -154,6 +168,7 @@ class Run:
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
+            progress: of videos, say on standard error at which frame they are.
 
         Raises:
             ValueError: estimates that are not finite, or something given that does not fit.
@@ -168,7 +183,9 @@ class Run:
                 part = {name: rows[start : start + batch_size] for name, rows in given.items()}
                 size = min(batch_size, count - start)
                 last = None
-                for last in self.steps(part, seed=seed, start=start):  # noqa: B007
+                for last in self.steps(  # noqa: B007
+                    part, seed=seed, start=start, progress=progress
+                ):
                     pass
                 assert last is not None
                 wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
@@ -221,7 +238,7 @@ class Run:
 
         def draw(given: Tensor | Given) -> Tensor:
             if not isinstance(given, Tensor):
-                return self.samples(given, seed=seed)
+                return self.samples(given, seed=seed, progress=True)
             return self.pixels(given if places is None else places[given], seed=seed)
 
         found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))

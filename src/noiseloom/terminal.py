@@ -6,9 +6,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -24,6 +25,7 @@ __all__ = [
     "bare",
     "metrics_rows",
     "number",
+    "paced",
     "print_table",
     "save_paths",
     "save_picture",
@@ -41,6 +43,10 @@ ANCHORS = {
     "_waypoint": "the controller",
 }
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
+
+
+T = TypeVar("T")
+_EVERY = 5.0  # seconds between two lines
 
 
 def bare(names: Collection[str]) -> list[str]:
@@ -61,6 +67,21 @@ def bare(names: Collection[str]) -> list[str]:
 def say(text: str) -> None:
     """One line on standard error, where it does not disturb what a program reads."""
     print(text, file=sys.stderr, flush=True)
+
+
+def paced(steps: Iterable[T], place: Callable[[T], str]) -> Iterator[T]:
+    """The steps of something slow; every five seconds a line says where it is.
+
+    Args:
+        steps: of which the first may come at once.
+        place: says it of a step.
+    """
+    told = time.monotonic()
+    for step in steps:
+        if time.monotonic() - told >= _EVERY:
+            told = time.monotonic()
+            say(place(step))
+        yield step
 
 
 def answer(

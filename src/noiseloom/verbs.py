@@ -40,10 +40,10 @@ VERBS = {
     "train": Verb("train RECIPE|./FILE.py --out RUN", "train, judge, and write a report"),
     "sample": Verb(
         "sample RUN [-n 64] [--label CLASS]",
-        "draw pictures into a PNG, forecasts or plans into a CSV",
+        "draw pictures into a PNG, forecasts or plans into a CSV, videos into a WebP",
         ("run",),
     ),
-    "evaluate": Verb("evaluate RUN", "judge samples beside real pictures", ("run",)),
+    "evaluate": Verb("evaluate RUN", "judge samples beside real data", ("run",)),
     "compare": Verb(
         "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
     ),
@@ -117,19 +117,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample(Answer):
-    """The picture, forecasts or plans; by default the run's own sampling options hold.
+    """The picture, forecasts, plans or videos; by default the run's own sampling options hold.
 
     Attributes:
-        n: number of samples (-n).
+        n: number of samples (-n); by default 64, of videos 4.
         label: their class, by name or index; by default all in turn.
-        data: series that forecasts follow, or trajectories that plans start from; by default those
-            of training.
+        data: series that forecasts follow, trajectories that plans start from, or clips whose
+            held-out frames and actions videos follow; by default those of training.
         seed: of the draws.
-        out: PNG file, for forecasts and plans CSV; by default RUN-seedSEED.png or .csv.
+        out: PNG file, for forecasts and plans CSV, for videos .webp, or with their actions
+            .safetensors; by default RUN-seedSEED.png, .csv or .webp.
         force: replace the file if it exists.
     """
 
-    n: int = 64
+    n: int | None = None
     label: str | None = None
     data: str | None = None
     seed: int = 0
@@ -185,7 +186,8 @@ class Record:
 
     Attributes:
         out: its file, .safetensors.
-        steps: how many to record; with Ctrl-C those made so far are kept.
+        steps: how many to record; with Ctrl-C those made so far are kept, of doom in whole parts
+            of 5,000.
         seed: of the draws.
         force: replace the file if it exists.
         json: print the result as JSON.

@@ -1,7 +1,6 @@
 """What a run films: as parts of a page, and as a file."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from noiseloom.run_folder import read_description, write_bytes
 from noiseloom.terminal import say
 
 __all__ = ["videos", "write_videos"]
-
-_EVERY = 5.0  # seconds between two lines
 
 
 def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
@@ -81,13 +78,11 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
     recipe.fits(recipe.facts(split), run.facts)
     given, _ = recipe.asked(split.held_out, count)
     path.parent.mkdir(parents=True, exist_ok=True)  # if that fails, then not at the end
-    last, stopped, told = None, False, time.monotonic()
+    last, stopped = None, False
     try:
         with run.precision():
-            for last in run.steps(given, seed=seed):
-                if time.monotonic() - told >= _EVERY:
-                    told, made = time.monotonic(), last.result.shape[1]
-                    say(f"frame {made:,} of {recipe.length:,}")
+            for last in run.steps(given, seed=seed, progress=True):  # noqa: B007
+                pass
     except KeyboardInterrupt:
         if last is None:
             raise

@@ -1,6 +1,8 @@
 """Video of Doom: recordings are functions of their key, and show a walk that gets about."""
 
 import math
+import signal
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -91,6 +93,41 @@ def test_parts_do_not_depend_on_the_number_of_processes(recorded, small_parts, t
     # They begin at different places.
     assert len({tuple(piece.frames[0].flatten().tolist()) for piece in pieces}) == 3
     assert Clips.joined(pieces).episodes[:, 0].tolist() == [0, 100, 200]
+
+
+def test_a_part_that_nobody_waits_for_is_left(monkeypatch, tmp_path):
+    pytest.importorskip("vizdoom")
+    ended = get_context("spawn").Event()
+    monkeypatch.setattr(doom, "_ended", ended)
+    doom._record(10, Rng(0), tmp_path / "a.safetensors", size=16, skip=4)
+    ended.set()
+    doom._record(10, Rng(0), tmp_path / "b.safetensors", size=16, skip=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_recording_that_is_left_ends_its_processes(monkeypatch):
+    class Pool:
+        def __init__(self, jobs, context, initializer, given):
+            self.ended = given[0]
+
+        def map(self, work, counts, keys, paths):
+            found.append(signal.getsignal(signal.SIGINT))
+            return self.interrupted()
+
+        def interrupted(self):
+            found.append(self.ended.is_set())
+            raise KeyboardInterrupt
+            yield
+
+        def shutdown(self, cancel_futures):
+            found.append(self.ended.is_set())
+
+    found = []
+    monkeypatch.setattr(doom, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(doom, "_vizdoom", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        next(recording(20_000, Rng(0), jobs=2))
+    assert found == [signal.SIG_IGN, False, True]
 
 
 def test_an_episode_has_no_end_and_leaves_no_files(recorded, tmp_path, monkeypatch):

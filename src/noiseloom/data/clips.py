@@ -109,8 +109,15 @@ class Clips:
 
     def windows(self, length: int, held_out: float, stride: int = 1) -> "Split[ClipWindows]":
         """Windows of both parts of `split`; none lies in both."""
+
+        def windows(part: Clips, name: str) -> ClipWindows:
+            try:
+                return ClipWindows(part, length, stride)
+            except ValueError as error:
+                raise ValueError(f"of the {len(part):,} frames {name}: {error}") from error
+
         train, rest = self.split(held_out)
-        return Split(ClipWindows(train, length, stride), ClipWindows(rest, length, stride))
+        return Split(windows(train, "to train on"), windows(rest, "held out"))
 
     @classmethod
     def joined(cls, pieces: Sequence[Self]) -> Self:

@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import accumulate
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.clips import Clips
+from noiseloom.data.interrupts import uninterrupted
 from noiseloom.rng import Rng
 
 __all__ = ["BUTTONS", "PART", "Seen", "Simulation", "Walk", "recording", "shrunk"]
@@ -59,6 +61,7 @@ _ASTRAY = 0.2  # how often a turn goes where there is less room
 _CIRCLE = 26  # steps of a whole turn
 _VIEWS = 8  # parts of the horizon
 _TOGETHER = 100  # pictures that are resized at a time
+_ended: Event | None = None  # in a process that records beside others: nobody waits for it any more
 
 
 class Seen(NamedTuple):
@@ -228,9 +231,12 @@ def recording(
         if min(jobs, len(parts)) > 1:
             # A process that was forked would share the locks of PyTorch's threads: spawn.
             context = get_context("spawn")
-            pool = ProcessPoolExecutor(min(jobs, len(parts)), context, initializer=_alone)
+            ended = context.Event()
+            pool = ProcessPoolExecutor(min(jobs, len(parts)), context, _alone, (ended,))
             stack.callback(pool.shutdown, cancel_futures=True)
-            made = pool.map(work, counts, keys, paths)
+            stack.callback(ended.set)
+            with uninterrupted():  # Ctrl-C while they import would show where each of them was
+                made = pool.map(work, counts, keys, paths)
         for path in made:
             yield Clips.read(path)
 
@@ -244,6 +250,8 @@ def _record(steps: int, rng: Rng, path: Path, *, size: int, skip: int) -> Path:
     with contextlib.closing(Simulation(seed, skip)) as simulation:
         seen = simulation.look()
         for begin in range(0, steps, _TOGETHER):
+            if _ended is not None and _ended.is_set():
+                return path
             pictures = []
             for n in range(begin, min(begin + _TOGETHER, steps)):
                 if n:
@@ -261,8 +269,10 @@ def _record(steps: int, rng: Rng, path: Path, *, size: int, skip: int) -> Path:
     return path
 
 
-def _alone() -> None:
+def _alone(ended: Event) -> None:
     """What a process does that records beside others: one thread, and Ctrl-C is not for it."""
+    global _ended
+    _ended = ended
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

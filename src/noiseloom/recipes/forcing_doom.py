@@ -42,6 +42,8 @@ __all__ = ["ForcingDoom"]
 
 CALLS = 50_000
 """Calls of a network from which on compiling it (a minute) makes a rollout faster."""
+LEAST = 20
+"""Frames of a stretch, of all videos together, that `Drift` compares with real ones."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 )
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
+        if min(self.stretch, self.length) < 2:
+            raise ValueError(
+                f"stretch and length must be at least 2, got {self.stretch} and {self.length}"
+            )
+        counted = self.samples * min(self.stretch, self.length)
+        if counted < LEAST:
+            raise ValueError(
+                f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, "
+                f"got {counted} of samples {self.samples}, stretch {self.stretch} and length "
+                f"{self.length}"
+            )
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
         if self.conditional or self.label_drop or self.guidance != 1:
@@ -132,10 +145,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """Windows of the clips at a path; the end of the recording is held out."""
         if data is None:
             raise ValueError(f"{self.name} needs --data FILE.safetensors: noiseloom record doom")
+        clips = Clips.read(data)
         try:
-            return Clips.read(data).windows(self.frames, self.held_out)
+            return clips.windows(self.frames, self.held_out)
         except ValueError as error:
-            raise ValueError(f"{data}: {str(error).removeprefix(f'{data}: ')}") from error
+            options = f"--frames {self.frames}, --held-out {self.held_out}"
+            raise ValueError(f"{data}: {error} ({options})") from error
 
     def facts(self, data: Split[Any]) -> Facts:
         """Shape of the frames, mean and deviation of their pixels, and features of an action."""
@@ -230,6 +245,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
             yield from filmed(chunks, parts.codec, self.length)
 
     def _check_given(self, given: Given, facts: Facts) -> None:
+        for name, kind in (("frames", torch.uint8), ("actions", torch.float32)):
+            if name not in given:
+                has = ", ".join(given) or "nothing"
+                raise ValueError(f"videos are given frames and actions: no {name} among {has}")
+            if given[name].dtype != kind:
+                raise TypeError(f"{name} must be {str(kind)[6:]}, got {given[name].dtype}")
         frames, actions = given["frames"], given["actions"]
         if frames.shape[1:] != (self.context, *facts["shape"]):
             C, H, W = facts["shape"]
@@ -242,6 +263,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 f"{len(frames)} videos follow actions of {facts['actions']} features, got actions "
                 f"of shape {tuple(actions.shape)}"
             )
+        if not actions.isfinite().all():
+            raise ValueError("actions must be finite numbers")
         if actions.shape[1] < self.context + self.length:
             raise ValueError(
                 f"{actions.shape[1]} actions are given, and {self.context} frames of context and "
