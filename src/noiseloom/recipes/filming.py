@@ -13,11 +13,11 @@ from noiseloom.encodings import Codec
 from noiseloom.film import film
 from noiseloom.metrics.drift import Drift
 from noiseloom.metrics.features import Features
-from noiseloom.recipes.recipe import Findings
+from noiseloom.recipes.recipe import Facts, Findings, Given
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished
 
-__all__ = ["Video", "drift_report", "filmed", "journeys"]
+__all__ = ["Video", "check_given", "drift_report", "filmed", "journeys"]
 
 START = 3
 """Chunks before the pace is steady: on a GPU one runs as it is, one is recorded, one replayed."""
@@ -98,6 +98,47 @@ def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[
     places = led.nonzero()[:, 0]
     ahead = torch.searchsorted(places, before[:, -1:] + 1) + torch.arange(length)
     return places[ahead % len(places)], before
+
+
+def check_given(given: Given, facts: Facts, context: int, length: int) -> None:
+    """Check what videos are asked for.
+
+    Args:
+        given: {"frames" (B, context, C, H, W) uint8, "actions" (B, context + length, A) float32}.
+        facts: of the run.
+        context: frames to begin with.
+        length: frames to make.
+
+    Raises:
+        TypeError: another type of numbers.
+        ValueError: something is missing, of another shape, too short, or not finite.
+    """
+    for name, kind in (("frames", torch.uint8), ("actions", torch.float32)):
+        if name not in given:
+            has = ", ".join(given) or "nothing"
+            raise ValueError(f"videos are given frames and actions: no {name} among {has}")
+        if given[name].dtype != kind:
+            raise TypeError(f"{name} must be {str(kind)[6:]}, got {given[name].dtype}")
+    frames, actions = given["frames"], given["actions"]
+    if frames.shape[1:] != (context, *facts["shape"]):
+        C, H, W = facts["shape"]
+        raise ValueError(
+            f"a video begins with {context} frames of {C} x {H} x {W}, got frames of "
+            f"shape {tuple(frames.shape)}"
+        )
+    if actions.ndim != 3 or actions.shape[::2] != (len(frames), facts["actions"]):
+        raise ValueError(
+            f"{len(frames)} videos follow actions of {facts['actions']} features, got actions "
+            f"of shape {tuple(actions.shape)}"
+        )
+    if not actions.isfinite().all():
+        raise ValueError("actions must be finite numbers")
+    if actions.shape[1] < context + length:
+        raise ValueError(
+            f"{actions.shape[1]} actions are given, and {context} frames of context and "
+            f"{length} to make need {context + length}: give more actions, or "
+            "lower length"
+        )
 
 
 def drift_report(

@@ -29,7 +29,7 @@ from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.nets import VideoTransformer, VideoUNet
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.filming import Video, drift_report, filmed, journeys
+from noiseloom.recipes.filming import Video, check_given, drift_report, filmed, journeys
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.sampling import Rolling
@@ -232,7 +232,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
         What is finished is kept as bytes, outside of the device. A GPU records what makes a chunk.
         """
         device = next(parts.denoiser.parameters()).device
-        self._check_given(given, facts)
+        check_given(given, facts, self.context, self.length)
         frames, actions = given["frames"], given["actions"].to(device)
         count = self.context + self.length
         # The last chunk may be longer than the video; what comes too late is seen by no frame.
@@ -243,34 +243,6 @@ class ForcingDoom(DiffusionForcing, Rolling):
         with self._fast(denoiser, device):
             chunks = self._roll(denoiser, parts, known, cond, rng)
             yield from filmed(chunks, parts.codec, self.length)
-
-    def _check_given(self, given: Given, facts: Facts) -> None:
-        for name, kind in (("frames", torch.uint8), ("actions", torch.float32)):
-            if name not in given:
-                has = ", ".join(given) or "nothing"
-                raise ValueError(f"videos are given frames and actions: no {name} among {has}")
-            if given[name].dtype != kind:
-                raise TypeError(f"{name} must be {str(kind)[6:]}, got {given[name].dtype}")
-        frames, actions = given["frames"], given["actions"]
-        if frames.shape[1:] != (self.context, *facts["shape"]):
-            C, H, W = facts["shape"]
-            raise ValueError(
-                f"a video begins with {self.context} frames of {C} x {H} x {W}, got frames of "
-                f"shape {tuple(frames.shape)}"
-            )
-        if actions.ndim != 3 or actions.shape[::2] != (len(frames), facts["actions"]):
-            raise ValueError(
-                f"{len(frames)} videos follow actions of {facts['actions']} features, got actions "
-                f"of shape {tuple(actions.shape)}"
-            )
-        if not actions.isfinite().all():
-            raise ValueError("actions must be finite numbers")
-        if actions.shape[1] < self.context + self.length:
-            raise ValueError(
-                f"{actions.shape[1]} actions are given, and {self.context} frames of context and "
-                f"{self.length} to make need {self.context + self.length}: give more actions, or "
-                "lower length"
-            )
 
     def _roll(
         self,
