@@ -46,6 +46,7 @@ class DiffusionForcing(Recipe):
             or that of the target (target).
         snr_decay: of fused-snr, in [0, 1).
         snr_variant: fused-snr as in the released code, or as in the paper.
+        clock: largest |log-SNR| that the network is told, at most 20; times beyond are told as it.
         self_conditioning: share of the batch with a first pass; 0 for none.
         width: features of a token inside the network.
         depth: blocks, or recurrent cells.
@@ -66,6 +67,7 @@ class DiffusionForcing(Recipe):
     weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "min-snr"
     snr_decay: float = 0.9
     snr_variant: Literal["code", "paper"] = "code"
+    clock: float = 20.0
     self_conditioning: float = 0.0
     width: int = 128
     depth: int = 4
@@ -118,7 +120,8 @@ class DiffusionForcing(Recipe):
     ) -> nn.Module:
         """What is trained: the network as a denoiser, self-conditioned or not."""
         network = self.make_network(features, num_classes, action_features)
-        denoiser = Preconditioned(network, SCHEDULES[self.schedule], target=self.target)
+        schedule = SCHEDULES[self.schedule]
+        denoiser = Preconditioned(network, schedule, target=self.target, clock=self.clock)
         return SelfConditioned(denoiser) if self.self_conditioning else denoiser
 
     def make_weight(self) -> Weight | None:

@@ -80,6 +80,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
     rest: float = 0.0
     weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "fused-snr"
     snr_decay: float = 0.8
+    clock: float = 10.0
     held_out: float = 0.1
     conditional: bool = False
     steps: int = 20_000
