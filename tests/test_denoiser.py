@@ -133,6 +133,21 @@ def test_networks_see_unit_scale_and_a_bounded_clock(schedule):
 
 
 @schedules
+def test_times_beyond_the_clock_are_told_as_the_nearest_that_is_not(schedule):
+    network = Says(torch.zeros(5, 3))
+    t = torch.tensor([0.0, 1e-4, 0.5, 1 - 1e-4, 1.0])
+    wide, narrow = (Preconditioned(network, schedule, clock=clock) for clock in (20.0, 4.0))
+    wide(torch.zeros(5, 3), t)
+    told = network.log_snr
+    narrow(torch.zeros(5, 3), t)
+    assert torch.equal(network.log_snr, told.clamp(-4, 4))
+    assert float(told.abs().max()) > 4
+    for end in (0.0, 1.0):
+        narrow(torch.zeros(5, 3), torch.tensor(end))
+        assert torch.equal(network.log_snr, told[int(4 * end)].clamp(-4, 4).expand(5))
+
+
+@schedules
 def test_check_9_scaling_the_data_is_shifting_the_clock(schedule):
     """The mean of b u at (x, alpha, sigma) is b times u's where alpha*/sigma* = b alpha/sigma."""
     x, t = normal(200), at(0.6)
@@ -311,6 +326,8 @@ def test_a_clipped_denoiser_keeps_what_else_was_said():
         ),
         (lambda: Preconditioned(nn.Identity(), Cosine(), target="v", head=SigmoidHead()), "x0"),
         (lambda: SoftmaxHead(Bits(5).table).outputs(4), "groups of 3"),
+        (lambda: Preconditioned(nn.Identity(), Cosine(), clock=0.0), "clock must be in"),
+        (lambda: Preconditioned(nn.Identity(), Cosine(), clock=21.0), "clock must be in"),
     ],
 )
 def test_impossible_denoisers_raise(make, message):
