@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional
 
 __all__ = ["film"]
 
@@ -74,7 +74,7 @@ def _pages(videos: Tensor, columns: int) -> np.ndarray[tuple[int, ...], np.dtype
     """The frames of all videos on a grid, shape (T, height, width, 3)."""
     rows = -(-len(videos) // columns)
     x = videos.cpu().expand(-1, -1, 3, -1, -1)
-    x = F.pad(x, (0, _GAP, 0, _GAP), value=_GREY)
+    x = functional.pad(x, (0, _GAP, 0, _GAP), value=_GREY)
     x = torch.cat((x, x.new_full((rows * columns - len(x), *x.shape[1:]), int(_GREY))))
     x = x.reshape(rows, columns, *x.shape[1:]).permute(2, 0, 4, 1, 5, 3)
     x = x.flatten(3, 4).flatten(1, 2)[:, :-_GAP, :-_GAP]  # from (T, rows, H, columns, W, 3)

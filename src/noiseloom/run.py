@@ -183,10 +183,8 @@ class Run:
                 part = {name: rows[start : start + batch_size] for name, rows in given.items()}
                 size = min(batch_size, count - start)
                 last = None
-                for last in self.steps(  # noqa: B007
-                    part, seed=seed, start=start, progress=progress
-                ):
-                    pass
+                for step in self.steps(part, seed=seed, start=start, progress=progress):
+                    last = step
                 assert last is not None
                 wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
                 if wrong:

@@ -192,11 +192,11 @@ def _digest(path: str) -> str:
     return blake2b(Path(path).read_bytes(), digest_size=4).hexdigest()
 
 
-def _setting(name: str, value: Any, held: str) -> str:  # noqa: ANN401
+def _setting(name: str, value: object, held: str) -> str:
     """NAME=VALUE, which no other value or file has, as a part of a file's name."""
     text = f"{name}={value}"
     if held:
-        return f"{name}={Path(value).name}-{held}"
+        return f"{name}={Path(str(value)).name}-{held}"
     if "/" not in text:
         return text
     return f"{text.replace('/', '_')}-{blake2b(text.encode(), digest_size=4).hexdigest()}"

@@ -81,8 +81,8 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
     last, stopped = None, False
     try:
         with run.precision():
-            for last in run.steps(given, seed=seed, progress=True):  # noqa: B007
-                pass
+            for step in run.steps(given, seed=seed, progress=True):
+                last = step
     except KeyboardInterrupt:
         if last is None:
             raise

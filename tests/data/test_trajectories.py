@@ -2,14 +2,13 @@
 
 import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 
-from noiseloom.data import Trajectories, Windows
+from noiseloom.data import Trajectories, Windows, whole_file
 from noiseloom.rng import Rng
 from noiseloom.training import Training
 from noiseloom.training.batches import Batches
@@ -298,13 +297,12 @@ def test_a_file_is_replaced_only_when_told_and_only_as_a_whole(tmp_path, monkeyp
     with pytest.raises(ValueError, match="trajectories are written as"):
         new.save(tmp_path / "a.npz")
 
-    def full(part, content):
-        with part.open("wb") as file:
-            file.write(content[:100])
+    def full(tensors, part, metadata):
+        part.write_bytes(b"the beginning of a file")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(whole_file, "save_file", full)
         with pytest.raises(OSError, match="No space left"):
             new.save(path, force=True)
     assert same(Trajectories.read(path), old)

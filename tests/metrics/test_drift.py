@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional
 
 from noiseloom.metrics import Drift, frame_statistics, frechet, kid, noised
 from noiseloom.rng import Rng
@@ -53,7 +53,7 @@ def drift(train):
 
 
 def blurred(videos):
-    x = F.avg_pool2d(videos.flatten(0, 1).float(), 3, 1, 1, count_include_pad=False)
+    x = functional.avg_pool2d(videos.flatten(0, 1).float(), 3, 1, 1, count_include_pad=False)
     return x.round().byte().reshape(videos.shape)
 
 

@@ -8,10 +8,10 @@ from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from noiseloom.data.split import Split
+from noiseloom.data.whole_file import write_whole
 
 __all__ = ["ClipWindows", "Clips"]
 
@@ -177,24 +177,7 @@ class Clips:
             OSError: it cannot be written.
             ValueError: another kind of file.
         """
-        path = Path(path).expanduser()
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path}: clips are written as .safetensors")
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists: choose another name, or replace it with force")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        tensors = {name: column.contiguous() for name, column in self.columns().items()}
-        try:
-            part.touch()
-            usual = part.stat().st_mode  # save_file would make it the writer's alone
-            save_file(tensors, part, {"format": "pt", **self.about})
-            part.chmod(usual)
-            part.replace(path)
-        except SafetensorError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, self.columns(), self.about, what="clips", force=force)
 
 
 class ClipWindows:

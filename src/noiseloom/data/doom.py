@@ -17,11 +17,13 @@ from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from importlib import import_module
 from itertools import accumulate
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -287,11 +289,10 @@ def _cover(length: int, size: int) -> Tensor:
 
 
 @cache
-def _vizdoom() -> Any:  # noqa: ANN401
+def _vizdoom() -> ModuleType:
     try:
-        import vizdoom
+        return import_module("vizdoom")
     except ImportError as error:
         raise ImportError(
             "Doom is simulated with the extra noiseloom[sim]: pip install 'noiseloom[sim]'"
         ) from error
-    return vizdoom

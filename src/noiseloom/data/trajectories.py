@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor
 
 from noiseloom.data.trajectory_files import read_arrays
+from noiseloom.data.whole_file import write_whole
 from noiseloom.rng import Rng
 
 __all__ = ["Trajectories", "Windows"]
@@ -170,19 +170,8 @@ class Trajectories:
             OSError: it cannot be written.
             ValueError: another kind of file.
         """
-        path = Path(path).expanduser()
-        if path.suffix != ".safetensors":
-            raise ValueError(f"{path}: trajectories are written as .safetensors")
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists: choose another name, or replace it with force")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        tensors = {name: column.contiguous() for name, column in self.columns().items()}
-        try:
-            part.write_bytes(save({**tensors, "ends": self.ends}, {"format": "pt", **self.about}))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        tensors = {**self.columns(), "ends": self.ends}
+        write_whole(path, tensors, self.about, what="trajectories", force=force)
 
 
 class Windows:

@@ -27,7 +27,7 @@ of 2,000 frames as pictures.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional
 
 from noiseloom.metrics.features import Features
 from noiseloom.metrics.frechet import frechet
@@ -188,5 +188,5 @@ def frame_statistics(videos: Tensor) -> dict[str, Tensor]:
         (b.float() - a.float()).abs().flatten(1).mean(1).double()
         for a, b in zip(videos[:, :-1].unbind(1), videos[:, 1:].unbind(1), strict=True)
     ]
-    change = F.pad(torch.stack(changes, 1), (1, 0)) if changes else torch.zeros_like(mean)
+    change = functional.pad(torch.stack(changes, 1), (1, 0)) if changes else torch.zeros_like(mean)
     return {"sharpness": sharpness, "mean": mean, "std": std, "change": change}
