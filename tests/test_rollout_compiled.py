@@ -30,6 +30,7 @@ from noiseloom import (
 )
 from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
 from noiseloom.rollouts import rollout
+from noiseloom.training.precision import in_bfloat16
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
@@ -294,6 +295,21 @@ def test_in_bfloat16_so_are_caches(kind):
     assert 0 < (y - expected).square().mean().sqrt() < 0.1 * expected.std()
     assert "forward" not in vars(network)
     assert "blank" not in vars(network)
+
+
+def test_regions_in_bfloat16_nest():
+    """As where samples of a loaded run, drawn in bfloat16, are drawn with compiled networks."""
+    network = nn.Linear(2, 2)
+    x = torch.ones(1, 2)
+    plain = network(x)
+    with in_bfloat16([network], x.device):
+        outer = network(x)
+        with in_bfloat16([network], x.device):
+            assert torch.equal(network(x), outer)
+        assert torch.equal(network(x), outer)
+        assert not torch.equal(outer, plain)
+    assert torch.equal(network(x), plain)
+    assert "forward" not in vars(network)
 
 
 def test_the_network_inside_is_what_is_compiled(monkeypatch):

@@ -62,13 +62,16 @@ def in_bfloat16(networks: Sequence[nn.Module], device: torch.device) -> Iterator
     gradient, and the second would hand the first's cached weights to the second.
     """
     patched = [(n, name) for n in networks for name in ("forward", "blank") if hasattr(n, name)]
+    before = [vars(network).get(name) for network, name in patched]  # of a region around this one
     for network, name in patched:
         setattr(network, name, _autocast(getattr(network, name), device.type))
     try:
         yield
     finally:
-        for network, name in patched:
+        for (network, name), outer in zip(patched, before, strict=True):
             delattr(network, name)
+            if outer is not None:
+                setattr(network, name, outer)
 
 
 def _autocast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
