@@ -171,13 +171,20 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         ({"held_out": 0.0}, "held_out must be between 0 and 1"),
         ({"network": "causal"}, "network must be one of video, unet"),
         ({"conditional": True}, "knows no classes"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            ForcingDoom(**{**TINY, **options})
+    for options, told in (
         ({"stretch": 1, "samples": 40}, "stretch and length must be at least 2, got 1 and 9"),
         ({"length": 1, "samples": 40}, "stretch and length must be at least 2, got 5 and 1"),
         ({"samples": 3}, "must be 20 frames or more, .* got 15 of samples 3, stretch 5 and length"),
         ({"length": 4}, "got 16 of samples 4, stretch 5 and length 4"),
     ):
+        few = ForcingDoom(**{**TINY, **options})  # enough to draw with, not to be judged
         with pytest.raises(ValueError, match=told):
-            ForcingDoom(**{**TINY, **options})
+            few.check()
+        with pytest.raises(ValueError, match=told):
+            few.evaluate(None, None, None)
     for options, told in (
         ({"patch": 3}, "needs frames whose sides are multiples of 3"),
         ({"network": "unet", "patch": 4}, "sides are multiples of 32"),
@@ -304,6 +311,20 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         (["sample", "run", "--data", "small.safetensors"], "the run draws videos of shape"),
         (["evaluate", "run", "--data", "short.safetensors"], "no episode has 6 frames"),
         (["evaluate", "run", "--window", "3"], "unknown option --window"),
+        (
+            [
+                "compare",
+                "forcing-doom",
+                *TRAIN[2:],
+                "--samples",
+                "1",
+                "--out",
+                "r2",
+                "--cells",
+                "chunk=1",
+            ],
+            "got 10 of samples 1",
+        ),
         (["evaluate", "run", "--samples", "1"], "samples x stretch must be 20 frames or more"),
         ([*TRAIN, "--out", "r2", "--samples", "1"], "got 10 of samples 1, stretch 10 and length"),
         (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),

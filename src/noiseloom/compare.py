@@ -109,12 +109,13 @@ def compare(
     skipped: list[dict[str, Any]] = []
     for typed, options in cells:
         try:
-            good.append(Cell(typed, kind(**options)))
+            cell = Cell(typed, kind(**options))
+            cell.recipe.check()
+            good.append(cell)
         except ValueError as error:
             skipped.append({"options": typed, "reason": str(error)})
             say(f"skipped {text_of(typed)}: {error}")
     if good:
-        good[0].recipe.check()
         good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     errors = _judge_all(good, seeds, jobs, out, data, command, metrics)
     for i, text in errors.items():

@@ -40,8 +40,8 @@ from noiseloom.training.precision import compiled
 
 __all__ = ["ForcingDoom"]
 
-CALLS = 50_000
-"""Calls of a network from which on compiling it (a minute) makes a rollout faster."""
+CALLS = 30_000
+"""Calls of a network from which on compiling it (half a minute) makes a rollout faster."""
 LEAST = 20
 """Frames of a stretch, of all videos together, that `Drift` compares with real ones."""
 
@@ -108,17 +108,6 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 )
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
-        if min(self.stretch, self.length) < 2:
-            raise ValueError(
-                f"stretch and length must be at least 2, got {self.stretch} and {self.length}"
-            )
-        counted = self.samples * min(self.stretch, self.length)
-        if counted < LEAST:
-            raise ValueError(
-                f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, "
-                f"got {counted} of samples {self.samples}, stretch {self.stretch} and length "
-                f"{self.length}"
-            )
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
         if self.conditional or self.label_drop or self.guidance != 1:
@@ -284,7 +273,18 @@ class ForcingDoom(DiffusionForcing, Rolling):
         return {"frames_per_second": 1 / last.seconds}
 
     def check(self) -> None:
-        """The feature network of the evaluation must be there."""
+        """The feature network of the evaluation must be there, and enough frames to compare."""
+        if min(self.stretch, self.length) < 2:
+            raise ValueError(
+                f"stretch and length must be at least 2, got {self.stretch} and {self.length}"
+            )
+        counted = self.samples * min(self.stretch, self.length)
+        if counted < LEAST:
+            raise ValueError(
+                f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, "
+                f"got {counted} of samples {self.samples}, stretch {self.stretch} and length "
+                f"{self.length}"
+            )
         Lite0Features()
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
@@ -293,6 +293,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
         From held-out frames and under held-out actions; `frames_per_second` is of each video, with
         all of them side by side.
         """
+        self.check()
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
         videos = draw(given), real, data.train.columns["frames"]
