@@ -92,6 +92,21 @@ def test_later_guidance_moves_less_and_none_not_at_all(tmp_path):
     assert 0.05 < late < 0.8 * early
 
 
+@pytest.mark.parametrize("kind", ["gradient", "monte-carlo"])
+def test_a_strong_guide_leads_to_the_goal_and_not_beyond(tmp_path, kind):
+    options = {"goal_guidance": kind, "goal_scale": 1e5, "futures": 2, "future_steps": 2}
+
+    def off(rounds):
+        recipe, parts, facts, _ = made(tmp_path, goal_rounds=rounds, **options)
+        mean, std = (torch.tensor(v[:2]) for v in (parts.codec.mean, parts.codec.std))
+        goal = (mean + torch.tensor([0.8, -0.5]) * std).tolist()
+        steps = planned(recipe, parts, facts, 8, goal)[..., :2]
+        return float((steps - torch.tensor([0.8, -0.5])).abs().mean())
+
+    assert off(4) < 0.3
+    assert off(0) > 3
+
+
 def test_plans_of_one_episode_have_draws_of_their_own(tmp_path):
     recipe, parts, facts, _ = made(tmp_path)
     one, same, other = (
@@ -171,6 +186,7 @@ def test_what_does_not_fit(tmp_path):
         ({"replan": 7}, "replan must be at most horizon = 6, got 7"),
         ({"replan": 0}, "replan must be at least 1"),
         ({"goal_scale": -1.0}, "goal_scale must be at least 0"),
+        ({"goal_rounds": -1}, "goal_rounds must be at least 0"),
         ({"goal_begin": 1.5}, r"goal_begin is a time in \[0, 1\]"),
         ({"goal_guidance": "exact"}, "goal_guidance must be one of none, gradient"),
     ):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from noiseloom.carry import Carry, detach
 from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.guidance.balance import tilted
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
@@ -37,6 +38,9 @@ class RewardGuided(nn.Module):
     otherwise. With v the variance of x_0 given x_t, the gradient of r = -(x_0 - g)^2 / (2 w) is too
     large by 1 + v / w: worst at high noise.
 
+    With `rounds`, the gradient is that of the place one comes to (`balance`): exact in that example
+    in one round, and where r is a distance, a scale of any size leads to the goal, not beyond it.
+
     Args:
         denoiser: the inner denoiser, differentiable in x_t.
         diffusion: what noise is.
@@ -46,6 +50,8 @@ class RewardGuided(nn.Module):
         begin: time in [0, 1] from which on (downwards) a token is guided. Before it sigma^2 / alpha
             is large (13,000 at t = 1 for a cosine), and multiplies what the derivative of a learned
             network is off by; 0.95 is safe where 1 throws samples far away.
+        rounds: of `balance`, each with a backward pass and none with another call; 0 for the
+            plug-in.
 
     Raises:
         ValueError: a reward of another shape, without a gradient in the state, or (read on the CPU
@@ -60,6 +66,7 @@ class RewardGuided(nn.Module):
         scale: float = 1.0,
         *,
         begin: float = 1.0,
+        rounds: int = 0,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -67,6 +74,7 @@ class RewardGuided(nn.Module):
         self.reward = reward
         self.scale = scale
         self.begin = begin
+        self.rounds = rounds
 
     def forward(
         self,
@@ -83,10 +91,18 @@ class RewardGuided(nn.Module):
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             prediction, carry = self.denoiser(state, t, cond, carry, rng)
-            grad = slope(self.scale * rate(self.reward, prediction.mean), state)
         plain = Prediction(prediction.mean.detach())
-        grad = since(self.begin, grad, t)
-        return self.diffusion.tilt(plain, grad, x, t), detach(carry or {})
+
+        def gradient(shift: Tensor | float) -> Tensor:
+            with torch.enable_grad():
+                value = self.scale * rate(self.reward, prediction.mean + shift)
+                return since(self.begin, slope(value, state, again=self.rounds > 1), t)
+
+        def worth(shift: Tensor) -> Tensor:
+            return self.scale * self.reward(plain.mean + shift)
+
+        guided = tilted(self.diffusion, plain, gradient, worth, x, t, self.rounds)
+        return guided, detach(carry or {})
 
 
 def rate(reward: Reward, x: Tensor) -> Tensor:
@@ -111,13 +127,15 @@ def rate(reward: Reward, x: Tensor) -> Tensor:
     return value
 
 
-def slope(value: Tensor, x: Tensor) -> Tensor:
+def slope(value: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
     """The gradient in x of values of shape (B,), each a function of its own row.
+
+    With `again`, what it passes through is kept for another one.
 
     Raises:
         ValueError: it is not finite, as far as the host knows it.
     """
-    (grad,) = torch.autograd.grad(value.sum(), x, materialize_grads=True)
+    (grad,) = torch.autograd.grad(value.sum(), x, retain_graph=again, materialize_grads=True)
     if _known(grad) and not grad.isfinite().all():
         raise ValueError(
             "the reward's gradient is not finite: use one without kinks or poles, such as "

@@ -30,6 +30,7 @@ from torch.utils.checkpoint import checkpoint
 from noiseloom.carry import Carry, repeat
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
+from noiseloom.guidance.balance import tilted
 from noiseloom.guidance.gradient import Reward, rate, since, slope
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
@@ -63,6 +64,7 @@ class MonteCarloGuided(nn.Module):
         solver: how a future moves; by default `ancestral(1)`. It must draw noise: futures of a
             deterministic one are all the same, and a single point is no sample of x_0 given x_t.
         begin: as in `RewardGuided`.
+        rounds: as in `RewardGuided`, of the futures' rewards: all futures are moved alike.
         recompute: keep the activations of one row at a time instead of all, for a second forward
             pass.
 
@@ -86,6 +88,7 @@ class MonteCarloGuided(nn.Module):
         average: Literal["mean", "exp"] = "mean",
         solver: Solver | None = None,
         begin: float = 1.0,
+        rounds: int = 0,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -104,6 +107,7 @@ class MonteCarloGuided(nn.Module):
         self.average = average
         self.solver = solver or ancestral(1.0)
         self.begin = begin
+        self.rounds = rounds
         self.recompute = recompute
 
     def forward(
@@ -122,14 +126,24 @@ class MonteCarloGuided(nn.Module):
             raise ValueError("Monte Carlo guidance draws futures: give rng")
         with torch.enable_grad():
             state = x.detach().requires_grad_()
-            ends = self._complete(state, t, cond, carry, rng)
-            rewards = [rate(self.reward, end) for end in ends.unbind(1)]
-            scaled = self.scale * torch.stack(rewards, 1)
-            value = scaled.mean(1) if self.average == "mean" else scaled.logsumexp(1)
-            grad = since(self.begin, slope(value, state), t)
+            ends = self._complete(state, t, cond, carry, rng).unbind(1)
+
+        def gradient(shift: Tensor | float) -> Tensor:
+            with torch.enable_grad():
+                value = self._worth([rate(self.reward, end + shift) for end in ends])
+                return since(self.begin, slope(value, state, again=self.rounds > 1), t)
+
+        def worth(shift: Tensor) -> Tensor:
+            return self._worth([self.reward(end.detach() + shift) for end in ends])
+
         with torch.no_grad():
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
-            return self.diffusion.tilt(prediction, grad, x, t), carry or {}
+        guided = tilted(self.diffusion, prediction, gradient, worth, x, t, self.rounds)
+        return guided, carry or {}
+
+    def _worth(self, rewards: list[Tensor]) -> Tensor:
+        scaled = self.scale * torch.stack(rewards, 1)
+        return scaled.mean(1) if self.average == "mean" else scaled.logsumexp(1)
 
     def _complete(
         self, x: Tensor, t: Tensor, cond: Cond | None, carry: Carry | None, rng: Rng

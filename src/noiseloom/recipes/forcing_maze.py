@@ -6,9 +6,7 @@ plan, follow the plan for `replan` steps, plan again. Returns are scaled so that
 0 and the controller, which knows the walls, 100.
 
 The paper's scores (D4RL, reference returns of another controller; 159.0 of large could not be
-reproduced by others, issue 26 of its code) are no anchors for these. Ours so far: umaze, one run of
-3,000 updates of 128 (8 minutes on one core), 20 tasks of a kind: 83 single and 84 multi, all goals
-reached; without guidance 6 and 8.
+reproduced by others, issue 26 of its code) are no anchors for these. Ours: docs/results.md.
 B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
 """
 
@@ -54,7 +52,6 @@ class ForcingMaze(ForcingTrajectories, Planning):
     horizon: int = 0
     stack: int = 10
     network: Literal["causal", "recurrent", "bidirectional"] = "bidirectional"
-    plan: str = "pyramid:1"
     rest: float = 0.0
     samples: int = 100
 
@@ -111,10 +108,9 @@ class ForcingMaze(ForcingTrajectories, Planning):
         def reward(tokens: Tensor) -> Tensor:
             return goal_reward(self.steps_of(tokens)[..., :2], aims)
 
+        options: dict[str, Any] = {"begin": self.goal_begin, "rounds": self.goal_rounds}
         if self.goal_guidance == "gradient":
-            return RewardGuided(
-                denoiser, parts.diffusion, reward, self.goal_scale, begin=self.goal_begin
-            )
+            return RewardGuided(denoiser, parts.diffusion, reward, self.goal_scale, **options)
         make = SamplingPlan.full_sequence
         if self.network != "bidirectional":
             make = SamplingPlan.autoregressive
@@ -125,7 +121,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
             self.goal_scale,
             futures=self.futures,
             plan=make(self.future_steps, self.tokens),
-            begin=self.goal_begin,
+            **options,
         )
 
     def asked(self, data: Windows, rows: Tensor, paths: int) -> dict[str, Tensor]:

@@ -134,6 +134,8 @@ class Planning:
             estimate), or monte-carlo (of the mean reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
         goal_begin: time from which on tokens are guided (`RewardGuided`).
+        goal_rounds: towards where the reward and what the model knows balance, each a backward
+            pass; 0 for the plain gradient, which overshoots (`guidance.balance`).
         futures: sampled by monte-carlo for each plan and step.
         future_steps: rows of the plan by which a future is completed.
         control: what is done about a plan: its own actions, or a PD law on its positions and
@@ -145,8 +147,9 @@ class Planning:
     """
 
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
-    goal_scale: float = 200.0
+    goal_scale: float = 10_000.0
     goal_begin: float = 0.95
+    goal_rounds: int = 4
     futures: int = 4
     future_steps: int = 4
     control: Literal["actions", "positions"] = "positions"
@@ -158,6 +161,8 @@ class Planning:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.goal_scale < math.inf:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
+        if self.goal_rounds < 0:
+            raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
         if not 0 <= self.goal_begin <= 1:
             raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
 
