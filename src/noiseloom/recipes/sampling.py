@@ -147,7 +147,7 @@ class Planning:
     """
 
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
-    goal_scale: float = 10_000.0
+    goal_scale: float = 1000.0
     goal_begin: float = 0.95
     goal_rounds: int = 4
     futures: int = 4
