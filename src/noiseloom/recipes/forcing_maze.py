@@ -53,6 +53,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
     stack: int = 10
     network: Literal["causal", "recurrent", "bidirectional"] = "bidirectional"
     rest: float = 0.0
+    weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "target"
+    clock: float = 10.0
     samples: int = 100
 
     def __post_init__(self) -> None:
