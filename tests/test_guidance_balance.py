@@ -88,6 +88,19 @@ def test_check_13_6_many_futures_with_a_round_are_exact_for_a_quadratic_reward()
     assert float((plain / balanced).median()) == pytest.approx(float(1 + v / W), rel=0.1)
 
 
+def test_rounds_of_futures_tend_to_the_posterior_of_a_reward_of_all_tokens():
+    x, left = present(MIXED, 200), posterior(MIXED)[1]
+    m = exact()(x, MIXED)[0].mean[..., 0]
+    right = ((GOAL - m) @ torch.linalg.inv(left + SPREAD.diag()) @ left)[0]
+    off = []
+    for rounds in (1, 12):
+        guide = monte_carlo(apart, 16, steps=4, rounds=rounds)
+        off.append(
+            float(((guide(x, MIXED, rng=Rng(4))[0].mean[..., 0] - m).mean(0) - right).norm())
+        )
+    assert off[1] < 0.3 * off[0], off
+
+
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("name", guides())
 def test_a_linear_reward_takes_the_whole_step(name, rounds):
