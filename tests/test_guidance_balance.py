@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from oracles import F64
+from oracles import F64, Correlated, Gaussian
 from test_guidance_rewards import (
     CENTRE,
     DIFFUSION,
@@ -13,6 +13,7 @@ from test_guidance_rewards import (
     MIXED,
     SCHEDULE,
     TILTED,
+    C,
     ExactlyGuided,
     T,
     W,
@@ -26,9 +27,12 @@ from test_guidance_rewards import (
     quadratic,
 )
 
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion.gaussian import ZeroCentre
 from noiseloom.guidance import RewardGuided
 from noiseloom.guidance.balance import balance
 from noiseloom.rng import Rng
+from noiseloom.shapes import align
 
 SPREAD = torch.tensor([0.3, 2.0, 0.5, 4.0], dtype=F64)  # each token has a goal of its own
 
@@ -84,6 +88,19 @@ def test_check_13_6_many_futures_with_a_round_are_exact_for_a_quadratic_reward()
     assert float((plain / balanced).median()) == pytest.approx(float(1 + v / W), rel=0.1)
 
 
+def test_rounds_of_futures_tend_to_the_posterior_of_a_reward_of_all_tokens():
+    x, left = present(MIXED, 200), posterior(MIXED)[1]
+    m = exact()(x, MIXED)[0].mean[..., 0]
+    right = ((GOAL - m) @ torch.linalg.inv(left + SPREAD.diag()) @ left)[0]
+    off = []
+    for rounds in (1, 12):
+        guide = monte_carlo(apart, 16, steps=4, rounds=rounds)
+        off.append(
+            float(((guide(x, MIXED, rng=Rng(4))[0].mean[..., 0] - m).mean(0) - right).norm())
+        )
+    assert off[1] < 0.3 * off[0], off
+
+
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("name", guides())
 def test_a_linear_reward_takes_the_whole_step(name, rounds):
@@ -95,7 +112,7 @@ def test_a_linear_reward_takes_the_whole_step(name, rounds):
 
 
 @pytest.mark.parametrize("rounds", [1, 4])
-@pytest.mark.parametrize("scale", [30.0, 3e4])
+@pytest.mark.parametrize("scale", [30.0, 3e4, 3e15])
 @pytest.mark.parametrize("name", guides())
 def test_a_distance_is_not_overshot(name, scale, rounds):
     x = present(MIXED, 4) + Rng(2).normal((4, T, 1), F64)
@@ -107,6 +124,55 @@ def test_a_distance_is_not_overshot(name, scale, rounds):
     assert (far(balanced) > far(inner)).all()
     assert (balanced - GOAL).abs().max() < 2 * (inner - GOAL).abs().max()
     assert (far(plain) < far(inner)).all()  # which goes far beyond
+
+
+def test_steps_are_halved_in_single_precision_too():
+    x = (present(MIXED, 4) + Rng(2).normal((4, T, 1), F64)).float()
+    guide = RewardGuided(Correlated(SCHEDULE, C.float()), DIFFUSION, far, 1e12, rounds=4)
+    got = guide(x, MIXED.float())[0].mean
+    assert got.dtype == torch.float32
+    right = RewardGuided(exact(), DIFFUSION, far, 1e12, rounds=4)(x.double(), MIXED)[0].mean
+    torch.testing.assert_close(got.double(), right, rtol=0, atol=1e-2)
+
+
+def test_noise_of_a_subspace_moves_in_it():
+    """Points without a centre: V = c P, and a quadratic reward is right in one round."""
+    diffusion = GaussianDiffusion(SCHEDULE, ZeroCentre())
+    x = diffusion.subspace.noise(Rng(0).normal((3, 5, 2), F64))
+    t, aim = torch.tensor([0.2, 0.5, 0.8], dtype=F64), Rng(1).normal((3, 5, 2), F64)
+
+    def reward(x):
+        return -(x - aim).square().flatten(1).sum(1) / (2 * W)
+
+    guide = RewardGuided(Gaussian(SCHEDULE), diffusion, reward, rounds=1)
+    m, v = Gaussian(SCHEDULE)(x, t)[0].mean, SCHEDULE(align(t, x))[1].square()
+    right = m + v / (v + W) * (diffusion.subspace.covariance(aim) - m)
+    torch.testing.assert_close(guide(x, t)[0].mean, right, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, T), (3, T, 1)])
+def test_times_of_any_shape(shape):
+    x = present(MIXED, 3)
+    guide = RewardGuided(Gaussian(SCHEDULE), DIFFUSION, far, 100.0, begin=0.9, rounds=3)
+    got, whole = (guide(x, torch.full(s, 0.5, dtype=F64))[0].mean for s in (shape, x.shape))
+    assert torch.equal(got, whole)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_a_reward_without_the_state_in_it_moves_nothing(rounds):
+    weight = torch.ones((), dtype=F64, requires_grad=True)
+    guide = RewardGuided(exact(), DIFFUSION, lambda x: weight.expand(len(x)), rounds=rounds)
+    x = present(MIXED, 3)
+    assert torch.equal(guide(x, MIXED)[0].mean, exact()(x, MIXED)[0].mean)
+    assert weight.grad is None
+
+
+def test_what_does_not_fit():
+    for name in guides():
+        with pytest.raises(ValueError, match="rounds must be at least 0, got -1"):
+            guides(rounds=-1)[name](exact())
+    with pytest.raises(ValueError, match="with average='exp', leave rounds at 0"):
+        monte_carlo(quadratic, 4, average="exp", rounds=1)
 
 
 def test_a_round_costs_no_call():

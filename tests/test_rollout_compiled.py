@@ -15,6 +15,7 @@ from noiseloom import (
     Cosine,
     GaussianDiffusion,
     Preconditioned,
+    RewardGuided,
     Rng,
     SamplingPlan,
     SelfConditioned,
@@ -310,6 +311,23 @@ def test_regions_in_bfloat16_nest():
         assert not torch.equal(outer, plain)
     assert torch.equal(network(x), plain)
     assert "forward" not in vars(network)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's
+def test_guides_go_back_through_a_compiled_network_once_and_several_times():
+    network = build("transformer", dtype=torch.float32)
+    denoiser = Preconditioned(network, SCHEDULE)
+    x, t = Rng(0).normal((B, 4, D)), torch.full((B, 4), 0.5)
+    cond = {"label": torch.tensor([1, 3]), "action": Rng(1).normal((B, 4, A))}
+
+    def reward(x):
+        return -(x - 2).square().sum(-1).add(1e-6).sqrt().mean(1)
+
+    guides = [RewardGuided(denoiser, DIFFUSION, reward, 100.0, rounds=k) for k in (0, 3)]
+    expected = [guide(x, t, cond)[0].mean for guide in guides]
+    with compiled(network, backend="aot_eager"):
+        got = [guide(x, t, cond)[0].mean for guide in guides]
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
 def test_the_network_inside_is_what_is_compiled(monkeypatch):

@@ -9,8 +9,8 @@ from noiseloom.diffusion import GaussianDiffusion, Prediction
 
 __all__ = ["balance", "tilted"]
 
-SMALLEST, HALVINGS = 24, 16
-"""A line search looks from 2^-24 of a step to all of it, to 0.03 %; it calls no network."""
+SMALLEST, HALVINGS = 64, 18
+"""A line search looks from 2^-64 of a step to all of it, to 0.02 %; it calls no network."""
 
 
 def tilted(
@@ -37,8 +37,10 @@ def tilted(
     if not rounds:
         return diffusion.tilt(prediction, first, x, t)
 
+    nowhere = Prediction(torch.zeros_like(prediction.mean))
+
     def step(grad: Tensor) -> Tensor:
-        return diffusion.tilt(prediction, grad, x, t).mean - prediction.mean
+        return diffusion.tilt(nowhere, grad, x, t).mean
 
     shift = balance(worth, lambda shift: step(gradient(shift)), step(first), rounds)
     return Prediction(prediction.mean + shift)
@@ -54,17 +56,22 @@ def balance(
 
     The plug-in moves m by V grad r(m), V being the covariance of x_0 given x_t. That is right for
     a linear r, and too far where r bends: where it is a distance to a goal at a low temperature, a
-    thousand times beyond the goal. The mode of N(z; m, V) exp r(z) is at
+    thousand times beyond the goal. The mode of N(m + z; m, V) exp r(m + z), which is the proximal
+    point of -r in the metric of V, is at
 
-        z = m + V grad r(z),
+        z = V grad r(m + z),
 
-    the gradient being that of the place one comes to. With z = m + V lambda, a round moves lambda
-    part of the way to grad r(z), up to the largest r(z) - lambda V lambda / 2 on that line.
+    the gradient being that of the place one comes to. With z = V lambda, a round moves lambda part
+    of the way to grad r(m + z), up to the largest r(m + z) - lambda V lambda / 2 on that line (of a
+    concave r; of another, to a place where that ends to rise).
 
     For a linear r the first round takes the plug-in's whole step. For a quadratic one of a single
     direction, -(a x - g)^2 / (2 w), it takes 1 / (1 + a V a / w) of it, to the mean of the law
-    p(x_0 | x_t) exp(r(x_0)), if that is Gaussian; more rounds tend to it for other concave rewards.
-    Tokens that are not moved, as those of pure noise, are not balanced.
+    p(x_0 | x_t) exp(r(x_0)), if that is Gaussian. For other concave rewards, more rounds tend to
+    the mode.
+
+    Tokens that are not moved, as those of pure noise, stay at m: what they earn does not bend, and
+    how they pull others is taken as it is. A reward of such tokens alone is the plug-in's.
 
     Args:
         worth: r(m + z), shape (B,), of shifts z (B, ...), differentiable.
@@ -73,38 +80,49 @@ def balance(
         rounds: number of rounds.
 
     Returns:
-        z - m, each example with lines of its own.
+        z, each example with lines of its own.
 
     References:
-        M. Frank, P. Wolfe, 1956, "An algorithm for quadratic programming" (of lambda).
+        K. Bredies, D. Lorenz, P. Maass, 2009, "A generalized conditional gradient method and its
+        connection to an iterative shrinkage method" (rounds: only r is made linear).
     """
-    shift, force = torch.zeros_like(first), torch.zeros_like(first)
-    one = first.new_ones(len(first), *(1,) * (first.ndim - 1))
+    shift = force = torch.zeros_like(first)
     for index in range(rounds):
         to, turn = (pull(shift) if index else first) - shift, _slope(worth, shift) - force
-
-        def rise(s: Tensor, shift: Tensor = shift, to: Tensor = to, left: Tensor = force) -> Tensor:
-            """Slope on the line, of r(z) - lambda V lambda / 2."""
-            slope = _slope(worth, shift + s * to) - left - s * turn  # noqa: B023
-            return (slope * to).flatten(1).sum(1).reshape(one.shape)
-
-        # Parts from 2^-24 to 1 are halved by their logarithm: they may be small, not unsure.
-        low, high = -SMALLEST * one, 0 * one
-        up, whole = rise(0 * one) >= 0, rise(one) >= 0
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            further = rise(middle.exp2()) > 0
-            low, high = torch.where(further, middle, low), torch.where(further, high, middle)
-        part = torch.where(whole, 1, low.exp2()) * up
+        part = _part(worth, shift, to, force, turn)
         shift, force = shift + part * to, force + part * turn
     return shift
+
+
+def _part(
+    worth: Callable[[Tensor], Tensor], shift: Tensor, to: Tensor, force: Tensor, turn: Tensor
+) -> Tensor:
+    """How much of a step to take, in [0, 1], shape (B, 1, ...)."""
+
+    def rise(s: Tensor | float) -> Tensor:
+        """Slope on the line, of r(m + z) - lambda V lambda / 2."""
+        return _dot(_slope(worth, shift + s * to) - force - s * turn, to)
+
+    start = _dot(turn, to)  # rise(0)
+    # Parts from 2^-64 to 1 are halved by their logarithm: they may be small, not unsure.
+    low, high = torch.full_like(start, -SMALLEST), torch.zeros_like(start)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        further = rise(middle.exp2()) > 0
+        low, high = torch.where(further, middle, low), torch.where(further, high, middle)
+    return torch.where(rise(1.0) >= 0, 1, low.exp2()) * (start >= 0)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Of every example, shape (B, 1, ...)."""
+    return (a * b).reshape(len(a), -1).sum(1).reshape(-1, *(1,) * (a.ndim - 1))
 
 
 def _slope(worth: Callable[[Tensor], Tensor], shift: Tensor) -> Tensor:
     with torch.enable_grad():
         shift = shift.detach().requires_grad_()
         value = worth(shift)
-        (slope,) = torch.autograd.grad(value.sum(), shift)
+        (slope,) = torch.autograd.grad(value.sum(), shift, materialize_grads=True)
     # A place where the reward is not finite is no place to go to: NaN is larger than nothing.
     lost = ~value.detach().isfinite()
     return slope.masked_fill(lost.reshape(-1, *(1,) * (slope.ndim - 1)), torch.nan)

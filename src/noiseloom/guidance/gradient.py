@@ -51,11 +51,11 @@ class RewardGuided(nn.Module):
             is large (13,000 at t = 1 for a cosine), and multiplies what the derivative of a learned
             network is off by; 0.95 is safe where 1 throws samples far away.
         rounds: of `balance`, each with a backward pass and none with another call; 0 for the
-            plug-in.
+            plug-in. Tokens that `begin` leaves where they are pull others by the plug-in.
 
     Raises:
-        ValueError: a reward of another shape, without a gradient in the state, or (read on the CPU
-            only, where that costs no wait) not finite.
+        ValueError: rounds below 0, a reward of another shape, without a gradient in the state, or
+            (read on the CPU only, where that costs no wait) not finite.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class RewardGuided(nn.Module):
         rounds: int = 0,
     ) -> None:
         super().__init__()
+        if rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {rounds}")
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward

@@ -64,13 +64,15 @@ class MonteCarloGuided(nn.Module):
         solver: how a future moves; by default `ancestral(1)`. It must draw noise: futures of a
             deterministic one are all the same, and a single point is no sample of x_0 given x_t.
         begin: as in `RewardGuided`.
-        rounds: as in `RewardGuided`, of the futures' rewards: all futures are moved alike.
+        rounds: as in `RewardGuided`, of the mean reward of futures that are all moved alike: to the
+            law of theirs, moved, that is nearest (KL) to theirs times exp(scale r), if that is
+            Gaussian. Not with "exp", which knows how r bends and would be told so twice.
         recompute: keep the activations of one row at a time instead of all, for a second forward
             pass.
 
     Raises:
-        ValueError: no rng where there are futures to draw, fewer than one future, a plan that does
-            not lead every token from 1 to 0; and as `RewardGuided` does.
+        ValueError: no rng where there are futures to draw, fewer than one future, rounds with
+            "exp", a plan that does not lead every token from 1 to 0; and as `RewardGuided` does.
 
     References:
         B. Chen et al., 2024, arXiv 2407.01392, Section 3.4.
@@ -96,6 +98,10 @@ class MonteCarloGuided(nn.Module):
             raise ValueError(f"Monte Carlo guidance needs one future or more, got {futures}")
         if average not in ("mean", "exp"):
             raise ValueError(f"average must be 'mean' or 'exp', got {average!r}")
+        if rounds < 0:
+            raise ValueError(f"rounds must be at least 0, got {rounds}")
+        if rounds and average == "exp":
+            raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
         if not ((plan.t[0] == 1).all() and (plan.s[-1] == 0).all()):
             raise ValueError("futures are completed by a plan that leads every token from 1 to 0")
         self.denoiser = denoiser

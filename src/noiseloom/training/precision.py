@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config
 
 __all__ = ["compiled", "in_bfloat16", "networks"]
 
@@ -42,7 +43,9 @@ def compiled(
     inner, device = networks(model), next(model.parameters()).device
     gpu = device.type == "cuda"
     mode = "reduce-overhead" if graphs and gpu and backend == "inductor" else None
-    with in_bfloat16(inner if (gpu if bfloat16 is None else bfloat16) else [], device):
+    half = in_bfloat16(inner if (gpu if bfloat16 is None else bfloat16) else [], device)
+    # A guide goes back through one call several times: what it kept is not to be written over.
+    with half, config.patch(donated_buffer=False):
         try:
             for network in inner:
                 network.compile(dynamic=False, backend=backend, mode=mode)
