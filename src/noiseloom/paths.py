@@ -62,7 +62,8 @@ def _mazes(run: Run, recipe: ForcingMaze, seed: int) -> str:
         figures.append(f"<figure>{drawing}</figure>")
     text = (
         f"{PATHS} plans each from the same start (dot) to a goal (star), as drawn with seed {seed}."
-        f" Guidance: {recipe.goal_guidance}, scale {recipe.goal_scale:g}. "
+        f" Guidance: {recipe.goal_guidance}, scale {recipe.goal_scale:g}, "
+        f"{recipe.goal_rounds} rounds. "
     )
     if driven is None:
         text += "What driving by them comes to is shown with the extra noiseloom[sim]."

@@ -63,7 +63,7 @@ def balance(
 
     the gradient being that of the place one comes to. With z = V lambda, a round moves lambda part
     of the way to grad r(m + z), up to the largest r(m + z) - lambda V lambda / 2 on that line (of a
-    concave r; of another, to a place where that ends to rise).
+    concave r; of another, to a place where that stops rising).
 
     For a linear r the first round takes the plug-in's whole step. For a quadratic one of a single
     direction, -(a x - g)^2 / (2 w), it takes 1 / (1 + a V a / w) of it, to the mean of the law
@@ -123,6 +123,6 @@ def _slope(worth: Callable[[Tensor], Tensor], shift: Tensor) -> Tensor:
         shift = shift.detach().requires_grad_()
         value = worth(shift)
         (slope,) = torch.autograd.grad(value.sum(), shift, materialize_grads=True)
-    # A place where the reward is not finite is no place to go to: NaN is larger than nothing.
+    # A place where the reward is not finite is no place to go to: NaN is never larger than 0.
     lost = ~value.detach().isfinite()
     return slope.masked_fill(lost.reshape(-1, *(1,) * (slope.ndim - 1)), torch.nan)
