@@ -92,7 +92,7 @@ def _maze(options: MazeSource, steps: int, seed: int) -> Iterator[Trajectories]:
     from noiseloom.data.maze import Maze
     from noiseloom.data.point_maze import recording
 
-    for piece in recording(Maze(options.maze), steps, Rng(seed)):
+    for piece in recording(Maze(options.maze), steps, Rng(seed), options.stay):
         yield replace(piece, about={**piece.about, "seed": str(seed)})
 
 

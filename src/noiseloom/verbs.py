@@ -206,9 +206,11 @@ class MazeSource:
 
     Attributes:
         maze: which (PointMaze v3).
+        stay: at each goal the controller stays 0 to so many steps more.
     """
 
     maze: Literal["umaze", "medium", "large"] = "umaze"
+    stay: int = 0
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,26 @@ def test_recordings_are_functions_of_their_key(maze, recorded):
     assert told == [10_000, 10_500]
 
 
+def test_the_controller_stays_at_goals_for_as_long_as_it_is_told(maze, recorded):
+    stay = 40
+    found = record(maze, 12_000, Rng(0), stay=stay)
+    first = int(recorded.rewards.nonzero()[0])
+    assert torch.equal(found.observations[: first + 2], recorded.observations[: first + 2])
+    ends = (found.goals.diff(dim=0) != 0).any(1).nonzero()[:, 0].tolist()
+    spent = [
+        int(found.rewards[a + 1 : b + 1].sum()) for a, b in zip([-1, *ends], ends, strict=False)
+    ]
+    # One step earns the reward that sends it on; those before it are stayed.
+    assert min(spent) == 1
+    assert stay - 8 < max(spent) <= stay + 1
+    assert np.mean(spent) == pytest.approx(1 + stay / 2, rel=0.25)
+    speed = found.observations[1:, 2:].norm(dim=1)
+    late = [b for b, n in zip(ends, spent, strict=True) if n > 35]
+    assert speed[late].mean() < 0.3 * speed.mean()  # it rests
+    with pytest.raises(ValueError, match="stay must be at least 0, got -1"):
+        record(maze, 10, Rng(0), stay=-1)
+
+
 def test_a_recording_is_one_episode_of_reached_goals(maze, recorded):
     assert recorded.episodes.tolist() == [[0, 12_000]]
     assert recorded.about["maze"] == maze.name

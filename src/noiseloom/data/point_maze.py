@@ -63,28 +63,32 @@ class Simulation:
         return state
 
 
-def recording(maze: Maze, steps: int, rng: Rng) -> Iterator[Trajectories]:
+def recording(maze: Maze, steps: int, rng: Rng, stay: int = 0) -> Iterator[Trajectories]:
     """Record the waypoint controller in one episode without end, in pieces for `joined`.
 
     Whenever it is within 0.45 of its goal, which earns a reward of 1, the next goal is set, within
     0.25 of the centre of a random cell (a continuing task with a target that is reset, as PointMaze
-    has it). Its forces have normal noise of 0.1.
+    has it). With `stay` it keeps to each goal for a while, 0 to `stay` more steps within 0.45 of
+    it, so that staying is something that the data know. Its forces have normal noise of 0.1.
 
     Args:
         maze: where.
         steps: how many; the first of them do not depend on it.
-        rng: decides start, goals and noise.
+        rng: decides start, goals, how long it stays, and noise.
+        stay: most steps that it stays at a goal.
 
     Raises:
         ImportError: the extra `sim` is missing.
-        ValueError: no steps.
+        ValueError: no steps, or less than none to stay.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    if stay < 0:
+        raise ValueError(f"stay must be at least 0, got {stay}")
     simulation = Simulation(maze)
     state = simulation.place(*_anywhere(maze, rng.fold("start")))
     number = 0
-    goal = _anywhere(maze, rng.fold("goal", number))
+    goal, left = _anywhere(maze, rng.fold("goal", number)), _patience(stay, rng, number)
     for first in range(0, steps, BLOCK):
         count = min(BLOCK, steps - first)
         noise = (NOISE * rng.fold("noise", first // BLOCK).normal((count, 2))).tolist()
@@ -92,9 +96,10 @@ def recording(maze: Maze, steps: int, rng: Rng) -> Iterator[Trajectories]:
         actions, goals = np.empty((count, 2), np.float32), np.empty((count, 2), np.float32)
         rewards = np.zeros(count, np.float32)
         for i in range(count):
-            while _distance(state, goal) <= NEAR:
+            while (near := _distance(state, goal) <= NEAR) and not left:
                 number += 1
-                goal = _anywhere(maze, rng.fold("goal", number))
+                goal, left = _anywhere(maze, rng.fold("goal", number)), _patience(stay, rng, number)
+            left -= near
             observations[i], goals[i] = state, goal
             actions[i] = waypoint_action(maze, state, goal, noise[i])
             state = simulation.step(actions[i])  # as it is kept, rounded: a replay is exact
@@ -104,16 +109,21 @@ def recording(maze: Maze, steps: int, rng: Rng) -> Iterator[Trajectories]:
             torch.from_numpy(actions),
             torch.from_numpy(rewards),
             torch.from_numpy(goals),
-            about={"maze": maze.name, "controller": "waypoints"},
+            about={"maze": maze.name, "controller": "waypoints", "stay": str(stay)},
         )
 
 
 def record(
-    maze: Maze, steps: int, rng: Rng, progress: Callable[[int], object] | None = None
+    maze: Maze,
+    steps: int,
+    rng: Rng,
+    progress: Callable[[int], object] | None = None,
+    *,
+    stay: int = 0,
 ) -> Trajectories:
     """A whole `recording`; `progress` is told the number of steps made, now and then."""
     pieces, made = [], 0
-    for piece in recording(maze, steps, rng):
+    for piece in recording(maze, steps, rng, stay):
         pieces.append(piece)
         made += len(piece)
         if progress:
@@ -242,6 +252,11 @@ def _anywhere(maze: Maze, rng: Rng) -> list[float]:
     x, y = maze.xy(maze.free[int(cell * len(maze.free))])
     place: list[float] = torch.tensor((x + (right - 0.5) / 2, y + (up - 0.5) / 2)).tolist()
     return place
+
+
+def _patience(stay: int, rng: Rng, number: int) -> int:
+    """How many steps the goal of this number is stayed at, 0 to `stay`."""
+    return int(float(rng.fold("stay", number).uniform(())) * (stay + 1)) if stay else 0
 
 
 def _distance(state: list[float], goal: list[float]) -> float:
