@@ -7,7 +7,7 @@ times as fast as its environment. Nothing is drawn, and no display is needed.
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from noiseloom.data.maze import Maze, Policy, Tasks, random_policy, waypoint_act
 from noiseloom.data.trajectories import Trajectories
 from noiseloom.rng import Rng
 
-__all__ = ["Baselines", "Episodes", "Simulation", "baselines", "episodes", "record", "recording"]
+__all__ = ["Baselines", "Episodes", "Simulation", "baselines", "episodes", "recording"]
 
 NOISE = 0.1
 NEAR = 0.45  # PointMaze: where a goal is reached, and the next one is set
@@ -111,24 +111,6 @@ def recording(maze: Maze, steps: int, rng: Rng, stay: int = 0) -> Iterator[Traje
             torch.from_numpy(goals),
             about={"maze": maze.name, "controller": "waypoints", "stay": str(stay)},
         )
-
-
-def record(
-    maze: Maze,
-    steps: int,
-    rng: Rng,
-    progress: Callable[[int], object] | None = None,
-    *,
-    stay: int = 0,
-) -> Trajectories:
-    """A whole `recording`; `progress` is told the number of steps made, now and then."""
-    pieces, made = [], 0
-    for piece in recording(maze, steps, rng, stay):
-        pieces.append(piece)
-        made += len(piece)
-        if progress:
-            progress(made)
-    return Trajectories.joined(pieces)
 
 
 @dataclass(frozen=True, eq=False)

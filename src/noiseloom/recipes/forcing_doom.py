@@ -274,6 +274,10 @@ class ForcingDoom(DiffusionForcing, Rolling):
 
     def check(self) -> None:
         """The feature network of the evaluation must be there, and enough frames to compare."""
+        self._check_counts()
+        Lite0Features()
+
+    def _check_counts(self) -> None:
         if min(self.stretch, self.length) < 2:
             raise ValueError(
                 f"stretch and length must be at least 2, got {self.stretch} and {self.length}"
@@ -285,7 +289,6 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 f"got {counted} of samples {self.samples}, stretch {self.stretch} and length "
                 f"{self.length}"
             )
-        Lite0Features()
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """How videos drift, in EfficientNet-Lite0 features (`drift_report`), and how fast they are.
@@ -293,7 +296,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
         From held-out frames and under held-out actions; `frames_per_second` is of each video, with
         all of them side by side.
         """
-        self.check()
+        self._check_counts()
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
         videos = draw(given), real, data.train.columns["frames"]
