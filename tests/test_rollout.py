@@ -358,6 +358,15 @@ def test_what_does_not_fit_is_said_in_one_line():
         rollout(denoiser, DIFFUSION, plan, context, chunk=0, **settings)
     with pytest.raises(ValueError, match="a plan of 3 tokens does not fit chunks of 2"):
         rollout(denoiser, DIFFUSION, SamplingPlan.pyramid(2, 3, 1), context, chunk=2, **settings)
+    for times in ([1.0, 0.5], [0.9, 0.0]):
+        part = SamplingPlan.from_times(torch.tensor(times))
+        with pytest.raises(ValueError, match="by a plan that leads from 1 to 0, not a SamplingPl"):
+            rollout(denoiser, DIFFUSION, part, context, **settings)
+    with pytest.raises(ValueError, match="the context holds numbers that are not finite"):
+        rollout(denoiser, DIFFUSION, plan, context.fill_(torch.nan), **settings)
+    context.fill_(0)
+    with pytest.raises(TypeError, match=r"floating point, not torch\.int64"):
+        rollout(denoiser, DIFFUSION, plan, context.long(), **settings)
     steps = rollout(denoiser, DIFFUSION, plan, context, cond=conditions(3), **settings)
     next(steps)
     with pytest.raises(ValueError, match="action is given for 3 tokens, and token 3"):
@@ -372,5 +381,5 @@ def test_plans_that_move_tokens_together_are_warned_of(plan):
     network = build("transformer")
     settings = {"memory": 3, "rng": Rng(0), "chunk": 3}
     context = torch.zeros(B, 2, D, dtype=torch.float64)
-    with pytest.warns(UserWarning, match="biases a causal denoiser"):
+    with pytest.warns(UserWarning, match=r"biased, however many .* off by 0\.40"):
         rollout(Preconditioned(network, SCHEDULE), DIFFUSION, plan, context, **settings)

@@ -97,3 +97,9 @@ def test_what_does_not_fit():
     plan = SamplingPlan.autoregressive(2, 2)
     with pytest.raises(ValueError, match="one time for all"):
         slide(Spy(), DIFFUSION, plan, torch.zeros(1, 1, 3), window=2, chunk=2, rng=Rng(0))
+    for context, plan, told in (
+        (torch.full((1, 1, 3), torch.inf), PLAN, "not finite"),
+        (torch.zeros(1, 1, 3), SamplingPlan.from_times(torch.tensor([1.0, 0.5])), "from 1 to 0"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            next(slide(Spy(), DIFFUSION, plan, context, window=2, chunk=2, rng=Rng(0)))

@@ -293,6 +293,11 @@ class SamplingPlan:
         moving = (self.s != self.t).reshape(len(self), -1)
         return self.t[0].numel() == 1 or bool((moving.sum(1) > 1).any())
 
+    @property
+    def whole(self) -> bool:
+        """Whether it leads every token all the way, from time 1 to 0."""
+        return bool((self.t[0] == 1).all() and (self.s[-1] == 0).all())
+
     def heatmap(self, width: int = 64, height: int = 16) -> str:
         """The plan as a picture: rows are steps, columns tokens, shades the times s moved to.
 

@@ -18,7 +18,7 @@ from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
-from noiseloom.rollouts import Finished, TokenCond, eagerly, keys_of
+from noiseloom.rollouts import Finished, TokenCond, check_start, eagerly, keys_of
 from noiseloom.sampling import Solver, ancestral, final, resampled, sample
 
 __all__ = ["slide"]
@@ -62,13 +62,16 @@ def slide(
         One `Finished` per chunk, with an empty carry.
 
     Raises:
-        ValueError: a chunk or stabilisation out of range, a plan with a time per token.
+        TypeError: a context of integers.
+        ValueError: a chunk or stabilisation out of range, a context that is not finite, a plan
+            with a time per token, or one that does not lead from 1 to 0.
     """
     if not 1 <= chunk <= window or not 0 <= stabilisation < 1:
         raise ValueError(
             "a sliding window needs a chunk of 1 .. window tokens and a stabilisation in [0, 1), "
             f"got {chunk} of {window} and {stabilisation}"
         )
+    check_start(plan, context)
     if plan.t.ndim > 1:
         raise ValueError(f"a sliding window has one time for all of its tokens, not {plan}")
     move = solver or ancestral()

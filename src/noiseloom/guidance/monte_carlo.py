@@ -102,7 +102,7 @@ class MonteCarloGuided(nn.Module):
             raise ValueError(f"rounds must be at least 0, got {rounds}")
         if rounds and average == "exp":
             raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
-        if not ((plan.t[0] == 1).all() and (plan.s[-1] == 0).all()):
+        if not plan.whole:
             raise ValueError("futures are completed by a plan that leads every token from 1 to 0")
         self.denoiser = denoiser
         self.diffusion = diffusion
