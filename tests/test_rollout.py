@@ -11,8 +11,10 @@ from noiseloom import (
     Clipped,
     Cosine,
     GaussianDiffusion,
+    MonteCarloGuided,
     Preconditioned,
     Prediction,
+    RewardGuided,
     Rng,
     SamplingPlan,
     SelfConditioned,
@@ -31,14 +33,15 @@ SHAPES = {"transformer": (D,), "recurrent": (D,), "video": (D, 2, 4), "unet": (D
 
 
 class Counted(nn.Module):
-    """A network that counts the tokens it reads."""
+    """A network that counts the tokens it reads, of a sample and of all rows of a batch."""
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.tokens = network, 0
+        self.network, self.tokens, self.rows = network, 0, 0
 
     def forward(self, x, log_snr, cond):
         self.tokens += x.shape[1]
+        self.rows += x.shape[0] * x.shape[1]
         return self.network(x, log_snr, cond)
 
 
@@ -77,6 +80,15 @@ def guided(inner):
 
 def twice(inner):
     return SelfGuided(inner, 2.0, limit=2.0)
+
+
+def nearer(x):
+    """A reward of the newest token."""
+    return -(x[:, -1] - 0.5).square().flatten(1).sum(1)
+
+
+def rewarded(inner):
+    return SelfConditioned(RewardGuided(inner, DIFFUSION, nearer, 0.3, begin=0.9))
 
 
 WRAPPERS = pytest.mark.parametrize("wrap", [plain, estimates, guided, twice])
@@ -159,11 +171,14 @@ KINDS_AND_SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "window", "chunk", "n", "solver"), KINDS_AND_SETTINGS)
-@pytest.mark.parametrize("wrap", [plain, estimates, guided])
+CASES = [(wrap, *some) for wrap in (plain, estimates, guided) for some in KINDS_AND_SETTINGS]
+CASES += [(rewarded, kind, *some) for kind in SHAPES for some in (SETTINGS[0], SETTINGS[2])]
+
+
+@pytest.mark.parametrize(("wrap", "kind", "window", "chunk", "n", "solver"), CASES)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_a_rollout_is_the_pass_over_the_whole_history(
-    kind, wrap, window, chunk, n, solver, dtype, limit
+    wrap, kind, window, chunk, n, solver, dtype, limit
 ):
     network = build(kind, window, dtype)
     denoiser = wrap(Preconditioned(network, SCHEDULE))
@@ -244,6 +259,29 @@ def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is
         sizes.append(sum(leaf.numel() for leaf in held))
     assert sizes[4:] == sizes[4:5] * (tokens - 4)
     assert counted.tokens == branches * (2 + tokens * (steps + 1))
+
+
+def test_rewards_are_asked_about_moves_and_not_about_what_is_remembered():
+    counted, asked = Counted(build("transformer")), []
+
+    def reward(x):
+        asked.append(len(x))
+        return nearer(x)
+
+    inner, context = Preconditioned(counted, SCHEDULE), Rng(3).normal((B, 2, D)).double()
+    tokens, steps, futures = 6, 4, 3
+    completion = SamplingPlan.uniform(2)  # rows left from times 1, 0.75, 0.5, 0.25: 2, 2, 1, 1
+    monte_carlo = MonteCarloGuided(inner, DIFFUSION, reward, futures=futures, plan=completion)
+    for guide, rows, times in (
+        (RewardGuided(inner, DIFFUSION, reward), 0, 1),
+        (monte_carlo, 6 * futures, futures),
+    ):
+        counted.rows = 0
+        asked.clear()
+        made = rollout(guide, DIFFUSION, SamplingPlan.uniform(steps), context, memory=3, rng=Rng(0))
+        list(itertools.islice(made, tokens))
+        assert counted.rows == B * (2 + tokens * (steps + 1) + tokens * rows)
+        assert asked == [B] * (tokens * steps * times)
 
 
 @KINDS

@@ -126,10 +126,10 @@ def rollout(
         raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
     if chunk > 1 and plan.joint:
         warnings.warn(
-            "this plan moves several tokens of a chunk together, and a causal denoiser sees no later "
-            "token than its own: such samples are biased, however many the steps (with the exact "
-            "denoiser of an AR(1) process the covariance is off by 0.40 for full_sequence and "
-            "pyramid of slope 1, by 0.003 for autoregressive): use SamplingPlan.autoregressive",
+            "this plan moves several tokens of a chunk together, and a causal denoiser sees no "
+            "later token than its own: such samples are biased, however many the steps (with the "
+            "exact denoiser of an AR(1) process the covariance is off by 0.40 for full_sequence "
+            "and pyramid of slope 1, by 0.003 for autoregressive): use SamplingPlan.autoregressive",
             stacklevel=2,
         )
     if not isinstance(rng.root, Tensor):

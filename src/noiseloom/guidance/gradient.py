@@ -20,7 +20,7 @@ from noiseloom.guidance.balance import tilted
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
-__all__ = ["Reward", "RewardGuided", "rate", "since", "slope"]
+__all__ = ["Reward", "RewardGuided", "rate", "remembering", "since", "slope"]
 
 Reward: TypeAlias = Callable[[Tensor], Tensor]
 """From clean states (B, ...) to what each is worth, shape (B,), differentiable."""
@@ -87,7 +87,7 @@ class RewardGuided(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the inner carry, without gradients."""
-        if self.scale == 0:
+        if self.scale == 0 or remembering(cond):
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
             return prediction, carry or {}
         with torch.enable_grad():
@@ -105,6 +105,11 @@ class RewardGuided(nn.Module):
 
         guided = tilted(self.diffusion, plain, gradient, worth, x, t, self.rounds)
         return guided, detach(carry or {})
+
+
+def remembering(cond: Cond | None) -> bool:
+    """Whether a call has a finished token read into a cache, and nothing decided (`rollout`)."""
+    return bool(cond and cond.get("write"))
 
 
 def rate(reward: Reward, x: Tensor) -> Tensor:

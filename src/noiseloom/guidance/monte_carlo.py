@@ -31,7 +31,7 @@ from noiseloom.carry import Carry, repeat
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.guidance.balance import tilted
-from noiseloom.guidance.gradient import Reward, rate, since, slope
+from noiseloom.guidance.gradient import Reward, rate, remembering, since, slope
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, ancestral
@@ -47,7 +47,8 @@ class MonteCarloGuided(nn.Module):
         "exp":  mean + sigma^2 / alpha C d log(1/R sum_j exp(scale r_j)) / d x_t
 
     r_j = r(F(x_t, z_j)), C the noise's covariance operator. A guided step costs one call, and one
-    call with R times the batch, with a backward pass, per row of the completion.
+    call with R times the batch, with a backward pass, per row of the completion. A call that only
+    has a rollout's finished token remembered is a plain one.
 
     Args:
         denoiser: the inner denoiser, differentiable in x_t; makes the prediction and the futures.
@@ -125,7 +126,7 @@ class MonteCarloGuided(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the inner carry, which the futures start from and leave."""
-        if self.scale == 0:
+        if self.scale == 0 or remembering(cond):
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
             return prediction, carry or {}
         if rng is None:
