@@ -3,6 +3,7 @@
 Names say which of the checks of section 13.8 of the notes on Diffusion Forcing a test is.
 """
 
+import itertools
 import math
 
 import pytest
@@ -18,11 +19,13 @@ from noiseloom.guidance import (
     temporal_history,
     vanilla_history,
 )
+from noiseloom.guidance.history import _merge
 from noiseloom.noise import EDM, LinearGamma
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import ancestral, final, sample
 from noiseloom.shapes import align
+from noiseloom.sliding import slide
 
 PHI, T = 0.8, 5
 C = PHI ** (torch.arange(T, dtype=F64)[:, None] - torch.arange(T)).abs()
@@ -275,7 +278,7 @@ def test_check_13_8_calls_per_step_after_merging(terms, calls):
     guide = guided(terms)
     say(guide)
     assert guide.denoiser.calls == calls
-    assert sum(weight for *_, weight in guide.branches) == pytest.approx(1)
+    assert sum(weight for *_, weight in _merge(terms, tuple(PAST))) == pytest.approx(1)
 
 
 class Views(nn.Module):
@@ -337,6 +340,42 @@ def test_a_loop_holds_the_history_and_may_draw_noise():
     end = final(sample(guide, DIFFUSION, plan, x, rng=Rng(0), solver=ancestral(1))).x
     assert torch.equal(end[:, PAST], x[:, PAST])
     assert guide.denoiser.calls == 15
+
+
+@pytest.mark.parametrize("known", [0, 1, 5])
+def test_a_history_may_grow_with_windows_that_slide(known):
+    law = PHI ** (torch.arange(4, dtype=F64)[:, None] - torch.arange(4)).abs()
+
+    class Window(nn.Module):
+        """The process on windows of any length; guided anew for each, where terms are given."""
+
+        def __init__(self, terms=None):
+            super().__init__()
+            self.terms, self.lengths = terms, []
+
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            n = x.shape[1]
+            self.lengths.append(n)
+            inner = Correlated(SCHEDULE, law[:n, :n])
+            if self.terms is None:
+                return inner(x, t)
+            guide = HistoryGuided(inner, DIFFUSION, self.terms, history=range(n - 1))
+            return guide(x, t, rng=rng)
+
+    terms = vanilla_history(2.0)
+    inner = Window()
+    growing = HistoryGuided(inner, DIFFUSION, terms, history=slice(-1))
+    context = Rng(0).normal((2, known, 3), F64)
+    made = []
+    for denoiser in (growing, Window(terms)):
+        steps = slide(
+            denoiser, DIFFUSION, SamplingPlan.uniform(3), context, window=4, chunk=1, rng=Rng(1)
+        )
+        made.append(torch.cat([step.x for step in itertools.islice(steps, 5)], 1))
+    assert torch.equal(*made)
+    assert set(inner.lengths) == set(range(min(known + 1, 4), 5))
+    plain = slide(inner, DIFFUSION, SamplingPlan.uniform(3), context, window=4, chunk=1, rng=Rng(1))
+    assert not torch.equal(torch.cat([next(plain).x, next(plain).x], 1), made[0][:, :2])
 
 
 def test_bad_input_is_named():

@@ -111,7 +111,9 @@ class HistoryGuided(nn.Module):
         diffusion: what noise is.
         terms: as `vanilla_history`, `temporal_history` or `fractional_history` make them; terms of
             several can be joined.
-        history: indices of the history's tokens on axis 1 of the state (B, T, ...), >= 0.
+        history: the history's tokens on axis 1 of the state (B, T, ...): their indices, >= 0, or
+            for states that grow, such as the first windows of `slide`, a slice: slice(-2) is all
+            tokens but the last two.
 
     Raises:
         ValueError: a term shows a token that is not history; a state without one of them, a time
@@ -127,15 +129,17 @@ class HistoryGuided(nn.Module):
         diffusion: GaussianDiffusion,
         terms: Iterable[HistoryTerm],
         *,
-        history: Sequence[int],
+        history: Sequence[int] | slice,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.diffusion = diffusion
-        self.history = tuple(sorted(set(history)))
-        if self.history and self.history[0] < 0:
-            raise ValueError(f"tokens count from 0, got {self.history[0]} as history")
-        self.branches = _merge(terms, self.history)
+        self.terms = tuple(terms)
+        self.history = history if isinstance(history, slice) else tuple(sorted(set(history)))
+        if isinstance(self.history, tuple):
+            if self.history and self.history[0] < 0:
+                raise ValueError(f"tokens count from 0, got {self.history[0]} as history")
+            _merge(self.terms, self.history)  # what is wrong with them is said now
 
     def forward(
         self,
@@ -146,35 +150,43 @@ class HistoryGuided(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the carries of the branches."""
-        t = align(t, x)
-        if self.history and (t.ndim < 2 or t.shape[1] == 1 or self.history[-1] >= t.shape[1]):
+        t, history = align(t, x), self.history
+        if isinstance(history, slice):
+            history = tuple(range(x.shape[1])[history])
+        if history and (t.ndim < 2 or t.shape[1] == 1 or history[-1] >= t.shape[1]):
             raise ValueError(
-                f"tokens up to {self.history[-1]} are history, and a time of shape "
+                f"tokens up to {history[-1]} are history, and a time of shape "
                 f"{tuple(t.shape)} does not say theirs: use a plan with a time per token, and hold"
             )
         others = dict(carry or {})
         own = dict(others.pop(_OWNER, {}))
         means = []
-        for index, (tokens, level, weight) in enumerate(self.branches):
-            seen, times = self._show(x, t, tokens, level, rng)
+        for index, (tokens, level, weight) in enumerate(_merge(self.terms, history)):
+            seen, times = self._show(x, t, history, tokens, level, rng)
             name = str(index)
             prediction, own[name] = self.denoiser(seen, times, cond, own.get(name), rng)
             means.append(weight * prediction.mean)
         if len(means) > 1:
-            mean = torch.where(_mask(self.history, x), x, torch.stack(means).sum(0))
+            mean = torch.where(_mask(history, x), x, torch.stack(means).sum(0))
             prediction = Prediction(mean)
         return prediction, {**others, _OWNER: own}
 
     def _show(
-        self, x: Tensor, t: Tensor, tokens: tuple[int, ...], level: float, rng: Rng | None
+        self,
+        x: Tensor,
+        t: Tensor,
+        history: tuple[int, ...],
+        tokens: tuple[int, ...],
+        level: float,
+        rng: Rng | None,
     ) -> tuple[Tensor, Tensor]:
         """The state and its times with these tokens of the history at a level, others as noise."""
-        if tokens == self.history and (level == 0 or not tokens):
+        if tokens == history and (level == 0 or not tokens):
             return x, t
         if rng is None:
             raise ValueError("history guidance draws noise over the history: give rng")
         draws, shown = rng.fold("history"), _mask(tokens, x)
-        hidden = _mask(self.history, x) & ~shown
+        hidden = _mask(history, x) & ~shown
         s = torch.where(shown, t.clamp_min(level), t)
         seen = torch.where(
             hidden, self.diffusion.prior(x, draws), self.diffusion.renoise(x, t, s, draws)
