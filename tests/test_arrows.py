@@ -14,7 +14,7 @@ ROOT = Path(noiseloom.__file__).parent
 LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
-PLANS = {"plan", "levels", "plan_file"}
+PLANS = {"plan", "levels", "plan_file", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
@@ -65,7 +65,8 @@ MAY_IMPORT = {
     "conditioning": DIFFUSION | {"denoiser"},
     "levels": set(),
     "plan_file": set(),
-    "plan": DIFFUSION | {"levels", "plan_file"},
+    "plan_picture": set(),
+    "plan": DIFFUSION | {"levels", "plan_file", "plan_picture"},
     "sampling": MODELS,
     "objective": MODELS,
     "likelihood": MODELS,

@@ -13,7 +13,7 @@ together now and then, as the papers' matrices do.
 import torch
 from torch import Tensor
 
-__all__ = ["check_levels", "check_steps", "chunks", "grid", "ramp", "staircase"]
+__all__ = ["check_levels", "check_steps", "chunks", "further", "grid", "ramp", "staircase"]
 
 
 def staircase(steps: int, delays: list[int]) -> Tensor:
@@ -57,6 +57,25 @@ def grid(steps: int, times: Tensor | None = None) -> Tensor:
             f"{steps} steps need {steps + 1} increasing times from 0 to 1, got {times.tolist()}"
         )
     return times
+
+
+def further(t: Tensor, s: Tensor, steps: float) -> Tensor:
+    """Targets that are `steps` of a token's own later moves lower, linearly between them.
+
+    Args:
+        t: times of rows, shape (N, ...), a token a column.
+        s: targets, same shape; where s = t the token stays.
+        steps: >= 0; beyond a token's last move is its last target.
+    """
+    t, s = t.reshape(len(t), -1), s.clone()
+    flat = s.view(len(s), -1)  # one column per token, written through
+    for token in range(flat.shape[1]):
+        moves = (flat[:, token] < t[:, token]).nonzero()[:, 0]
+        targets = flat[moves, token]
+        place = torch.arange(len(moves), dtype=torch.float64) + steps
+        low, high = (p.clamp(max=len(moves) - 1).long() for p in (place.floor(), place.ceil()))
+        flat[moves, token] = torch.lerp(targets[low], targets[high], place - place.floor())
+    return s
 
 
 def check_levels(levels: Tensor, steps: int) -> None:

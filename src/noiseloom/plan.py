@@ -14,13 +14,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noiseloom.levels import check_levels, chunks, grid, ramp, staircase
+from noiseloom.levels import check_levels, chunks, further, grid, ramp, staircase
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
+from noiseloom.plan_picture import shaded
 
 __all__ = ["SamplingPlan"]
-
-_SHADES = " ░▒▓█"
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,15 +265,7 @@ class SamplingPlan:
             raise ValueError(f"overshoot needs a number of steps >= 0, got {steps}")
         if steps == 0:
             return self
-        t, s = self.t.flatten(1) if self.t.ndim > 1 else self.t[:, None], self.s.clone()
-        flat = s.view(len(s), -1)  # one column per token, written through
-        for token in range(flat.shape[1]):
-            moves = (flat[:, token] < t[:, token]).nonzero()[:, 0]
-            targets = flat[moves, token]
-            place = torch.arange(len(moves), dtype=torch.float64) + steps
-            low, high = (p.clamp(max=len(moves) - 1).long() for p in (place.floor(), place.ceil()))
-            flat[moves, token] = torch.lerp(targets[low], targets[high], place - place.floor())
-        return SamplingPlan(self.t, s)
+        return SamplingPlan(self.t, further(self.t, self.s, steps))
 
     def rows(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows as times for a state: scalars stay on the CPU, others move to it at once."""
@@ -301,23 +292,14 @@ class SamplingPlan:
     def heatmap(self, width: int = 64, height: int = 16) -> str:
         """The plan as a picture: rows are steps, columns tokens, shades the times s moved to.
 
-        Time 1 is dark and 0 blank, in five shades. Where there are more steps than `height` or more
-        tokens than `width`, as many are shown, evenly spaced, the first and the last among them. A
+        Time 1 is dark and 0 blank. Where there are more than fit, some are shown, evenly spaced. A
         plan of scalar times is one column.
 
         Args:
             width: at most so many columns, >= 1.
             height: at most so many lines, >= 1.
         """
-        if width < 1 or height < 1:
-            raise ValueError(f"a heat map needs a width and height >= 1, got {width} and {height}")
-        times = self.s.reshape(len(self), -1)
-        rows, columns = (
-            torch.linspace(0, size - 1, min(size, most), dtype=torch.float64).round().long()
-            for size, most in zip(times.shape, (height, width), strict=True)
-        )
-        shades = (times[rows][:, columns] * (len(_SHADES) - 1)).round().long().tolist()
-        return "\n".join("".join(_SHADES[shade] for shade in line) for line in shades)
+        return "\n".join(shaded(self.s.reshape(len(self), -1), width, height))
 
     def __str__(self) -> str:
         tokens = f" of {self.t[0].numel()} tokens" if self.t.ndim > 1 else ""
