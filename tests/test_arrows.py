@@ -14,7 +14,7 @@ ROOT = Path(noiseloom.__file__).parent
 LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
-PLANS = {"plan", "levels", "plan_file", "plan_picture"}
+PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "plan_file": set(),
     "plan_picture": set(),
     "plan": DIFFUSION | {"levels", "plan_file", "plan_picture"},
+    "plan_parts": DIFFUSION | {"plan", "plan_file"},
     "sampling": MODELS,
     "objective": MODELS,
     "likelihood": MODELS,

@@ -18,6 +18,7 @@ from noiseloom.levels import check_levels, chunks, further, grid, ramp, staircas
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
 from noiseloom.plan_picture import shaded
+from noiseloom.shapes import State
 
 __all__ = ["SamplingPlan"]
 
@@ -267,10 +268,18 @@ class SamplingPlan:
             return self
         return SamplingPlan(self.t, further(self.t, self.s, steps))
 
-    def rows(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows as times for a state: scalars stay on the CPU, others move to it at once."""
+    def rows(self, x: State) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows as times for a state: scalars stay on the CPU, others move to it at once.
+
+        Raises:
+            ValueError: times per token, and a state of several parts.
+        """
         t, s = self.t, self.s
         if t.ndim > 1:
+            if isinstance(x, dict):
+                raise ValueError(
+                    f"the parts {sorted(x)} need a plan each (PartsPlan), not a {self}"
+                )
             dtype = torch.promote_types(x.dtype, torch.float32)
             t, s = t.to(x.device, dtype), s.to(x.device, dtype)
         yield from zip(t, s, strict=True)
@@ -301,10 +310,15 @@ class SamplingPlan:
         """
         return "\n".join(shaded(self.s.reshape(len(self), -1), width, height))
 
+    @property
+    def extent(self) -> str:
+        """Its tokens and ends in words."""
+        tokens = f"{self.t[0].numel()} tokens, " if self.t.ndim > 1 else ""
+        return f"{tokens}from {_span(self.t[0])} to {_span(self.s[-1])}"
+
     def __str__(self) -> str:
-        tokens = f" of {self.t[0].numel()} tokens" if self.t.ndim > 1 else ""
-        ends = f"from {_span(self.t[0])} to {_span(self.s[-1])}"
-        return f"SamplingPlan of {len(self)} rows{tokens}, {ends}"
+        between = " of " if self.t.ndim > 1 else ", "
+        return f"SamplingPlan of {len(self)} rows{between}{self.extent}"
 
 
 def _span(times: Tensor) -> str:

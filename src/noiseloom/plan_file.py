@@ -1,5 +1,7 @@
 """Plans in files: JSON with the times t and s, to the last bit, or a table of levels in CSV.
 
+Of a state of several parts, the JSON has them by name, under "parts".
+
 A table is what a person draws, in a spreadsheet or an editor: one line per row, one column per
 token, numbers from noise (the largest) down to clean (0). Line i to line i + 1 is a move.
 """
@@ -7,20 +9,41 @@ token, numbers from noise (the largest) down to clean (0). Line i to line i + 1 
 import csv
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["read_times", "write_times"]
+__all__ = ["read_parts", "read_times", "write_parts", "write_times"]
 
 
 def write_times(path: Path, t: Tensor, s: Tensor) -> None:
     """Write times as JSON."""
+    _write(path, _as_lists(t, s))
+
+
+def write_parts(path: Path, parts: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Write the times of parts as JSON."""
+    _write(path, {"parts": {name: _as_lists(*times) for name, times in parts.items()}})
+
+
+def read_parts(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
+    """Times t and s by name, of which only the form has been checked, from a JSON file."""
     if path.suffix.lower() != ".json":
-        raise ValueError(f"{path}: a plan is saved as .json")
-    path.write_text(json.dumps({"t": t.tolist(), "s": s.tolist()}) + "\n", encoding="utf-8")
+        raise ValueError("a plan of parts is read from a .json file")
+    found = _parsed(path.read_text(encoding="utf-8-sig"))
+    parts = found.get("parts") if isinstance(found, dict) else None
+    if not (isinstance(parts, dict) and parts):
+        raise ValueError("a plan of parts needs them by name, under 'parts'")
+    read = {}
+    for name, part in parts.items():
+        try:
+            read[name] = _from_json(part)
+        except ValueError as error:
+            raise ValueError(f"part {name!r}: {error}") from error
+    return read
 
 
 def read_times(path: Path) -> tuple[Tensor, Tensor]:
@@ -31,16 +54,29 @@ def read_times(path: Path) -> tuple[Tensor, Tensor]:
     # Spreadsheets begin their files with a byte order mark.
     text = path.read_text(encoding="utf-8-sig")
     if kind == ".json":
-        return _from_json(text)
+        return _from_json(_parsed(text))
     times = _from_table(text)[:, None]
     return times[:-1], times[1:]
 
 
-def _from_json(text: str) -> tuple[Tensor, Tensor]:
+def _write(path: Path, content: Any) -> None:  # noqa: ANN401
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"{path}: a plan is saved as .json")
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _as_lists(t: Tensor, s: Tensor) -> dict[str, Any]:
+    return {"t": t.tolist(), "s": s.tolist()}
+
+
+def _parsed(text: str) -> Any:  # noqa: ANN401
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
+
+
+def _from_json(found: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     names = ("t", "s")
     if not (isinstance(found, dict) and all(isinstance(found.get(n), list) for n in names)):
         raise ValueError("a plan needs rows 't' and 's'")

@@ -2,7 +2,14 @@
 
 from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
-from noiseloom.diffusion import GaussianDiffusion, Prediction, Symmetric, Whole, ZeroCentre
+from noiseloom.diffusion import (
+    GaussianDiffusion,
+    Prediction,
+    ProductDiffusion,
+    Symmetric,
+    Whole,
+    ZeroCentre,
+)
 from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
 from noiseloom.guidance import (
     ClassifierFree,
@@ -26,6 +33,7 @@ from noiseloom.noise import (
 )
 from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_parts import PartsPlan
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
@@ -60,8 +68,10 @@ __all__ = [
     "MonteCarloGuided",
     "OneHot",
     "Parts",
+    "PartsPlan",
     "Preconditioned",
     "Prediction",
+    "ProductDiffusion",
     "Recipe",
     "RectifiedFlow",
     "RewardGuided",

@@ -12,18 +12,19 @@ token, the mean of the last row that moved it, which is what Bit Diffusion decod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from noiseloom.carry import Carry
 from noiseloom.denoiser import Denoiser
-from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.diffusion import GaussianDiffusion, Prediction, ProductDiffusion
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_parts import PartsPlan
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond, align
+from noiseloom.shapes import Cond, align, part_times
 
 __all__ = [
     "Solver",
@@ -36,12 +37,15 @@ __all__ = [
     "sample",
 ]
 
-Solver: TypeAlias = Callable[..., tuple[Tensor, Prediction, Carry, Any]]
+Solver: TypeAlias = Callable[..., tuple[Any, Any, Carry, Any]]
 """One move of every token from t to s."""
+
+S = TypeVar("S", Tensor, dict[str, Tensor])
+"""A state: a tensor, or its parts by name."""
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[S]):
     """What the loop yields after each row.
 
     Attributes:
@@ -49,60 +53,72 @@ class Step:
         t: times the row started from.
         s: times it moved to.
         x: the state after it.
-        prediction: what the denoiser said in it.
+        prediction: what the denoiser said in it, a `Prediction`, or one for each part by name.
         result: per token, the mean of the last row that moved it.
         carry: what the next call will be given.
     """
 
     index: int
-    t: Tensor
-    s: Tensor
-    x: Tensor
-    prediction: Prediction
-    result: Tensor
+    t: S
+    s: S
+    x: S
+    prediction: Any
+    result: S
     carry: Carry
 
 
 @torch.no_grad()
 def sample(
     denoiser: Denoiser,
-    diffusion: GaussianDiffusion,
-    plan: SamplingPlan | Iterable[tuple[Tensor, Tensor]],
-    x: Tensor,
+    diffusion: GaussianDiffusion | ProductDiffusion,
+    plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
+    x: S,
     *,
     cond: Cond | None = None,
     carry: Carry | None = None,
     rng: Rng,
     solver: Solver | None = None,
-) -> Iterator[Step]:
+) -> Iterator[Step[S]]:
     """Move a state along a plan.
 
     Args:
         denoiser: says x_0 given x_t.
         diffusion: what noise is.
         plan: rows of moves, as a plan, or as its `rows` are where many states share one.
-        x: the state at the plan's first times, as `diffusion.prior` draws it.
+        x: the state at the plan's first times, as `diffusion.prior` draws it: a tensor, or for a
+            `ProductDiffusion` tensors by name. The denoiser is then given states and times by name,
+            and says a `Prediction` for each.
         cond: conditions by name.
         carry: of an earlier call, or None.
         rng: key of all draws; one key per sample (`Rng.samples`) makes each sample's draws
             independent of the batch it is in.
-        solver: how a move is made; by default DDIM, `ancestral(0)`.
+        solver: how a move is made; by default DDIM, `ancestral(0)`. Parts are moved by `ancestral`
+            and by `resampled` of it.
 
     Yields:
         One `Step` per row. Nothing is computed before it is asked for.
     """
     solver = solver or ancestral()
     carry, memory, result = dict(carry or {}), None, x
-    rows = plan.rows(x) if isinstance(plan, SamplingPlan) else plan
+    rows: Any = plan.rows(x) if isinstance(plan, SamplingPlan | PartsPlan) else plan
     for index, (t, s) in enumerate(rows):
+        if isinstance(x, dict):
+            t, s = part_times(t, x), part_times(s, x)
         x, prediction, carry, memory = solver(
             denoiser, diffusion, x, t, s, cond, carry, memory, rng.fold("step", index)
         )
-        result = where_moved(prediction.mean, result, align(t, x), align(s, x))
+        result = _decided(prediction, result, t, s)
         yield Step(index, t, s, x, prediction, result, carry)
 
 
-def final(steps: Iterator[Step]) -> Step:
+def _decided(prediction: Any, result: Any, t: Any, s: Any) -> Any:  # noqa: ANN401
+    """Per token, the mean of the last row that moved it."""
+    if isinstance(result, dict):
+        return {n: _decided(prediction[n], part, t[n], s[n]) for n, part in result.items()}
+    return where_moved(prediction.mean, result, align(t, result), align(s, result))
+
+
+def final(steps: Iterator[Step[S]]) -> Step[S]:
     """Run a sampling loop to its end and return the last step."""
     return deque(steps, maxlen=1)[0]
 
@@ -152,6 +168,7 @@ def heun() -> Solver:
         return (alpha * eps - sigma * mean) * (alpha * alpha + sigma * sigma).rsqrt()
 
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        _check_one(x, "heun")
         first, carry = denoiser(x, t, cond, carry, rng.fold("denoiser"))
         end = diffusion.reverse(x, first, t, s)
         if s.ndim == 0 and s.device.type == "cpu" and s == 0:
@@ -188,6 +205,7 @@ def dpm_solver_pp_2m() -> Solver:
     """
 
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        _check_one(x, "dpm_solver_pp_2m")
         prediction, carry = denoiser(x, t, cond, carry, rng.fold("denoiser"))
         mean, before, after = prediction.mean, align(t, x), align(s, x)
         now, then = diffusion.schedule.log_snr(before), diffusion.schedule.log_snr(after)
@@ -231,3 +249,8 @@ def resampled(solver: Solver, rounds: int) -> Solver:
         return solver(denoiser, diffusion, x, t, s, cond, carry, memory, rng)
 
     return move
+
+
+def _check_one(x: Tensor | dict[str, Tensor], solver: str) -> None:
+    if isinstance(x, dict):
+        raise TypeError(f"{solver} moves one tensor, not the parts {sorted(x)}: use ancestral")

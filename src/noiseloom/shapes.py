@@ -11,7 +11,16 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Cond", "State", "Time", "align", "map_state", "mean_like"]
+__all__ = [
+    "Cond",
+    "State",
+    "Time",
+    "align",
+    "map_state",
+    "mean_like",
+    "part_times",
+    "parts_of",
+]
 
 Time: TypeAlias = Tensor
 """Float tensor in [0, 1]; 0 is clean, 1 is noise."""
@@ -77,12 +86,40 @@ def map_state(function: Callable[..., Any], state: State, *others: State) -> Any
     """
     if isinstance(state, Tensor):
         return function(state, *others)
-    parts: list[dict[str, Tensor]] = []
-    for other in others:
-        if not isinstance(other, dict) or other.keys() != state.keys():
-            raise ValueError(f"expected the parts {sorted(state)}, got {_kind(other)}")
-        parts.append(other)
+    parts = [parts_of(state, other) for other in others]
     return {name: function(part, *(p[name] for p in parts)) for name, part in state.items()}
+
+
+def parts_of(expected: Mapping[str, Any], state: object) -> dict[str, Tensor]:
+    """A product state in the order of the parts that it should have, and has.
+
+    Raises:
+        ValueError: it has others, or is one tensor.
+    """
+    if not isinstance(state, dict) or state.keys() != expected.keys():
+        raise ValueError(f"expected the parts {sorted(expected)}, got {_kind(state)}")
+    return {name: state[name] for name in expected}
+
+
+def part_times(t: Time | Mapping[str, Time], state: dict[str, Tensor]) -> dict[str, Time]:
+    """A time for each part of a product state.
+
+    Args:
+        t: by name; or one for all parts, of shape () or (B,). More axes are a part's own: what the
+            time of a node is says nothing of an edge's.
+        state: tensors by name.
+
+    Raises:
+        ValueError: other names, or one time of more axes for all.
+    """
+    if isinstance(t, Mapping):
+        return parts_of(state, t)
+    if t.ndim > 1:
+        raise ValueError(
+            f"a time of shape {tuple(t.shape)} for the parts {sorted(state)}: times of more than "
+            "one axis are given by part, as a dict"
+        )
+    return dict.fromkeys(state, t)
 
 
 def _kind(value: object) -> str:

@@ -108,7 +108,8 @@ def slide(
             rng=Rng(keys).fold("sampling"),
             solver=resampled(replaced, rounds),
         )
-        return final(steps).x[:, n:]
+        made: Tensor = final(steps).x
+        return made[:, n:]
 
     making = Replayed(make, context.device) if graph else make
 

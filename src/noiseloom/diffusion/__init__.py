@@ -8,5 +8,14 @@ from noiseloom.diffusion.gaussian import (
     ZeroCentre,
 )
 from noiseloom.diffusion.prediction import Prediction
+from noiseloom.diffusion.product import ProductDiffusion
 
-__all__ = ["GaussianDiffusion", "Prediction", "Subspace", "Symmetric", "Whole", "ZeroCentre"]
+__all__ = [
+    "GaussianDiffusion",
+    "Prediction",
+    "ProductDiffusion",
+    "Subspace",
+    "Symmetric",
+    "Whole",
+    "ZeroCentre",
+]

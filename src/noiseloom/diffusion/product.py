@@ -1,0 +1,88 @@
+"""Noise on a state of several parts: each has a diffusion, and times, of its own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from noiseloom.diffusion.gaussian import GaussianDiffusion
+from noiseloom.diffusion.prediction import Prediction
+from noiseloom.rng import Rng
+from noiseloom.shapes import part_times, parts_of
+
+__all__ = ["ProductDiffusion"]
+
+Parts = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ProductDiffusion:
+    """The diffusions of the parts of a state, by name.
+
+    Every method is that of the part's own diffusion, called for each with the draws of its name.
+    States are dicts of tensors, predictions dicts of `Prediction`. A time is a dict too, or one
+    number for all, or one per example.
+
+    Args:
+        parts: by name; their order does not count.
+    """
+
+    parts: Mapping[str, GaussianDiffusion]
+
+    def prior(self, like: Parts, rng: Rng) -> Parts:
+        """A state at time 1, with the shapes, types and devices of `like`."""
+        return {name: own.prior(like[name], rng.fold(name)) for name, own in self._of(like)}
+
+    def corrupt(self, clean: Parts, t: Tensor | Parts, rng: Rng) -> Parts:
+        """A draw of q(x_t | x_0)."""
+        t = part_times(t, clean)
+        return {n: own.corrupt(clean[n], t[n], rng.fold(n)) for n, own in self._of(clean)}
+
+    def reverse(
+        self,
+        x: Parts,
+        prediction: Mapping[str, Prediction],
+        t: Tensor | Parts,
+        s: Tensor | Parts,
+        rng: Rng | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Parts:
+        """One move from t to s <= t; a part that stays is the same, bit for bit.
+
+        Args:
+            x: state at t.
+            prediction: the estimate of each part.
+            t: times of x.
+            s: times to move to.
+            rng: key of the draws.
+            **options: as for `GaussianDiffusion.reverse`.
+        """
+        t, s = part_times(t, x), part_times(s, x)
+        return {
+            n: own.reverse(x[n], prediction[n], t[n], s[n], rng and rng.fold(n), **options)
+            for n, own in self._of(x)
+        }
+
+    def renoise(self, x: Parts, t: Tensor | Parts, s: Tensor | Parts, rng: Rng) -> Parts:
+        """One move up from t to s >= t, a draw of q(x_s | x_t)."""
+        t, s = part_times(t, x), part_times(s, x)
+        return {n: own.renoise(x[n], t[n], s[n], rng.fold(n)) for n, own in self._of(x)}
+
+    def loss(
+        self, prediction: Mapping[str, Prediction], clean: Parts, x: Parts, t: Tensor | Parts
+    ) -> Parts:
+        """The loss of each part, as its own diffusion has it: how to weigh parts is up to you."""
+        t = part_times(t, clean)
+        return {n: own.loss(prediction[n], clean[n], x[n], t[n]) for n, own in self._of(clean)}
+
+    def tilt(
+        self, prediction: Mapping[str, Prediction], grad: Parts, x: Parts, t: Tensor | Parts
+    ) -> dict[str, Prediction]:
+        """The predictions after multiplying p_t by a likelihood with these gradients."""
+        t = part_times(t, x)
+        return {n: own.tilt(prediction[n], grad[n], x[n], t[n]) for n, own in self._of(x)}
+
+    def _of(self, x: Parts) -> Iterator[tuple[str, GaussianDiffusion]]:
+        for name in parts_of(self.parts, x):
+            yield name, self.parts[name]
