@@ -12,8 +12,9 @@ import pytest
 import torch
 from oracles import F64, Correlated
 
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.noise import LinearGamma
+from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import ancestral, final, sample
@@ -212,3 +213,72 @@ def test_held_context_conditions_the_rest():
         torch.testing.assert_close(whole[free][:, context], gain, rtol=0, atol=0.01)
         own = whole[free][:, free]
         torch.testing.assert_close(own @ own.T, left, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_check_13_4_the_least_loss_is_the_posterior_variance(causal):
+    """Of every token, at levels of its own and of the others: clean, noise and between."""
+    n, denoiser = 20_000, Correlated(SCHEDULE, C, causal)
+    patterns = [[0.5] * T, [0.0] * (T - 1) + [0.7], [0.1, 0.9, 0.3, 1.0, 0.6, 0.2]]
+    for i, t in enumerate(torch.tensor(patterns, dtype=F64)):
+        clean = torch.linalg.cholesky(C) @ Rng(6).fold("x", i).normal((n, T, 1), F64)
+        alpha, sigma = SCHEDULE(t)
+        gain = denoiser.gain(alpha, sigma)
+        left = torch.eye(T, dtype=F64) - gain * alpha
+        error = left @ C @ left.T + (gain * sigma) @ (gain * sigma).T
+        least = error.diag()
+        if not causal:
+            torch.testing.assert_close(error, C - (gain * alpha) @ C, rtol=0, atol=1e-12)
+        for token in range(T):
+            counted = (torch.arange(T) == token).expand(n, T)
+            loss = denoising_loss(
+                denoiser, DIFFUSION, clean, t.expand(n, T), None, Rng(7), counted=counted
+            )
+            spread = least[token] * math.sqrt(2 / n)  # of squares of Gaussians
+            assert abs(float(loss.mean() - least[token])) <= 5 * float(spread) + 1e-12
+
+
+def entropy_bound(levels):
+    """E of minus the evidence lower bound, token after token, with the exact causal denoiser.
+
+    The terms of level j to j - 1 are KL(q(x_s | x_t, x_0), q(x_s | x_t, mean)), whose means and
+    spread are those of a DDPM's move; the last is -ln p(x_0 | x_t) of the posterior itself.
+    """
+    # Ratios of SNR tend to 1: in equal steps of anything else the clean end keeps a gap.
+    times = SCHEDULE.time(torch.linspace(12, -12, levels, dtype=F64))
+    times = torch.cat((torch.zeros(1, dtype=F64), times))
+    times[-1] = 1.0
+    total = 0.0
+    for token in range(T):
+        t = torch.ones(levels, T, dtype=F64)
+        t[:, :token] = 0
+        t[:, token] = times[1:]
+        alpha, sigma = SCHEDULE(t)
+        gain = Correlated(SCHEDULE, C, causal=True).gain(alpha, sigma)
+        left = torch.eye(T, dtype=F64) - gain * alpha[:, None]
+        noise = gain * sigma[:, None]
+        variance = (left @ C @ left.mT + noise @ noise.mT)[:, token, token]
+
+        x, zero, one = (torch.full((levels - 1, 1), v, dtype=F64) for v in (0.3, 0.0, 1.0))
+        now, then = times[2:, None], times[1:-1, None]
+        low, high = (
+            DIFFUSION.reverse(x, Prediction(mean), now, then, Rng(0), stochasticity=1.0)
+            for mean in (zero, one)
+        )
+        plain = DIFFUSION.reverse(x, Prediction(zero), now, then)  # eta 0: another mean, no noise
+        a, b = SCHEDULE(now), SCHEDULE(then)
+        rho = a[0] * b[1] / (b[0] * a[1])
+        middle = plain * rho  # sigma_s rho eps: what DDPM keeps of the noise that it sees
+        spread = (low - middle) / Rng(0).normal_like(x)
+        terms = ((high - low) / spread).square()[:, 0] * variance[1:] / 2
+        total += float(terms.sum()) + 0.5 * math.log(2 * math.pi * math.e * float(variance[0]))
+    return total
+
+
+def test_check_13_4_the_bound_of_all_levels_is_the_entropy_token_by_token():
+    entropy = 0.5 * (T * math.log(2 * math.pi * math.e) + float(torch.logdet(C)))
+    chain = [1.0] + [1 - PHI * PHI] * (T - 1)  # variances given the past
+    assert 0.5 * sum(math.log(2 * math.pi * math.e * v) for v in chain) == pytest.approx(entropy)
+    coarse, fine = (entropy_bound(levels) - entropy for levels in (1000, 4000))
+    assert 0 < fine < 0.15
+    assert 0.7 < math.log(coarse / fine, 4) < 1.3
