@@ -276,7 +276,7 @@ def test_a_scale_of_0_is_the_inner_denoiser_and_the_scale_is_a_factor():
         torch.testing.assert_close(thrice, 3 * once)
 
 
-@pytest.mark.parametrize("begin", [0.55, 0.0])
+@pytest.mark.parametrize("begin", [0.5, 0.0])
 def test_tokens_are_guided_from_a_time_on(begin):
     x, inner = present(MIXED), exact()(present(MIXED), MIXED)[0].mean
     for make in (

@@ -1,5 +1,6 @@
 """Rollouts against one pass over the whole history, and against a process whose laws are known."""
 
+import gc
 import itertools
 
 import pytest
@@ -259,6 +260,35 @@ def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is
         sizes.append(sum(leaf.numel() for leaf in held))
     assert sizes[4:] == sizes[4:5] * (tokens - 4)
     assert counted.tokens == branches * (2 + tokens * (steps + 1))
+
+
+def alive():
+    """Bytes of all tensors that there are."""
+    gc.collect()
+    found = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, nn.Parameter)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in found)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+def test_a_long_rollout_holds_no_more_than_a_short_one(kind):
+    """By the tensors that are alive: nothing of a token stays but what the cache has of it."""
+    network = build(kind)
+    denoiser = estimates(Preconditioned(network, SCHEDULE))
+    cond = {"label": torch.tensor([1, 3])}
+    steps = rollout(
+        denoiser,
+        DIFFUSION,
+        SamplingPlan.uniform(1),
+        torch.zeros(B, 1, D, dtype=torch.float64),
+        memory=network.memory,
+        cond=cond,
+        rng=Rng(0),
+    )
+    sizes = {}
+    for step in itertools.islice(steps, 400):
+        if step.position in (20, 400):
+            sizes[step.position] = alive()
+    assert sizes[400] == sizes[20]
 
 
 def test_rewards_are_asked_about_moves_and_not_about_what_is_remembered():

@@ -4,9 +4,18 @@ import itertools
 
 import pytest
 import torch
+from oracles import F64, Correlated
 from recorded import capture
 
-from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, replay
+from noiseloom import (
+    Cosine,
+    GaussianDiffusion,
+    LinearGamma,
+    Prediction,
+    Rng,
+    SamplingPlan,
+    replay,
+)
 from noiseloom.rollouts import along
 from noiseloom.sampling import final, sample
 from noiseloom.sliding import slide
@@ -74,6 +83,32 @@ def test_what_is_known_is_put_in_anew_each_time_that_a_row_is_made():
         for x in rounds[1:]:
             assert torch.equal(x[:, :2], rounds[0][:, :2])
             assert not torch.equal(x[:, 2:], rounds[0][:, 2:])
+
+
+def test_check_13_6_replacement_is_not_a_clean_context():
+    """With its context held at time 0 the exact denoiser follows it by the law; a window does not.
+
+    A noised copy of what is known says less than itself, and what was made from it is not mended:
+    the response to the context is too small, however many the steps.
+    """
+    n, size, schedule = 3, 6, LinearGamma(clip=0.0)
+    law = 0.8 ** (torch.arange(size, dtype=F64)[:, None] - torch.arange(size)).abs()
+    exact, diffusion = Correlated(schedule, law), GaussianDiffusion(schedule)
+    right = torch.linalg.solve(law[:n, :n], law[:n, n:]).T
+    contexts = torch.cat((torch.zeros(n, 1, dtype=F64), torch.eye(n, dtype=F64)), 1)[None]
+    for steps in (50, 200):
+        plan = SamplingPlan.uniform(steps)
+        # Draws are one per token: columns share them, and differences are the response.
+        keys = Rng(0).samples(1 + n)
+        keys = keys.rows(torch.zeros(1 + n, dtype=torch.int64))
+        apart = contexts.permute(2, 1, 0)  # (1 + n, n, 1)
+        slid = next(slide(exact, diffusion, plan, apart, window=size, chunk=size - n, rng=keys)).x
+        held = SamplingPlan.full_sequence(steps, size).hold(range(n))
+        x = torch.cat((apart, Rng(1).normal((1, size - n, 1), F64).expand(1 + n, -1, -1)), 1)
+        clean = final(sample(exact, diffusion, held, x, rng=Rng(0))).x[:, n:]
+        replaced, followed = ((v[1:] - v[:1])[..., 0].T for v in (slid, clean))
+        assert float((followed - right).abs().max()) < 4 / steps
+        assert float((right - replaced)[0, -1]) > 0.2
 
 
 def test_a_recorded_window_is_the_same(monkeypatch):
