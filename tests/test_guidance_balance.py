@@ -171,6 +171,9 @@ def test_what_does_not_fit():
     for name in guides():
         with pytest.raises(ValueError, match="rounds must be at least 0, got -1"):
             guides(rounds=-1)[name](exact())
+        for begin in (-0.1, 1.5):
+            with pytest.raises(ValueError, match=r"begin must be a time in \[0, 1\], got"):
+                guides(begin=begin)[name](exact())
     with pytest.raises(ValueError, match="with average='exp', leave rounds at 0"):
         monte_carlo(quadratic, 4, average="exp", rounds=1)
 

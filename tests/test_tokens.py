@@ -62,6 +62,8 @@ def test_check_13_2_teacher_forcing_is_a_clean_past_and_no_future():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="must be one of independent, full-sequence"):
         forcing_times("sometimes", (2, 3), Rng(0))
+    with pytest.raises(ValueError, match=r"a shape \(B, T\), got \(2,\)"):
+        forcing_times("independent", (2,), Rng(0))
 
 
 class Recorded(nn.Module):
@@ -172,5 +174,7 @@ def test_weights_of_aligned_times_are_per_token():
         weight(log_snr[:, 0])
     with pytest.raises(ValueError, match="decay must be in"):
         fused_snr_weight(1.0)
+    with pytest.raises(ValueError, match=r"cap > 0, got 0\.5 and 0"):
+        fused_snr_weight(0.5, 0)
     with pytest.raises(ValueError, match="no fused SNR for target 'edm'"):
         fused_snr_weight(0.5, target="edm")

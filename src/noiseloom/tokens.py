@@ -10,6 +10,7 @@ token, so that all three are one loss:
 A token that is missing, or padding, is at time 1 and does not count (`missing`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -42,13 +43,15 @@ def forcing_times(
         Times in [0, 1] and a bool mask, both of shape (B, T).
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or a shape that is not (B, T).
 
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 1 and Section 4.
     """
     if kind not in TIMES:
         raise ValueError(f"times of tokens must be one of {', '.join(TIMES)}, got {kind!r}")
+    if len(shape) != 2:
+        raise ValueError(f"times of tokens have a shape (B, T), got {tuple(shape)}")
     batch, tokens = shape
     everything = torch.ones(batch, tokens, dtype=torch.bool, device=device)
     if kind == "independent":
@@ -86,7 +89,7 @@ def sigmoid_weight(bias: float = -1.0) -> Weight:
         2502.06764 (b = -1).
     """
     # SNR sigmoid(b - l) = e^b sigmoid(l - b): no overflow at either end.
-    return lambda log_snr: torch.exp(torch.as_tensor(bias)) * torch.sigmoid(log_snr - bias)
+    return lambda log_snr: math.exp(bias) * torch.sigmoid(log_snr - bias)
 
 
 def fused_snr_weight(
@@ -124,8 +127,8 @@ def fused_snr_weight(
     References:
         B. Chen et al., 2024, arXiv 2407.01392, Appendix B.1, and the released code.
     """
-    if not 0 <= decay < 1:
-        raise ValueError(f"decay must be in [0, 1), got {decay}")
+    if not (0 <= decay < 1 and cap > 0):
+        raise ValueError(f"decay must be in [0, 1) and cap > 0, got {decay} and {cap}")
     if target not in ("x0", "eps", "v") or variant not in ("code", "paper"):
         raise ValueError(f"no fused SNR for target {target!r} and variant {variant!r}")
 

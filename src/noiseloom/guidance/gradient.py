@@ -20,7 +20,7 @@ from noiseloom.guidance.balance import tilted
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
-__all__ = ["Reward", "RewardGuided", "rate", "remembering", "since", "slope"]
+__all__ = ["Reward", "RewardGuided", "check_guide", "rate", "remembering", "since", "slope"]
 
 Reward: TypeAlias = Callable[[Tensor], Tensor]
 """From clean states (B, ...) to what each is worth, shape (B,), differentiable."""
@@ -54,8 +54,8 @@ class RewardGuided(nn.Module):
             plug-in. Tokens that `begin` leaves where they are pull others by the plug-in.
 
     Raises:
-        ValueError: rounds below 0, a reward of another shape, without a gradient in the state, or
-            (read on the CPU only, where that costs no wait) not finite.
+        ValueError: rounds below 0, a begin out of range, a reward of another shape, without a
+            gradient in the state, or (read on the CPU only, where that costs no wait) not finite.
     """
 
     def __init__(
@@ -69,8 +69,7 @@ class RewardGuided(nn.Module):
         rounds: int = 0,
     ) -> None:
         super().__init__()
-        if rounds < 0:
-            raise ValueError(f"rounds must be at least 0, got {rounds}")
+        check_guide(begin, rounds)
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward
@@ -105,6 +104,18 @@ class RewardGuided(nn.Module):
 
         guided = tilted(self.diffusion, plain, gradient, worth, x, t, self.rounds)
         return guided, detach(carry or {})
+
+
+def check_guide(begin: float, rounds: int) -> None:
+    """Refuse options that a guide could not mean.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    if not 0 <= begin <= 1:
+        raise ValueError(f"begin must be a time in [0, 1], got {begin}")
+    if rounds < 0:
+        raise ValueError(f"rounds must be at least 0, got {rounds}")
 
 
 def remembering(cond: Cond | None) -> bool:

@@ -31,7 +31,7 @@ from noiseloom.carry import Carry, repeat
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.guidance.balance import tilted
-from noiseloom.guidance.gradient import Reward, rate, remembering, since, slope
+from noiseloom.guidance.gradient import Reward, check_guide, rate, remembering, since, slope
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, ancestral
@@ -99,8 +99,7 @@ class MonteCarloGuided(nn.Module):
             raise ValueError(f"Monte Carlo guidance needs one future or more, got {futures}")
         if average not in ("mean", "exp"):
             raise ValueError(f"average must be 'mean' or 'exp', got {average!r}")
-        if rounds < 0:
-            raise ValueError(f"rounds must be at least 0, got {rounds}")
+        check_guide(begin, rounds)
         if rounds and average == "exp":
             raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
         if not plan.whole:
