@@ -68,9 +68,10 @@ def test_the_known_have_the_time_of_the_new_but_not_less_than_stabilisation():
         assert t[0, :-1].tolist() == pytest.approx([max(time, 0.3)] * (new - first))
         alpha, sigma = Cosine()(t[0, 0])
         noise = (x[:, :-1] - alpha * whole[:, first:new]) / sigma
-        if row == 0:
-            kept = noise
-        torch.testing.assert_close(noise, kept, rtol=1e-3, atol=1e-3)  # drawn once per window
+        # Drawn once per token, and not the noise that the token was made from.
+        keys = Rng(3).samples(2).each("token", torch.arange(first, new)).key
+        own = Rng(keys).fold("stabilisation").normal_like(noise)
+        torch.testing.assert_close(noise, own, rtol=1e-3, atol=1e-3)
     assert len(spy.calls) == 4 * 5
 
 

@@ -77,7 +77,8 @@ def slide(
     move = solver or ancestral()
     if not isinstance(rng.root, Tensor):
         rng = rng.samples(len(context), device=context.device)
-    times = torch.stack((plan.t, plan.s), -1).to(context.device, torch.float32)
+    dtype = torch.promote_types(context.dtype, torch.float32)
+    times = torch.stack((plan.t, plan.s), -1).to(context.device, dtype)
 
     @torch.no_grad()
     def make(known: Tensor, given: dict[str, Any], keys: Tensor) -> Tensor:

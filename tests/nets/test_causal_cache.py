@@ -77,6 +77,26 @@ def test_the_cache_is_not_a_recomputation_in_the_window(build, awake):
     assert (after - expected[:, -4:])[:, -1].abs().max() > 1e-4
 
 
+@WINDOWED
+@pytest.mark.parametrize("more", [1, 3])
+def test_a_cache_of_more_tokens_than_a_window_is_cut_to_it(build, more, awake):
+    network = awake(build(window=3, depth=2, **EVERYTHING)).eval()
+    data = build.inputs(length=12)
+    cache, outputs = {}, []
+    for t in range(12):
+        x, log_snr, cond = part(data, t, t + 1)
+        y, new = network(x, log_snr, {**cond, "cache": cache, "position": t})
+        cache = keep_tokens(append_tokens(cache, new), network.memory + more)
+        outputs.append(y)
+    torch.testing.assert_close(torch.cat(outputs, 1), network(*data), rtol=0, atol=1e-10)
+
+
+def test_padding_sees_itself():
+    """A softmax over nothing is not a number on every device, and spreads in the next block."""
+    seen = sight(torch.zeros(2, 5, 16), {"mask": torch.zeros(2, 5).bool()}, 0, 3, 8)["seen"]
+    assert torch.equal(seen, torch.eye(5).bool().expand(2, 5, 5))
+
+
 def test_the_band_is_that_of_a_dense_mask(awake):
     """One block, by hand: softmax over a banded matrix of rotated products."""
     network = awake(transformer(window=3, depth=1)).eval()
