@@ -33,6 +33,32 @@ def test_sequences_side_by_side_attend_to_themselves_alone(sight, awake):
             torch.testing.assert_close(entry[name][:, :, i], leaf, rtol=0, atol=1e-12)
 
 
+def test_a_video_is_its_formula(awake):
+    """Three branches, each with a shift, scale and gate of its own, and the way past the blocks."""
+    trunk = awake(video(window=T, depth=1, dropout=0.0)).eval().trunk
+    (block,), rng = trunk.blocks, Rng(3)
+    h0 = rng.normal((B, T, 6, 16), torch.float64)
+    embedding = rng.fold("embedding").normal((B, T, 16), torch.float64)
+    y, *_ = trunk(h0, embedding, None, causal=True)
+
+    def modulated(h, shift, scale):
+        return functional.layer_norm(h, (16,), eps=1e-6) * (1 + scale) + shift
+
+    parts = iter(trunk.modulation(embedding)[:, :, None].split(16, -1))
+    shift, scale, gate = next(parts), next(parts), next(parts)
+    each = [block.space(modulated(h0, shift, scale)[:, t]) for t in range(T)]
+    h = h0 + gate * torch.stack(each, 1)
+    shift, scale, gate = next(parts), next(parts), next(parts)
+    z = modulated(h, shift, scale)
+    each = [block.time.attend(z[:, :, i], causal=True)[0] for i in range(6)]
+    h = h + gate * torch.stack(each, 2)
+    shift, scale, gate = next(parts), next(parts), next(parts)
+    h = h + gate * block.mlp(modulated(h, shift, scale))
+    shift, scale, gate = next(parts), next(parts), next(parts)
+    expected = trunk.output(modulated(h, shift, scale) + gate * h0)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-10)
+
+
 def test_a_pixel_is_felt_all_over_its_frame_and_in_later_ones_at_once(awake):
     network = awake(video(depth=1, window=3)).eval()
     x, log_snr, _ = video.inputs({})
