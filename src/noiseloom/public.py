@@ -48,7 +48,9 @@ from noiseloom.sampling import (
     resampled,
     sample,
 )
+from noiseloom.sliding import slide
 from noiseloom.terminal import save_picture
+from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training.precision import compiled
 
 __all__ = [
@@ -97,7 +99,9 @@ __all__ = [
     "dpm_solver_pp_2m",
     "final",
     "flow_log_likelihood",
+    "forcing_times",
     "fractional_history",
+    "fused_snr_weight",
     "heun",
     "load",
     "push",
@@ -105,6 +109,8 @@ __all__ = [
     "rollout",
     "sample",
     "save_picture",
+    "sigmoid_weight",
+    "slide",
     "temporal_history",
     "vanilla_history",
 ]
