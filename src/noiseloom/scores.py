@@ -19,7 +19,8 @@ after the last known value or, by season, after the last season. """
 FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
-the data are of, which knows the walls, has 100. """
+the data are of, which knows the walls, has 100. Straight ahead is driven at the goal without data
+or a plan, into walls if need be: a score is worth its place above that. """
 _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),

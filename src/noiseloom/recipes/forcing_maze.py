@@ -152,7 +152,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
         controller at 100, and "stayed", what it were had each stayed where it first was within 0.5
         of its goal; "return" beside theirs (_random, _waypoint); "reached", the share that came
         there; "ms_per_plan" and "ms_per_step" of all tasks together; and "ms_per_plan_alone", of
-        one task by itself.
+        one task by itself. Whoever drives straight at the goal, walls or not, stands beside score
+        and return (_straight): only what is above that was planned.
         """
         from noiseloom.data.point_maze import baselines, episodes
 
@@ -166,10 +167,12 @@ class ForcingMaze(ForcingTrajectories, Planning):
             mean, stayed = float(made.returns.mean()), float(made.returns_if_stayed.mean())
             report |= {
                 f"score_{kind}": between.normalised(mean),
+                f"score_{kind}_straight": between.normalised(between.straight),
                 f"stayed_{kind}": between.normalised(stayed),
                 f"return_{kind}": mean,
                 f"return_{kind}_random": between.random,
                 f"return_{kind}_waypoint": between.waypoint,
+                f"return_{kind}_straight": between.straight,
                 f"reached_{kind}": float((made.reached > 0).double().mean()),
             }
             report |= {f"{name}_{kind}": value for name, value in planner.latency.items()}
