@@ -222,7 +222,7 @@ def test_without_the_simulator(capsys, tmp_path, monkeypatch):
     assert main([*TRAIN, "--no-evaluate"]) == 0
     assert main(["report", "run"]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 6
+    assert page.count("<svg") == 2 + 6  # the plan, the loss, and six tasks
     assert "is shown with the extra noiseloom[sim]" in page
 
 
@@ -235,7 +235,7 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     assert metrics["n"] == 2
     assert metrics["return_single_waypoint"] > metrics["return_single_random"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 6
+    assert page.count("<svg") == 2 + 6
     assert "with a new plan every 60 steps" in page
     assert "<th>random forces</th><th>the controller</th><th>straight ahead</th>" in page
     words = ["evaluate", "run", "--goal-guidance", "monte-carlo", "--futures", "2"]

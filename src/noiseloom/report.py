@@ -15,7 +15,7 @@ from typing import Any
 
 from noiseloom.data import Split
 from noiseloom.fans import fans
-from noiseloom.figures import loss_curve
+from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
 from noiseloom.paths import paths
 from noiseloom.recipes import Recipe
@@ -57,6 +57,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     sections = [
         _header(name, made, described, records, run, data),
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
+        _plan(run) if run else "",
         _loss(records),
         scores(folder / "evaluation.json", name),
         _use(name, described, made, records),
@@ -90,6 +91,15 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
     return views[kind](run, data, seed)
+
+
+def _plan(run: Run) -> str:
+    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    if plan.s[0].numel() == 1:
+        return ""
+    text = "When each token becomes certain: yellow is noise, violet is clean."
+    drawing = plan_map(plan.s.flatten(1))
+    return section("The plan", f'<p>{text}</p><figure class="small">{drawing}</figure>')
 
 
 def _records(path: Path) -> list[dict[str, float]]:

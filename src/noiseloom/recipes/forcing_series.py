@@ -13,7 +13,7 @@ docs/results.md says more.
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,7 +24,7 @@ from noiseloom.data.series import beginning
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.metrics import forecast_report, historical_paths
-from noiseloom.noise import SCHEDULES
+from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
@@ -232,7 +232,7 @@ class ForcingSeries(DiffusionForcing):
         known = self._encode(parts, values)[0]
         cond = self._season(position, self.tokens)
         denoiser, solver = self.make_denoiser(parts.denoiser, cond).eval(), self.make_solver()
-        if self.network != "bidirectional" and self.plan == "auto":
+        if self._rolls:
             steps = rollout(
                 denoiser,
                 parts.diffusion,
@@ -250,13 +250,22 @@ class ForcingSeries(DiffusionForcing):
                 yield Forecast(torch.cat(made, 1))
             return
         self.check_order(parts.diffusion.schedule)
-        plan = self.make_plan(parts.diffusion.schedule).hold(range(self.known), self.stabilisation)
+        plan = self.whole_plan(parts.diffusion.schedule)
         at = torch.full((1, self.known), self.stabilisation, device=device)
         known = parts.diffusion.corrupt(known, at, rng.fold("stabilisation"))
         future = known.new_empty(len(known), self.horizon, known.shape[-1])
         x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
         for row in sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver):
             yield Forecast(row.result[:, self.known :])
+
+    @property
+    def _rolls(self) -> bool:
+        return self.network != "bidirectional" and self.plan == "auto"
+
+    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
+        """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
+        own = replace(self, rest=self.stabilisation) if self._rolls else self
+        return own.make_plan(schedule).hold(range(self.known), self.stabilisation)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""
