@@ -3,7 +3,9 @@
 import base64
 import json
 import math
+import os
 import re
+import signal
 from dataclasses import replace
 
 import pytest
@@ -12,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 import noiseloom
-from noiseloom import Rng, terminal
+from noiseloom import Rng, terminal, videos
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
+from noiseloom.film import film
 from noiseloom.recipes import ForcingDoom, forcing_doom
 from noiseloom.table import text_of
 
@@ -367,6 +370,12 @@ def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch
     assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
     monkeypatch.setattr(ForcingDoom, "draw", interrupted)
     capsys.readouterr()
+
+    def again(*args, **options):  # Ctrl-C once more, while the file is made
+        os.kill(os.getpid(), signal.SIGINT)
+        return film(*args, **options)
+
+    monkeypatch.setattr(videos, "film", again)
     for name in ("part.safetensors", "part.webp"):
         assert main(["sample", "run", "-n", "2", "--out", name]) == 130
         assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err
