@@ -301,6 +301,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     capsys.readouterr()
     square(100, 5).save("short.safetensors")
     square(side=16).save("small.safetensors")
+    square(channels=4).save("rgba.safetensors")
     (place / "text.safetensors").write_text("no tensors")
     for words, told in (
         (["sample", "run", "--context", "5"], "context must be at most window = 4, got 5"),
@@ -332,6 +333,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         ([*TRAIN, "--out", "r2", "--samples", "1"], "got 10 of samples 1, stretch 10 and length"),
         (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
         (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
+        (["train", "forcing-doom", "--data", "rgba.safetensors", "--out", "r2"], "have 4 channels"),
         ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
         ([*TRAIN, "--out", "r2", "--patch", "3"], "multiples of 3"),
     ):

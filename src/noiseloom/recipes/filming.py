@@ -181,8 +181,11 @@ def drift_report(
             report[f"{called}_{when}"] = value
             report |= {f"{called}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
     pairs = torch.stack((real[:SHOWN], made[:SHOWN]), 1).flatten(0, 1)
-    files = {".curve.json": json.dumps(curve).encode()}
-    if pairs.shape[2] in (1, 3):
-        files[".begin.webp"] = film(pairs[:, :PIECE], columns=4)
-        files[".end.webp"] = film(pairs[:, -PIECE:], columns=4)
-    return Findings(report, files)
+    return Findings(
+        report,
+        {
+            ".curve.json": json.dumps(curve).encode(),
+            ".begin.webp": film(pairs[:, :PIECE], columns=4),
+            ".end.webp": film(pairs[:, -PIECE:], columns=4),
+        },
+    )

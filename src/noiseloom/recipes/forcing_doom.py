@@ -136,6 +136,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
         if data is None:
             raise ValueError(f"{self.name} needs --data FILE.safetensors: noiseloom record doom")
         clips = Clips.read(data)
+        channels = clips.frames.shape[1]
+        if channels not in (1, 3):
+            raise ValueError(
+                f"{data}: frames have {channels} channels, of axes (N, C, H, W): give 1 (grey) or "
+                "3 (colours), which can be shown and judged"
+            )
         try:
             return clips.windows(self.frames, self.held_out)
         except ValueError as error:
