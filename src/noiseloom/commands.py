@@ -12,7 +12,7 @@ import torch
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
-from noiseloom.run import Run, drawn_as
+from noiseloom.run import Run
 from noiseloom.run import load as load_run
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
@@ -140,7 +140,7 @@ def sample(
     if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     run = load(source).with_options(**changes)
-    shows = drawn_as(run.recipe, run.facts)
+    shows = run.recipe.drawn_as(run.facts)
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "

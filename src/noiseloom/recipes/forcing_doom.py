@@ -160,6 +160,10 @@ class ForcingDoom(DiffusionForcing, Rolling):
             "std": float(pixels.std()) or 1.0,
         }
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0
     ) -> nn.Module:

@@ -190,6 +190,10 @@ class ForcingSeries(DiffusionForcing):
         tokens, size = self._tokens(values, values.new_tensor(codec.floor))
         return codec.encode(tokens).float(), size
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         columns = len(facts["columns"])

@@ -138,6 +138,10 @@ class ForcingTrajectories(DiffusionForcing):
         rewards = [batch["rewards"][..., None]] if self.rewards else []
         return torch.cat((batch["actions"], *rewards), -1)
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         mean, std = (tuple(facts[name]) * self.stack for name in ("mean", "std"))
