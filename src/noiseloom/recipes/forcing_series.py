@@ -2,12 +2,6 @@
 
 A token is a step of the series, its columns together. Training windows have a noise level per
 step; a forecast is a rollout: the known steps are read once, and the next ones follow one by one.
-
-Exchange rates, the paper's own data and protocol (8 columns, 30 steps, 5 rolling windows, 100
-paths, CRPS_sum): published 0.003 +- 0.001 (B. Chen et al., 2024, arXiv 2407.01392, Table 3) and
-0.006 +- 0.001 for TimeGrad. Repeating stretches of history after the last value, which predicts
-nothing, has 0.0052. Ours, five seeds of 400 steps (a minute on a core): 0.0046 +- 0.0003;
-docs/results.md says more.
 """
 
 import itertools
@@ -32,7 +26,7 @@ from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
 
-__all__ = ["ForcingExchange", "ForcingSeries", "Forecast"]
+__all__ = ["ForcingSeries", "Forecast"]
 
 
 @dataclass(frozen=True)
@@ -315,16 +309,3 @@ class ForcingSeries(DiffusionForcing):
             scores = forecast_report(torch.stack(repeated, 1), truth)
             report |= {name + ending: value for name, value in scores.items()}
         return report
-
-
-@dataclass(frozen=True)
-class ForcingExchange(ForcingSeries):
-    """The paper's exchange rates: its horizon, windows and number of paths."""
-
-    name: ClassVar[str] = "forcing-exchange"
-    summary: ClassVar[str] = "forecasts of eight exchange rates, by the paper's protocol"
-
-    horizon: int = 30
-    network: Literal["causal", "recurrent", "bidirectional"] = "recurrent"
-    state: Literal["values", "differences"] = "differences"
-    steps: int = 400  # more fit the 6,000 days, not the next one (docs/results.md)
