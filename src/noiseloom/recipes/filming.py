@@ -17,12 +17,14 @@ from noiseloom.recipes.recipe import Facts, Findings, Given
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished
 
-__all__ = ["Video", "check_given", "drift_report", "filmed", "journeys"]
+__all__ = ["Video", "check_counts", "check_given", "drift_report", "filmed", "journeys"]
 
 START = 3
 """Chunks before the pace is steady: on a GPU one runs as it is, one is recorded, one replayed."""
 ANCHOR = 3
 """Stretches of real video that are judged, too."""
+LEAST = 20
+"""Frames of a stretch, of all videos together, that `Drift` compares with real ones."""
 SHOWN, PIECE = 4, 96
 """Videos of a film, and frames of its beginning and of its end."""
 
@@ -138,6 +140,18 @@ def check_given(given: Given, facts: Facts, context: int, length: int) -> None:
             f"{actions.shape[1]} actions are given, and {context} frames of context and "
             f"{length} to make need {context + length}: give more actions, or "
             "lower length"
+        )
+
+
+def check_counts(samples: int, stretch: int, length: int) -> None:
+    """Raise ValueError if too few frames are asked for to judge how videos drift."""
+    if min(stretch, length) < 2:
+        raise ValueError(f"stretch and length must be at least 2, got {stretch} and {length}")
+    counted = samples * min(stretch, length)
+    if counted < LEAST:
+        raise ValueError(
+            f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, got "
+            f"{counted} of samples {samples}, stretch {stretch} and length {length}"
         )
 
 
