@@ -59,7 +59,8 @@ MEANINGS = {
     "inside_90": (
         "inside 90 %",
         "≈",
-        "share of what came between the 5 % and 95 % quantiles; 0.9 where the spread is right",
+        "share of what came between the 5 % and 95 % quantiles; where the spread is right, "
+        "0.9 (P - 1) / (P + 1) of P paths",
     ),
     "mean_error": ("error of the median", "↓", "mean absolute, over the mean absolute value"),
     "error": (
