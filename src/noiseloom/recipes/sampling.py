@@ -154,7 +154,7 @@ class Planning:
     goal_scale: float = 1000.0
     goal_begin: float = 0.95
     goal_rounds: int = 4
-    futures: int = 4
+    futures: int = 8
     future_steps: int = 4
     control: Literal["actions", "positions"] = "positions"
     replan: int = 10
