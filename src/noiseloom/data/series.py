@@ -249,7 +249,8 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
 
 def _check_dates(cells: Sequence[str], path: Path) -> None:
     """What is left out as dates must not tell of several series in one, or of time running back."""
-    if 2 * len(set(cells)) < len(cells):
+    # A day may have many rows, but what has no digit in it is no day.
+    if 2 * len(set(cells)) < len(cells) and not any(map(str.isdigit, "".join(cells))):
         raise ValueError(
             f"the first column of {path} says the same in many rows ({cells[0]!r}): give a file "
             "for each series, or leave that column out"
