@@ -99,7 +99,7 @@ def plan_map(times: Tensor) -> str:
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(times.flip(0).numpy(), vmin=0, vmax=1, cmap="viridis", rasterized=True)
     rows, tokens = times.shape
-    axes.set_yticks([rows, rows / 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
+    axes.set_yticks([rows, rows - rows // 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
     axes.set(xlabel="token", ylabel="step", xlim=(0, tokens), ylim=(0, rows))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     bar = figure.colorbar(mesh, pad=0.02, aspect=30)
