@@ -22,6 +22,7 @@ METHODS |= {"sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
+    "actions",
     "arguments",
     "begin",
     "commands",

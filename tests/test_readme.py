@@ -11,7 +11,7 @@ from PIL import Image
 
 import noiseloom
 from noiseloom.metrics.digit_classifier import DigitClassifier
-from noiseloom.run import MODELS
+from noiseloom.run_folder import MODELS
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,7 +3,9 @@
 import base64
 import json
 import math
+import os
 import re
+import signal
 from dataclasses import replace
 
 import pytest
@@ -12,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 import noiseloom
-from noiseloom import Rng, terminal
+from noiseloom import Rng, terminal, videos
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
+from noiseloom.film import film
 from noiseloom.recipes import ForcingDoom, forcing_doom
 from noiseloom.table import text_of
 
@@ -298,6 +301,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     capsys.readouterr()
     square(100, 5).save("short.safetensors")
     square(side=16).save("small.safetensors")
+    square(channels=4).save("rgba.safetensors")
     (place / "text.safetensors").write_text("no tensors")
     for words, told in (
         (["sample", "run", "--context", "5"], "context must be at most window = 4, got 5"),
@@ -329,6 +333,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         ([*TRAIN, "--out", "r2", "--samples", "1"], "got 10 of samples 1, stretch 10 and length"),
         (["train", "forcing-doom", "--out", "r2"], "forcing-doom needs --data FILE.safetensors"),
         (["train", "forcing-doom", "--data", "short.safetensors", "--out", "r2"], "no episode"),
+        (["train", "forcing-doom", "--data", "rgba.safetensors", "--out", "r2"], "have 4 channels"),
         ([*TRAIN, "--out", "r2", "--network", "causal"], "video"),
         ([*TRAIN, "--out", "r2", "--patch", "3"], "multiples of 3"),
     ):
@@ -367,6 +372,12 @@ def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch
     assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
     monkeypatch.setattr(ForcingDoom, "draw", interrupted)
     capsys.readouterr()
+
+    def again(*args, **options):  # Ctrl-C once more, while the file is made
+        os.kill(os.getpid(), signal.SIGINT)
+        return film(*args, **options)
+
+    monkeypatch.setattr(videos, "film", again)
     for name in ("part.safetensors", "part.webp"):
         assert main(["sample", "run", "-n", "2", "--out", name]) == 130
         assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err

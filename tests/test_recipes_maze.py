@@ -137,7 +137,7 @@ def test_scores_known_by_hand(tmp_path, monkeypatch):
         return Episodes(torch.zeros(4, 7, 4), rewards)
 
     monkeypatch.setattr(point_maze, "episodes", episodes)
-    monkeypatch.setattr(point_maze, "baselines", lambda *_: Baselines(0.25, 4.25))
+    monkeypatch.setattr(point_maze, "baselines", lambda *_: Baselines(0.25, 4.25, 1.25))
     asked = []
 
     def draw(given):
@@ -153,6 +153,8 @@ def test_scores_known_by_hand(tmp_path, monkeypatch):
         assert report[f"stayed_{kind}"] == pytest.approx(50)
         assert report[f"return_{kind}_random"] == 0.25
         assert report[f"return_{kind}_waypoint"] == 4.25
+        assert report[f"return_{kind}_straight"] == 1.25
+        assert report[f"score_{kind}_straight"] == pytest.approx(25)
         assert report[f"ms_per_plan_{kind}"] == pytest.approx(3 * report[f"ms_per_step_{kind}"])
     assert report["ms_per_plan_alone"] > 0
     (_, single, forces), (_, multi, _) = driven
@@ -220,7 +222,7 @@ def test_without_the_simulator(capsys, tmp_path, monkeypatch):
     assert main([*TRAIN, "--no-evaluate"]) == 0
     assert main(["report", "run"]) == 0
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 6
+    assert page.count("<svg") == 2 + 6  # the plan, the loss, and six tasks
     assert "is shown with the extra noiseloom[sim]" in page
 
 
@@ -233,9 +235,9 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     assert metrics["n"] == 2
     assert metrics["return_single_waypoint"] > metrics["return_single_random"]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 6
+    assert page.count("<svg") == 2 + 6
     assert "with a new plan every 60 steps" in page
-    assert "<th>random forces</th><th>the controller</th>" in page
+    assert "<th>random forces</th><th>the controller</th><th>straight ahead</th>" in page
     words = ["evaluate", "run", "--goal-guidance", "monte-carlo", "--futures", "2"]
     assert main([*words, "--future-steps", "2", "--control", "actions", "--samples", "1"]) == 0
     kept = [path.name for path in (tmp_path / "run" / "evaluations").iterdir()]

@@ -175,11 +175,14 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
         assert {name, f"{name}_walk", f"{name}_season"} <= metrics.keys()
     assert metrics["crps_season"] < metrics["crps_walk"]  # a period of 6 steps
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 2 * 3  # the loss, and two windows of two columns and the sum
+    assert page.count("<svg") == 2 + 2 * 3  # plan, loss, and two windows of two columns and the sum
     assert "<th>history repeated</th><th>by season</th>" in page
 
     assert main(["sample", "run", "-n", "5", "--seed", "2"]) == 0
-    assert "5 paths of 4 steps: run-seed2.csv" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "5 paths of 4 steps: run-seed2.csv" in said.out
+    lines = said.err.splitlines()  # the plan: what is known is held, then step after step
+    assert lines[1:4] == ["   ▒███", "    ███", "    ▒██"]
     with (tmp_path / "run-seed2.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["path"], row["step"]) for row in rows[:5]] == [

@@ -208,11 +208,13 @@ def test_from_a_file_to_plans_in_a_file(capsys, tmp_path, monkeypatch):
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     assert metrics.keys() == {"n", "error", "error_still", "error_velocity", "inside_90"}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<svg") == 1 + 4 * 3  # the loss; at each start two columns and the plane
+    assert page.count("<svg") == 2 + 4 * 3  # plan and loss; at each start two columns and the plane
     assert "<th>standing still</th><th>at constant velocity</th>" in page
 
     assert main(["sample", "run", "-n", "3", "--seed", "2"]) == 0
-    assert "3 plans of 6 steps: run-seed2.csv" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "3 plans of 6 steps: run-seed2.csv" in said.out
+    assert said.err.splitlines()[1] == " ▒█"  # the known token is held
     with (tmp_path / "run-seed2.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 18

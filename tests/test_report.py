@@ -126,7 +126,7 @@ def digits(tmp_path_factory):
     recipe = BitsDigits(**TINY, steps=300)
     make(folder, recipe, records=records(300), command="noiseloom train bits-digits --steps 300")
     metrics = {"class_agreement": 0.5, "n": 360.0, "memorised": 0.01, "discreteness": 0.9}
-    metrics |= {"invalid_codes": 0.0, "own_measure": 3.0}
+    metrics |= {"invalid_codes": 0.0, "own_measure": 12345.6}
     anchors = {"": (0.02, 0.4, 0.97), "_held_out": (-0.01, 0.8, 0.96), "_noised": (0.05, 0.2, 0.98)}
     for ending, (kid, coverage, recall) in anchors.items():
         metrics |= {f"kid_digits{ending}": kid, f"kid_digits_se{ending}": 0.0012}
@@ -185,7 +185,7 @@ def test_metrics_stand_beside_their_anchors(digits):
     rows = re.findall(r"<tr><th>(.*?)</th>(.*?)</tr>", (digits[0] / "report.html").read_text())
     table = {re.split("<|&", head)[0]: re.findall(r"<td>(.*?)</td>", row) for head, row in rows}
     assert list(table)[:3] == ["class agreement", "kernel distance", "recall"]
-    assert "own measure" in table  # of a recipe that measures something else
+    assert table["own measure"][0] == "12,346"  # of a recipe that measures something else
     distance = table["kernel distance"]
     assert distance[0].startswith("0.02<small>±&nbsp;0.0012</small>")
     assert distance[1].startswith("&minus;0.01<small>")

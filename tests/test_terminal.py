@@ -27,6 +27,10 @@ def test_a_name_that_only_ends_like_an_anchor_is_a_metric(tmp_path):
     assert "history repeated" not in page
 
     assert chosen(OWN, METRICS) == list(OWN)
+    futures = {"error": 0.3, "error_still": 0.5, "inside_90": 0.8}
+    assert set(chosen(futures, METRICS)) == {"error", "inside_90"}
+    driving = {"score_multi": 81.0, "score_multi_straight": 80.0, "ms_per_plan_alone": 4.0}
+    assert chosen(driving, METRICS) == ["score_multi"]
     assert chosen(OURS | OWN, ["*_walk", "kid*"]) == ["random_walk", "kid"]
     assert chosen(OURS | OWN, ["kid_held_out"]) == ["kid_held_out"]  # by its whole name
     cell = Cell({"td": "0"}, BitsDigits(), [OURS | OWN])

@@ -6,11 +6,11 @@ from pathlib import Path
 from noiseloom.meaning import check_meaning
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.run import find
 from noiseloom.run_folder import (
     check_free,
     class_places,
     describe,
+    find,
     read_description,
     write_text,
 )

@@ -12,7 +12,7 @@ import torch
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
-from noiseloom.run import Run, drawn_as
+from noiseloom.run import Run
 from noiseloom.run import load as load_run
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
@@ -140,7 +140,7 @@ def sample(
     if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     run = load(source).with_options(**changes)
-    shows = drawn_as(run.recipe, run.facts)
+    shows = run.recipe.drawn_as(run.facts)
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
@@ -172,20 +172,26 @@ def sample(
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (write_videos, "videos of {} frames"),
         }[shows]
+        _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)
         answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
     labels = _labels(run, source, n, label)
-    plan = run.recipe.make_plan(run.diffusion.schedule)
-    if plan.s[0].numel() > 1:
-        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
+    _say_plan(run)
     columns = None
     if label is None and len(run.classes) <= 16:  # each column is of one class
         columns = min(n, len(run.classes) * max(1, round(n**0.5 / len(run.classes))))
     save_picture(path, run.pixels(labels, seed=seed), run.facts["levels"], columns)
     answer(as_json, {**result, "labels": labels.tolist()}, [f"{n} samples: {path}"])
+
+
+def _say_plan(run: Run) -> None:
+    """The order in which tokens become certain, where they have times of their own."""
+    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    if plan.s[0].numel() > 1:
+        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
 
 
 def _labels(run: Run, source: str, n: int, label: str | None) -> torch.Tensor:

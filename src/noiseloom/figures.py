@@ -99,7 +99,7 @@ def plan_map(times: Tensor) -> str:
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(times.flip(0).numpy(), vmin=0, vmax=1, cmap="viridis", rasterized=True)
     rows, tokens = times.shape
-    axes.set_yticks([rows, rows / 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
+    axes.set_yticks([rows, rows - rows // 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
     axes.set(xlabel="token", ylabel="step", xlim=(0, tokens), ylim=(0, rows))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     bar = figure.colorbar(mesh, pad=0.02, aspect=30)
@@ -118,16 +118,16 @@ def fan_chart(known: Tensor, truth: Tensor | None, paths: Tensor, title: str) ->
         paths: shape (P, H).
         title: above it.
     """
-    figure = Figure((3.5, 2.2), layout="constrained")
+    figure = Figure((3.5, 2.3), layout="constrained")
     axes = figure.add_subplot()
     past, ahead = np.arange(1 - len(known), 1), np.arange(0, paths.shape[1] + 1)
     last = known[-1:].double()
     levels = torch.tensor([0.05, 0.25, 0.5, 0.75, 0.95]).double()
     ranks = torch.quantile(paths.double(), levels, dim=0)
     fan = torch.cat((last.expand(5, 1), ranks), 1).numpy()
-    for low, high, label in ((0, 4, "90 %"), (1, 3, "50 %")):
+    for low, high, label, alpha in ((0, 4, "90 %", 0.22), (1, 3, "50 %", 0.38)):
         axes.fill_between(
-            ahead, fan[low], fan[high], color=BLUE, alpha=0.25, linewidth=0, label=label
+            ahead, fan[low], fan[high], color=BLUE, alpha=alpha, linewidth=0, label=label
         )
     for path in paths[:3].double():
         axes.plot(ahead, torch.cat((last, path)).numpy(), color=BLUE, alpha=0.5, linewidth=0.6)
@@ -140,7 +140,8 @@ def fan_chart(known: Tensor, truth: Tensor | None, paths: Tensor, title: str) ->
     axes.set_title(title, fontsize=9, color=INK, parse_math=False)
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper left")
+    # Below the axes: within them it would lie on what is known.
+    figure.legend(frameon=False, labelcolor=INK, fontsize=7, ncols=4, loc="outside lower center")
     return _svg(figure, axes)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noiseloom.data import Split
 from noiseloom.encodings import Bits, OneHot
-from noiseloom.figures import heat_map, picture, plan_map
+from noiseloom.figures import heat_map, picture
 from noiseloom.metrics import bit_histogram
 from noiseloom.run import Run
 from noiseloom.sampling import Step
@@ -73,13 +73,6 @@ def gallery(run: Run, data: Split[Any] | None, seed: int) -> str:
     found = section("Samples", f"<p>{text}</p>{found}")
     if drawn.frames:
         found += _film(drawn, states, levels)
-    plan = run.recipe.make_plan(run.diffusion.schedule)
-    if plan.s[0].numel() > 1:
-        found += section(
-            "The plan",
-            "<p>When each token becomes certain: yellow is noise, violet is clean.</p>"
-            f'<div class="pair"><figure>{plan_map(plan.s.flatten(1))}</figure></div>',
-        )
     if drawn.estimates and isinstance(run.codec, Bits | OneHot):
         found += _bits(drawn, run.codec.scale)
     return found

@@ -15,11 +15,11 @@ from typing import Any
 
 from noiseloom.data import Split
 from noiseloom.fans import fans
-from noiseloom.figures import loss_curve
+from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
 from noiseloom.paths import paths
 from noiseloom.recipes import Recipe
-from noiseloom.run import Run, drawn_as, load
+from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
 from noiseloom.videos import videos
@@ -57,6 +57,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     sections = [
         _header(name, made, described, records, run, data),
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
+        _plan(run) if run else "",
         _loss(records),
         scores(folder / "evaluation.json", name),
         _use(name, described, made, records),
@@ -86,10 +87,19 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
     views = {"pictures": gallery, "series": fans, "trajectories": paths, "videos": videos}
-    kind = drawn_as(run.recipe, run.facts)
+    kind = run.recipe.drawn_as(run.facts)
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
     return views[kind](run, data, seed)
+
+
+def _plan(run: Run) -> str:
+    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    if plan.s[0].numel() == 1:
+        return ""
+    text = "When each token becomes certain: yellow is noise, violet is clean."
+    drawing = plan_map(plan.s.flatten(1))
+    return section("The plan", f'<p>{text}</p><figure class="small">{drawing}</figure>')
 
 
 def _records(path: Path) -> list[dict[str, float]]:
@@ -116,7 +126,7 @@ def _header(
         shown |= {"training": _duration(last["seconds"]), "speed": f"{speed:,.0f} samples/s"}
     if run:
         shown["parameters"] = f"{sum(p.numel() for p in run.denoiser.parameters()):,}"
-    if drawn_as(recipe, facts) == "pictures":
+    if recipe.drawn_as(facts) == "pictures":
         channels, height, width = facts["shape"]
         shown["pictures"] = f"{width} x {height}, {'RGB' if channels == 3 else 'grey'}"
         shown["levels"] = str(facts["levels"])
@@ -162,7 +172,7 @@ def _use(
         config, new = shlex.quote(f"{name}/recipe.yaml"), shlex.quote(f"{name}-2")
         train = f"noiseloom train {first}--config {config} --init-from {quoted} --out {new}"
     shell = [train, f"noiseloom evaluate {quoted}{own}"]
-    if drawn_as(recipe, described["facts"]):
+    if recipe.drawn_as(described["facts"]):
         count = 4 if recipe.shows == "videos" else 64
         shell.insert(1, f"noiseloom sample {quoted} -n {count} --seed 1{own}")
     typed = "\n".join(shell)

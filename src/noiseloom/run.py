@@ -20,8 +20,6 @@ from noiseloom.recipes import (
     Facts,
     Findings,
     ForcingDoom,
-    ForcingSeries,
-    ForcingTrajectories,
     Given,
     Parts,
     Recipe,
@@ -29,6 +27,7 @@ from noiseloom.recipes import (
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     evaluation_file,
+    find,
     read_description,
     recipe_of,
     same_data,
@@ -39,9 +38,8 @@ from noiseloom.terminal import paced
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "drawn_as", "find", "load"]
+__all__ = ["Run", "load"]
 
-MODELS = Path(__file__).parent / "models"
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
@@ -270,23 +268,6 @@ class Run:
         return torch.tensor([self.classes.index(name) for name in facts["classes"]])
 
 
-def drawn_as(recipe: Recipe, facts: Facts) -> str | None:
-    """What samples can be shown as, here and in files: what its recipe `shows`, if it has all that.
-
-    None for a recipe of one's own whose samples are something else.
-    """
-    kinds: dict[str, type[Recipe]] = {
-        "series": ForcingSeries,
-        "trajectories": ForcingTrajectories,
-        "videos": ForcingDoom,
-    }
-    if recipe.shows in kinds:
-        return recipe.shows if isinstance(recipe, kinds[recipe.shows]) else None
-    shape = facts.get("shape")
-    whole = isinstance(shape, list | tuple) and len(shape) == 3
-    return recipe.shows if whole and "levels" in facts and facts.get("classes") else None
-
-
 def load(
     source: str | Path,
     *,
@@ -326,25 +307,3 @@ def load(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     parts.denoiser.to(place).eval().requires_grad_(False)
     return Run(folder, made, described["facts"], parts)
-
-
-def find(source: str) -> Path:
-    """The folder of a run, a shipped model or a repository; see `load`."""
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    shipped = MODELS / source
-    if shipped.is_dir():
-        return shipped
-    source = source.removeprefix("hf://")
-    if source.count("/") == 1 and not source.startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(source, allow_patterns=["*.yaml", "*.safetensors"]))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise FileNotFoundError(
-                f"{source} is neither a run's folder nor a repository that can be reached"
-            ) from error
-    raise FileNotFoundError(f"no run at {source}")

@@ -28,11 +28,13 @@ from noiseloom.data import Split
 from noiseloom.recipes import RECIPES, Facts, Recipe
 
 __all__ = [
+    "MODELS",
     "check_free",
     "claimed",
     "class_places",
     "describe",
     "evaluation_file",
+    "find",
     "read_description",
     "recipe_of",
     "same_data",
@@ -40,7 +42,31 @@ __all__ = [
     "write_text",
 ]
 
+MODELS = Path(__file__).parent / "models"
+"""Those that are shipped."""
 _LOCK = ".lock"
+
+
+def find(source: str) -> Path:
+    """The folder of a run, a shipped model or a repository; see `noiseloom.load`."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    shipped = MODELS / source
+    if shipped.is_dir():
+        return shipped
+    source = source.removeprefix("hf://")
+    if source.count("/") == 1 and not source.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(source, allow_patterns=["*.yaml", "*.safetensors"]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise FileNotFoundError(
+                f"{source} is neither a run's folder nor a repository that can be reached"
+            ) from error
+    raise FileNotFoundError(f"no run at {source}")
 
 
 def describe(

@@ -19,7 +19,8 @@ after the last known value or, by season, after the last season. """
 FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that
-the data are of, which knows the walls, has 100. """
+the data are of, which knows the walls, has 100. Straight ahead is driven at the goal without data
+or a plan, into walls if need be: a score is worth its place above that. """
 _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
@@ -58,7 +59,8 @@ MEANINGS = {
     "inside_90": (
         "inside 90 %",
         "≈",
-        "share of what came between the 5 % and 95 % quantiles; 0.9 where the spread is right",
+        "share of what came between the 5 % and 95 % quantiles; where the spread is right, "
+        "0.9 (P - 1) / (P + 1) of P paths",
     ),
     "mean_error": ("error of the median", "↓", "mean absolute, over the mean absolute value"),
     "error": (
@@ -150,4 +152,4 @@ def _kind(key: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "&minus;")
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "&minus;")

@@ -29,6 +29,10 @@ METRICS = (
     "crps",
     "inside_90",
     "mean_error",
+    "error",
+    "score_*",
+    "stayed_*",
+    "reached_*",
     "frame_sharpness_*",
     "frames_per_second",
 )

@@ -41,6 +41,7 @@ ANCHORS = {
     "_velocity": "at constant velocity",
     "_random": "random forces",
     "_waypoint": "the controller",
+    "_straight": "straight ahead",
 }
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from noiseloom.data import Split
 from noiseloom.data.clips import Clips
+from noiseloom.data.interrupts import uninterrupted
 from noiseloom.drifts import curves
 from noiseloom.figures import animation
 from noiseloom.film import film
 from noiseloom.gallery import section
-from noiseloom.recipes import ForcingDoom
+from noiseloom.recipes import ForcingDoom, Given
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_bytes
 from noiseloom.terminal import say
@@ -88,20 +90,24 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
             raise
         stopped = True
     assert last is not None
-    if path.suffix == ".webp":
-        write_bytes(path, film(last.result, limit=20_000_000))
-    else:
-        frames = torch.cat((given["frames"], last.result), 1)
-        first = torch.zeros(frames.shape[:2], dtype=torch.bool)
-        first[:, 0] = True
-        actions = given["actions"][:, : frames.shape[1]].clone()
-        actions[:, 0] = 0
-        about = {"made by": f"noiseloom, {recipe.name}", "seed": str(seed)}
-        Clips(frames.flatten(0, 1), actions.flatten(0, 1), first.flatten(), about).save(
-            path, force=True
-        )
+    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+        if path.suffix == ".webp":
+            write_bytes(path, film(last.result, limit=20_000_000))
+        else:
+            about = {"made by": f"noiseloom, {recipe.name}", "seed": str(seed)}
+            _clips(given, last.result, about).save(path, force=True)
     made = last.result.shape[1]
     if stopped:
         say(f"{count} videos of {made:,} of {recipe.length:,} frames: {path}")
         raise KeyboardInterrupt
     return made
+
+
+def _clips(given: Given, made: Tensor, about: dict[str, str]) -> Clips:
+    """Videos as episodes, each with the frames that it began with."""
+    frames = torch.cat((given["frames"], made), 1)
+    first = torch.zeros(frames.shape[:2], dtype=torch.bool)
+    first[:, 0] = True
+    actions = given["actions"][:, : frames.shape[1]].clone()
+    actions[:, 0] = 0
+    return Clips(frames.flatten(0, 1), actions.flatten(0, 1), first.flatten(), about)

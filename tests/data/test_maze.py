@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from noiseloom.data.maze import MAZES, Maze, random_policy, tasks, waypoint_action, waypoint_policy
+from noiseloom.data.maze import (
+    MAZES,
+    Maze,
+    random_policy,
+    straight_policy,
+    tasks,
+    waypoint_action,
+    waypoint_policy,
+)
 from noiseloom.rng import Rng
 
 
@@ -109,7 +117,7 @@ def test_a_task_does_not_depend_on_how_many_there_are(maze):
 def test_policies_act_on_a_batch_as_on_each(maze):
     found = tasks(maze, 20, Rng(3), multi_goal=True)
     states = torch.cat((found.starts, Rng(4).normal((20, 2))), 1)
-    for policy in (waypoint_policy(maze), random_policy(Rng(5))):
+    for policy in (waypoint_policy(maze), random_policy(Rng(5)), straight_policy):
         actions = policy(7, states, found.goals)
         assert torch.equal(policy(7, states[:3], found.goals[:3]), actions[:3])
         assert actions.abs().max() <= 1
@@ -117,3 +125,13 @@ def test_policies_act_on_a_batch_as_on_each(maze):
     assert abs(forces.mean()) < 5 * (1 / 3 / 8000) ** 0.5
     assert abs(forces.square().mean() - 1 / 3) < 5 * (4 / 45 / 8000) ** 0.5
     assert not torch.equal(forces, random_policy(Rng(5))(1, torch.zeros(4000, 4), None))
+
+
+def test_straight_ahead_is_the_controller_without_its_paths():
+    maze = Maze("umaze")
+    same_cell, beyond = [-0.9, -0.9, 0.3, -0.2], [-1.0, -1.0, 0.0, 0.0]
+    near, far = [-1.1, -1.05], [-1.0, 1.0]  # the second lies behind a wall
+    forces = straight_policy(0, torch.tensor([same_cell, beyond]), torch.tensor([near, far]))
+    torch.testing.assert_close(forces[0], torch.tensor(waypoint_action(maze, same_cell, near)))
+    assert forces[1].tolist() == [0, 1]
+    assert waypoint_action(maze, beyond, far) != (0, 1)

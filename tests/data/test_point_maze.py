@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from noiseloom.data import Trajectories
-from noiseloom.data.maze import MAZES, Maze, Tasks, random_policy, tasks, waypoint_policy
+from noiseloom.data.maze import (
+    MAZES,
+    Maze,
+    Tasks,
+    random_policy,
+    straight_policy,
+    tasks,
+    waypoint_policy,
+)
 from noiseloom.data.point_maze import Baselines, Episodes, baselines, episodes, recording
 from noiseloom.rng import Rng
 
@@ -140,6 +148,14 @@ def test_normalised_baselines_are_0_and_100(maze):
         assert scale.normalised(returns.mean().item()) == pytest.approx(score, abs=1e-4)
     assert scale.waypoint > 0.5 * maze.steps
     assert scale.random < 0.25 * maze.steps
+    assert scale.straight == episodes(maze, straight_policy, few).returns.mean().item()
+    assert scale.random < scale.straight < 0.9 * scale.waypoint
+
+
+def test_straight_ahead_ends_at_a_wall():
+    maze = Maze("umaze")
+    around = Tasks(torch.tensor([[-1.0, -1.0], [0.9, -1.0]]), torch.tensor([[-1.0, 1.0]] * 2))
+    assert episodes(maze, straight_policy, around).reached.tolist() == [-1, -1]
 
 
 def test_scores_and_times_by_hand():
@@ -148,7 +164,7 @@ def test_scores_and_times_by_hand():
     assert found.reached.tolist() == [3, -1, 1]
     assert found.returns.tolist() == [2, 0, 5]
     assert found.returns_if_stayed.tolist() == [3, 0, 5]
-    assert Baselines(10, 60).normalised(35) == 50
+    assert Baselines(10, 60, 30).normalised(35) == 50
 
 
 def test_bad_policies_and_tasks():

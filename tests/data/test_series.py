@@ -63,6 +63,10 @@ def test_a_fingerprint_is_of_every_value():
         ("2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n", ("0", "1"), "auto"),
         ("70001,70002\n1,2\n3,4\n5,6\n", ("70001", "70002"), "yes"),
         ("\ufeffx,y\n1,2\n3,4\n5,6\n", ("x", "y"), "auto"),
+        ("d,x,y\n2020-1-1,1,2\n2020-1-1,3,4\n2020-1-1,5,6\n", ("x", "y"), "auto"),
+        # Clocks go back once a year, and not all dates are ISO's.
+        ("t,x,y\n2020-10-25T02,1,2\n2020-10-25T01,3,4\n2020-10-25T03,5,6\n", ("x", "y"), "auto"),
+        ("t,x,y\n2/1/2020,1,2\n1/1/2020,3,4\n12/1/2019,5,6\n", ("x", "y"), "auto"),
         ("\ufeff1,2\n3,4\n5,6\n", ("0", "1"), "auto"),
     ],
 )
@@ -107,6 +111,10 @@ def test_gluonts_layout_takes_the_longest_of_each_series(tmp_path):
         ("x.csv", "1,2\n,2\n3,4\n", "line 2, column 1: an empty cell is no finite number"),
         ("x.csv", ",a\n" + "".join(f"{i},{i * i}\n" for i in range(12)), "grows by 1 in every row"),
         ("x.csv", "70001,70002\n1,2\n3,4\n5,6\n", "names that are numbers: say --header yes"),
+        ("x.csv", "date;x\n2020-01-01;1,5\n2020-01-02;2,5\n", "has semicolons between its cells"),
+        ("x.csv", "x\ty\n1\t2\n3\t4\n", "has tabs between its cells"),
+        ("x.csv", "d,x\n2020-01-02,1\n2020-01-01,2\n", "begins with its newest row .2020-01-02"),
+        ("x.csv", "at,x\n" + "Rome,1\nOslo,2\n" * 3, "says the same in many rows .'Rome'"),
         ("x.txt", "1,2\n", "is no time series"),
         ("x.csv.gz", "no gzip", "cannot be read"),
         ("x.tar.gz", "no tar", "cannot be read"),

@@ -207,6 +207,53 @@ def test_terminals_and_timeouts_both_end_an_episode(tmp_path):
     assert read.episodes.tolist() == [[0, 7], [7, 11], [11, 20]]
 
 
+@pytest.mark.parametrize(
+    ("terminals", "timeouts"),
+    [("terminations", "truncations"), ("terminated", "truncated"), ("terminals", "dones")],
+)
+def test_flags_by_the_names_of_gymnasium_end_episodes(tmp_path, terminals, timeouts):
+    found = arrays(walk([7, 4, 9]))
+    del found["terminals"], found["timeouts"]
+    found |= {terminals: np.arange(20) == 6, timeouts: np.arange(20) == 10}
+    assert Trajectories.read(write(tmp_path / "a.npz", found)).ends.tolist() == [7, 11]
+
+
+def minari(path, whole, **changes):
+    """A group for each episode, with the observation that it ends with."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for i, (start, stop) in enumerate(whole.episodes.tolist()):
+            found = {name: c[start:stop].numpy() for name, c in whole.columns().items()}
+            last = np.full((1, found["observations"].shape[1]), -1.0)
+            found["observations"] = np.concatenate((found["observations"], last))
+            for name, value in {**found, **changes.get(f"episode_{i}", {})}.items():
+                file[f"episode_{i}/{name}"] = value
+    return path
+
+
+def test_groups_of_episodes_in_their_order(tmp_path):
+    whole = walk([3, 4, 2, 5, 1, 6, 2, 2, 3, 4, 7, 5])  # episode_10 comes after episode_9
+    assert same(Trajectories.read(minari(tmp_path / "a.hdf5", whole)), whole)
+
+
+def test_groups_that_are_no_episodes(tmp_path):
+    whole = walk([3, 4])
+    other = {"episode_1": {"actions": np.zeros((4, 3))}}
+    with pytest.raises(ValueError, match="its episodes do not fit each other"):
+        Trajectories.read(minari(tmp_path / "a.hdf5", whole, **other))
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        file["observations/place"] = np.zeros((5, 2))
+    with pytest.raises(ValueError, match=r"observations is a group \(place\), not an array"):
+        Trajectories.read(tmp_path / "b.hdf5")
+
+
+def test_no_steps_at_all(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="observations is empty"):
+        Trajectories.read(tmp_path / "a.npy")
+
+
 def test_episodes_as_an_axis(tmp_path):
     seen, rewards = (Rng(i).normal((3, 5, i)).double().numpy() for i in (2, 1))
     actions = np.arange(15).reshape(3, 5)

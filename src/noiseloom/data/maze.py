@@ -28,6 +28,7 @@ __all__ = [
     "Policy",
     "Tasks",
     "random_policy",
+    "straight_policy",
     "tasks",
     "waypoint_action",
     "waypoint_policy",
@@ -207,6 +208,15 @@ def waypoint_policy(maze: Maze) -> Policy:
         return torch.tensor([waypoint_action(maze, state, goal) for state, goal in pairs])
 
     return act
+
+
+def straight_policy(step: int, observations: Tensor, goals: Tensor) -> Tensor:
+    """Straight to the goal, into walls if need be: the controller's law without its paths.
+
+    It needs neither data nor a model, and so does whatever has no more than its score.
+    """
+    position, velocity = observations.chunk(2, -1)
+    return (_GAIN * (goals - position) - _DAMPING * velocity).clamp(-1, 1)
 
 
 def random_policy(rng: Rng) -> Policy:

@@ -17,7 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noiseloom.data.maze import Maze, Policy, Tasks, random_policy, waypoint_action, waypoint_policy
+from noiseloom.data.maze import (
+    Maze,
+    Policy,
+    Tasks,
+    random_policy,
+    straight_policy,
+    waypoint_action,
+    waypoint_policy,
+)
 from noiseloom.data.trajectories import Trajectories
 from noiseloom.rng import Rng
 
@@ -188,15 +196,17 @@ def episodes(maze: Maze, policy: Policy, tasks: Tasks, steps: int | None = None)
 
 @dataclass(frozen=True)
 class Baselines:
-    """Mean returns over some tasks, between which scores are measured.
+    """Mean returns over some tasks: scores are measured between the first two.
 
     Attributes:
         random: of uniform forces.
         waypoint: of the controller.
+        straight: of whoever drives straight at the goal, walls or not.
     """
 
     random: float
     waypoint: float
+    straight: float
 
     def normalised(self, score: float) -> float:
         """100 (score - random) / (waypoint - random)."""
@@ -205,7 +215,7 @@ class Baselines:
 
 def baselines(maze: Maze, tasks: Tasks, rng: Rng, steps: int | None = None) -> Baselines:
     """The baselines' mean returns over tasks; `rng` decides the random forces."""
-    policies = random_policy(rng), waypoint_policy(maze)
+    policies = random_policy(rng), waypoint_policy(maze), straight_policy
     means = (episodes(maze, policy, tasks, steps).returns.mean().item() for policy in policies)
     return Baselines(*means)
 

@@ -9,6 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -125,7 +126,8 @@ def read_series(path: str | Path, header: Literal["auto", "yes", "no"] = "auto")
     Raises:
         FileNotFoundError: no such file.
         ValueError: not of these formats, no numbers, rows of unequal length, cells that are empty
-            or no finite numbers, names that cannot be told from numbers.
+            or no finite numbers, names that cannot be told from numbers, other separators than
+            commas, dates that run back, several series below each other.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -193,6 +195,12 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
     rows = [(i, row) for i, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))]
     if not rows:
         raise ValueError(f"{path} is empty")
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if all(mark in row[0] for _, row in rows):
+            raise ValueError(
+                f"{path} has {called} between its cells: write it with commas, and points in "
+                "numbers"
+            )
     first = rows[0][1]
     # A column of dates is a number in no row, and empty in none: a gap among numbers is a gap.
     dates = len(rows) > 1 and all(_is_text(row[0]) for _, row in rows[1:])
@@ -200,6 +208,8 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
         header == "auto" and any(_number(cell) is None for cell in first[dates:])
     )
     body = rows[named:]
+    if dates and body:
+        _check_dates([row[0] for _, row in body], path)
     values = []
     for number, row in body:
         if len(row) != len(first):
@@ -235,6 +245,24 @@ def _csv(file: Iterator[str], path: Path, header: str) -> Table:
             "every row: leave a number or time of the row out, or write it as text (a date)"
         )
     return Table(table, tuple(name.strip() for name in names))
+
+
+def _check_dates(cells: Sequence[str], path: Path) -> None:
+    """What is left out as dates must not tell of several series in one, or of time running back."""
+    # A day may have many rows, but what has no digit in it is no day.
+    if 2 * len(set(cells)) < len(cells) and not any(map(str.isdigit, "".join(cells))):
+        raise ValueError(
+            f"the first column of {path} says the same in many rows ({cells[0]!r}): give a file "
+            "for each series, or leave that column out"
+        )
+    try:
+        back = datetime.fromisoformat(cells[0].strip()) > datetime.fromisoformat(cells[-1].strip())
+    except (ValueError, TypeError):  # not ISO 8601, or a time zone in one of them alone
+        return
+    if back:
+        raise ValueError(
+            f"{path} begins with its newest row ({cells[0]}) and ends with its oldest: reverse it"
+        )
 
 
 def _unlike(table: Tensor) -> bool:

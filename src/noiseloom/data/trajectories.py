@@ -53,6 +53,8 @@ class Trajectories:
     about: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not len(self):
+            raise ValueError("observations is empty")
         for name, column in self.columns().items():
             if column.dtype != torch.float32:
                 raise TypeError(f"{name} must be float32, got {column.dtype}")
@@ -65,8 +67,6 @@ class Trajectories:
             if not finite.all():
                 step = int((~finite).nonzero()[0])
                 raise ValueError(f"{name} has a number that is not finite in step {step}")
-        if not len(self):
-            raise ValueError("observations is empty")
         if self.ends.dtype != torch.int64 or self.ends.ndim != 1:
             raise TypeError(f"ends must be int64 of shape (E,), got {self.ends.dtype}")
         places = torch.cat((torch.zeros_like(self.ends[:1]), self.ends))
@@ -146,8 +146,9 @@ class Trajectories:
         observations may be absent. Arrays (E, T, ...) are E episodes of T steps.
 
         Args:
-            path: .npz, .safetensors, .hdf5 or .h5 (D4RL's), a folder of observations.npy,
-                actions.npy, ..., or one .npy with the observations.
+            path: .npz, .safetensors, .hdf5 or .h5 (D4RL's, or Minari's with a group of arrays for
+                each episode), a folder of observations.npy, actions.npy, ..., or one .npy with the
+                observations.
 
         Raises:
             FileNotFoundError: nothing at `path`.

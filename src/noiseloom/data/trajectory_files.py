@@ -1,13 +1,15 @@
 """Arrays of a person's own trajectories, from the files that such data come in.
 
 The names are D4RL's: observations, actions, rewards, and the flags terminals and timeouts of an
-episode's last step; beside them goals and ends (see `noiseloom.data.Trajectories`).
+episode's last step; beside them goals and ends (see `noiseloom.data.Trajectories`). Flags may have
+Gymnasium's names, and HDF5 files Minari's layout: a group for each episode.
 """
 
 import contextlib
 import difflib
+import re
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,8 +24,14 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 KEYS = ("observations", "actions", "rewards", "goals", "ends", "terminals", "timeouts")
 """What is read; all but the observations may be absent."""
 
-_D4RL = {"goals": "infos/goal"}
-"""Names that D4RL's files have for a key."""
+_ALSO = {
+    "goals": ("infos/goal",),
+    "terminals": ("terminations", "terminated"),
+    "timeouts": ("truncations", "truncated", "dones", "done"),
+}
+"""Other names of a key. To overlook a flag would join episodes, and train on jumps."""
+
+_EPISODE = re.compile(r"episode_\d+")
 
 
 def read_arrays(path: Path) -> tuple[Arrays, dict[str, str]]:
@@ -82,9 +90,20 @@ def _of_hdf5(path: Path) -> tuple[Arrays, dict[str, str]]:
             f"{path}: HDF5 files need the extra noiseloom[hdf5]: pip install 'noiseloom[hdf5]'"
         ) from error
     with h5py.File(path, "r") as file:
-        names = list(file)
-        names += [alias for alias in _D4RL.values() if alias in file]
-        return _chosen(path, names, lambda name: file[name][()]), {}
+
+        def load(name: str) -> NDArray[Any]:
+            if isinstance(file[name], h5py.Group):
+                parts = ", ".join(file[name])
+                raise ValueError(f"{path}: {name} is a group ({parts}), not an array: choose one")
+            array: NDArray[Any] = file[name][()]
+            return array
+
+        def arrays(group: str) -> Arrays:
+            names = [*file[group], *(name for name in _ALSO["goals"] if name in file[group])]
+            return _chosen(path, names, lambda name: load(f"{group}/{name}"))
+
+        episodes = sorted(filter(_EPISODE.fullmatch, file), key=lambda name: int(name[8:]))
+        return (_joined(path, [arrays(name) for name in episodes]) if episodes else arrays("/")), {}
 
 
 _READERS: dict[str, Callable[[Path], tuple[Arrays, dict[str, str]]]] = {
@@ -97,12 +116,26 @@ _READERS: dict[str, Callable[[Path], tuple[Arrays, dict[str, str]]]] = {
 }
 
 
+def _joined(path: Path, episodes: Sequence[Arrays]) -> Arrays:
+    """Episodes as Minari keeps them: one more observation than actions, the one they end with."""
+    lengths = [len(found.get("actions", found["observations"])) for found in episodes]
+    names = [name for name in ("observations", "actions", "rewards") if name in episodes[0]]
+    try:
+        parts = {name: [found[name] for found in episodes] for name in names}
+        if all(len(o) == n + 1 for o, n in zip(parts["observations"], lengths, strict=True)):
+            parts["observations"] = [array[:-1] for array in parts["observations"]]
+        joined: Arrays = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: its episodes do not fit each other: {error}") from error
+    return {**joined, "ends": np.cumsum(lengths)}
+
+
 def _chosen(path: Path, names: Collection[str], load: Callable[[str], NDArray[Any]]) -> Arrays:
     found = {}
     for key in KEYS:
-        name = key if key in names else _D4RL.get(key, key)
-        if name in names:
-            found[key] = load(name)
+        called = [name for name in (key, *_ALSO.get(key, ())) if name in names]
+        if called:
+            found[key] = load(called[0])
         elif near := difflib.get_close_matches(key, names, 1, 0.8):
             # A misspelt name would be taken for data without it.
             raise ValueError(f"{path} has no {key!r}, but {near[0]!r}: rename it")

@@ -70,9 +70,9 @@ def forecast_report(paths: Tensor, truth: Tensor) -> dict[str, float]:
 
     Returns:
         "crps_sum", of the sums over columns; "crps", of all columns together; "inside_90", the
-        share of values between the 5 % and 95 % quantiles, 0.9 if the spread is right; and
-        "mean_error", the mean absolute error of the median over the mean absolute value. What would
-        be over nothing is left out.
+        share of values between the 5 % and 95 % quantiles, 0.9 (P - 1) / (P + 1) if the spread is
+        right; and "mean_error", the mean absolute error of the median over the mean absolute
+        value. What would be over nothing is left out.
     """
     edges = torch.quantile(paths.double(), torch.tensor([0.05, 0.5, 0.95]).double(), dim=0)
     inside = (truth >= edges[0]) & (truth <= edges[2])

@@ -7,8 +7,9 @@ from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
 from noiseloom.recipes.forcing_doom import ForcingDoom
+from noiseloom.recipes.forcing_exchange import ForcingExchange
 from noiseloom.recipes.forcing_maze import ForcingMaze
-from noiseloom.recipes.forcing_series import ForcingExchange, ForcingSeries
+from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Planning, Rolling, Sampling

@@ -17,12 +17,14 @@ from noiseloom.recipes.recipe import Facts, Findings, Given
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished
 
-__all__ = ["Video", "check_given", "drift_report", "filmed", "journeys"]
+__all__ = ["Video", "check_counts", "check_given", "drift_report", "filmed", "journeys"]
 
 START = 3
 """Chunks before the pace is steady: on a GPU one runs as it is, one is recorded, one replayed."""
 ANCHOR = 3
 """Stretches of real video that are judged, too."""
+LEAST = 20
+"""Frames of a stretch, of all videos together, that `Drift` compares with real ones."""
 SHOWN, PIECE = 4, 96
 """Videos of a film, and frames of its beginning and of its end."""
 
@@ -141,6 +143,18 @@ def check_given(given: Given, facts: Facts, context: int, length: int) -> None:
         )
 
 
+def check_counts(samples: int, stretch: int, length: int) -> None:
+    """Raise ValueError if too few frames are asked for to judge how videos drift."""
+    if min(stretch, length) < 2:
+        raise ValueError(f"stretch and length must be at least 2, got {stretch} and {length}")
+    counted = samples * min(stretch, length)
+    if counted < LEAST:
+        raise ValueError(
+            f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, got "
+            f"{counted} of samples {samples}, stretch {stretch} and length {length}"
+        )
+
+
 def drift_report(
     features: Features, made: Tensor, real: Tensor, train: Tensor, stretch: int, rng: Rng
 ) -> Findings:
@@ -181,8 +195,11 @@ def drift_report(
             report[f"{called}_{when}"] = value
             report |= {f"{called}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
     pairs = torch.stack((real[:SHOWN], made[:SHOWN]), 1).flatten(0, 1)
-    files = {".curve.json": json.dumps(curve).encode()}
-    if pairs.shape[2] in (1, 3):
-        files[".begin.webp"] = film(pairs[:, :PIECE], columns=4)
-        files[".end.webp"] = film(pairs[:, -PIECE:], columns=4)
-    return Findings(report, files)
+    return Findings(
+        report,
+        {
+            ".curve.json": json.dumps(curve).encode(),
+            ".begin.webp": film(pairs[:, :PIECE], columns=4),
+            ".end.webp": film(pairs[:, -PIECE:], columns=4),
+        },
+    )

@@ -26,13 +26,20 @@ from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
 from noiseloom.metrics.lite0 import Lite0Features
-from noiseloom.nets import VideoTransformer, VideoUNet
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.filming import Video, check_given, drift_report, filmed, journeys
+from noiseloom.recipes.filming import (
+    Video,
+    check_counts,
+    check_given,
+    drift_report,
+    filmed,
+    journeys,
+)
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.sampling import Rolling
+from noiseloom.recipes.video_networks import PATCHES, video_transformer, video_unet
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, TokenCond, along, rollout
 from noiseloom.sliding import slide
@@ -42,8 +49,6 @@ __all__ = ["ForcingDoom"]
 
 CALLS = 30_000
 """Calls of a network from which on compiling it (half a minute) makes a rollout faster."""
-LEAST = 20
-"""Frames of a stretch, of all videos together, that `Drift` compares with real ones."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,12 @@ class ForcingDoom(DiffusionForcing, Rolling):
         if data is None:
             raise ValueError(f"{self.name} needs --data FILE.safetensors: noiseloom record doom")
         clips = Clips.read(data)
+        channels = clips.frames.shape[1]
+        if channels not in (1, 3):
+            raise ValueError(
+                f"{data}: frames have {channels} channels, of axes (N, C, H, W): give 1 (grey) or "
+                "3 (colours), which can be shown and judged"
+            )
         try:
             return clips.windows(self.frames, self.held_out)
         except ValueError as error:
@@ -154,11 +165,17 @@ class ForcingDoom(DiffusionForcing, Rolling):
             "std": float(pixels.std()) or 1.0,
         }
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0
     ) -> nn.Module:
         """The network for frames of so many channels."""
         common: dict[str, Any] = {
+            "patch": self.patch,
+            "width": self.width,
             "window": self.window,
             "num_classes": num_classes,
             "action_features": action_features,
@@ -166,28 +183,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
             "dropout": self.dropout,
         }
         if self.network == "video":
-            return VideoTransformer(
-                features,
-                features,
-                patch=self.patch or 8,
-                width=self.width or 384,
-                depth=self.depth,
-                heads=self.heads,
-                **common,
-            )
-        stages, width = len(self.multipliers), self.width or 128
-        return VideoUNet(
-            features,
-            features,
-            patch=self.patch or 2,
-            width=width,
-            multipliers=self.multipliers,
-            blocks=1,
-            attention=[i >= stages - 2 for i in range(stages)],
-            time=[i > 0 or stages == 1 for i in range(stages)],
-            head_width=min(width, 64),
-            **common,
-        )
+            return video_transformer(features, depth=self.depth, heads=self.heads, **common)
+        return video_unet(features, multipliers=self.multipliers, **common)
 
     def build(self, facts: Facts) -> Parts:
         """Pixels of mean 0 and deviation 1 over all frames, and their denoiser.
@@ -196,12 +193,13 @@ class ForcingDoom(DiffusionForcing, Rolling):
         deviation of 0.3, and noise that hides them would count as hardly any.
         """
         channels, height, width = facts["shape"]
-        patch, halvings = (8, 0) if self.network == "video" else (2, len(self.multipliers) - 1)
-        side = (self.patch or patch) * 2**halvings
+        stages = 1 if self.network == "video" else len(self.multipliers)
+        patch = self.patch or PATCHES[self.network]
+        side = patch * 2 ** (stages - 1)
         if height % side or width % side:
             raise ValueError(
-                f"network {self.network} with patch {self.patch or patch} needs frames whose sides "
-                f"are multiples of {side}, and the data's are of {height} x {width}"
+                f"network {self.network} with patch {patch} needs frames whose sides are multiples "
+                f"of {side}, and the data's are of {height} x {width}"
             )
         trained = self.make_trained(channels, None, facts["actions"])
         codec = Scaled(256, 1 / facts.get("std", 1.0), facts.get("mean", 0.0))
@@ -274,21 +272,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
 
     def check(self) -> None:
         """The feature network of the evaluation must be there, and enough frames to compare."""
-        self._check_counts()
+        check_counts(self.samples, self.stretch, self.length)
         Lite0Features()
-
-    def _check_counts(self) -> None:
-        if min(self.stretch, self.length) < 2:
-            raise ValueError(
-                f"stretch and length must be at least 2, got {self.stretch} and {self.length}"
-            )
-        counted = self.samples * min(self.stretch, self.length)
-        if counted < LEAST:
-            raise ValueError(
-                f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, "
-                f"got {counted} of samples {self.samples}, stretch {self.stretch} and length "
-                f"{self.length}"
-            )
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """How videos drift, in EfficientNet-Lite0 features (`drift_report`), and how fast they are.
@@ -296,7 +281,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
         From held-out frames and under held-out actions; `frames_per_second` is of each video, with
         all of them side by side.
         """
-        self._check_counts()
+        check_counts(self.samples, self.stretch, self.length)
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
         videos = draw(given), real, data.train.columns["frames"]

@@ -2,18 +2,12 @@
 
 A token is a step of the series, its columns together. Training windows have a noise level per
 step; a forecast is a rollout: the known steps are read once, and the next ones follow one by one.
-
-Exchange rates, the paper's own data and protocol (8 columns, 30 steps, 5 rolling windows, 100
-paths, CRPS_sum): published 0.003 +- 0.001 (B. Chen et al., 2024, arXiv 2407.01392, Table 3) and
-0.006 +- 0.001 for TimeGrad. Repeating stretches of history after the last value, which predicts
-nothing, has 0.0052. Ours, five seeds of 400 steps (a minute on a core): 0.0046 +- 0.0003;
-docs/results.md says more.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -24,7 +18,7 @@ from noiseloom.data.series import beginning
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.metrics import forecast_report, historical_paths
-from noiseloom.noise import SCHEDULES
+from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
@@ -32,7 +26,7 @@ from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
 
-__all__ = ["ForcingExchange", "ForcingSeries", "Forecast"]
+__all__ = ["ForcingSeries", "Forecast"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +184,10 @@ class ForcingSeries(DiffusionForcing):
         tokens, size = self._tokens(values, values.new_tensor(codec.floor))
         return codec.encode(tokens).float(), size
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         columns = len(facts["columns"])
@@ -232,7 +230,7 @@ class ForcingSeries(DiffusionForcing):
         known = self._encode(parts, values)[0]
         cond = self._season(position, self.tokens)
         denoiser, solver = self.make_denoiser(parts.denoiser, cond).eval(), self.make_solver()
-        if self.network != "bidirectional" and self.plan == "auto":
+        if self._rolls:
             steps = rollout(
                 denoiser,
                 parts.diffusion,
@@ -250,13 +248,22 @@ class ForcingSeries(DiffusionForcing):
                 yield Forecast(torch.cat(made, 1))
             return
         self.check_order(parts.diffusion.schedule)
-        plan = self.make_plan(parts.diffusion.schedule).hold(range(self.known), self.stabilisation)
+        plan = self.whole_plan(parts.diffusion.schedule)
         at = torch.full((1, self.known), self.stabilisation, device=device)
         known = parts.diffusion.corrupt(known, at, rng.fold("stabilisation"))
         future = known.new_empty(len(known), self.horizon, known.shape[-1])
         x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
         for row in sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver):
             yield Forecast(row.result[:, self.known :])
+
+    @property
+    def _rolls(self) -> bool:
+        return self.network != "bidirectional" and self.plan == "auto"
+
+    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
+        """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
+        own = replace(self, rest=self.stabilisation) if self._rolls else self
+        return own.make_plan(schedule).hold(range(self.known), self.stabilisation)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""
@@ -302,16 +309,3 @@ class ForcingSeries(DiffusionForcing):
             scores = forecast_report(torch.stack(repeated, 1), truth)
             report |= {name + ending: value for name, value in scores.items()}
         return report
-
-
-@dataclass(frozen=True)
-class ForcingExchange(ForcingSeries):
-    """The paper's exchange rates: its horizon, windows and number of paths."""
-
-    name: ClassVar[str] = "forcing-exchange"
-    summary: ClassVar[str] = "forecasts of eight exchange rates, by the paper's protocol"
-
-    horizon: int = 30
-    network: Literal["causal", "recurrent", "bidirectional"] = "recurrent"
-    state: Literal["values", "differences"] = "differences"
-    steps: int = 400  # more fit the 6,000 days, not the next one (docs/results.md)

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from noiseloom.data import Split, Trajectories, Windows
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
-from noiseloom.noise import SCHEDULES
+from noiseloom.noise import SCHEDULES, Schedule
+from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
@@ -137,6 +138,10 @@ class ForcingTrajectories(DiffusionForcing):
         rewards = [batch["rewards"][..., None]] if self.rewards else []
         return torch.cat((batch["actions"], *rewards), -1)
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What it shows, whatever the facts."""
+        return self.shows
+
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         mean, std = (tuple(facts[name]) * self.stack for name in ("mean", "std"))
@@ -194,8 +199,12 @@ class ForcingTrajectories(DiffusionForcing):
         future = known.new_empty(len(known), self.tokens - 1, known.shape[-1])
         x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
         denoiser = self.guide(self.make_denoiser(parts.denoiser, {}).eval(), parts, given)
-        plan = self.make_plan(parts.diffusion.schedule).hold([0])
+        plan = self.whole_plan(parts.diffusion.schedule)
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
+
+    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The known token is held."""
+        return self.make_plan(schedule).hold([0])
 
     def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
         """The denoiser that samples: itself, or one that is led to where plans should go."""

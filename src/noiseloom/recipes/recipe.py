@@ -155,6 +155,15 @@ class Recipe(Sampling, Training):
         """The untrained parts; drawn from PyTorch's generators, which the caller seeds."""
         raise NotImplementedError
 
+    def drawn_as(self, facts: Facts) -> str | None:
+        """What samples can be shown as, here and in files: what it `shows`, if it has all that.
+
+        None for a recipe of one's own whose samples are something else.
+        """
+        shape = facts.get("shape")
+        whole = isinstance(shape, list | tuple) and len(shape) == 3 and "levels" in facts
+        return "pictures" if self.shows == "pictures" and whole and facts.get("classes") else None
+
     def cond(self, labels: Tensor, facts: Facts) -> dict[str, Tensor]:
         """What the network is told of samples of these classes: the class, where it matters."""
         return {"label": labels} if self.conditional and len(facts["classes"]) > 1 else {}

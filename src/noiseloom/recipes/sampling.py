@@ -86,6 +86,10 @@ class Sampling:
             return SamplingPlan.karras(self.sampling_steps, schedule).overshoot(self.td)
         return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
 
+    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan of all that a sample consists of, what is known among it: for people to see."""
+        return self.make_plan(schedule)
+
     def make_solver(self) -> Solver:
         """The solver these options name."""
         solvers: dict[str, Callable[[], Solver]] = {

@@ -1,0 +1,260 @@
+"""What each verb of the command line does with the words after it.
+
+Options are made of the words, what they name is looked up, and `commands`, `compare` or `record`
+does the work. PyTorch is imported once it is needed.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noiseloom.arguments import (
+    Arguments,
+    Config,
+    UsageError,
+    nearest,
+    parse,
+    read_config,
+    take_many,
+    value_of,
+)
+from noiseloom.verbs import (
+    SOURCES,
+    VERBS,
+    Answer,
+    Compare,
+    Demo,
+    Evaluate,
+    Recipes,
+    Record,
+    Sample,
+    Train,
+)
+
+if TYPE_CHECKING:
+    from noiseloom.recipes import Recipe
+
+__all__ = ["ACTIONS"]
+
+
+def _parse(
+    verb: str, words: Sequence[str], *kinds: type, config: Config | None = None
+) -> Arguments:
+    about = VERBS[verb]
+    return parse(
+        words,
+        kinds,
+        usage=f"noiseloom {about.usage} [--OPTION VALUE ...]",
+        summary=about.summary,
+        positional=about.positional,
+        config=config,
+    )
+
+
+def _folder(out: str | None, verb: str) -> Path:
+    if out is None:
+        raise UsageError(f"{verb} needs --out FOLDER")
+    return Path(out).expanduser()
+
+
+def _recipe_named(name: str) -> "type[Recipe]":
+    from noiseloom.recipes import RECIPES
+    from noiseloom.recipes.own import recipe_from_file
+
+    if name.endswith(".py") or os.sep in name:
+        return recipe_from_file(Path(name).expanduser())
+    if name not in RECIPES:
+        near = nearest(name, RECIPES) or f": there are {', '.join(RECIPES)}, or give ./FILE.py"
+        raise UsageError(f"unknown recipe {name!r}{near}")
+    return RECIPES[name]
+
+
+def _with_recipe(
+    verb: str, words: list[str], *own: type
+) -> "tuple[type[Recipe], list[str], Config | None]":
+    """The recipe, from the first word, the configuration or the run to go on with."""
+    file = value_of(words, "--config")
+    config = read_config(Path(file).expanduser()) if file else None
+    out = value_of(words, "--out")
+    if words and not words[0].startswith("-"):
+        name, words = words[0], words[1:]
+    elif {"-h", "--help"} & set(words):
+        name = ""
+        _parse(verb, ["--help"], *own)
+    elif config is not None and config.recipe:
+        name = config.recipe
+    elif "--resume" in words and out:
+        from noiseloom.run_folder import read_description
+
+        name = read_description(Path(out).expanduser())["recipe"]
+    else:
+        raise UsageError(f"{verb} needs a recipe: noiseloom {verb} RECIPE (see noiseloom recipes)")
+    kind = _recipe_named(name)
+    if config is not None and config.recipe not in (None, kind.name):
+        raise UsageError(f"{file} is for the recipe {config.recipe!r}, not for {kind.name!r}")
+    return kind, words, config
+
+
+def _train(words: list[str], command: str) -> None:
+    kind, words, config = _with_recipe("train", words, Train)
+    args = _parse("train", words, Train, kind, config=config)
+    options = args.build(Train)
+    out = _folder(options.out, "train")
+    from noiseloom import commands
+
+    commands.train(
+        kind,
+        args.of(kind),
+        out,
+        data=options.data,
+        init_from=options.init_from,
+        resume=options.resume,
+        judge=options.evaluate,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def _demo(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import BitsDigits
+
+    args = _parse("demo", words, Demo, BitsDigits)
+    options = args.build(Demo)
+    out = Path(options.out).expanduser()
+    commands.demo(BitsDigits, args.of(BitsDigits), out, command=command, as_json=options.json)
+
+
+def _compare(words: list[str], command: str) -> None:
+    grid, words = take_many(words, "--grid")
+    cells, words = take_many(words, "--cells")
+    kind, words, config = _with_recipe("compare", words, Compare)
+    options = _parse("compare", words, Compare, kind, config=config).build(Compare)
+    out = _folder(options.out, "compare")
+    if not grid and not cells:
+        raise UsageError("compare needs --grid NAME=A,B ... or --cells 'NAME=A NAME=B' ...")
+    from noiseloom import compare
+
+    combinations = compare.combinations(grid, cells)
+    for name in dict.fromkeys(name for cell in combinations for name in cell):
+        if hasattr(options, name):
+            raise UsageError(
+                f"{name} is no option of the recipe: give --{name} once, for all cells"
+            )
+
+    def options_of(cell: dict[str, str]) -> dict[str, Any]:
+        given = [f"--{name}={value}" for name, value in cell.items()]
+        return _parse("compare", [*words, *given], Compare, kind, config=config).of(kind)
+
+    compare.compare(
+        kind,
+        [(cell, options_of(cell)) for cell in combinations],
+        options.seeds,
+        out,
+        jobs=options.jobs,
+        data=options.data,
+        metrics=options.metrics.split(",") if options.metrics else compare.METRICS,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def _sample(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import Planning, Rolling, Sampling
+
+    args = _parse("sample", words, Sample, Sampling, Planning, Rolling)
+    options = args.build(Sample)
+    commands.sample(
+        _source(args),
+        {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)},
+        n=options.n,
+        label=options.label,
+        data=options.data,
+        seed=options.seed,
+        out=Path(options.out).expanduser() if options.out else None,
+        force=options.force,
+        as_json=options.json,
+    )
+
+
+def _evaluate(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import Planning, Rolling, Sampling
+
+    args = _parse("evaluate", words, Evaluate, Sampling, Planning, Rolling)
+    options = args.build(Evaluate)
+    changes = {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)}
+    if options.samples is not None:
+        changes["samples"] = options.samples
+    commands.evaluate(
+        _source(args), changes, data=options.data, seed=options.seed, as_json=options.json
+    )
+
+
+def _record(words: list[str], command: str) -> None:
+    name = words[0] if words and not words[0].startswith("-") else ""
+    if name not in SOURCES and (name or not {"-h", "--help"} & set(words)):
+        near = nearest(name, SOURCES) or f": there is {', '.join(SOURCES)}"
+        raise UsageError(
+            f"unknown source {name!r}{near}" if name else f"record needs a source{near}"
+        )
+    kinds = (SOURCES[name],) if name else ()
+    args = _parse("record", words[1:] if name else words, Record, *kinds)
+    options = args.build(Record)
+    if options.out is None:
+        raise UsageError("record needs --out FILE.safetensors")
+    from noiseloom.record import record
+
+    record(
+        args.build(SOURCES[name]),
+        Path(options.out).expanduser(),
+        steps=options.steps,
+        seed=options.seed,
+        force=options.force,
+        as_json=options.json,
+    )
+
+
+def _report(words: list[str], command: str) -> None:
+    args = _parse("report", words, Answer)
+    from noiseloom import commands
+
+    commands.report(Path(_source(args)).expanduser(), as_json=args.values["json"])
+
+
+def _push(words: list[str], command: str) -> None:
+    args = _parse("push", words, Answer)
+    from noiseloom import commands
+
+    commands.publish(_source(args), args.values["target"], as_json=args.values["json"])
+
+
+def _recipes(words: list[str], command: str) -> None:
+    args = _parse("recipes", words, Recipes)
+    from noiseloom import commands
+
+    commands.recipes(as_json=args.values["json"])
+
+
+def _source(args: Arguments) -> str:
+    """The run that was named; a recipe file that was given is read first."""
+    if args.values["recipe"]:
+        _recipe_named(args.values["recipe"])
+    source: str = args.values["run"]
+    return source
+
+
+ACTIONS: dict[str, Callable[[list[str], str], None]] = {
+    "demo": _demo,
+    "recipes": _recipes,
+    "train": _train,
+    "sample": _sample,
+    "evaluate": _evaluate,
+    "compare": _compare,
+    "record": _record,
+    "report": _report,
+    "push": _push,
+}
+"""Of each verb: called with the words after it, and with the whole command for the record."""
