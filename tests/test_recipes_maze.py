@@ -18,7 +18,7 @@ from noiseloom.recipes import ForcingMaze, Parts
 from noiseloom.sampling import final
 from noiseloom.shapes import align
 
-TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "replan": 3}
+TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "replan": 3, "deadline": 0.0}
 
 
 def recording(steps=1000):
@@ -105,6 +105,45 @@ def test_a_strong_guide_leads_to_the_goal_and_not_beyond(tmp_path, kind):
 
     assert off(4) < 0.3
     assert off(0) > 3
+
+
+def test_a_plan_rests_at_the_goal_from_its_deadline_on(tmp_path):
+    # 20 steps in tokens of 2: the first plan has 15 of them, in 8 tokens, the next 12, 9 and 6, and
+    # all after these 5, a quarter.
+    options = {"horizon": 20, "stack": 2, "deadline": 0.75, "goal_guidance": "none"}
+    recipe, parts, facts, _ = made(tmp_path, **options)
+    assert [recipe.ending(plan) for plan in range(6)] == [2, 4, 5, 7, 7, 7]
+    goal, codec = torch.tensor([0.3, -0.2]), parts.codec
+    rest = torch.cat((goal, torch.zeros(4)))
+    for plan in (0, 3):
+        tokens = planned(recipe, parts, facts, 8, goal.tolist(), plan=torch.full((8,), plan))
+        steps = codec.decode(tokens.reshape(8, 10, -1)).reshape(8, 20, 6)
+        known = 2 * recipe.ending(plan)
+        torch.testing.assert_close(steps[:, -known:], rest.expand(8, known, 6))
+        assert steps[:, :-known].std() > 0.5
+    assert len(recipe.whole_plan(parts.diffusion.schedule)) == 50
+    held = (recipe.whole_plan(parts.diffusion.schedule).t == 0).all(0)[0]
+    assert held.nonzero()[:, 0].tolist() == [0, 9, 10]
+
+
+@pytest.mark.parametrize("options", [{"network": "causal"}, {"forcing": "teacher-forcing"}])
+def test_a_deadline_needs_a_network_that_sees_the_end(options):
+    with pytest.raises(ValueError, match=r"a network that sees it: .* or deadline 0"):
+        ForcingMaze(**options)
+    with pytest.raises(ValueError, match=r"share of the horizon, got 1\.5"):
+        ForcingMaze(deadline=1.5)
+
+
+def test_full_sequences_are_told_their_end_half_of_the_time():
+    clean, rng = torch.zeros(400, 3, 18), Rng(0).samples(400)
+    t, counted = ForcingMaze(**TINY, forcing="full-sequence").times(clean, rng)
+    told = t[:, -1] == 0
+    assert 150 < told.sum() < 250
+    assert torch.equal(counted, torch.stack((torch.zeros(400).bool(), t[:, 1] > 0, ~told), 1))
+    assert (t[~told, 1] == t[~told, 2]).all()
+    t, counted = ForcingMaze(**TINY).times(clean, rng)
+    assert (t[:, 1:] > 0).all()
+    assert counted[:, 1:].all()
 
 
 def test_plans_of_one_episode_have_draws_of_their_own(tmp_path):

@@ -210,7 +210,7 @@ class MazeSource:
     """
 
     maze: Literal["umaze", "medium", "large"] = "umaze"
-    stay: int = 0
+    stay: int = 100
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Diffusion Forcing as a planner: a point mass in a maze, driven to goals it was never told of.
 
-The model learns how a controller moves between random places, and knows no goals; they enter when
-plans are drawn, as a reward (`noiseloom.planning.goal_reward`). Judged by driving in the simulator:
-plan, follow the plan for `replan` steps, plan again. Returns are scaled so that random forces have
-0 and the controller, which knows the walls, 100.
+The model learns how a controller moves between random places and rests there, and knows no goals.
+They enter when plans are drawn: as the known end of a plan, which a model with a time per token is
+simply given, and as a reward (`noiseloom.planning.goal_reward`). Judged by driving in the
+simulator: plan, follow the plan for `replan` steps, plan again. Returns are scaled so that random
+forces have 0 and the controller, which knows the walls, 100.
 
 The paper's scores (D4RL, reference returns of another controller; 159.0 of large could not be
 reproduced by others, issue 26 of its code) are no anchors for these. Ours so far: umaze, one run of
@@ -14,6 +15,7 @@ large are below that so far (docs/next.md).
 B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -25,6 +27,7 @@ from noiseloom.data import Split, Trajectories, Windows
 from noiseloom.data.maze import Maze, tasks
 from noiseloom.encodings import Standardised
 from noiseloom.guidance import MonteCarloGuided, RewardGuided
+from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.planning import Replanning, goal_reward
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
@@ -68,6 +71,11 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
         if self.replan > self.ahead:
             raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
+        if self.deadline and (self.network != "bidirectional" or self.forcing == "teacher-forcing"):
+            raise ValueError(
+                "a plan is made for its end by a network that sees it: use network bidirectional "
+                "and forcing independent or full-sequence, or deadline 0"
+            )
 
     @property
     def ahead(self) -> int:
@@ -92,6 +100,20 @@ class ForcingMaze(ForcingTrajectories, Planning):
         if found.about.get("maze", self.maze) != self.maze:
             raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
 
+    def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
+        """As `ForcingTrajectories` has them; full sequences are told their end half of the time.
+
+        With times of their own tokens learn to go by any that are known. With one for all they do
+        not, and Diffuser, which that baseline is, trains on windows whose end is given.
+        """
+        t, counted = super().times(clean, rng)
+        if self.forcing != "full-sequence" or counted is None:
+            return t, counted
+        told = rng.fold("end").uniform((len(t),), device=t.device) < 0.5
+        last = torch.arange(self.tokens, device=t.device) == self.tokens - 1
+        known = told[:, None] & last
+        return t.masked_fill(known, 0.0), counted & ~known
+
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Plans as `ForcingTrajectories` draws them, led to {"goal" (B, 2)}, if there is one.
 
@@ -100,6 +122,34 @@ class ForcingMaze(ForcingTrajectories, Planning):
         if "plan" in given:
             rng = rng.fold("plan", int(given["plan"][0]))
         return super().draw(parts, facts, given, rng)
+
+    def whole_plan(self, schedule: Schedule, end: int | None = None) -> SamplingPlan:
+        """As that of trajectories; by default of an episode's first plan."""
+        return super().whole_plan(schedule, self.ending(0) if end is None else end)
+
+    def ending(self, plan: int) -> int:
+        """How many tokens at the end of an episode's plan number 0, 1, ... are known."""
+        if not self.deadline:
+            return 0
+        left = max(self.deadline * self.ahead - plan * self.replan, self.ahead / 4)
+        moving = math.ceil(min(left, self.deadline * self.ahead) / self.stack)
+        return self.tokens - 1 - min(moving, self.tokens - 2)
+
+    def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
+        """At rest at the goal, from the deadline on.
+
+        Raises:
+            ValueError: a goal that is not finite.
+        """
+        if "goal" not in given or not self.deadline:
+            return known[:, :0]
+        goal = given["goal"]
+        if not goal.isfinite().all():
+            raise ValueError("a goal is a finite place")
+        number = int(given["plan"][0]) if "plan" in given else 0
+        rest = torch.cat((goal, goal.new_zeros(len(goal), 4)), 1)  # neither velocity nor force
+        token = parts.codec.encode(rest.to(known.device).repeat(1, self.stack)[:, None])
+        return token.expand(-1, self.ending(number), -1)
 
     def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
         """Led to the goals, by the gradient of the reward of the estimate or of sampled futures."""

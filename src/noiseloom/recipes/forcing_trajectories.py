@@ -185,7 +185,7 @@ class ForcingTrajectories(DiffusionForcing):
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Plans from what is known, {"observations" (B, context, D), "done" (B, context - 1, A)}.
 
-        Along the plan, the known token held.
+        Along the plan, the known tokens held.
         """
         self.check_order(parts.diffusion.schedule)
         device = next(parts.denoiser.parameters()).device
@@ -196,15 +196,20 @@ class ForcingTrajectories(DiffusionForcing):
                 f"got observations of shape {tuple(seen.shape)}"
             )
         known = self.known(parts, seen, done)
-        future = known.new_empty(len(known), self.tokens - 1, known.shape[-1])
-        x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
+        end = self.end(parts, known, given)
+        future = known.new_empty(len(known), self.tokens - 1 - end.shape[1], known.shape[-1])
+        x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior")), end), 1)
         denoiser = self.guide(self.make_denoiser(parts.denoiser, {}).eval(), parts, given)
-        plan = self.whole_plan(parts.diffusion.schedule)
+        plan = self.whole_plan(parts.diffusion.schedule, end.shape[1])
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
-    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The known token is held."""
-        return self.make_plan(schedule).hold([0])
+    def whole_plan(self, schedule: Schedule, end: int = 0) -> SamplingPlan:
+        """The known token is held, and as many at the end."""
+        return self.make_plan(schedule).hold([0, *range(self.tokens - end, self.tokens)])
+
+    def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
+        """What is known of the last tokens, (B, n, F): by default of none."""
+        return known[:, :0]
 
     def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
         """The denoiser that samples: itself, or one that is led to where plans should go."""

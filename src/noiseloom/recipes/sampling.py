@@ -134,8 +134,11 @@ class Planning:
     """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
 
     Attributes:
-        goal_guidance: none (plans go where the data goes), gradient (of the reward of the
-            estimate), or monte-carlo (of the mean reward of sampled futures).
+        deadline: share of the horizon after which an episode's first plan rests at the goal: these
+            tokens are known, the others are drawn to go with them. Later plans have what is left
+            of it, but a quarter of the horizon at least. 0: the end of a plan is open.
+        goal_guidance: none, gradient (of the reward of the estimate), or monte-carlo (of the mean
+            reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
         goal_begin: time from which on tokens are guided (`RewardGuided`).
         goal_rounds: towards where the reward and what the model knows balance, each a backward
@@ -150,8 +153,9 @@ class Planning:
         ValueError: an option is out of range.
     """
 
+    deadline: float = 0.75
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
-    goal_scale: float = 1000.0
+    goal_scale: float = 30.0
     goal_begin: float = 0.95
     goal_rounds: int = 4
     futures: int = 8
@@ -163,6 +167,8 @@ class Planning:
         for name in ("futures", "future_steps", "replan"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.deadline <= 1:
+            raise ValueError(f"deadline is a share of the horizon, got {self.deadline}")
         if not 0 <= self.goal_scale < math.inf:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
         if self.goal_rounds < 0:
