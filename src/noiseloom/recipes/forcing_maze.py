@@ -62,6 +62,10 @@ class ForcingMaze(ForcingTrajectories, Planning):
     rest: float = 0.0
     weight: Literal["target", "min-snr", "fused-snr", "sigmoid"] = "target"
     clock: float = 10.0
+    steps: int = 3000
+    batch_size: int = 128
+    width: int = 128
+    depth: int = 4
     samples: int = 100
 
     def __post_init__(self) -> None:
