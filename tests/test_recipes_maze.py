@@ -134,14 +134,17 @@ def test_a_deadline_needs_a_network_that_sees_the_end(options):
         ForcingMaze(deadline=1.5)
 
 
-def test_full_sequences_are_told_their_end_half_of_the_time():
-    clean, rng = torch.zeros(400, 3, 18), Rng(0).samples(400)
-    t, counted = ForcingMaze(**TINY, forcing="full-sequence").times(clean, rng)
-    told = t[:, -1] == 0
-    assert 150 < told.sum() < 250
-    assert torch.equal(counted, torch.stack((torch.zeros(400).bool(), t[:, 1] > 0, ~told), 1))
-    assert (t[~told, 1] == t[~told, 2]).all()
-    t, counted = ForcingMaze(**TINY).times(clean, rng)
+@pytest.mark.parametrize("forcing", ["independent", "full-sequence"])
+def test_half_of_the_windows_are_trained_on_with_a_known_end(forcing):
+    options = {**TINY, "horizon": 12, "forcing": forcing}  # 5 tokens
+    clean, rng = torch.zeros(900, 5, 18), Rng(0).samples(900)
+    t, counted = ForcingMaze(**options).times(clean, rng)
+    lengths = (t[:, 1:] == 0).sum(1)
+    for length, share in ((0, 1 / 2), (1, 1 / 6), (2, 1 / 6), (3, 1 / 6)):
+        assert (lengths == length).double().mean() == pytest.approx(share, abs=0.06)
+    assert torch.equal(counted, t > 0)  # the first token is known too
+    assert (t[:, 1:].diff(dim=1) <= 0).all() == (forcing == "full-sequence")
+    t, counted = ForcingMaze(**options, network="causal").times(clean, rng)
     assert (t[:, 1:] > 0).all()
     assert counted[:, 1:].all()
 

@@ -75,7 +75,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
         if self.replan > self.ahead:
             raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
-        if self.deadline and (self.network != "bidirectional" or self.forcing == "teacher-forcing"):
+        if self.deadline and not self.sees_the_end:
             raise ValueError(
                 "a plan is made for its end by a network that sees it: use network bidirectional "
                 "and forcing independent or full-sequence, or deadline 0"
@@ -85,6 +85,11 @@ class ForcingMaze(ForcingTrajectories, Planning):
     def ahead(self) -> int:
         """H, steps of a plan."""
         return self.horizon or HORIZONS.get(self.maze, self.stack)
+
+    @property
+    def sees_the_end(self) -> bool:
+        """Whether a token may depend on later ones that are known."""
+        return self.network == "bidirectional" and self.forcing != "teacher-forcing"
 
     def check(self) -> None:
         """Raise ImportError if there is no simulator to be judged in."""
@@ -105,17 +110,19 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        """As `ForcingTrajectories` has them; full sequences are told their end half of the time.
+        """As `ForcingTrajectories` has them, but half of the windows have a known end.
 
-        With times of their own tokens learn to go by any that are known. With one for all they do
-        not, and Diffuser, which that baseline is, trains on windows whose end is given.
+        It is 1 to T - 2 tokens long, clean, and does not count: that several are known and all
+        others noise is what a deadline asks for, and independent times hardly ever show.
         """
         t, counted = super().times(clean, rng)
-        if self.forcing != "full-sequence" or counted is None:
+        if not self.sees_the_end or counted is None:
             return t, counted
-        told = rng.fold("end").uniform((len(t),), device=t.device) < 0.5
-        last = torch.arange(self.tokens, device=t.device) == self.tokens - 1
-        known = told[:, None] & last
+        rng, shape = rng.fold("end"), (len(t),)
+        told = rng.fold("told").uniform(shape, device=t.device) < 0.5
+        length = 1 + rng.fold("length").integers(self.tokens - 2, shape, device=t.device)
+        place = torch.arange(self.tokens, device=t.device)
+        known = told[:, None] & (place >= self.tokens - length[:, None])
         return t.masked_fill(known, 0.0), counted & ~known
 
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
