@@ -18,7 +18,7 @@ PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
-METHODS |= {"sliding"}
+METHODS |= {"priors", "sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "guidance": LOOPS,
     "latents": LOOPS,
     "context": LOOPS,
+    "priors": LOOPS | {"nets"},  # which are laws, and not for another network to be
     "rollouts": LOOPS | {"replay"},
     "sliding": LOOPS | {"replay", "rollouts"},
     "tokens": LOOPS,
