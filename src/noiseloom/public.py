@@ -49,6 +49,7 @@ from noiseloom.sampling import (
     sample,
 )
 from noiseloom.sliding import slide
+from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.terminal import save_picture
 from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training.precision import compiled
@@ -94,6 +95,7 @@ __all__ = [
     "ZeroCentre",
     "along",
     "ancestral",
+    "churned",
     "compiled",
     "denoising_loss",
     "dpm_solver_pp_2m",
@@ -106,6 +108,8 @@ __all__ = [
     "load",
     "push",
     "resampled",
+    "restarted",
+    "restarts",
     "rollout",
     "sample",
     "save_picture",
