@@ -1,6 +1,7 @@
 """The public names: `import noiseloom` offers each of them."""
 
 from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.curvature import flow_geometry, jacobian_squares
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import (
     GaussianDiffusion,
@@ -100,11 +101,13 @@ __all__ = [
     "denoising_loss",
     "dpm_solver_pp_2m",
     "final",
+    "flow_geometry",
     "flow_log_likelihood",
     "forcing_times",
     "fractional_history",
     "fused_snr_weight",
     "heun",
+    "jacobian_squares",
     "load",
     "push",
     "resampled",
