@@ -173,7 +173,9 @@ def test_check_8_conditional_denoisers_mix_back_to_the_blind_one(r):
     assert torch.equal(mean(x, r, nothing), mean(x, r))
 
 
-# Check 9: Jacobians
+# Check 9: Jacobians. Exact (grids of 80 to 640 a side agree) are, told nothing, 0.5067, 1.0329,
+# 1.2161, 0.6507, 0.1023, 0.00882, and of the drift 12.605, 6.792, 1.021, 0.1720, 0.0764,
+# 0.02725: those noted at 0.5 are five standard errors high, as if of fewer points.
 
 DENOISER = {0.2: 0.511, 0.5: 1.11, 1.0: 1.21, 2.0: 0.653, 4.0: 0.103, 8.0: 0.0088}
 DRIFT = {0.2: 12.5, 0.5: 6.94, 1.0: 1.02, 2.0: 0.174, 4.0: 0.0766, 8.0: 0.0272}
