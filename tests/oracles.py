@@ -153,6 +153,81 @@ class Correlated(Oracle):
         return self.gain(alpha, sigma) @ x
 
 
+class Clusters(Oracle):
+    """x_0 ~ sum_k w_k N(m_k, std^2) in D dimensions, (B, D); what is known of k is `codes`.
+
+    `cond["codes"]`, (B, 1, G), is one-hot over groups of components, all zero where nothing is
+    known; by default each component is its own group. The default law is the ring of DisCo-Diff's
+    toy: eight equal ones at radius 3.
+    """
+
+    def __init__(self, schedule, centres=None, weights=None, std=0.2, groups=None):
+        super().__init__(schedule)
+        angles = torch.arange(8, dtype=F64) * (math.pi / 4)
+        ring = 3 * torch.stack((angles.cos(), angles.sin()), 1)
+        self.centres = ring if centres is None else torch.as_tensor(centres, dtype=F64)
+        count = len(self.centres)
+        equal = torch.full((count,), 1 / count, dtype=F64)
+        self.weights = equal if weights is None else torch.as_tensor(weights, dtype=F64)
+        self.std = std
+        self.groups = torch.arange(count) if groups is None else torch.as_tensor(groups)
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        self.calls += 1
+        alpha, sigma = self.schedule(align(t, x))
+        share = self.share(x, alpha, sigma, (cond or {}).get("codes"))
+        mean = share @ self.centres.to(x)
+        gain = alpha * self.std**2 / (alpha * alpha * self.std**2 + sigma * sigma)
+        return Prediction(mean + gain * (x - alpha * mean)), dict(carry or {})
+
+    def share(self, x, alpha, sigma, codes=None):
+        """P(k | x_t, codes), (B, K)."""
+        off = x[:, None] - alpha[..., None] * self.centres.to(x)
+        total = alpha * alpha * self.std**2 + sigma * sigma
+        logits = self.weights.log().to(x) - off.square().sum(-1) / (2 * total)
+        if codes is not None:
+            allowed = codes[:, 0].to(x) @ self.membership().to(x)
+            allowed = torch.where(codes.sum((1, 2))[:, None] == 0, 1.0, allowed)
+            logits = logits + allowed.log()
+        return logits.softmax(-1)
+
+    def membership(self):
+        """Which components a group has, (G, K)."""
+        return (torch.arange(int(self.groups.max()) + 1)[:, None] == self.groups).to(F64)
+
+    def codes(self, component):
+        """One-hot codes, (B, 1, G), of samples of these components."""
+        return self.membership().T[component][:, None]
+
+    def draw(self, count, rng):
+        """Samples (B, D) and their components (B,)."""
+        level = self.weights.cumsum(0)
+        component = torch.searchsorted(level, rng.fold("k").uniform((count,), F64) * level[-1])
+        noise = rng.fold("x").normal((count, self.centres.shape[1]), F64)
+        return self.centres[component] + self.std * noise, component
+
+
+class Columns:
+    """A subspace that hands noise out as unit vectors in columns of their own.
+
+    A state (1, T, columns) starts with what is known of its covariance in the first T; every draw
+    takes T more. A linear solver's covariance is then exact.
+    """
+
+    def __init__(self):
+        self.drawn = 0
+
+    def noise(self, z):
+        new, T = torch.zeros_like(z), z.shape[1]
+        first = T * (1 + self.drawn)
+        new[0, :, first : first + T] = torch.eye(T, dtype=z.dtype)
+        self.drawn += 1
+        return new
+
+    def check(self, t):
+        pass
+
+
 class Leaning(nn.Module):
     """An exact mean blended with the previous estimate, which the carry hands on."""
 

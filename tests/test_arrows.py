@@ -16,7 +16,7 @@ SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
-LOOPS = MODELS | {"sampling", "objective", "likelihood"}
+LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
 METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
 METHODS |= {"priors", "sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
@@ -70,6 +70,8 @@ MAY_IMPORT = {
     "plan": DIFFUSION | {"levels", "plan_file", "plan_picture"},
     "plan_parts": DIFFUSION | {"plan", "plan_file"},
     "sampling": MODELS,
+    "stochastic": MODELS | {"sampling"},
+    "curvature": MODELS | {"sampling"},
     "objective": MODELS,
     "likelihood": MODELS,
     "guidance": LOOPS,

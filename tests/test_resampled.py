@@ -2,12 +2,12 @@
 
 Check 13.6 of the notes on Diffusion Forcing, on the AR(1) process of which `test_forcing_oracle`
 samples. Everything is linear, so the covariance of what the solver itself makes is exact: noise is
-handed out as columns of its own beside the state's.
+handed out as columns of its own beside the state's (`Columns`).
 """
 
 import pytest
 import torch
-from oracles import F64, Correlated
+from oracles import F64, Columns, Correlated
 
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.noise import LinearGamma
@@ -19,23 +19,6 @@ C = 0.8 ** (torch.arange(T, dtype=F64)[:, None] - torch.arange(T)).abs()
 SCHEDULE = LinearGamma(clip=0.0)  # alpha^2 = 1 - t
 EXACT = Correlated(SCHEDULE, C, False)
 HELD = torch.tensor([0.02, 0.6, 0.6, 0.6], dtype=F64)  # the first token is nearly known
-
-
-class Columns:
-    """Noise that comes as unit vectors in columns of their own, T for every draw."""
-
-    def __init__(self):
-        self.drawn = 0
-
-    def noise(self, z):
-        new = torch.zeros_like(z)
-        first = T * (1 + self.drawn)
-        new[0, :, first : first + T] = torch.eye(T, dtype=z.dtype)
-        self.drawn += 1
-        return new
-
-    def check(self, t):
-        pass
 
 
 def law(times):

@@ -1,6 +1,7 @@
 """The loop and its solvers: tokens, memory, carries and keys (accuracy: test_sampling_*)."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ SOLVERS = {
     "ddpm": ancestral(1.0),
     "large": ancestral(1.0, "large"),
     "heun": heun(),
+    "heun-edm": heun(math.inf),
     "2m": dpm_solver_pp_2m(),
 }
 solvers = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
@@ -153,17 +155,18 @@ def test_2m_is_its_formula_with_a_first_order_start_and_end():
         old, old_lam = m, lam
 
 
-def test_heun_is_the_trapezoidal_rule_in_the_angle():
+@pytest.mark.parametrize("d", [0.3, 1.0, 5.0])
+def test_heun_is_the_trapezoidal_rule_in_the_angle(d):
     for schedule in (Cosine(), RectifiedFlow(), EDM(sigma_max=3.0)):
         exact, x = Mixture(schedule), Rng(2).normal((5,), F64)
 
         def velocity(y, t, exact=exact, schedule=schedule):
             alpha, sigma = schedule(t)
-            phi, radius = torch.atan2(sigma, alpha), (alpha**2 + sigma**2).sqrt()
-            mean = exact(y * radius, t)[0].mean
+            phi, radius = torch.atan2(sigma, d * alpha), (d * d * alpha**2 + sigma**2).sqrt()
+            mean = exact(y * radius, t)[0].mean / d
             return phi, radius, phi.cos() * (y - phi.cos() * mean) / phi.sin() - phi.sin() * mean
 
-        (step,) = run(exact, schedule, SamplingPlan(at([0.8]), at([0.5])), x, heun())
+        (step,) = run(exact, schedule, SamplingPlan(at([0.8]), at([0.5])), x, heun(d))
         radius = velocity(x, at(0.8))[1]
         phi, _, v = velocity(x / radius, at(0.8))
         phi_s, radius_s, _ = velocity(x, at(0.5))
@@ -171,6 +174,34 @@ def test_heun_is_the_trapezoidal_rule_in_the_angle():
         _, _, v_s = velocity(guess, at(0.5))
         expected = (x / radius + (phi_s - phi) * (v + v_s) / 2) * radius_s
         torch.testing.assert_close(step.x, expected)
+
+
+def test_heun_with_d_infinite_is_edms_and_the_limit_of_others():
+    plan, x = SamplingPlan(at([0.8]), at([0.5])), Rng(2).normal((5,), F64)
+    for schedule in (Cosine(), RectifiedFlow(), EDM(sigma_max=3.0)):
+        exact = Mixture(schedule)
+        (alpha, sigma), (alpha_s, sigma_s) = schedule(at(0.8)), schedule(at(0.5))
+        y, r, r_s = x / alpha, sigma / alpha, sigma_s / alpha_s
+        slope = (y - exact(x, at(0.8))[0].mean) / r
+        guess = y + (r_s - r) * slope
+        slope_s = (guess - exact(guess * alpha_s, at(0.5))[0].mean) / r_s
+        expected = alpha_s * (y + (r_s - r) * (slope + slope_s) / 2)
+        (step,) = run(exact, schedule, plan, x, heun(math.inf))
+        torch.testing.assert_close(step.x, expected)
+        (step,) = run(exact, schedule, plan, x, heun(1e5))
+        torch.testing.assert_close(step.x, expected)
+    # Without signal, sigma / alpha is infinite: the first row is DDIM's.
+    plan, flow = SamplingPlan(at([1.0]), at([0.5])), RectifiedFlow()
+    first = [
+        run(Mixture(flow), flow, plan, x, solver)[0].x for solver in (heun(math.inf), ancestral())
+    ]
+    assert torch.equal(*first)
+
+
+@pytest.mark.parametrize("d", [0.0, -1.0, math.nan])
+def test_heun_without_a_deviation_raises(d):
+    with pytest.raises(ValueError, match="data_std > 0"):
+        heun(d)
 
 
 # Keys
@@ -330,12 +361,14 @@ def test_heuns_second_call_gets_the_carry_of_its_first():
 @solvers
 def test_the_state_keeps_its_type_under_scalar_times_of_the_cpu(solver):
     x = Rng(0).normal((3, 2))
-    plain = run(Gaussian(Cosine()), Cosine(), SamplingPlan.uniform(6), x, solver)
+    # The cosine's last sigma / alpha is 12,732: too much for float32 and the rule in it.
+    schedule = EDM() if solver is SOLVERS["heun-edm"] else Cosine()
+    plain = run(Gaussian(schedule), schedule, SamplingPlan.uniform(6), x, solver)
     assert plain[-1].x.dtype == plain[-1].result.dtype == torch.float32
     assert plain[0].t.ndim == 0
     assert plain[0].t.device.type == "cpu"
     expanded = SamplingPlan.from_times(times(6)[:, None].expand(7, 3))
-    per_row = run(Gaussian(Cosine()), Cosine(), expanded, x, solver)
+    per_row = run(Gaussian(schedule), schedule, expanded, x, solver)
     torch.testing.assert_close(plain[-1].x, per_row[-1].x, rtol=1e-4, atol=1e-4)
 
 

@@ -24,7 +24,12 @@ GRIDS = {
     "cosine": (Cosine(), SamplingPlan.uniform),
     "rectified-flow": (RectifiedFlow(), SamplingPlan.uniform),
 }
-SOLVERS = {"ddim": ancestral(), "heun": heun(), "2m": dpm_solver_pp_2m()}
+SOLVERS = {
+    "ddim": ancestral(),
+    "heun": heun(),
+    "heun-edm": heun(math.inf),
+    "2m": dpm_solver_pp_2m(),
+}
 
 
 def order(grid, solver, leaning=0.0):
@@ -49,6 +54,7 @@ def order(grid, solver, leaning=0.0):
     [
         ("edm", "ddim", 1),
         ("edm", "heun", 2),
+        ("edm", "heun-edm", 2),
         ("edm", "2m", 2),
         ("karras", "2m", 2),
         ("cosine", "heun", 2),

@@ -1,6 +1,7 @@
 """The public names: `import noiseloom` offers each of them."""
 
 from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.curvature import flow_geometry, jacobian_squares
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import (
     GaussianDiffusion,
@@ -49,6 +50,7 @@ from noiseloom.sampling import (
     sample,
 )
 from noiseloom.sliding import slide
+from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.terminal import save_picture
 from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training.precision import compiled
@@ -94,18 +96,23 @@ __all__ = [
     "ZeroCentre",
     "along",
     "ancestral",
+    "churned",
     "compiled",
     "denoising_loss",
     "dpm_solver_pp_2m",
     "final",
+    "flow_geometry",
     "flow_log_likelihood",
     "forcing_times",
     "fractional_history",
     "fused_snr_weight",
     "heun",
+    "jacobian_squares",
     "load",
     "push",
     "resampled",
+    "restarted",
+    "restarts",
     "rollout",
     "sample",
     "save_picture",

@@ -13,6 +13,7 @@ from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resampled
 from noiseloom.shapes import Cond
+from noiseloom.stochastic import churned
 
 __all__ = ["Planning", "Rolling", "Sampling"]
 
@@ -27,7 +28,9 @@ class Sampling:
             token autoregressive, full-sequence, pyramid:U, trapezoid:U, chunked:N, or a file.
         rest: time that finished tokens wait at until all are done, where tokens have their own.
         td: overshoot (asymmetric time intervals), in steps, >= 0.
-        sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun, or dpm++2m.
+        sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun (in the angle), heun-edm
+            (in sigma / alpha), or dpm++2m.
+        churn: EDM's S_churn: noise put in before every row, of ratio churn / N, at most 0.41.
         resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
@@ -41,14 +44,15 @@ class Sampling:
     plan: str = "uniform"
     rest: float = 0.0
     td: float = 0.0
-    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
+    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddim"
+    churn: float = 0.0
     resample: int = 1
     guidance: float = 1.0
     momentum: float = 0.0
     self_guidance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rest", "td", "guidance", "momentum", "self_guidance"):
+        for name in ("rest", "td", "churn", "guidance", "momentum", "self_guidance"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.sampling_steps < 1:
@@ -68,8 +72,13 @@ class Sampling:
             raise ValueError("self_guidance and momentum exclude each other")
         if self.self_guidance < 0:
             raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
-        if self.td and self.sampler == "dpm++2m":
-            raise ValueError("td leaves gaps in the plan, which a multistep sampler cannot cross")
+        if self.churn < 0:
+            raise ValueError(f"churn must be at least 0, got {self.churn}")
+        if self.td and self.churn:
+            raise ValueError("td and churn exclude each other: going back up undoes a td")
+        if self.sampler == "dpm++2m" and (self.td or self.churn):
+            name = "td" if self.td else "churn"
+            raise ValueError(f"{name} leaves gaps, which a multistep sampler cannot cross")
 
     def check_plan(self) -> None:
         """Raise ValueError if `plan` names none."""
@@ -97,9 +106,11 @@ class Sampling:
             "ddpm": lambda: ancestral(1.0, "large"),
             "ddpm-small": lambda: ancestral(1.0, "small"),
             "heun": heun,
+            "heun-edm": lambda: heun(math.inf),
             "dpm++2m": dpm_solver_pp_2m,
         }
-        return resampled(solvers[self.sampler](), self.resample)
+        solver = churned(solvers[self.sampler](), self.churn, self.sampling_steps)
+        return resampled(solver, self.resample)
 
     def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
         """A trained denoiser with the guidance these options name, in the right order.
