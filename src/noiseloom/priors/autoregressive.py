@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.carry import Carry, append_tokens
-from noiseloom.nets.codes import CodeTransformer
+from noiseloom.nets.code_transformer import CodeTransformer
 from noiseloom.objective import drop_condition
 from noiseloom.priors.choice import check_choice, choose
 from noiseloom.priors.prior import Prior, keys

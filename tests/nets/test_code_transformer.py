@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from noiseloom.carry import append_tokens
-from noiseloom.nets.codes import CodeTransformer
+from noiseloom.nets.code_transformer import CodeTransformer
 from noiseloom.rng import Rng
 
 M, K = 5, 4
