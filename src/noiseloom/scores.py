@@ -24,6 +24,7 @@ or a plan, into walls if need be: a score is worth its place above that. """
 _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
+    *("energy", "loss_8"),
 )
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
@@ -91,6 +92,15 @@ MEANINGS = {
         "mean difference from frame to frame; 0 where a video stands still:",
     ),
     "frames_per_second": ("frames per second", "↑", "of each video, all of them side by side"),
+    "energy": (
+        "energy distance",
+        "↓",
+        "to held-out points, without bias: chance is about 0.001. Codes, and evaluations:",
+    ),
+    "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
+    "mutual_information": ("mutual information", "↑", "of codes and component, in bits"),
+    "modes": ("modes recovered", "↑", "components with a code of their own: over 90 % pure"),
+    "loss_8": ("loss at sigma 8", "↓", "squared error, for codes that are"),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 
