@@ -24,6 +24,7 @@ from noiseloom.nets import MLP, VectorEncoder
 from noiseloom.noise import EDM
 from noiseloom.objective import denoising_loss
 from noiseloom.training import Training, init_from, train
+from noiseloom.training.precision import networks
 
 SCHEDULE = nl.Cosine()
 DIFFUSION = nl.GaussianDiffusion(SCHEDULE)
@@ -232,6 +233,40 @@ def test_guidance_on_codes_is_linear_in_its_scale_and_drops_nothing_else():
         neither = denoiser(CLEAN, T)[0].mean
         unlabelled = neither + scale * (nobody - neither)
         torch.testing.assert_close(both, unlabelled + 1.5 * (found - unlabelled))
+
+
+class Tokens(nn.Module):
+    """A linear denoiser of tokens that reads the codes of the whole and each token's level."""
+
+    def __init__(self):
+        super().__init__()
+        self.code = nn.Parameter(nl.Rng(7).normal((8, 3)))
+
+    def forward(self, x, log_snr, cond):
+        assert log_snr.shape == x.shape[:2]
+        told = (cond["codes"].flatten(1) @ self.code)[:, None]
+        return log_snr.sigmoid()[..., None] * x + told
+
+
+def test_a_level_per_token_goes_through_as_it_is():
+    with nl.Rng(0).torch():
+        encoder = nn.Sequential(nn.Flatten(), VectorEncoder(12, 2, 4, width=16))
+    denoiser = nl.Preconditioned(Tokens(), SCHEDULE)
+    model = Latent(denoiser, encoder, m=2, k=4, updates=10, drop=0.0, hard=True)
+    clean, t = nl.Rng(0).normal((24, 4, 3)), nl.Rng(1).uniform((24, 4))
+    loss = latent_loss(model, DIFFUSION, clean, t, None, nl.Rng(2))
+    loss.mean().backward()
+    assert encoder[1].head.weight.grad.abs().max() > 0
+    rng = nl.Rng(2).samples(24)
+    codes = one_hot(model.encode(clean, rng.fold("codes")), 4)
+    expected = denoising_loss(denoiser, DIFFUSION, clean, t, {"codes": codes}, rng)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_network_and_encoder_are_what_is_compiled_and_runs_in_bfloat16():
+    model = make(again=True)
+    assert networks(model) == [model.denoiser.denoiser.network, model.encoder]
+    assert networks(model.encoder) == [model.encoder]
 
 
 def test_the_counter_is_of_updates_of_training_only():

@@ -46,9 +46,10 @@ def gaussians_on_a_circle(
     std: float = 0.2,
     rng: Rng | None = None,
 ) -> Split[Points]:
-    """Equally many points of each of some isotropic Gaussians, evenly spaced on a circle.
+    """Points of isotropic Gaussians, evenly spaced on a circle.
 
-    Component j is N(radius (cos(2 pi j / K), sin(2 pi j / K)), std^2 I).
+    Component j is N(radius (cos(2 pi j / K), sin(2 pi j / K)), std^2 I). Equally many are trained
+    on, as in the paper; what is held out is drawn at random, as samples are.
 
     Args:
         count: points of each part, for training and held out.
@@ -61,12 +62,13 @@ def gaussians_on_a_circle(
         Y. Xu et al., 2024, arXiv 2407.03300, Appendix F.1.
     """
     rng = rng or Rng(0).fold("gaussians on a circle")
-    labels = torch.arange(count) % components
-    angle = labels * (2 * math.pi / components)
-    centre = radius * torch.stack((angle.cos(), angle.sin()), 1)
-    names = tuple(str(j) for j in range(components))
-    train, held_out = (
-        Points(centre + std * rng.fold(part).normal((count, 2)), labels, names)
-        for part in ("train", "held out")
-    )
-    return Split(train, held_out)
+
+    def draw(labels: Tensor, key: Rng) -> Points:
+        angle = labels * (2 * math.pi / components)
+        centre = radius * torch.stack((angle.cos(), angle.sin()), 1)
+        values = centre + std * key.normal((count, 2))
+        return Points(values, labels, tuple(str(j) for j in range(components)))
+
+    held = rng.fold("held out")
+    random = held.fold("component").integers(components, (count,))
+    return Split(draw(torch.arange(count) % components, rng.fold("train")), draw(random, held))
