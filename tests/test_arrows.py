@@ -38,6 +38,7 @@ FRONT |= {
     "drifts",
     "fans",
     "film",
+    "points",
     "forecast",
     "meaning",
     "paths",

@@ -162,13 +162,14 @@ def _compare(words: list[str], command: str) -> None:
 
 def _sample(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Planning, Rolling, Sampling
+    from noiseloom.recipes import Coding, Planning, Rolling, Sampling
 
-    args = _parse("sample", words, Sample, Sampling, Planning, Rolling)
+    kinds = (Sampling, Coding, Planning, Rolling)
+    args = _parse("sample", words, Sample, *kinds)
     options = args.build(Sample)
     commands.sample(
         _source(args),
-        {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)},
+        {name: value for kind in kinds for name, value in args.of(kind).items()},
         n=options.n,
         label=options.label,
         data=options.data,
@@ -181,11 +182,12 @@ def _sample(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Planning, Rolling, Sampling
+    from noiseloom.recipes import Coding, Planning, Rolling, Sampling
 
-    args = _parse("evaluate", words, Evaluate, Sampling, Planning, Rolling)
+    kinds = (Sampling, Coding, Planning, Rolling)
+    args = _parse("evaluate", words, Evaluate, *kinds)
     options = args.build(Evaluate)
-    changes = {**args.of(Sampling), **args.of(Planning), **args.of(Rolling)}
+    changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     if options.samples is not None:
         changes["samples"] = options.samples
     commands.evaluate(

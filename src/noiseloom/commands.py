@@ -163,6 +163,7 @@ def sample(
     if shows != "pictures":
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
+        from noiseloom.points import write_points
         from noiseloom.videos import write_videos
 
         if label is not None:
@@ -171,6 +172,7 @@ def sample(
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (write_videos, "videos of {} frames"),
+            "points": (write_points, "points of {} coordinates"),
         }[shows]
         _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)

@@ -29,6 +29,7 @@ __all__ = [
     "path_map",
     "picture",
     "plan_map",
+    "scatter",
 ]
 
 INK = "#010203"  # stands for the colour of the text around
@@ -193,6 +194,27 @@ def path_map(
         axes.plot(*goal.numpy(), "*", color="#d9534f", markersize=11)
     axes.set_aspect("equal")
     axes.set_title(title, fontsize=9, color=INK)
+    return _svg(figure, axes)
+
+
+def scatter(values: Tensor, title: str, groups: Tensor | None = None) -> str:
+    """Points in the plane, as SVG, in a colour for each group.
+
+    Args:
+        values: shape (N, D); the first two coordinates are shown.
+        title: above it.
+        groups: int64, shape (N,).
+    """
+    figure = Figure((3.5, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    groups = torch.zeros(len(values), dtype=torch.int64) if groups is None else groups
+    for i, group in enumerate(sorted(set(groups.tolist()))):
+        x, y = values[groups == group, :2].T.numpy()
+        axes.scatter(
+            x, y, s=3, color=LINES[i % len(LINES)], alpha=0.6, linewidths=0, rasterized=True
+        )
+    axes.set_aspect("equal")
+    axes.set_title(title, fontsize=9, color=INK, parse_math=False)
     return _svg(figure, axes)
 
 

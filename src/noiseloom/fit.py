@@ -160,6 +160,7 @@ def _fit(
             say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
         board = training.TensorBoard.installed()
         trackers: list[training.Tracker] = [_Outdated(out)]
+        trackers += recipe.trackers()
         trackers += [training.TensorBoard(out / "tensorboard")] if board else []
         loss = recipe.loss(parts, facts)
         updates = training.train(

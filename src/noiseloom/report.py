@@ -18,6 +18,7 @@ from noiseloom.fans import fans
 from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
 from noiseloom.paths import paths
+from noiseloom.points import points
 from noiseloom.recipes import Recipe
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
@@ -86,7 +87,13 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
-    views = {"pictures": gallery, "series": fans, "trajectories": paths, "videos": videos}
+    views = {
+        "points": points,
+        "pictures": gallery,
+        "series": fans,
+        "trajectories": paths,
+        "videos": videos,
+    }
     kind = run.recipe.drawn_as(run.facts)
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")

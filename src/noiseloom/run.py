@@ -238,7 +238,8 @@ class Run:
             return self.pixels(given if places is None else places[given], seed=seed)
 
         found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-        report = {**found, **self.statistics}
+        examined = self.recipe.examine(self.parts, self.facts, split, Rng(seed).fold("examination"))
+        report = {**found, **self.statistics, **examined}
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")

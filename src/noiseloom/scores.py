@@ -14,6 +14,8 @@ __all__ = ["scores"]
 PICTURES = """A number means something by its place between two anchors, measured in the same way:
 held-out real pictures, as good as it gets, and these with noise, visibly wrong. A bar is full at
 the first and empty at the second. """
+POINTS = """Held-out points were measured in the same way beside those trained on: as good as it
+gets. """
 FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
 after the last known value or, by season, after the last season. """
 FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,
@@ -24,6 +26,7 @@ or a plan, into walls if need be: a score is worth its place above that. """
 _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
+    *("energy", "loss_8"),
 )
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
@@ -91,6 +94,15 @@ MEANINGS = {
         "mean difference from frame to frame; 0 where a video stands still:",
     ),
     "frames_per_second": ("frames per second", "↑", "of each video, all of them side by side"),
+    "energy": (
+        "energy distance",
+        "↓",
+        "to held-out points, without bias: chance is about 0.001. Codes, and evaluations:",
+    ),
+    "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
+    "mutual_information": ("mutual information", "↑", "of codes and component, in bits"),
+    "modes": ("modes recovered", "↑", "components with a code of their own: over 90 % pure"),
+    "loss_8": ("loss at sigma 8", "↓", "squared error, for codes that are"),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 
@@ -112,6 +124,7 @@ def scores(path: Path, name: str) -> str:
     endings = [e for e in ANCHORS if any(key + e in values for key in keys)]
     texts = {"_held_out": PICTURES, "_walk": FORECASTS, "_still": FUTURES, "_random": DRIVING}
     text = next((text for ending, text in texts.items() if ending in endings), "")
+    text = POINTS if "energy" in values else text
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)

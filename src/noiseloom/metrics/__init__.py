@@ -9,6 +9,7 @@ from noiseloom.metrics.coverage import (
     nearest,
 )
 from noiseloom.metrics.drift import Drift, frame_statistics
+from noiseloom.metrics.energy import energy_distance
 from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
@@ -23,6 +24,7 @@ __all__ = [
     "bit_histogram",
     "coverage",
     "discreteness",
+    "energy_distance",
     "expected_coverage",
     "forecast_report",
     "frame_statistics",

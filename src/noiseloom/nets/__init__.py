@@ -6,6 +6,7 @@ mapping of conditions, in which an absent key is the null condition for all:
 
     "label"     int64 (B,), class 0 .. K - 1, or K for none
     "estimate"  the state's shape: the self-conditioning input; absent means zeros
+    "codes"     float (B, m, k): one-hot or soft rows; zeros are null (`noiseloom.nets.codes`)
     "dropout"   int64 (B,): one key per sample, needed in training where the dropout rate is not 0
     "hidden"    (B, T, W): a network's own last token states (latent self-conditioning)
     "mask"      bool (B, T), True for a real token
@@ -23,6 +24,8 @@ says with `inherit` where those go, if not at the beginning of its tensors
 """
 
 from noiseloom.nets.causal import CausalTransformer
+from noiseloom.nets.codes import CodeEmbedding, CodeHead
+from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
@@ -30,11 +33,15 @@ from noiseloom.nets.video import VideoTransformer
 from noiseloom.nets.video_unet import VideoUNet
 
 __all__ = [
+    "MLP",
     "CausalTransformer",
+    "CodeEmbedding",
+    "CodeHead",
     "DiT",
     "Recurrent",
     "Transformer",
     "UNet",
+    "VectorEncoder",
     "VideoTransformer",
     "VideoUNet",
 ]

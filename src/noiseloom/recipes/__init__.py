@@ -4,6 +4,7 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
 from noiseloom.recipes.forcing_doom import ForcingDoom
@@ -12,7 +13,7 @@ from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
-from noiseloom.recipes.sampling import Planning, Rolling, Sampling
+from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
 
 __all__ = [
     "RECIPES",
@@ -20,7 +21,9 @@ __all__ = [
     "BitsCifar10",
     "BitsDigits",
     "BitsImages",
+    "Coding",
     "DiffusionForcing",
+    "DiscoMixture",
     "Drawing",
     "Facts",
     "Findings",
@@ -50,6 +53,7 @@ RECIPES: dict[str, type[Recipe]] = {
         ForcingTrajectories,
         ForcingMaze,
         ForcingDoom,
+        DiscoMixture,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -27,10 +27,10 @@ from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
-from noiseloom.recipes.sampling import Planning, Rolling, Sampling
+from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
-from noiseloom.training import Loss, Training
+from noiseloom.training import Loss, Tracker, Training
 
 __all__ = ["Drawing", "Facts", "Findings", "Given", "Parts", "Recipe", "channels_last"]
 
@@ -85,16 +85,16 @@ class Recipe(Sampling, Training):
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
         in_data: those of them that are looked for in the data first.
-        shows: what its data are: pictures, series, trajectories or videos. Report and `sample` go
-            by it; they leave out what is none of these: pictures without shape, levels and classes
-            among the facts, or series, trajectories or videos of no recipe of ours.
+        shows: what its data are: pictures, series, trajectories, videos or points. Report and
+            `sample` go by it; they leave out what is none of these: pictures without shape, levels
+            and classes among the facts, or others of no recipe of ours.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     in_data: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos"]] = "pictures"
+    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points"]] = "pictures"
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -126,7 +126,7 @@ class Recipe(Sampling, Training):
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
         """Names of the options that may change with every draw: they are no part of a training."""
-        kinds = [kind for kind in (Sampling, Planning, Rolling) if issubclass(cls, kind)]
+        kinds = [kind for kind in (Sampling, Coding, Planning, Rolling) if issubclass(cls, kind)]
         return (*(f.name for kind in kinds for f in fields(kind)), "samples")
 
     def check(self) -> None:
@@ -223,6 +223,14 @@ class Recipe(Sampling, Training):
 
     def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
         """Averages over what a sampling loop yielded last, for metrics; by default none."""
+        return {}
+
+    def trackers(self) -> list[Tracker]:
+        """What else looks at the records of a training; by default nothing."""
+        return []
+
+    def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Metrics of the model itself, beside those of its samples; by default none."""
         return {}
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:

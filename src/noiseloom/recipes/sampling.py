@@ -1,4 +1,4 @@
-"""The options of sampling, planning and rollouts; plan, solver and denoiser that the first name."""
+"""The options of sampling, codes, planning and rollouts, and what those of sampling name."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resamp
 from noiseloom.shapes import Cond
 from noiseloom.stochastic import churned
 
-__all__ = ["Planning", "Rolling", "Sampling"]
+__all__ = ["Coding", "Planning", "Rolling", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,27 @@ class Sampling:
             return SelfGuided(core, self.self_guidance, limit=trained.limit)
         momentum = self.momentum or trained.momentum
         return SelfConditioned(core, momentum=momentum, limit=trained.limit)
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What samples of a model with discrete latents are told; may be changed for every draw.
+
+    Attributes:
+        codes: codes as often as the encoder picks them, each latent by itself (marginal), or none.
+        code_guidance: guidance scale of the codes; 1 is conditional, 0 without. The paper's cfg is
+            scale - 1.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    codes: Literal["marginal", "none"] = "marginal"
+    code_guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.code_guidance):
+            raise ValueError(f"code_guidance must be a number, got {self.code_guidance}")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
 from noiseloom.training.options import Training
 from noiseloom.training.precision import in_bfloat16, networks
-from noiseloom.training.tracking import Metrics, Progress, Record, Tracker
+from noiseloom.training.tracking import Metrics, Progress, Record, Reporting, Tracker
 
 __all__ = ["Loss", "train"]
 
@@ -244,6 +244,9 @@ class _Run:
             names = ("step", "loss", "learning_rate", "grad_norm", "seconds")
             values = {**record, "loss": loss, "grad_norm": norm}
             records.append({name: values[name] for name in names})
+        if isinstance(self.model, Reporting) and (said := self.model.report()):
+            own = self.accelerator.reduce(torch.stack(list(said.values())), reduction="mean")
+            records[-1] |= dict(zip(said, own.tolist(), strict=True))
         return records
 
     def _save(self, step: int) -> None:

@@ -12,8 +12,10 @@ __all__ = ["compiled", "in_bfloat16", "networks"]
 
 
 def networks(model: nn.Module) -> list[nn.Module]:
-    """The outermost sub-modules called `network`, or else the model."""
-    named = {n: m for n, m in model.named_modules() if n.rpartition(".")[2] == "network"}
+    """The outermost sub-modules called `network`, with encoders beside them, or else the model."""
+    modules = [(n, n.rpartition(".")[2], m) for n, m in model.named_modules()]
+    kinds = ("network", "encoder") if any(kind == "network" for _, kind, _ in modules) else ()
+    named = {n: m for n, kind, m in modules if kind in kinds}
     return [m for n, m in named.items() if not any(n.startswith(f"{o}.") for o in named)] or [model]
 
 

@@ -1,23 +1,25 @@
 """Where a run's numbers go: a JSONL file always, TensorBoard if wanted, a line on the terminal.
 
 A record is what one update left behind: `step` (1, 2, ...), `loss`, `learning_rate`, `grad_norm`
-before clipping, and `seconds` of training. Anything with `write` and `close` is a tracker.
+before clipping, and `seconds` of training; a model that is
+`Reporting` adds its own to those that are fetched. Anything with `write` and `close` is a tracker.
 """
 
 import importlib.util
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from torch import Tensor
 
-__all__ = ["Metrics", "Progress", "Record", "TensorBoard", "Tracker", "show"]
+__all__ = ["Metrics", "Progress", "Record", "Reporting", "TensorBoard", "Tracker", "show"]
 
 Record: TypeAlias = dict[str, float]
 """The numbers of one update, by name."""
@@ -47,6 +49,14 @@ class Progress:
 
 
 _REMEDY = "free some space and continue with --resume"
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A model with numbers of its own for the records."""
+
+    def report(self) -> Mapping[str, Tensor]:
+        """Scalars by name, on the device; asked for at each fetch of the losses."""
 
 
 class Tracker(Protocol):

@@ -1,0 +1,170 @@
+"""`disco-mixture`: options, codes that are given or drawn, and what training it comes to."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+import noiseloom as nl
+from noiseloom.cli import main
+from noiseloom.latents import Latent
+from noiseloom.recipes import DiscoMixture
+from noiseloom.training import train
+
+TINY = {"width": 16, "depth": 1, "samples": 200}
+FACTS = {"features": 2, "classes": [str(j) for j in range(8)]}
+
+
+def make(**options):
+    recipe = DiscoMixture(**{**TINY, **options})
+    with nl.Rng(0).torch():
+        parts = recipe.build(FACTS)
+    with torch.no_grad():
+        for i, parameter in enumerate(parts.denoiser.parameters()):
+            parameter += 0.2 * nl.Rng(1).fold("shake", i).normal(parameter.shape)
+    return recipe, parts
+
+
+def drawn(recipe, parts, given, count=12):
+    *_, last = recipe.draw(parts, FACTS, given, nl.Rng(2).samples(count))
+    return last.result
+
+
+def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
+    recipe, parts = make(m=2, k=3)
+    usage = torch.tensor([[0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
+    parts.denoiser.usage.copy_(usage)
+    cond = recipe.told_codes(parts.denoiser, {}, nl.Rng(0).samples(8000))
+    found = cond["codes"].mean(0)
+    assert ((found - usage).abs() < 5 * (0.25 / 8000) ** 0.5).all()
+    assert torch.equal(found[0], usage[0])
+    given = torch.tensor([[0, 2]] * 12)
+    told = drawn(recipe, parts, {"codes": given})
+    assert not torch.equal(told, drawn(recipe, parts, {"codes": given.flip(1)}))
+    silent = drawn(replace(recipe, codes="none"), parts, {})
+    assert torch.equal(silent, drawn(replace(recipe, code_guidance=0.0), parts, {"codes": given}))
+    assert torch.equal(told, drawn(recipe, parts, {"codes": given[:5]}, 5)[[0, 1, 2, 3, 4]]) or (
+        torch.allclose(told[:5], drawn(recipe, parts, {"codes": given[:5]}, 5), atol=1e-5)
+    )
+
+
+def test_codes_that_do_not_fit_get_one_clear_line():
+    recipe, parts = make(m=2, k=3)
+    with pytest.raises(ValueError, match=r"codes must be in 0 \.\. 2, got values from 1 to 3"):
+        drawn(recipe, parts, {"codes": torch.tensor([[1, 3]] * 12)})
+    with pytest.raises(ValueError, match="this model has 2 a sample"):
+        drawn(recipe, parts, {"codes": torch.tensor([[1]] * 12)})
+
+
+def test_without_latents_it_is_the_plain_denoiser():
+    recipe, parts = make(m=0)
+    assert not isinstance(parts.denoiser, Latent)
+    assert drawn(recipe, parts, {}).shape == (12, 2)
+    found = recipe.examine(parts, FACTS, recipe.load(None), nl.Rng(0))
+    assert {name for name in found if "loss" in name} == {"loss_8_null"}
+    assert "perplexity" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"m": -1}, "m must be at least 0"),
+        ({"m": 5, "k": 8}, "at most 4096"),
+        ({"samples": 5000}, "samples must be 2 to 4000"),
+        ({"penalty": -0.1}, "penalty must be at least 0"),
+        ({"code_guidance": 2.0, "code_drop": 0.0}, "codes that training dropped"),
+        ({"code_guidance": 2.0, "m": 0}, "code_guidance needs codes"),
+        ({"conditional": True}, "told no classes"),
+        ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
+        ({"code_drop": 1.2}, "drop must be in"),
+    ],
+)
+def test_bad_options_get_one_clear_line(options, told):
+    with pytest.raises(ValueError, match=told):
+        make(**options)
+
+
+def test_the_loss_at_a_noise_level_is_that_of_the_formula():
+    recipe = DiscoMixture(m=0)
+    parts = recipe.build(FACTS)  # says c_skip x, with its last layer at 0
+    clean = recipe.load(None).held_out.values
+    d2 = 3**2 / 2 + 0.2**2
+    skip = d2 / (d2 + 64)
+    expected = 2 * ((1 - skip) ** 2 * d2 + skip**2 * 64)
+    found = recipe.error(parts, clean, 8.0, {}, nl.Rng(0))
+    assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ["train", "disco-mixture", "--out", str(run), "--steps", "30", "--width", "16"]
+    words += ["--samples", "100", "--sampling-steps", "3", "--m", "2", "--k", "3"]
+    assert main(words) == 0
+    capsys.readouterr()
+    found = json.loads((run / "evaluation.json").read_text())
+    kinds = ("oracle", "table", "none")
+    assert {f"energy_{kind}_{n}" for kind in kinds for n in (5, 9, 19, 39, 79)} <= found.keys()
+    assert {"perplexity", "mutual_information", "modes", "energy_held_out"} <= found.keys()
+    page = (run / "report.html").read_text()
+    assert "Colours are the codes" in page
+    assert page.count("<svg") >= 3
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["temperature"] == pytest.approx(0.3)
+    assert 1 <= record["perplexity"] <= 3
+    file = tmp_path / "points.csv"
+    assert main(["sample", str(run), "-n", "7", "--out", str(file)]) == 0
+    assert len(file.read_text().splitlines()) == 8
+    assert main(["sample", str(run), "--data", "x", "--out", str(tmp_path / "no.csv")]) == 2
+    assert "points follow no data" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--code-guidance", "2", "--sampler", "heun"]) == 0
+
+
+def trained(tmp_path, encoder=True, **options):
+    recipe = DiscoMixture(**{"steps": 1200, "samples": 2000, "width": 64, **options})
+    data = recipe.load(None)
+    with nl.Rng(recipe.seed).fold("initialisation").torch():
+        parts = recipe.build(FACTS)
+    if not encoder:
+        for parameter in parts.denoiser.encoder.parameters():
+            parameter.requires_grad_(False).zero_()
+    for _ in train(parts.denoiser, recipe.loss(parts, FACTS), data.train, recipe, tmp_path):
+        pass
+    parts.denoiser.eval()
+    clean = data.held_out.values[:2000]
+
+    def errors(sigma, **conds):
+        rng = nl.Rng(0).fold("error")
+        return {n: recipe.error(parts, clean, sigma, c, rng) for n, c in conds.items()}
+
+    return recipe, parts, data, clean, errors
+
+
+@pytest.mark.slow
+def test_codes_find_the_modes_and_matter_where_there_is_much_noise(tmp_path):
+    recipe, parts, data, clean, errors = trained(tmp_path)
+    model = parts.denoiser
+    codes = model.given(model.encode(clean))
+    order = nl.Rng(3).permutation(len(clean))
+    conds = {"true": {"codes": codes}, "null": {}, "shuffled": {"codes": codes[order]}}
+    far, near = errors(8.0, **conds), errors(0.1, **conds)
+    assert far["true"] < 0.5 < 7 < far["null"] < 10 < far["shuffled"]
+    # With little noise the state tells all; a wrong code still misleads, but by little.
+    assert near["null"] == pytest.approx(near["true"], rel=0.25)
+    assert near["shuffled"] < 0.05 * far["shuffled"]
+    found = recipe.examine(parts, FACTS, data, nl.Rng(0))
+    assert found["perplexity"] > 7.5
+    assert found["modes"] == 8
+    assert found["mutual_information"] > 2.9
+    assert found["energy_table_5"] < 0.02 < 0.05 < found["energy_none_5"]
+
+
+@pytest.mark.slow
+def test_an_encoder_that_says_the_same_of_all_gives_the_plain_models_loss(tmp_path):
+    *_, blind = trained(tmp_path / "blind", encoder=False, bonus=0.0, penalty=0.0, steps=600)
+    *_, plain = trained(tmp_path / "plain", m=0, steps=600)
+    code = {"codes": torch.eye(8)[torch.arange(2000) % 8][:, None]}
+    for sigma in (1.0, 8.0):
+        found, expected = blind(sigma, random=code, null={}), plain(sigma, null={})["null"]
+        assert found["random"] == pytest.approx(expected, rel=0.05)
+        assert found["null"] == pytest.approx(expected, rel=0.05)
