@@ -3,8 +3,8 @@
     noiseloom train forcing-digits --out runs/rows    # two minutes
     python examples/stream.py runs/rows
 
-`rollout` is a generator: rows already made are remembered in a cache, memory does not grow, and what
-the next row is told (here the class, in other models an action) may depend on those before it.
+`rollout` is a generator: rows already made are remembered in a cache, memory does not grow, and
+what the next row is told (here the class, in other models an action) may depend on those before.
 """
 
 import sys
