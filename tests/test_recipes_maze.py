@@ -18,7 +18,16 @@ from noiseloom.recipes import ForcingMaze, Parts
 from noiseloom.sampling import final
 from noiseloom.shapes import align
 
-TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "replan": 3, "deadline": 0.0}
+TINY = {
+    "width": 16,
+    "depth": 1,
+    "heads": 2,
+    "horizon": 6,
+    "stack": 3,
+    "replan": 3,
+    "deadline": 0.0,
+    "goal_guidance": "gradient",
+}
 
 
 def recording(steps=1000):

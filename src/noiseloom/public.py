@@ -22,6 +22,7 @@ from noiseloom.guidance import (
     temporal_history,
     vanilla_history,
 )
+from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.noise import (
     DDPM,
@@ -35,6 +36,7 @@ from noiseloom.noise import (
 from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
+from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
@@ -58,7 +60,9 @@ from noiseloom.training.precision import compiled
 __all__ = [
     "DDPM",
     "EDM",
+    "AutoregressivePrior",
     "Bits",
+    "BitsPrior",
     "ClassifierFree",
     "Clipped",
     "Cosine",
@@ -67,6 +71,7 @@ __all__ = [
     "GaussianDiffusion",
     "HistoryGuided",
     "HistoryTerm",
+    "Latent",
     "LinearGamma",
     "LinearHead",
     "MonteCarloGuided",
@@ -92,6 +97,7 @@ __all__ = [
     "Standardised",
     "Step",
     "Symmetric",
+    "TabularPrior",
     "Whole",
     "ZeroCentre",
     "along",
@@ -108,6 +114,7 @@ __all__ = [
     "fused_snr_weight",
     "heun",
     "jacobian_squares",
+    "latent_loss",
     "load",
     "push",
     "resampled",

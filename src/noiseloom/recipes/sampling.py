@@ -169,8 +169,8 @@ class Planning:
         deadline: share of the horizon after which an episode's first plan rests at the goal: these
             tokens are known, the others are drawn to go with them. Later plans have what is left
             of it, but a quarter of the horizon at least. 0: the end of a plan is open.
-        goal_guidance: none, gradient (of the reward of the estimate), or monte-carlo (of the mean
-            reward of sampled futures).
+        goal_guidance: besides: none, gradient (of the reward of the estimate), or monte-carlo (of
+            the mean reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
         goal_begin: time from which on tokens are guided (`RewardGuided`).
         goal_rounds: towards where the reward and what the model knows balance, each a backward
@@ -185,8 +185,8 @@ class Planning:
         ValueError: an option is out of range.
     """
 
-    deadline: float = 0.75
-    goal_guidance: Literal["none", "gradient", "monte-carlo"] = "gradient"
+    deadline: float = 0.6
+    goal_guidance: Literal["none", "gradient", "monte-carlo"] = "none"
     goal_scale: float = 30.0
     goal_begin: float = 0.95
     goal_rounds: int = 4
