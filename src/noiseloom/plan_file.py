@@ -59,7 +59,7 @@ def read_times(path: Path) -> tuple[Tensor, Tensor]:
     return times[:-1], times[1:]
 
 
-def _write(path: Path, content: Any) -> None:  # noqa: ANN401
+def _write(path: Path, content: object) -> None:
     if path.suffix.lower() != ".json":
         raise ValueError(f"{path}: a plan is saved as .json")
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -69,14 +69,15 @@ def _as_lists(t: Tensor, s: Tensor) -> dict[str, Any]:
     return {"t": t.tolist(), "s": s.tolist()}
 
 
-def _parsed(text: str) -> Any:  # noqa: ANN401
+def _parsed(text: str) -> object:
     try:
-        return json.loads(text)
+        found: object = json.loads(text)
+        return found
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
 
 
-def _from_json(found: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+def _from_json(found: object) -> tuple[Tensor, Tensor]:
     names = ("t", "s")
     if not (isinstance(found, dict) and all(isinstance(found.get(n), list) for n in names)):
         raise ValueError("a plan needs rows 't' and 's'")

@@ -25,7 +25,7 @@ from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond, align, part_times
+from noiseloom.shapes import Cond, align, map_state, part_times
 
 __all__ = [
     "Solver",
@@ -108,15 +108,15 @@ def sample(
         x, prediction, carry, memory = solver(
             denoiser, diffusion, x, t, s, cond, carry, memory, rng.fold("step", index)
         )
-        result = _decided(prediction, result, t, s)
+        parts = isinstance(x, dict)
+        means = {n: p.mean for n, p in prediction.items()} if parts else prediction.mean
+        result = map_state(_decided, means, result, t, s)
         yield Step(index, t, s, x, prediction, result, carry)
 
 
-def _decided(prediction: Any, result: Any, t: Any, s: Any) -> Any:  # noqa: ANN401
+def _decided(mean: Tensor, result: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """Per token, the mean of the last row that moved it."""
-    if isinstance(result, dict):
-        return {n: _decided(prediction[n], part, t[n], s[n]) for n, part in result.items()}
-    return where_moved(prediction.mean, result, align(t, result), align(s, result))
+    return where_moved(mean, result, align(t, result), align(s, result))
 
 
 def final(steps: Iterator[Step[S]]) -> Step[S]:

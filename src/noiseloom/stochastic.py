@@ -13,14 +13,13 @@ again; `restarted` wraps the solver and fills a gap with noise.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver
-from noiseloom.shapes import align
+from noiseloom.shapes import State, align
 
 __all__ = ["churned", "restarted", "restarts"]
 
@@ -103,7 +102,7 @@ def restarted(solver: Solver) -> Solver:
     return move
 
 
-def _touch(end: Any, start: Any) -> bool:  # noqa: ANN401
+def _touch(end: State, start: State) -> bool:
     """Whether the host knows that there is no gap."""
     known = isinstance(start, Tensor) and start.ndim == 0 and start.device.type == "cpu"
     return known and bool(end == start)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from torch import Tensor
 
@@ -46,7 +46,9 @@ class ProductDiffusion:
         t: Tensor | Parts,
         s: Tensor | Parts,
         rng: Rng | None = None,
-        **options: Any,  # noqa: ANN401
+        *,
+        stochasticity: float = 0.0,
+        variance: Literal["small", "large"] = "small",
     ) -> Parts:
         """One move from t to s <= t; a part that stays is the same, bit for bit.
 
@@ -56,11 +58,20 @@ class ProductDiffusion:
             t: times of x.
             s: times to move to.
             rng: key of the draws.
-            **options: as for `GaussianDiffusion.reverse`.
+            stochasticity: eta in [0, 1], as for `GaussianDiffusion.reverse`.
+            variance: of DDPM's noise, likewise.
         """
         t, s = part_times(t, x), part_times(s, x)
         return {
-            n: own.reverse(x[n], prediction[n], t[n], s[n], rng and rng.fold(n), **options)
+            n: own.reverse(
+                x[n],
+                prediction[n],
+                t[n],
+                s[n],
+                rng and rng.fold(n),
+                stochasticity=stochasticity,
+                variance=variance,
+            )
             for n, own in self._of(x)
         }
 
