@@ -28,6 +28,8 @@ def show(rows: torch.Tensor) -> None:
 def main(path: str) -> None:
     """Show the known rows of six held-out digits, then the others as they are made."""
     run = noiseloom.load(path, device="cpu")
+    if run.recipe.name != "forcing-digits" or run.recipe.network != "causal":
+        raise ValueError(f"{path} is no run of forcing-digits with its causal network")
     held = run.recipe.load(None).held_out
     known = run.codec.encode(held.pixels[:6])[:, :KNOWN]
     label = held.labels[:6]
@@ -53,4 +55,9 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/stream.py RUN, a run of forcing-digits")
+    try:
+        main(sys.argv[1])
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

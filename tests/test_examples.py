@@ -1,6 +1,8 @@
 """The examples run."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 from noiseloom.cli import main
@@ -17,3 +19,15 @@ def test_rows_are_streamed_after_those_that_are_known(tmp_path, capsys):
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
     assert len(lines) == 8
     assert {len(line) for line in lines} == {6 * 16 + 5 * 3}
+
+
+def test_what_cannot_be_streamed_is_told_in_a_line(tmp_path):
+    def told(*words):
+        command = [sys.executable, str(EXAMPLES / "stream.py"), *words]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 1
+        return result.stderr
+
+    assert told() == "usage: python examples/stream.py RUN, a run of forcing-digits\n"
+    assert told("nowhere") == "error: no run at nowhere\n"
+    assert "bits-digits is no run of forcing-digits" in told("bits-digits")
