@@ -187,3 +187,6 @@ def test_plans_and_steps_that_cannot_be_measured_raise():
         flow_geometry(exact, diffusion, SamplingPlan.full_sequence(3, 3), x, Rng(0))
     with pytest.raises(ValueError, match=r"in \(0, 1\), got 2"):
         curvature(exact, diffusion, x, at(0.5), step=2.0)
+    for probes in (0, -1):
+        with pytest.raises(ValueError, match=f"probes must be at least 1, got {probes}"):
+            jacobian_squares(exact, diffusion, x, at(0.5), Rng(0), probes=probes)

@@ -1,6 +1,7 @@
 """What a recipe inherits: a loss, a draw, and guidance that is refused where it means nothing."""
 
 from dataclasses import dataclass
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import noiseloom as nl
 from noiseloom.data import Images
-from noiseloom.recipes import BitsDigits
+from noiseloom.recipes import RECIPES, BitsDigits
 from noiseloom.training import train
 
 FACTS = {"shape": [1, 4, 6], "levels": 4, "classes": ["a", "b"]}
@@ -101,6 +102,12 @@ def test_guidance_without_a_null_class_is_refused():
     recipe = Own(guidance=2, label_drop=0.1)
     with pytest.raises(ValueError, match="labels to guide to"):
         drawn(recipe, recipe.build(FACTS), None)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_every_recipe_offers_every_sampler(recipe):
+    offered = get_type_hints(recipe)["sampler"]
+    assert set(get_args(offered)) == set(get_args(get_type_hints(nl.Recipe)["sampler"]))
 
 
 @pytest.mark.parametrize("option", ["momentum", "self_guidance"])

@@ -120,6 +120,15 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     assert main(["evaluate", str(run), "--code-guidance", "2", "--sampler", "heun"]) == 0
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "heun-edm", "dpm++2m"])
+def test_samples_are_compared_at_equal_numbers_of_evaluations(sampler):
+    recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, sampler=sampler)
+    parts, calls = recipe.build(FACTS), []
+    parts.denoiser.register_forward_hook(lambda *_: calls.append(1))
+    recipe.examine(parts, FACTS, recipe.load(None), nl.Rng(0))
+    assert len(calls) == 1 + 5 + 9 + 19 + 39 + 79  # the first is of the loss
+
+
 def trained(tmp_path, encoder=True, **options):
     recipe = DiscoMixture(**{"steps": 1200, "samples": 2000, "width": 64, **options})
     data = recipe.load(None)

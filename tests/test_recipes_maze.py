@@ -143,6 +143,18 @@ def test_a_deadline_needs_a_network_that_sees_the_end(options):
         ForcingMaze(deadline=1.5)
 
 
+def test_a_plan_of_one_token_has_an_open_end(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"at least two tokens, got 1 of 3 steps: .* or deadline 0"
+    ):
+        ForcingMaze(**{**TINY, "horizon": 3, "deadline": 0.6})
+    recipe, parts, facts, _ = made(tmp_path, horizon=3, goal_guidance="none")
+    t, counted = recipe.times(torch.zeros(100, 2, 18), Rng(0).samples(100))
+    assert (t[:, 1] > 0).all()
+    assert counted[:, 1].all()
+    assert planned(recipe, parts, facts, 4, [0.0, 0.0]).shape == (4, 3, 6)
+
+
 @pytest.mark.parametrize("forcing", ["independent", "full-sequence"])
 def test_half_of_the_windows_are_trained_on_with_a_known_end(forcing):
     options = {**TINY, "horizon": 12, "forcing": forcing}  # 5 tokens
@@ -167,9 +179,13 @@ def test_plans_of_one_episode_have_draws_of_their_own(tmp_path):
     assert not torch.equal(one, other)
 
 
-def test_a_goal_that_is_no_number_is_told(tmp_path):
-    recipe, parts, facts, _ = made(tmp_path)
-    with pytest.raises(ValueError, match="guidance needs finite rewards, got nan for example 0"):
+@pytest.mark.parametrize(
+    ("deadline", "told"),
+    [(0.0, "guidance needs finite rewards, got nan for example 0"), (0.5, "a goal is a finite")],
+)
+def test_a_goal_that_is_no_number_is_told(tmp_path, deadline, told):
+    recipe, parts, facts, _ = made(tmp_path, deadline=deadline)
+    with pytest.raises(ValueError, match=told):
         planned(recipe, parts, facts, 2, [math.nan, 0.0])
 
 

@@ -140,6 +140,8 @@ def jacobian_squares(
     References:
         Y. Xu et al., 2024, DisCo-Diff, arXiv 2407.03300, Appendix F.3 (|J_G|^2, its "complexity").
     """
+    if probes is not None and probes < 1:
+        raise ValueError(f"probes must be at least 1, got {probes}: None is for exact squares")
     y, r, drift = _field(denoiser, diffusion, x, t, cond)
     count = y[0].numel() if probes is None else probes
     squares_d, squares_g = torch.zeros_like(r), torch.zeros_like(r)

@@ -5,7 +5,7 @@ import torch
 from torch._dynamo.exc import Unsupported
 from torch.nn import functional
 
-from noiseloom.nets import DiT, Transformer, UNet
+from noiseloom.nets import MLP, CausalTransformer, DiT, Recurrent, Transformer, UNet
 from noiseloom.nets.attention import Attention
 from noiseloom.nets.layers import Dropout, Embedding, GroupNorm, fourier
 from noiseloom.rng import Rng
@@ -164,3 +164,16 @@ def test_padding_is_not_attended_to():
     torch.testing.assert_close(attention(x, mask)[:, :3], attention(x[:, :3]))
     with pytest.raises(ValueError, match="12 cannot be divided among 5"):
         Attention(12, 5)
+
+
+@pytest.mark.parametrize("width", [0, -8])
+def test_a_width_is_above_zero(width):
+    made = (
+        lambda: MLP(2, 2, width=width),
+        lambda: Transformer(2, 2, max_length=3, width=width, depth=1, heads=2),
+        lambda: CausalTransformer(2, 2, width=width, depth=1, heads=2, window=3),
+        lambda: Recurrent(2, 2, width=width),
+    )
+    for make in made:
+        with pytest.raises(ValueError, match=f"a width must be above 0, got {width}"):
+            make()

@@ -112,8 +112,9 @@ def test_what_cannot_be_counted_is_refused():
     prior = TabularPrior(2, 3)
     with pytest.raises(ValueError, match="no codes to count"):
         prior.fit(CODES[:0])
-    with pytest.raises(ValueError, match="smoothing must be at least 0, got -1"):
-        prior.fit(CODES, smoothing=-1)
+    for smoothing in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"smoothing must be at least 0.*, got {smoothing}"):
+            prior.fit(CODES, smoothing=smoothing)
     with pytest.raises(ValueError, match="prior without classes"):
         prior.fit(CODES, LABEL)
     with pytest.raises(ValueError, match=r"a table of 1 x 100\^10 entries is above .* 1048576"):

@@ -53,6 +53,8 @@ class Embedding(nn.Module):
 
     def __init__(self, features: int, width: int, num_classes: int | None = None) -> None:
         super().__init__()
+        if min(features, width) < 1:
+            raise ValueError(f"a width must be above 0, got {min(features, width)}")
         if features % 2:
             raise ValueError(f"a width of {features} is odd, and Fourier features come in pairs")
         self.features, self.num_classes = features, num_classes

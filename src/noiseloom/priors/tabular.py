@@ -1,5 +1,7 @@
 """The table of all codes: exact, and the reference of the others."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -62,14 +64,14 @@ class TabularPrior(Prior):
             smoothing: s >= 0, in samples.
 
         Raises:
-            ValueError: no codes, wrong codes or labels, or a negative smoothing.
+            ValueError: no codes, wrong codes or labels, or a smoothing out of range.
         """
         codes = self.checked(codes)
         label = self.labels(label, len(codes), codes.device)
         if not len(codes):
             raise ValueError("there are no codes to count")
-        if not smoothing >= 0:
-            raise ValueError(f"smoothing must be at least 0, got {smoothing}")
+        if not 0 <= smoothing < math.inf:
+            raise ValueError(f"smoothing must be at least 0 and finite, got {smoothing}")
         rows, size = self.table.shape
         counts = torch.bincount(label * size + self._place(codes), minlength=rows * size)
         counts = counts.reshape(rows, size).to(self.table)

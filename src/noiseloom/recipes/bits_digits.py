@@ -49,7 +49,7 @@ class BitsDigits(BitDiffusion):
     head_width: int = 16
     plan: str = "karras"
     sampling_steps: int = 25
-    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddpm-small"
+    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddpm-small"
 
     def load(self, data: str | None) -> Split[Images]:
         """The shipped digits."""

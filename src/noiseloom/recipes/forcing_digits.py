@@ -72,7 +72,6 @@ class ForcingDigits(DiffusionForcing):
     threads: int = 1
     label_drop: float = 0.05
     sampling_steps: int = 20
-    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
     samples: int = 360
     width: int = 96
 

@@ -80,6 +80,11 @@ class ForcingMaze(ForcingTrajectories, Planning):
                 "a plan is made for its end by a network that sees it: use network bidirectional "
                 "and forcing independent or full-sequence, or deadline 0"
             )
+        if self.deadline and self.tokens < 3:
+            raise ValueError(
+                f"a plan with a known end has at least two tokens, got 1 of {self.stack} steps: "
+                "raise horizon, or use a smaller stack, or deadline 0"
+            )
 
     @property
     def ahead(self) -> int:
@@ -110,13 +115,13 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        """As `ForcingTrajectories` has them, but half of the windows have a known end.
+        """As `ForcingTrajectories` has them, but half of the windows of T > 2 have a known end.
 
         It is 1 to T - 2 tokens long, clean, and does not count: that several are known and all
         others noise is what a deadline asks for, and independent times hardly ever show.
         """
         t, counted = super().times(clean, rng)
-        if not self.sees_the_end or counted is None:
+        if not self.sees_the_end or self.tokens < 3 or counted is None:
             return t, counted
         rng, shape = rng.fold("end"), (len(t),)
         told = rng.fold("told").uniform(shape, device=t.device) < 0.5

@@ -91,7 +91,6 @@ class ForcingSeries(DiffusionForcing):
     ema_decay: float = 0.995
     threads: int = 1
     sampling_steps: int = 50
-    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "dpm++2m"] = "ddim"
     samples: int = 100
     width: int = 64
     depth: int = 3
