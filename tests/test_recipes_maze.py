@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,6 +123,8 @@ def test_a_plan_rests_at_the_goal_from_its_deadline_on(tmp_path):
     options = {"horizon": 20, "stack": 2, "deadline": 0.75, "goal_guidance": "none"}
     recipe, parts, facts, _ = made(tmp_path, **options)
     assert [recipe.ending(plan) for plan in range(6)] == [2, 4, 5, 7, 7, 7]
+    whole = replace(recipe, horizon=200, stack=10, deadline=0.55)
+    assert whole.ending(0) == whole.tokens - 1 - 11  # though 0.55 * 200 is a little above 110
     goal, codec = torch.tensor([0.3, -0.2]), parts.codec
     rest = torch.cat((goal, torch.zeros(4)))
     for plan in (0, 3):

@@ -148,7 +148,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
         if not self.deadline:
             return 0
         left = max(self.deadline * self.ahead - plan * self.replan, self.ahead / 4)
-        moving = math.ceil(min(left, self.deadline * self.ahead) / self.stack)
+        steps = min(left, self.deadline * self.ahead)
+        moving = math.ceil(round(steps / self.stack, 9))  # 0.55 * 200 is a little above 110
         return self.tokens - 1 - min(moving, self.tokens - 2)
 
     def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:

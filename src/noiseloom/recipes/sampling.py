@@ -168,7 +168,8 @@ class Planning:
     Attributes:
         deadline: share of the horizon after which an episode's first plan rests at the goal: these
             tokens are known, the others are drawn to go with them. Later plans have what is left
-            of it, but a quarter of the horizon at least. 0: the end of a plan is open.
+            of it, but a quarter of the horizon at least, or the deadline itself if that is less.
+            0: the end of a plan is open.
         goal_guidance: besides: none, gradient (of the reward of the estimate), or monte-carlo (of
             the mean reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
