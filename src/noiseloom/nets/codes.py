@@ -1,11 +1,12 @@
 """Discrete codes at the two ends: a table that tells a network of them, a head that picks them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
+from noiseloom.nets.conditions import check_names
 from noiseloom.rng import Rng
 
 __all__ = ["CodeEmbedding", "CodeHead"]
@@ -92,6 +93,31 @@ class CodeHead(nn.Module):
         self.weight[rows, dead] = torch.where(where[:, None], new, old)
         bias = torch.where(where, self.bias[rows, source], self.bias[rows, dead])
         self.bias[rows, dead] = bias
+
+
+def informative(codes: tuple[int, int] | None) -> TypeGuard[tuple[int, int]]:
+    """Whether m latents of k codes each can say anything."""
+    return codes is not None and codes[0] > 0 and codes[1] > 1
+
+
+def check_told(
+    cond: Mapping[str, Any], known: tuple[str, ...], batch: int, codes: tuple[int, int] | None
+) -> None:
+    """Refuse conditions that a network does not read, and codes that it cannot read.
+
+    Args:
+        cond: conditions by name.
+        known: the names that the network reads, without "codes".
+        batch: B.
+        codes: (m, k), None for a network that takes none.
+
+    Raises:
+        ValueError: a name that is not known, or codes of another shape than (B, m, k).
+        TypeError: codes that are indices.
+    """
+    check_names(cond, known if codes is None else (*known, "codes"))
+    if codes is not None and "codes" in cond:
+        check_codes(cond["codes"], batch, *codes)
 
 
 def check_codes(codes: Tensor, batch: int, m: int, k: int) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.nets.codes import CodeEmbedding, CodeHead, check_codes
-from noiseloom.nets.conditions import check_names, with_estimate
+from noiseloom.nets.codes import CodeEmbedding, CodeHead, check_told, informative
+from noiseloom.nets.conditions import with_estimate
 from noiseloom.nets.layers import Embedding, initialise, zero
 
 __all__ = ["MLP", "VectorEncoder"]
@@ -60,8 +60,7 @@ class MLP(nn.Module):
         initialise(self)
         zero(self.output)
         # After all else: what is drawn for that is the same with codes and without.
-        m, k = codes or (0, 1)
-        self.codes = CodeEmbedding(m, k, width) if m and k > 1 else None
+        self.codes = CodeEmbedding(*codes, width) if informative(codes) else None
         told = [nn.Linear(width, width, bias=False) for _ in range(depth if self.codes else 0)]
         self.told = nn.ModuleList(told)
         zero(self.told)
@@ -83,15 +82,12 @@ class MLP(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
-        names = ("label", "estimate", "dropout", *(("codes",) if self.known else ()))
-        check_names(cond, names)
         if x.ndim != 2 or x.shape[1] != self.in_features or log_snr.shape != x.shape[:1]:
             raise ValueError(
                 f"a state of shape {tuple(x.shape)} and a log-SNR of shape {tuple(log_snr.shape)}: "
                 f"expected (B, {self.in_features}) and (B,)"
             )
-        if self.known and "codes" in cond:
-            check_codes(cond["codes"], len(x), *self.known)
+        check_told(cond, ("label", "estimate", "dropout"), len(x), self.known)
         h = self.input(with_estimate(x, cond, self.self_conditioning, dim=1))
         e = self.embedding(log_snr, cond)
         c = self.codes(cond, len(x)).sum(1) if self.codes is not None else None
