@@ -25,6 +25,7 @@ says with `inherit` where those go, if not at the beginning of its tensors
 
 from noiseloom.nets.causal import CausalTransformer
 from noiseloom.nets.codes import CodeEmbedding, CodeHead
+from noiseloom.nets.encoders import ImageEncoder, SequenceEncoder
 from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
@@ -38,7 +39,9 @@ __all__ = [
     "CodeEmbedding",
     "CodeHead",
     "DiT",
+    "ImageEncoder",
     "Recurrent",
+    "SequenceEncoder",
     "Transformer",
     "UNet",
     "VectorEncoder",
