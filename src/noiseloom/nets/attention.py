@@ -1,4 +1,4 @@
-"""Self-attention over tokens, the same for sequences, patches and pixels."""
+"""Attention of tokens to each other, and to what they are told besides."""
 
 from typing import TypedDict
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Attention", "Sight", "rotation"]
+__all__ = ["Attention", "Sight", "consult", "rotation"]
 
 
 class Sight(TypedDict, total=False):
@@ -52,6 +52,7 @@ class Attention(nn.Module):
         causal: bool = False,
         turn: Tensor | None = None,
         past: dict[str, Tensor] | None = None,
+        told: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Attend to these tokens, and to others whose keys and values are known.
 
@@ -63,6 +64,8 @@ class Attention(nn.Module):
             turn: `rotation` of the positions of the tokens.
             past: "keys" (rotated) and "values" of n tokens before, (B, n, heads, W / heads) or
                 (B, n, N, heads, W / heads) each.
+            told: keys and values, side by side, of m tokens that all of (B, T, W) `consult`; what
+                they find is added to what they see in each other.
 
         Returns:
             The shape of x, and the "keys" and "values" of the T tokens, for a later `past`.
@@ -79,8 +82,34 @@ class Attention(nn.Module):
         y = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=None if seen is None else seen[:, None], is_causal=causal
         )
+        if told is not None:
+            y = y + consult(q, told)
         result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
         return result, entry
+
+
+def consult(q: Tensor, told: Tensor) -> Tensor:
+    """Attention to m tokens that stand beside the sequence, or to nothing.
+
+        sum_i exp(q k_i / sqrt(d)) v_i / (1 + sum_i exp(q k_i / sqrt(d)))
+
+    The 1 is a key of zeros with a value of zeros: a token can look away, and what one token alone
+    says is not said everywhere alike. Where all values are 0 so is the result, exactly.
+
+    Args:
+        q: queries, shape (B, heads, T, d).
+        told: keys and values side by side, shape (B, m, 2 heads d).
+
+    Returns:
+        Shape (B, heads, T, d).
+
+    References:
+        Y. Xu et al., 2024, DisCo-Diff, arXiv 2407.03300: that a key for nothing may be needed where
+        codes hurt fine detail is a guess of the authors.
+    """
+    pairs = functional.pad(told, (0, 0, 0, 1)).reshape(len(q), -1, 2, q.shape[1], q.shape[3])
+    k, v = (z.transpose(1, 2) for z in pairs.unbind(2))
+    return functional.scaled_dot_product_attention(q, k, v)
 
 
 def rotation(positions: Tensor, width: int, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
+from noiseloom.nets.code_attention import CodeKeys
+from noiseloom.nets.codes import check_told, informative
+from noiseloom.nets.conditions import check_tokens, with_estimate
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.patches import cut, paste
 from noiseloom.nets.trunk import Trunk, norm
@@ -26,6 +28,11 @@ class Transformer(nn.Module):
     zero-initialised projection of LN(cond["hidden"]) to the token embeddings: self-conditioning on
     the network's own state (A. Jabri, D. Fleet, T. Chen, 2022, arXiv:2212.11972, section 2.3).
 
+    All tokens attend to codes, too, by a softmax of its own whose values are 0 at initialisation: a
+    network that starts from one without codes begins exactly there
+    (`noiseloom.nets.code_attention.CodeKeys`). Codes that say nothing (m = 0 or k = 1) have no path
+    at all.
+
     Args:
         in_features: D, features of a token, without the estimate's.
         out_features: features of the prediction.
@@ -37,6 +44,8 @@ class Transformer(nn.Module):
         self_conditioning: whether it takes an estimate beside the state.
         dropout: rate at the end of both branches of every block.
         hidden_conditioning: whether it takes and returns hidden states.
+        codes: (m, k), number of latents and of the codes of each; None for a network without.
+        code_depth: number of blocks of attention between codes, before they are read.
 
     Example:
         >>> import torch
@@ -58,9 +67,11 @@ class Transformer(nn.Module):
         self_conditioning: bool = False,
         dropout: float = 0.0,
         hidden_conditioning: bool = False,
+        codes: tuple[int, int] | None = None,
+        code_depth: int = 2,
     ) -> None:
         super().__init__()
-        self.in_features, self.width = in_features, width
+        self.in_features, self.width, self.known = in_features, width, codes
         self.max_length, self.self_conditioning = max_length, self_conditioning
         self.embedding = Embedding(width, width, num_classes)
         self.input = nn.Linear(in_features * (1 + self_conditioning), width)
@@ -71,6 +82,10 @@ class Transformer(nn.Module):
         zero(*self.trunk.silent)
         if self.hidden is not None:
             zero(self.hidden)
+        # After all else: what is drawn for that is the same with codes and without.
+        self.codes = None
+        if informative(codes):
+            self.codes = CodeKeys(codes, width, code_depth, heads, depth)
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
@@ -80,9 +95,9 @@ class Transformer(nn.Module):
         Args:
             x: state of unit variance, shape (B, T, D), T <= max_length.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" like x, "dropout" keys (B,), "hidden" (B, T, W), and
-                "mask", bool of shape (B, T), True for a real token: padding is not attended to, and
-                the output there means nothing.
+            cond: "label" (B,), "estimate" like x, "codes" (B, m, k), "dropout" keys (B,), "hidden"
+                (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding is not
+                attended to, and the output there means nothing.
 
         Returns:
             Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
@@ -92,8 +107,8 @@ class Transformer(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
-        check_names(cond, ("label", "estimate", "dropout", "hidden", "mask"))
         self._check(x, log_snr, cond)
+        check_told(cond, ("label", "estimate", "dropout", "hidden", "mask"), len(x), self.known)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
         h = self.input(with_estimate(x, cond, self.self_conditioning, dim=2))
@@ -103,7 +118,8 @@ class Transformer(nn.Module):
 
         seen = None if mask is None else mask[:, None]
         y: Tensor
-        y, h, _ = self.trunk(h, self.embedding(log_snr, cond), keys, seen=seen)
+        told = None if self.codes is None else self.codes(cond, len(x))
+        y, h, _ = self.trunk(h, self.embedding(log_snr, cond), keys, told=told, seen=seen)
         return y if self.hidden is None else (y, h)
 
     def _check(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor]) -> None:

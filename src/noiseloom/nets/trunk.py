@@ -95,6 +95,7 @@ class Trunk(nn.Module):
         embedding: Tensor,
         keys: Tensor | None,
         past: Sequence[dict[str, Tensor] | None] | None = None,
+        told: Sequence[Tensor] | None = None,
         **sight: Unpack[Sight],
     ) -> tuple[Tensor, Tensor, list[dict[str, Tensor]]]:
         """Run the blocks.
@@ -104,6 +105,7 @@ class Trunk(nn.Module):
             embedding: what modulates them, shape (B, W) or (B, T, W).
             keys: dropout keys, shape (B,).
             past: for each block, the keys and values of earlier tokens.
+            told: for each block, those of tokens beside the sequence, as for `Attention.attend`.
             **sight: who sees whom, as for `Attention.attend`.
 
         Returns:
@@ -115,9 +117,10 @@ class Trunk(nn.Module):
             modulation = modulation[:, :, None]
         *parts, last = modulation.split(self.sizes, dim=-1)
         entries, first = [], h
-        past = past or [None] * self.depth
-        for block, part, before in zip(self.blocks, parts, past, strict=True):
-            h, entry = block(h, part, keys, past=before, **sight)
+        absent = [None] * self.depth
+        each = zip(self.blocks, parts, past or absent, told or absent, strict=True)
+        for block, part, before, beside in each:
+            h, entry = block(h, part, keys, past=before, told=beside, **sight)
             entries.append(entry)
         shift, scale, *gate = last.split(self.width, dim=-1)
         y = modulate(h, shift, scale)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.nets.conditions import check_names, with_estimate
+from noiseloom.nets.code_attention import CodeLayers, check_groups
+from noiseloom.nets.codes import check_told, informative
+from noiseloom.nets.conditions import with_estimate
 from noiseloom.nets.layers import Embedding, GroupNorm, initialise, zero
 from noiseloom.nets.stages import Block, ascent, descent, refuse_new_layers, walk
 
@@ -27,6 +29,11 @@ class UNet(nn.Module):
     `blocks` residual blocks on the way down and one more on the way up, where each takes a skip.
     The output is 0 at initialisation. The memory format of the state is kept: give it channels-last
     tensors (attention then reads pixels as tokens without copying them).
+
+    Codes are read by cross-attention at every stage, down and up, or in groups, where each stage of
+    the way up has latents of its own (`noiseloom.nets.code_attention.CodeLayers`). It is 0 at
+    initialisation: a network that starts from one without codes begins exactly there. Codes that
+    say nothing (m = 0 or k = 1) have no path at all.
 
     Args:
         in_channels: C, channels of the state, without the estimate's.
@@ -42,9 +49,14 @@ class UNet(nn.Module):
         self_conditioning: whether it takes an estimate beside the state.
         dropout: rate of the residual blocks.
         per_pixel_time: whether it accepts one log-SNR per pixel.
+        codes: (m, k), number of latents and of the codes of each; None for a network without.
+        code_groups: how many latents each stage's way up reads, from the coarsest to the finest;
+            None for all latents at every stage, down and up.
+        code_depth: number of blocks of attention between codes, before they are read.
 
     Raises:
-        ValueError: multipliers and attention of different lengths, or widths without whole heads.
+        ValueError: multipliers and attention of different lengths, widths without whole heads, or
+            groups that are not one for each stage or do not share out the latents.
 
     Example:
         >>> net = UNet(4, 4, width=16, multipliers=(1,), attention=(True,), head_width=16)
@@ -67,6 +79,9 @@ class UNet(nn.Module):
         self_conditioning: bool = False,
         dropout: float = 0.0,
         per_pixel_time: bool = False,
+        codes: tuple[int, int] | None = None,
+        code_groups: Sequence[int] | None = None,
+        code_depth: int = 2,
     ) -> None:
         super().__init__()
         if len(attention) != len(multipliers):
@@ -76,7 +91,8 @@ class UNet(nn.Module):
             )
         if middle not in ("none", "plain", "attention"):
             raise ValueError(f'middle must be "none", "plain" or "attention", got {middle!r}')
-        self.in_channels, self.self_conditioning = in_channels, self_conditioning
+        check_groups(code_groups, codes, len(multipliers))
+        self.in_channels, self.self_conditioning, self.known = in_channels, self_conditioning, codes
         self.per_pixel_time, self.divisor = per_pixel_time, 2 ** (len(multipliers) - 1)
 
         films: list[int] = []
@@ -109,6 +125,13 @@ class UNet(nn.Module):
             if isinstance(module, Block):
                 zero(*module.silent)
 
+        # After all else: what is drawn for that is the same with codes and without.
+        self.codes = None
+        if informative(codes):
+            self.codes = CodeLayers(
+                codes, code_groups, code_depth, widths, head_width, blocks, len(between)
+            )
+
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
     ) -> Tensor:
@@ -119,7 +142,8 @@ class UNet(nn.Module):
             log_snr: float32, shape (B,), in [-20, 20]; with `per_pixel_time` also (B, C, H, W),
                 all but B may be 1: its mean over channels enters as one more channel, its mean over
                 everything as the embedding's time.
-            cond: "label" (B,), "estimate" like x, "dropout" keys (B,); see `noiseloom.nets`.
+            cond: "label" (B,), "estimate" like x, "codes" (B, m, k), "dropout" keys (B,); see
+                `noiseloom.nets`.
 
         Returns:
             Shape (B, out_channels, H, W).
@@ -128,18 +152,23 @@ class UNet(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
         cond = cond or {}
-        check_names(cond, ("label", "estimate", "dropout"))
         level, level_map = self._levels(x, log_snr)
+        check_told(cond, ("label", "estimate", "dropout"), len(x), self.known)
         keys = cond.get("dropout")
         h = with_estimate(x, cond, self.self_conditioning, dim=1)
         if level_map is not None:
             h = torch.cat((h, level_map.to(h.dtype)), 1)
 
         films = iter(self.film(self.embedding(level, cond)).split(self.films, -1))
+        readers = None if self.codes is None else iter(self.codes(cond, len(x)))
 
         def step(module: nn.Module, h: Tensor) -> Tensor:
-            y: Tensor = module(h, next(films), keys) if isinstance(module, Block) else module(h)
-            return y
+            if not isinstance(module, Block):
+                y: Tensor = module(h)
+                return y
+            h = module(h, next(films), keys)
+            read = None if readers is None else next(readers)
+            return h if read is None else read(h)
 
         h = walk(self.input(h), self.down, self.middle, self.up, step)
         result: Tensor = self.output(functional.silu(self.norm(h)))
