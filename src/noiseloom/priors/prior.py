@@ -96,12 +96,15 @@ class Prior(nn.Module, ABC):
             device: where the samples are made.
 
         Raises:
-            ValueError: no number of samples, keys of another number, or labels that are wrong.
+            TypeError: neither a whole number nor a row of labels.
+            ValueError: a number below 0, keys of another number, or labels that are wrong.
         """
         label = count if isinstance(count, Tensor) else None
         number = count.shape[0] if isinstance(count, Tensor) and count.ndim else count
-        if isinstance(number, Tensor) or number < 0:
-            raise ValueError(f"expected a number of samples or labels of shape (B,), got {number}")
+        if not isinstance(number, int):
+            raise TypeError(f"expected a number of samples or labels of shape (B,), got {number}")
+        if number < 0:
+            raise ValueError(f"expected a number of samples of at least 0, got {number}")
         label = self.labels(None if label is None else label.to(device), number, device)
         return label, keys(rng, number, device)
 
