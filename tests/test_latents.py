@@ -127,6 +127,8 @@ def test_temperatures():
     expected = torch.tensor([3.0, math.sqrt(3.0 * 0.3), 0.3, 0.3])
     torch.testing.assert_close(annealed_temperature(3.0, 0.3, 0.7)(p), expected)
     torch.testing.assert_close(constant_temperature(2.0)(p), torch.full((4,), 2.0))
+    with pytest.raises(ValueError, match="above 0 and finite, got inf"):
+        annealed_temperature(math.inf)
     with pytest.raises(ValueError, match="above 0"):
         annealed_temperature(3.0, 0.0)
     with pytest.raises(ValueError, match="share"):

@@ -1,6 +1,7 @@
 """`disco-mixture`: options, codes that are given or drawn, and what training it comes to."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,12 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"conditional": True}, "told no classes"),
         ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
         ({"code_drop": 1.2}, "drop must be in"),
+        ({"noise_mean": 100}, r"noise_mean is that of ln sigma, in \[-6, 4\], got 100"),
+        ({"noise_std": -1}, r"noise_std is that of ln sigma, in \(0, 3\], got -1"),
+        ({"noise_std": math.nan}, "noise_std is that of ln sigma"),
+        ({"self_guidance": 1.0}, "self_guidance needs a model that is self-conditioned"),
+        ({"momentum": 0.5}, "momentum needs a model that is self-conditioned"),
+        ({"temperature_start": math.inf}, "above 0 and finite, got inf"),
     ],
 )
 def test_bad_options_get_one_clear_line(options, told):

@@ -4,6 +4,7 @@ Codes are floats of shape (B, m, k): m latents, each a row over k values. A row 
 code is given, soft where it is learnt, and zero where the sample's codes were dropped.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -115,5 +116,5 @@ def annealed_temperature(start: float = 3.0, end: float = 0.3, share: float = 0.
 
 def _positive(*values: float) -> None:
     for value in values:
-        if not value > 0:
-            raise ValueError(f"a temperature must be above 0, got {value}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"a temperature must be above 0 and finite, got {value}")
