@@ -127,9 +127,13 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     assert main(["evaluate", str(run), "--code-guidance", "2", "--sampler", "heun"]) == 0
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "heun", "heun-edm", "dpm++2m"])
-def test_samples_are_compared_at_equal_numbers_of_evaluations(sampler):
-    recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, sampler=sampler)
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": sampler} for sampler in ("ddim", "heun", "heun-edm", "dpm++2m")]
+    + [{"sampler": "heun", "resample": 2, "restarts": [[3, 2, 0.5, 2.0]]}],
+)
+def test_samples_are_compared_at_equal_numbers_of_evaluations(options):
+    recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, **options)
     parts, calls = recipe.build(FACTS), []
     parts.denoiser.register_forward_hook(lambda *_: calls.append(1))
     recipe.examine(parts, FACTS, recipe.load(None), nl.Rng(0))

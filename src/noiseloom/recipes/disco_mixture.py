@@ -299,7 +299,7 @@ class DiscoMixture(Recipe, Coding):
         for kind, given in kinds.items():
             for calls in _EVALUATIONS:
                 rows = (calls + 1) // 2 if self.sampler.startswith("heun") else calls
-                recipe = replace(self, sampling_steps=rows, codes="none")
+                recipe = replace(self, sampling_steps=rows, codes="none", restarts=(), resample=1)
                 *_, last = recipe.draw(parts, facts, given, keys)
                 distance = energy_distance(last.result.cpu(), fresh)
                 found[f"energy_{kind}_{calls}"] = distance
