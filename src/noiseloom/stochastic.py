@@ -86,6 +86,9 @@ def restarted(solver: Solver) -> Solver:
     where the last row ended and must be outermost: `restarted(churned(heun(), 40, 256))`. As in
     `churned`, the solver has no memory of its own. On a plan without gaps it is that solver.
 
+    The carry is not noised: a self-conditioned denoiser is told in the first row of a round what it
+    said in the last of the round before, and so is the last to forget.
+
     Args:
         solver: makes the moves down.
 

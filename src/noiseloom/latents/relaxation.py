@@ -67,13 +67,16 @@ def one_hot(indices: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Tens
     """Codes of indices: shape (..., m), values 0 .. k - 1, to (..., m, k).
 
     Raises:
+        TypeError: they are not integers.
         ValueError: an index out of range (looked for on the CPU, where that costs no wait).
     """
+    if indices.is_floating_point():
+        raise TypeError(f"codes must be integers, got {indices.dtype}")
     if indices.device.type == "cpu" and indices.numel():
         low, high = int(indices.min()), int(indices.max())
         if low < 0 or high >= k:
             raise ValueError(f"codes must be in 0 .. {k - 1}, got values from {low} to {high}")
-    return functional.one_hot(indices, k).to(dtype)
+    return functional.one_hot(indices.long(), k).to(dtype)
 
 
 def drop_codes(codes: Tensor, rate: float, rng: Rng) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ class Sampling:
             ValueError: a stretch that has no row to restart from, or a plan with gaps to restart.
         """
         plan = plan.overshoot(self.td)
-        if self.restarts and (plan.t[1:] != plan.s[:-1]).any():
+        if self.restarts and not plan.gapless:
             raise ValueError(f"restarts need a plan whose rows touch, and {self.plan} has gaps")
         for points, rounds, *ratios in self.restarts:
             sigmas = torch.tensor(ratios, dtype=torch.float64)
