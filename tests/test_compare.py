@@ -54,6 +54,9 @@ def test_combinations():
         {"code": code, "td": td} for code in ("gray", "binary") for td in "01"
     ]
     assert combinations(["attention=[4],[8,4]"]) == [{"attention": "[4]"}, {"attention": "[8,4]"}]
+    lists = ["[[4,1,9,40],[4,5,1,2]]", "[]", "[[6,6,0,1]]"]
+    found = combinations([f"restarts={','.join(lists)}"])
+    assert [cell["restarts"] for cell in found] == lists
     cells = combinations([], ["sampling-steps=1,2 td=0", "sampling_steps=2 td=0"])
     assert cells == [{"sampling_steps": s, "td": "0"} for s in "12"]  # the third is the second
     for word in ("code", "code=", "=gray", "code=gray,"):

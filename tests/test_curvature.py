@@ -15,6 +15,7 @@ from noiseloom.noise import EDM, SCHEDULES, Cosine, RectifiedFlow
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import heun
+from noiseloom.stochastic import restarts
 
 schedules = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 
@@ -181,10 +182,14 @@ def test_times_without_a_picture_raise(t, message):
 def test_plans_and_steps_that_cannot_be_measured_raise():
     exact, x = Gaussian(RectifiedFlow()), torch.zeros(2, 3, dtype=F64)
     diffusion = GaussianDiffusion(RectifiedFlow())
+    inside = SamplingPlan.from_times(torch.linspace(0.9, 0.1, 5))
     with pytest.raises(ValueError, match="start below time 1"):
         flow_geometry(exact, diffusion, SamplingPlan.uniform(3), x, Rng(0))
     with pytest.raises(ValueError, match="one time for all"):
         flow_geometry(exact, diffusion, SamplingPlan.full_sequence(3, 3), x, Rng(0))
+    for plan in (inside.overshoot(1), restarts(inside, 0.5, 0.7, 1)):
+        with pytest.raises(ValueError, match="rows that touch"):
+            flow_geometry(exact, diffusion, plan, x, Rng(0))
     with pytest.raises(ValueError, match=r"in \(0, 1\), got 2"):
         curvature(exact, diffusion, x, at(0.5), step=2.0)
     for probes in (0, -1):

@@ -107,6 +107,10 @@ def test_codes_that_do_not_fit_are_refused():
     for wrong in (-1, 5):
         with pytest.raises(ValueError, match=r"codes must be in 0 \.\. 4"):
             one_hot(torch.tensor([[0, wrong]]), 5)
+    with pytest.raises(TypeError, match="codes must be integers, got"):
+        one_hot(torch.tensor([[0.0, 1.0]]), 5)
+    small = torch.tensor([[0, 4]], dtype=torch.uint8)
+    assert torch.equal(one_hot(small, 5), one_hot(small.long(), 5))
 
 
 def test_samples_are_dropped_whole_at_the_rate_and_without_gradient():
@@ -127,6 +131,8 @@ def test_temperatures():
     expected = torch.tensor([3.0, math.sqrt(3.0 * 0.3), 0.3, 0.3])
     torch.testing.assert_close(annealed_temperature(3.0, 0.3, 0.7)(p), expected)
     torch.testing.assert_close(constant_temperature(2.0)(p), torch.full((4,), 2.0))
+    with pytest.raises(ValueError, match="above 0 and finite, got inf"):
+        annealed_temperature(math.inf)
     with pytest.raises(ValueError, match="above 0"):
         annealed_temperature(3.0, 0.0)
     with pytest.raises(ValueError, match="share"):

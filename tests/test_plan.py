@@ -214,3 +214,10 @@ def test_holding_is_checked():
 def test_overshoot_is_a_number_of_steps(steps):
     with pytest.raises(ValueError, match="overshoot needs a number of steps >= 0, got"):
         SamplingPlan.uniform(4).overshoot(steps)
+
+
+def test_rows_touch_until_one_overshoots():
+    for plan in (SamplingPlan.uniform(5), SamplingPlan.pyramid(5, 3, 2).rest(0.1)):
+        assert plan.gapless
+        assert not plan.overshoot(0.5).gapless
+    assert SamplingPlan.uniform(1).gapless

@@ -1,6 +1,7 @@
 """`disco-mixture`: options, codes that are given or drawn, and what training it comes to."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,12 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"conditional": True}, "told no classes"),
         ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
         ({"code_drop": 1.2}, "drop must be in"),
+        ({"noise_mean": 100}, r"noise_mean is that of ln sigma, in \[-6, 4\], got 100"),
+        ({"noise_std": -1}, r"noise_std is that of ln sigma, in \(0, 3\], got -1"),
+        ({"noise_std": math.nan}, "noise_std is that of ln sigma"),
+        ({"self_guidance": 1.0}, "self_guidance needs a model that is self-conditioned"),
+        ({"momentum": 0.5}, "momentum needs a model that is self-conditioned"),
+        ({"temperature_start": math.inf}, "above 0 and finite, got inf"),
     ],
 )
 def test_bad_options_get_one_clear_line(options, told):
@@ -120,9 +127,13 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     assert main(["evaluate", str(run), "--code-guidance", "2", "--sampler", "heun"]) == 0
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "heun", "heun-edm", "dpm++2m"])
-def test_samples_are_compared_at_equal_numbers_of_evaluations(sampler):
-    recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, sampler=sampler)
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": sampler} for sampler in ("ddim", "heun", "heun-edm", "dpm++2m")]
+    + [{"sampler": "heun", "resample": 2, "restarts": [[3, 2, 0.5, 2.0]]}],
+)
+def test_samples_are_compared_at_equal_numbers_of_evaluations(options):
+    recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, **options)
     parts, calls = recipe.build(FACTS), []
     parts.denoiser.register_forward_hook(lambda *_: calls.append(1))
     recipe.examine(parts, FACTS, recipe.load(None), nl.Rng(0))

@@ -70,6 +70,7 @@ KINDS = [
     {"chunk": 2, "self_conditioning": 0.5},
     {"stabilisation": 0.0, "weight": "fused-snr", "schedule": "sigmoid"},
     {"forcing": "teacher-forcing", "sampler": "ddpm"},
+    {"chunk": 2, "restarts": ((3, 1, 0.5, 2.0),)},
     {"forcing": "full-sequence", "chunk": 2},
     {"forcing": "full-sequence"},
 ]

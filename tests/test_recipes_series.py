@@ -47,6 +47,8 @@ KINDS = [
     {"plan": "pyramid:1"},
     {"periods": (6.0, 24.0)},
     {"self_conditioning": 0.5, "state": "differences", "periods": (6.0,)},
+    {"restarts": ((3, 2, 0.5, 2.0),)},
+    {"restarts": ((3, 2, 0.5, 2.0),), "plan": "pyramid:1"},
 ]
 
 
@@ -98,6 +100,21 @@ def test_a_forecast_follows_what_is_known_and_nothing_else(options):
     torch.testing.assert_close(same[0], one[4], rtol=1e-4, atol=1e-4)
     moved = {**given, "values": given["values"] + torch.tensor([0.0, 1.0])}
     assert not torch.allclose(forecast(recipe, parts, facts, moved, keys.samples(6)), one)
+
+
+@pytest.mark.parametrize("options", [{}, {"plan": "autoregressive"}])
+def test_restarts_are_made_in_rollouts_and_along_plans(options):
+    """As many more calls of the network as their rows are, for every token of the future."""
+
+    def calls(**restarts):
+        recipe, parts, facts, data = made(**options, **restarts)
+        given = recipe.asked(data.held_out, torch.tensor([0]), 3)
+        heard = []
+        parts.denoiser.register_forward_hook(lambda *_: heard.append(1))
+        forecast(recipe, parts, facts, given, Rng(0).samples(3))
+        return len(heard)
+
+    assert calls(restarts=((3, 2, 0.5, 2.0),)) == calls() + 4 * 2 * 2
 
 
 @pytest.mark.parametrize(

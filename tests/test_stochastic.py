@@ -337,6 +337,12 @@ def test_impossible_ones_raise(make, message):
         make()
 
 
+@pytest.mark.parametrize(("rounds", "rows"), [(2.5, None), (2.0, None), (1, 2.5)])
+def test_rounds_and_rows_are_whole(rounds, rows):
+    with pytest.raises(TypeError, match=f"whole rounds and rows, got {rounds} and {rows}"):
+        restarts(SamplingPlan.uniform(4), 0.25, 0.75, rounds, rows)
+
+
 def test_churn_moves_one_tensor():
     solver = churned(heun(), 1, 5)
     with pytest.raises(TypeError, match=r"the parts \['a'\]"):

@@ -63,8 +63,9 @@ def start(
             more = f" and {len(new) - 3} more" if len(new) > 3 else ""
             told = f"new are {', '.join(new[:3])}{more}" if new else "nothing is new"
             say(f"starting from {init_from}: {told}")
-    if "plan" in recipe.paths:
-        recipe.make_plan(parts.diffusion.schedule)  # it may be a file, which has not been read yet
+    if "plan" in recipe.paths or recipe.restarts:
+        # It may be a file, which has not been read yet, or have no row to restart from.
+        recipe.make_plan(parts.diffusion.schedule)
     if main:
         before = read_description(folder).get("digests") if resume else None
         text = describe(

@@ -54,7 +54,8 @@ def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[st
         axes = {}
         for word in words:
             name, _, text = word.removeprefix("--").partition("=")
-            values = re.split(r",(?![^\[]*\])", text)
+            # No comma before the end of a list, nor before whole lists and the end of theirs.
+            values = re.split(r",(?![^\[]*\])(?!(?:\[[^\[\]]*\],?)+\])", text)
             if not name or not all(values):
                 raise ValueError(f"expected NAME=VALUE,VALUE in the grid, got {word!r}")
             axes[name.replace("-", "_")] = values

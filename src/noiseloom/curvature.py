@@ -180,7 +180,7 @@ def flow_geometry(
     Args:
         denoiser: says x_0 given x_t.
         diffusion: Gaussian.
-        plan: rows of one time for all, the first where alpha is not 0.
+        plan: rows of one time for all that touch, the first where alpha is not 0.
         x: states at the plan's first time, shape (B, ...).
         rng: key of all draws.
         cond: conditions, batch first.
@@ -189,10 +189,15 @@ def flow_geometry(
         probes: as for `jacobian_squares`.
 
     Raises:
-        ValueError: a plan with times per token, whose flow is no path in one r, or from alpha = 0.
+        ValueError: a plan with times per token, whose flow is no path in one r, with gaps, between
+            whose rows the state is at no time of its own, or from alpha = 0.
     """
     if plan.t.ndim != 1:
         raise ValueError(f"a flow's geometry needs one time for all, not a {plan}")
+    if not plan.gapless:
+        raise ValueError(
+            "a flow's geometry needs rows that touch: leave overshoot and restarts out"
+        )
     alpha, sigma = diffusion.schedule(plan.t)
     _check(alpha, sigma)
     bends, squares, arc, start, here = [], [], torch.zeros(len(x)).to(x), x / alpha[0], x

@@ -120,7 +120,7 @@ class SoftmaxHead:
     def __call__(self, output: Tensor) -> Prediction:
         """Logits to mean."""
         last = output.movedim(self.axis, -1)
-        logits = last.reshape(*last.shape[:-1], -1, self.codes.shape[0])
+        logits = torch.unflatten(last, -1, (-1, self.codes.shape[0]))
         codes = self.codes.to(logits)
         mean = (logits.softmax(-1) @ codes).flatten(-2).movedim(-1, self.axis)
         return Prediction(mean, logits, codes, self.axis)

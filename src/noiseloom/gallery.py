@@ -4,6 +4,7 @@ One pass of the sampling loop feeds all of it: its last estimates are the sample
 and states on the way are the film, and the analog bits of every step are the histograms.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -86,7 +87,7 @@ def section(title: str, content: str) -> str:
 def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
     kept = _spread(len(run.recipe.make_plan(run.diffusion.schedule).t), FRAMES)
     scale = run.codec.scale if isinstance(run.codec, Bits | OneHot) else None
-    frames, times, estimates, states = [], [1.0], [], []
+    frames, times, estimates, states, before = [], [1.0], [], [], math.inf
     for step in run.steps(labels, seed=seed):
         if not isinstance(step, Step):  # a loop of the recipe's own shows no more than its result
             continue
@@ -95,7 +96,8 @@ def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
         if step.index in kept:
             decoded, moved = (run.codec.decode(x[chosen]).cpu() for x in (estimate, step.x))
             frames.append((t, s, decoded, moved))
-        if scale is not None:
+        if scale is not None and t < before:  # what a restart goes over again has been shown
+            before = t
             times[-1:] = [t, s]  # the last s gives way to this t, which overshoot sets above it
             estimates.append(bit_histogram([estimate], scale, limit=ESTIMATE)[1])
             states.append(bit_histogram([step.x], scale, limit=STATE)[1])

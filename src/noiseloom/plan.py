@@ -294,6 +294,11 @@ class SamplingPlan:
         return self.t[0].numel() == 1 or bool((moving.sum(1) > 1).any())
 
     @property
+    def gapless(self) -> bool:
+        """Whether each row begins where the one before it ends: nothing overshoots or restarts."""
+        return torch.equal(self.t[1:], self.s[:-1])
+
+    @property
     def whole(self) -> bool:
         """Whether it leads every token all the way, from time 1 to 0."""
         return bool((self.t[0] == 1).all() and (self.s[-1] == 0).all())

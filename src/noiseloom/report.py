@@ -147,6 +147,9 @@ def _header(
     if data:
         shown["data"] = f"{len(data.train):,} + {len(data.held_out):,} held out"
     shown["sampling"] = f"{recipe.sampling_steps:,} steps of {recipe.sampler}"
+    if run and recipe.restarts:
+        rows = len(recipe.make_plan(run.diffusion.schedule))
+        shown["sampling"] += f", {rows:,} with restarts"
     shown["seed"] = str(recipe.seed)
     shown["noiseloom"] = str(described.get("noiseloom", ""))
     cells = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in shown.items())

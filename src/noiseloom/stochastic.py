@@ -86,6 +86,9 @@ def restarted(solver: Solver) -> Solver:
     where the last row ended and must be outermost: `restarted(churned(heun(), 40, 256))`. As in
     `churned`, the solver has no memory of its own. On a plan without gaps it is that solver.
 
+    The carry is not noised: a self-conditioned denoiser is told in the first row of a round what it
+    said in the last of the round before, and so is the last to forget.
+
     Args:
         solver: makes the moves down.
 
@@ -127,11 +130,14 @@ def restarts(
         rows: of each round; by default as many as the plan has in between.
 
     Raises:
+        TypeError: rounds or rows are not whole numbers.
         ValueError: a number is out of range, or a token has no time near `low` below `high`.
 
     References:
         Y. Xu et al., 2023, Restart Sampling, arXiv 2306.14878, Algorithm 1.
     """
+    if not (isinstance(rounds, int) and isinstance(rows, int | None)):
+        raise TypeError(f"restarts need whole rounds and rows, got {rounds} and {rows}")
     if not 0 <= low < high <= 1:
         raise ValueError(f"restarts need times 0 <= low < high <= 1, got {low} and {high}")
     if rounds < 0 or (rows is not None and rows < 1):

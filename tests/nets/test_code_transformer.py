@@ -91,3 +91,9 @@ def test_wrong_shapes_are_refused():
     _, cache = network(depth=2)(codes(), {"cache": {}})
     with pytest.raises(ValueError, match="a cache of 2 blocks for a network of 3"):
         net(codes(), {"cache": cache})
+
+
+@pytest.mark.parametrize("size", [{"width": 0}, {"width": -8}, {"depth": 0}, {"heads": 0}])
+def test_sizes_are_above_0(size):
+    with pytest.raises(ValueError, match="width, depth and heads must be above 0, got"):
+        CodeTransformer(3, 5, **{"width": 8, "depth": 1, "heads": 2, **size})

@@ -121,3 +121,13 @@ def test_what_cannot_be_counted_is_refused():
         TabularPrior(10, 100)
     with pytest.raises(ValueError, match=r"a table of 3 x 2\^19 entries"):
         TabularPrior(19, 2, 2)
+
+
+def test_the_entropy_of_a_label_that_is_not_there_is_refused():
+    prior = TabularPrior(2, 3, 4)
+    assert prior.entropy(4) == prior.entropy()
+    for label in (5, -1):
+        with pytest.raises(ValueError, match=f"in 0 .. 3, or 4 for none, got .* {label} to"):
+            prior.entropy(label)
+    with pytest.raises(ValueError, match="prior without classes"):
+        TabularPrior(2, 3).entropy(0)

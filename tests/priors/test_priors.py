@@ -1,6 +1,7 @@
 """What holds for every prior."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -82,11 +83,38 @@ def test_samples_that_cannot_be_are_refused(make):
     prior = make(2, 4)
     with pytest.raises(ValueError, match=r"keys of shape \(3,\) for 2 samples"):
         prior.sample(2, Rng(0).samples(3))
-    with pytest.raises(ValueError, match="expected a number of samples or labels"):
+    with pytest.raises(ValueError, match="a number of samples of at least 0, got -1"):
         prior.sample(-1, Rng(0))
+    for count in (2.5, "3", torch.tensor(3)):
+        with pytest.raises(TypeError, match="expected a number of samples or labels"):
+            prior.sample(count, Rng(0))
     for options in ({"temperature": -1.0}, {"temperature": math.nan}, {"top_p": 0.0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             prior.sample(2, Rng(0), **options)
+
+
+@kinds
+def test_no_samples_are_an_empty_table(make):
+    prior = make(2, 5, 3)
+    for count in (0, torch.zeros(0, dtype=torch.int64)):
+        codes = prior.sample(count, Rng(0))
+        assert codes.shape == (0, 2)
+        assert codes.dtype == torch.int64
+        assert prior.log_prob(codes).shape == (0,)
+    if hasattr(prior, "loss"):
+        assert prior.loss(codes, None, Rng(0)).shape == (0,)
+
+
+@pytest.mark.parametrize("make", [KINDS["autoregressive"], KINDS["bits"]])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_a_loss_refuses_labels_that_do_not_fit_its_codes(make, rate):
+    prior, codes = make(2, 4, 3, label_drop=rate), torch.zeros(3, 2, dtype=torch.int64)
+    for label in (torch.tensor([0, 1]), torch.tensor(1), torch.tensor([[0, 1, 2]])):
+        shape = str(tuple(label.shape))
+        with pytest.raises(ValueError, match=rf"{re.escape(shape)} for 3 codes: expected \(3,\)"):
+            prior.loss(codes, label, Rng(0))
+    with pytest.raises(ValueError, match=r"labels must be in 0 .. 2, or 3 for none, got .* 4"):
+        prior.loss(codes, torch.tensor([0, 1, 4]), Rng(0))
 
 
 @pytest.mark.parametrize("kind", [TabularPrior, AutoregressivePrior, BitsPrior])

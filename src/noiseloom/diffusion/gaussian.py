@@ -243,7 +243,7 @@ class GaussianDiffusion:
             return mean_like(per_entry, t)
         codes, axis = prediction.codes.to(clean.dtype), prediction.axis
         last = clean.movedim(axis, -1)
-        groups = last.reshape(*last.shape[:-1], -1, codes.shape[1])
+        groups = torch.unflatten(last, -1, (-1, codes.shape[1]))
         label = (groups @ codes.T).argmax(-1)
         nats = torch.logsumexp(logits, -1) - logits.gather(-1, label[..., None])[..., 0]
         per_entry = nats[..., None].expand(groups.shape).flatten(-2).movedim(-1, axis)

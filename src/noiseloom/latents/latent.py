@@ -159,8 +159,7 @@ class Latent(nn.Module):
     @property
     def progress(self) -> Tensor:
         """Share of the updates that have been made, a scalar on the device, at most 1."""
-        made = self.passes.div(self.accumulate, rounding_mode="floor")
-        return (made / self.updates).clamp(max=1)
+        return (self._made() / self.updates).clamp(max=1)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -169,7 +168,7 @@ class Latent(nn.Module):
         if rule is None or not self.m or self.k < 2:
             return
         # All on the device: whether a code is dead is never asked by the host.
-        made = self.passes.div(self.accumulate, rounding_mode="floor")
+        made = self._made()
         due = (self.passes % self.accumulate == 0) & (made % rule.every == 0) & (made > 0)
         share, dead = self.usage.min(-1)
         half, source = self.usage.max(-1)
@@ -216,6 +215,10 @@ class Latent(nn.Module):
         if self.labels:
             found["mutual_information"] = mutual_information(self.by_label).mean()
         return found
+
+    def _made(self) -> Tensor:
+        """Number of the updates that have been made."""
+        return self.passes.div(self.accumulate, rounding_mode="floor")
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None

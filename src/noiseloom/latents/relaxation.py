@@ -4,6 +4,7 @@ Codes are floats of shape (B, m, k): m latents, each a row over k values. A row 
 code is given, soft where it is learnt, and zero where the sample's codes were dropped.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -66,13 +67,16 @@ def one_hot(indices: Tensor, k: int, dtype: torch.dtype = torch.float32) -> Tens
     """Codes of indices: shape (..., m), values 0 .. k - 1, to (..., m, k).
 
     Raises:
+        TypeError: they are not integers.
         ValueError: an index out of range (looked for on the CPU, where that costs no wait).
     """
+    if indices.is_floating_point():
+        raise TypeError(f"codes must be integers, got {indices.dtype}")
     if indices.device.type == "cpu" and indices.numel():
         low, high = int(indices.min()), int(indices.max())
         if low < 0 or high >= k:
             raise ValueError(f"codes must be in 0 .. {k - 1}, got values from {low} to {high}")
-    return functional.one_hot(indices, k).to(dtype)
+    return functional.one_hot(indices.long(), k).to(dtype)
 
 
 def drop_codes(codes: Tensor, rate: float, rng: Rng) -> tuple[Tensor, Tensor]:
@@ -115,5 +119,5 @@ def annealed_temperature(start: float = 3.0, end: float = 0.3, share: float = 0.
 
 def _positive(*values: float) -> None:
     for value in values:
-        if not value > 0:
-            raise ValueError(f"a temperature must be above 0, got {value}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"a temperature must be above 0 and finite, got {value}")

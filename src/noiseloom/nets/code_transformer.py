@@ -31,11 +31,14 @@ class CodeTransformer(nn.Module):
     Args:
         m: number of codes, >= 1.
         k: size of each alphabet, >= 1.
-        width: features W inside.
-        depth: number of blocks.
+        width: features W inside, >= 1.
+        depth: number of blocks, >= 1.
         heads: attention heads, a divisor of `width`.
         num_classes: K, for class labels 0 .. K - 1 and the null label K; None for no labels.
         dropout: rate at the end of both branches of every block.
+
+    Raises:
+        ValueError: width, depth or heads below 1, or heads that do not divide the width.
 
     Example:
         >>> import torch
@@ -56,6 +59,10 @@ class CodeTransformer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if min(width, depth, heads) < 1:
+            raise ValueError(
+                f"width, depth and heads must be above 0, got {width}, {depth} and {heads}"
+            )
         self.m, self.k, self.null = m, k, num_classes or 0
         self.head = heads, width // heads
         # The last code is never read. One table, so that none is without gradient at m = 1.

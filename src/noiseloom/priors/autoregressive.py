@@ -101,8 +101,10 @@ class AutoregressivePrior(Prior):
         Returns:
             Nats, shape (B,).
         """
+        codes = self.checked(codes)
         rng = keys(rng, len(codes), codes.device)
         if label is not None:
+            label = self.labels(label, len(codes), codes.device)
             label = drop_condition(label, self.null, self.label_drop, rng.fold("label"))
         dropout = rng.fold("dropout").key
         assert isinstance(dropout, Tensor)

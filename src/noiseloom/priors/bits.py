@@ -98,6 +98,7 @@ class BitsPrior(Prior):
         codes = self.checked(codes)
         rng = keys(rng, len(codes), codes.device)
         if label is not None:
+            label = self.labels(label, len(codes), codes.device)
             label = drop_condition(label, self.null, self.label_drop, rng.fold("label"))
         return denoising_loss(
             self.denoiser,

@@ -54,14 +54,12 @@ class Prior(nn.Module, ABC):
             TypeError: they are not integers.
             ValueError: another shape, or a value out of range.
         """
-        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise TypeError(f"codes must be integers, got {codes.dtype}")
         if codes.ndim != 2 or codes.shape[1] != self.m:
             raise ValueError(
                 f"codes of shape {tuple(codes.shape)} for a prior over {self.m} positions: "
                 f"expected (B, {self.m})"
             )
-        _check_range("codes", codes, self.k - 1)
+        _check_values("codes", codes, self.k - 1)
         return codes.long()
 
     def labels(self, label: Tensor | None, batch: int, device: torch.device) -> Tensor:
@@ -78,13 +76,11 @@ class Prior(nn.Module, ABC):
                 f"a label of shape {tuple(label.shape)} for a prior without classes: build it "
                 "with num_classes, or leave the label out"
             )
-        if label.is_floating_point() or label.is_complex() or label.dtype == torch.bool:
-            raise TypeError(f"labels must be integers, got {label.dtype}")
         if label.shape != (batch,):
             raise ValueError(
                 f"a label of shape {tuple(label.shape)} for {batch} codes: expected ({batch},)"
             )
-        _check_range("labels", label, self.null, f", or {self.null} for none")
+        _check_values("labels", label, self.null, f", or {self.null} for none")
         return label.long()
 
     def wanted(self, count: int | Tensor, rng: Rng, device: torch.device) -> tuple[Tensor, Rng]:
@@ -96,12 +92,15 @@ class Prior(nn.Module, ABC):
             device: where the samples are made.
 
         Raises:
-            ValueError: no number of samples, keys of another number, or labels that are wrong.
+            TypeError: neither a whole number nor a row of labels.
+            ValueError: a number below 0, keys of another number, or labels that are wrong.
         """
         label = count if isinstance(count, Tensor) else None
         number = count.shape[0] if isinstance(count, Tensor) and count.ndim else count
-        if isinstance(number, Tensor) or number < 0:
-            raise ValueError(f"expected a number of samples or labels of shape (B,), got {number}")
+        if not isinstance(number, int):
+            raise TypeError(f"expected a number of samples or labels of shape (B,), got {number}")
+        if number < 0:
+            raise ValueError(f"expected a number of samples of at least 0, got {number}")
         label = self.labels(None if label is None else label.to(device), number, device)
         return label, keys(rng, number, device)
 
@@ -148,7 +147,9 @@ def check_prior(prior: Prior, m: int, k: int, num_classes: int | None = None) ->
         )
 
 
-def _check_range(what: str, values: Tensor, top: int, more: str = "") -> None:
+def _check_values(what: str, values: Tensor, top: int, more: str = "") -> None:
+    if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
+        raise TypeError(f"{what} must be integers, got {values.dtype}")
     if values.device.type != "cpu" or torch.compiler.is_compiling() or not values.numel():
         return
     low, high = int(values.min()), int(values.max())

@@ -98,8 +98,13 @@ class TabularPrior(Prior):
         return self.table[label, self._place(codes)].log().float()
 
     def entropy(self, label: int | None = None) -> float:
-        """H = - sum_z p(z | label) ln p(z | label), in nats; of p(z) by default."""
-        p = self.table[self.null if label is None else label]
+        """H = - sum_z p(z | label) ln p(z | label), in nats; of p(z) by default.
+
+        Raises:
+            ValueError: no such label.
+        """
+        row = None if label is None else torch.tensor([label])
+        p = self.table[self.labels(row, 1, torch.device("cpu"))]
         return float(-torch.xlogy(p, p).sum())
 
     def sample(

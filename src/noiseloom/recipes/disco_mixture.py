@@ -131,6 +131,13 @@ class DiscoMixture(Recipe, Coding):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.code_guidance != 1 and not (self.m and self.code_drop):
             raise ValueError("code_guidance needs codes that training dropped at times")
+        for name in ("momentum", "self_guidance"):
+            if getattr(self, name):
+                raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
+        if not -6 <= self.noise_mean <= 4:
+            raise ValueError(f"noise_mean is that of ln sigma, in [-6, 4], got {self.noise_mean}")
+        if not 0 < self.noise_std <= 3:
+            raise ValueError(f"noise_std is that of ln sigma, in (0, 3], got {self.noise_std}")
 
     def load(self, data: str | None) -> Split[Points]:
         """8,000 points to train on, and as many held out."""
@@ -292,7 +299,7 @@ class DiscoMixture(Recipe, Coding):
         for kind, given in kinds.items():
             for calls in _EVALUATIONS:
                 rows = (calls + 1) // 2 if self.sampler.startswith("heun") else calls
-                recipe = replace(self, sampling_steps=rows, codes="none")
+                recipe = replace(self, sampling_steps=rows, codes="none", restarts=(), resample=1)
                 *_, last = recipe.draw(parts, facts, given, keys)
                 distance = energy_distance(last.result.cpu(), fresh)
                 found[f"energy_{kind}_{calls}"] = distance

@@ -84,12 +84,12 @@ class DiffusionForcing(Recipe):
         if self.plan != "auto" and Path(self.plan).suffix not in _FILES:
             token_plan(self.plan, self.sampling_steps, self.tokens)
 
-    def make_plan(self, schedule: Schedule) -> SamplingPlan:
+    def named_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan that `plan` names, for sequences of this length."""
         name = self.plan
         if name == "auto":
             name = "full-sequence" if self.network == "bidirectional" else "autoregressive"
-        return token_plan(name, self.sampling_steps, self.tokens).overshoot(self.td).rest(self.rest)
+        return token_plan(name, self.sampling_steps, self.tokens)
 
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0

@@ -113,6 +113,10 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 )
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
+        if self.slides and self.restarts:
+            raise ValueError(
+                "restarts are not for windows that slide: use resample, or name a plan"
+            )
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
         if self.conditional or self.label_drop or self.guidance != 1:
@@ -130,11 +134,11 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """Whether videos are made by `slide`, and not by `rollout`."""
         return self.forcing == "full-sequence" and self.plan == "auto"
 
-    def make_plan(self, schedule: Schedule) -> SamplingPlan:
+    def named_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of a chunk, or of a window that slides; scalar times where one is enough."""
         if self.slides or (self.plan == "auto" and self.chunk == 1):
-            return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
-        return super().make_plan(schedule)
+            return SamplingPlan.uniform(self.sampling_steps)
+        return super().named_plan(schedule)
 
     def load(self, data: str | None) -> Split[ClipWindows]:
         """Windows of the clips at a path; the end of the recording is held out."""

@@ -233,7 +233,7 @@ class ForcingSeries(DiffusionForcing):
             steps = rollout(
                 denoiser,
                 parts.diffusion,
-                SamplingPlan.uniform(self.sampling_steps).overshoot(self.td),
+                self.complete(SamplingPlan.uniform(self.sampling_steps), parts.diffusion.schedule),
                 known,
                 memory=self.tokens - 1,
                 stabilisation=self.stabilisation,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 from noiseloom.conditioning import SelfConditioned, SelfGuided
@@ -13,7 +14,7 @@ from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resampled
 from noiseloom.shapes import Cond
-from noiseloom.stochastic import churned
+from noiseloom.stochastic import churned, restarted, restarts
 
 __all__ = ["Coding", "Planning", "Rolling", "Sampling"]
 
@@ -31,6 +32,9 @@ class Sampling:
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun (in the angle), heun-edm
             (in sigma / alpha), or dpm++2m.
         churn: EDM's S_churn: noise put in before every row, of ratio churn / N, at most 0.41.
+        restarts: Restart's [[points, rounds, sigma_min, sigma_max], ...], as in its paper: come
+            down to sigma_min, a token is noised up to sigma_max, of ratios sigma / alpha, and comes
+            down again in points - 1 rows, so many times.
         resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
@@ -46,6 +50,7 @@ class Sampling:
     td: float = 0.0
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddim"
     churn: float = 0.0
+    restarts: tuple[tuple[int, int, float, float], ...] = ()
     resample: int = 1
     guidance: float = 1.0
     momentum: float = 0.0
@@ -74,11 +79,17 @@ class Sampling:
             raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
         if self.churn < 0:
             raise ValueError(f"churn must be at least 0, got {self.churn}")
-        if self.td and self.churn:
-            raise ValueError("td and churn exclude each other: going back up undoes a td")
-        if self.sampler == "dpm++2m" and (self.td or self.churn):
-            name = "td" if self.td else "churn"
-            raise ValueError(f"{name} leaves gaps, which a multistep sampler cannot cross")
+        object.__setattr__(self, "restarts", tuple(map(tuple, self.restarts)))  # files have lists
+        for stretch in self.restarts:
+            check_stretch(stretch)
+        for name in ("churn", "restarts"):
+            if self.td and getattr(self, name):
+                raise ValueError(f"td and {name} exclude each other: going back up undoes a td")
+        for name in ("td", "churn", "restarts"):
+            if self.sampler == "dpm++2m" and getattr(self, name):
+                raise ValueError(
+                    f"dpm++2m is a multistep sampler, which cannot cross the gaps of {name}"
+                )
 
     def check_plan(self) -> None:
         """Raise ValueError if `plan` names none."""
@@ -90,10 +101,33 @@ class Sampling:
             raise ValueError(f"rest is for plans with a time per token, which {self.plan} is not")
 
     def make_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan these options name."""
+        """The plan these options name, with its overshoot, restarts and rest."""
+        return self.complete(self.named_plan(schedule), schedule)
+
+    def named_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan of the name `plan`, as it is."""
         if self.plan == "karras":
-            return SamplingPlan.karras(self.sampling_steps, schedule).overshoot(self.td)
-        return SamplingPlan.uniform(self.sampling_steps).overshoot(self.td)
+            return SamplingPlan.karras(self.sampling_steps, schedule)
+        return SamplingPlan.uniform(self.sampling_steps)
+
+    def complete(self, plan: SamplingPlan, schedule: Schedule) -> SamplingPlan:
+        """A plan with its overshoot and restarts, and rest if tokens have times of their own.
+
+        Raises:
+            ValueError: a stretch that has no row to restart from, or a plan with gaps to restart.
+        """
+        plan = plan.overshoot(self.td)
+        if self.restarts and not plan.gapless:
+            raise ValueError(f"restarts need a plan whose rows touch, and {self.plan} has gaps")
+        for points, rounds, *ratios in self.restarts:
+            sigmas = torch.tensor(ratios, dtype=torch.float64)
+            low, high = schedule.time(-2 * sigmas.log()).clamp(0, 1).tolist()
+            try:
+                plan = restarts(plan, low, high, rounds, points - 1)
+            except ValueError as error:
+                told = f"restarts from sigma {ratios[0]:g} to {ratios[1]:g}"
+                raise ValueError(f"{told}, in times: {error}") from error
+        return plan.rest(self.rest) if plan.t.ndim > 1 else plan
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of all that a sample consists of, what is known among it: for people to see."""
@@ -110,7 +144,8 @@ class Sampling:
             "dpm++2m": dpm_solver_pp_2m,
         }
         solver = churned(solvers[self.sampler](), self.churn, self.sampling_steps)
-        return resampled(solver, self.resample)
+        solver = resampled(solver, self.resample)
+        return restarted(solver) if self.restarts else solver
 
     def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
         """A trained denoiser with the guidance these options name, in the right order.
@@ -240,3 +275,18 @@ class Rolling:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
+
+
+def check_stretch(stretch: tuple[float, ...]) -> None:
+    """Raise ValueError if a stretch of Restart is none."""
+    if len(stretch) != 4:
+        raise ValueError(
+            "restarts are stretches [[points, rounds, sigma_min, sigma_max], ...], got "
+            f"{list(stretch)}"
+        )
+    points, rounds, low, high = stretch
+    if not (points >= 2 and rounds >= 0 and 0 <= low < high):
+        raise ValueError(
+            "restarts need points >= 2, rounds >= 0 and 0 <= sigma_min < sigma_max, got "
+            f"{list(stretch)}"
+        )
