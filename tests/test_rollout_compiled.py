@@ -259,6 +259,26 @@ def test_a_token_is_made_by_one_recording(kind, wrap, settings, monkeypatch):
 
 
 @KINDS
+def test_nothing_is_compiled_while_it_is_recorded(kind, monkeypatch):
+    """A compiler asks the device, which a recording forbids; and it compiles for strides."""
+    torch.compiler.reset()
+    counter, compiled_then = CompileCounterWithBackend("eager"), []
+
+    def captured(function, inputs):
+        before = counter.frame_count
+        outputs = function(*inputs)
+        compiled_then.append(counter.frame_count - before)
+        return lambda: None, outputs
+
+    monkeypatch.setitem(replay._CAPTURES, "cpu", captured)
+    network = build(kind, dtype=torch.float32, depth=1)
+    with compiled(network, backend=counter):
+        run(network, kind, plain, n=2, count=3, dtype=torch.float32, graph=True)
+    assert counter.frame_count > 0
+    assert compiled_then == [0]
+
+
+@KINDS
 def test_nothing_waits_for_the_device(kind, monkeypatch):
     # On the device "meta" there are no numbers: whoever asks for one raises.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())

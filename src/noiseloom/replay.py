@@ -19,7 +19,8 @@ class Replayed:
     """A function of trees of tensors: recorded at its second call with arguments of a form.
 
     The first call runs it as it is: what is compiled or allocated on first use is so by then. The
-    results are copies, one of each tensor, and so are the arguments: no memory is lent.
+    results are copies, one of each tensor, and so are the arguments, at every call and contiguous:
+    no memory is lent, and nothing is compiled again, for other strides, while it is recorded.
 
     Args:
         function: from dicts, lists and tuples of tensors, and of hashable values that are part of
@@ -43,13 +44,13 @@ class Replayed:
         form = _form(args)
         if form not in self.recordings:
             self.recordings[form] = None
-            return self.function(*args)
+            return self.function(*_copies(args))
         replay = self.recordings[form] or self._record(args)
         self.recordings[form] = replay
         return replay(*args)
 
     def _record(self, args: tuple[Any, ...]) -> Callable[..., Any]:
-        inputs = _map(torch.clone, args)
+        inputs = _copies(args)
         places = _leaves(inputs)
         launch, outputs = self.capture(self.function, inputs)
 
@@ -74,6 +75,10 @@ def _capture(
 
 _CAPTURES = {"cuda": _capture}
 """How work is recorded, by kind of device."""
+
+
+def _copies(tree: Any) -> Any:  # noqa: ANN401
+    return _map(lambda leaf: leaf.clone(memory_format=torch.contiguous_format), tree)
 
 
 def _map(function: Callable[[Tensor], Tensor], tree: Any) -> Any:  # noqa: ANN401
