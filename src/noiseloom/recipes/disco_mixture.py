@@ -19,6 +19,11 @@ it is of one Gaussian far away. EDM's Heun (heun-edm), the paper's, is so as wel
 with codes, 7.5 and 0.68 without. **Heun in the angle is not, and with so few evaluations is worse
 with codes than without**: 0.67 and 0.27, 0.47 and 0.10; from 19 on (0.009 and 0.010) there is no
 more between them.
+
+The prior takes seconds. With two latents of four codes (`--m 2 --k 4`, one seed) each latent by
+itself looks uniform, 4.00 bits a point; held-out codes take the autoregressive prior 3.005 bits,
+the table 3.000, of eight modes. Energy distance after 5 evaluations 0.001 with generated codes,
+0.006 with those of held-out points: nothing is lost.
 """
 
 import math
