@@ -9,7 +9,9 @@ import torch
 
 import noiseloom as nl
 from noiseloom.cli import main
-from noiseloom.latents import Latent
+from noiseloom.data import Points
+from noiseloom.latents import Latent, one_hot
+from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture
 from noiseloom.training import train
 
@@ -36,7 +38,8 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     recipe, parts = make(m=2, k=3)
     usage = torch.tensor([[0.0, 1.0, 0.0], [0.2, 0.3, 0.5]])
     parts.denoiser.usage.copy_(usage)
-    cond = recipe.told_codes(parts.denoiser, {}, nl.Rng(0).samples(8000))
+    marginal = replace(recipe, codes="marginal")
+    cond = marginal.told_codes(parts, {}, {}, nl.Rng(0).samples(8000))
     found = cond["codes"].mean(0)
     assert ((found - usage).abs() < 5 * (0.25 / 8000) ** 0.5).all()
     assert torch.equal(found[0], usage[0])
@@ -48,6 +51,65 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     assert torch.equal(told, drawn(recipe, parts, {"codes": given[:5]}, 5)[[0, 1, 2, 3, 4]]) or (
         torch.allclose(told[:5], drawn(recipe, parts, {"codes": given[:5]}, 5), atol=1e-5)
     )
+
+
+def test_codes_are_drawn_by_the_prior_as_the_options_say():
+    recipe, parts = make(m=2, k=3)
+    with pytest.raises(ValueError, match=r"no prior yet .*: make it with noiseloom prior RUN"):
+        drawn(recipe, parts, {})
+    prior = nl.TabularPrior(2, 3)
+    prior.fit(torch.tensor([[0, 1], [0, 1], [0, 1], [2, 2]]), smoothing=0)
+    parts = replace(parts, prior=prior)
+    keys = nl.Rng(0).samples(4000)
+
+    def told(**changes):
+        codes = replace(recipe, **changes).told_codes(parts, {}, {}, keys)["codes"]
+        return codes.argmax(-1)
+
+    found, common = told(), torch.tensor([0, 1])
+    share = (found == common).all(1).float().mean()
+    assert share == pytest.approx(0.75, abs=5 * (0.75 * 0.25 / 4000) ** 0.5)
+    assert ((found == common).all(1) | (found == 2).all(1)).all()
+    assert (told(code_temperature=0.0) == common).all()
+    assert (told(code_top_p=0.7) == common).all()
+    codes = recipe.generated(prior, {}, 12, nl.Rng(2).samples(12).fold("codes"))
+    assert torch.equal(drawn(recipe, parts, {}), drawn(recipe, parts, {"codes": codes}))
+
+
+def test_with_the_exact_table_generated_codes_are_as_good_as_oracle_ones():
+    recipe, parts = make(m=2, k=3, sampling_steps=2)
+    data = recipe.load(None)
+    with torch.no_grad():
+        parts.denoiser.encoder.head.weight *= 20  # codes that depend on the point, and each other
+    codes = recipe.encoded(parts, FACTS, data.train, nl.Rng(3), draws=2)
+    prior = nl.TabularPrior(2, 3)
+    prior.fit(codes.codes)
+    parts = replace(parts, prior=prior)
+    oracle = recipe.encoded(parts, FACTS, data.held_out, nl.Rng(4)).codes[:2000]
+    other = nl.Rng(5).integers(3, (2000, 2))
+    sets = {
+        "generated": drawn(recipe, parts, {}, 2000),
+        "other": drawn(recipe, parts, {"codes": other}, 2000),
+    }
+    told = drawn(recipe, parts, {"codes": oracle}, 2000)
+    gaps = {name: energy_distance(found, told) for name, found in sets.items()}
+    assert abs(gaps["generated"]) < 0.1 * gaps["other"], gaps
+
+
+def test_encoded_codes_follow_the_encoder_and_not_the_batch():
+    recipe, parts = make(m=2, k=3)
+    data = recipe.load(None).train
+    one = Points(data.values[:1].expand(1200, 2), data.labels[:1].expand(1200), data.classes)
+    q = parts.denoiser.logits(data.values[:1]).softmax(-1)[0]
+    codes = recipe.encoded(parts, FACTS, one, nl.Rng(0), draws=3)
+    assert codes.codes.shape == (3600, 2)
+    assert codes.label is None
+    found = one_hot(codes.codes, 3).mean(0)
+    assert ((found - q).abs() < 5 * (q * (1 - q) / 3600).sqrt()).all()
+    some = recipe.encoded(parts, FACTS, data, nl.Rng(0), rows=torch.arange(700), draws=2)
+    whole = recipe.encoded(parts, FACTS, data, nl.Rng(0))
+    assert torch.equal(some.codes[:700], whole.codes[:700])
+    assert not torch.equal(some.codes[:700], some.codes[700:])
 
 
 def test_codes_that_do_not_fit_get_one_clear_line():
@@ -76,6 +138,13 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"penalty": -0.1}, "penalty must be at least 0"),
         ({"code_guidance": 2.0, "code_drop": 0.0}, "codes that training dropped"),
         ({"code_guidance": 2.0, "m": 0}, "code_guidance needs codes"),
+        ({"prior": "table"}, "prior must be one of autoregressive, tabular, bits, none"),
+        ({"codes": "best"}, "codes must be one of prior, marginal, none"),
+        ({"code_temperature": -1.0}, "code_temperature must be at least 0"),
+        ({"code_top_p": 0.0}, r"code_top_p must be in \(0, 1\]"),
+        ({"prior_steps": 0}, "prior_steps must be at least 1"),
+        ({"prior_learning_rate": 0.0}, "prior_learning_rate must be above 0"),
+        ({"prior_dropout": 1.0}, r"prior_dropout must be in \[0, 1\)"),
         ({"conditional": True}, "told no classes"),
         ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
         ({"code_drop": 1.2}, "drop must be in"),
@@ -107,13 +176,18 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["train", "disco-mixture", "--out", str(run), "--steps", "30", "--width", "16"]
     words += ["--samples", "100", "--sampling-steps", "3", "--m", "2", "--k", "3"]
+    words += ["--prior-steps", "5", "--prior-width", "8"]
     assert main(words) == 0
     capsys.readouterr()
     found = json.loads((run / "evaluation.json").read_text())
-    kinds = ("oracle", "table", "none")
+    kinds = ("oracle", "generated", "table", "none")
     assert {f"energy_{kind}_{n}" for kind in kinds for n in (5, 9, 19, 39, 79)} <= found.keys()
     assert {"perplexity", "mutual_information", "modes", "energy_held_out"} <= found.keys()
+    assert found["code_bits"] == pytest.approx(2 * math.log2(3))
+    assert found["marginal_bits"] <= found["code_bits"]
+    assert {"prior_bits_train", "prior_bits_held_out"} <= found.keys()
     page = (run / "report.html").read_text()
+    assert "prior, held-out codes" in page
     assert "Colours are the codes" in page
     assert page.count("<svg") >= 3
     record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])

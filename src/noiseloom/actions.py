@@ -26,6 +26,7 @@ from noiseloom.verbs import (
     Compare,
     Demo,
     Evaluate,
+    MakePrior,
     Recipes,
     Record,
     Sample,
@@ -195,6 +196,21 @@ def _evaluate(words: list[str], command: str) -> None:
     )
 
 
+def _prior(words: list[str], command: str) -> None:
+    from noiseloom import commands
+    from noiseloom.recipes import PriorTraining
+
+    args = _parse("prior", words, MakePrior, PriorTraining)
+    options = args.build(MakePrior)
+    commands.prior(
+        Path(_source(args)).expanduser(),
+        args.of(PriorTraining),
+        data=options.data,
+        force=options.force,
+        as_json=options.json,
+    )
+
+
 def _record(words: list[str], command: str) -> None:
     name = words[0] if words and not words[0].startswith("-") else ""
     if name not in SOURCES and (name or not {"-h", "--help"} & set(words)):
@@ -253,6 +269,7 @@ ACTIONS: dict[str, Callable[[list[str], str], None]] = {
     "recipes": _recipes,
     "train": _train,
     "sample": _sample,
+    "prior": _prior,
     "evaluate": _evaluate,
     "compare": _compare,
     "record": _record,

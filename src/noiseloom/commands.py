@@ -10,10 +10,13 @@ from typing import Any
 import torch
 
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
+from noiseloom.fit_prior import make_prior
+from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Sampling
 from noiseloom.run import Run
 from noiseloom.run import load as load_run
+from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "demo",
     "evaluate",
     "load",
+    "prior",
     "publish",
     "recipes",
     "report",
@@ -242,6 +246,25 @@ def evaluate(
     result = {"run": source, "seed": seed, "metrics": metrics, "file": str(path) if path else None}
     lines = ["", f"kept in {path}"] if path else []
     answer(as_json, result, lines, *metrics_rows(metrics))
+
+
+def prior(
+    out: Path, changes: dict[str, Any], *, data: str | None, force: bool, as_json: bool
+) -> None:
+    """Make the prior of a run whose model has codes; what was known of its samples is outdated.
+
+    Args:
+        out: the run's folder.
+        changes: options of the prior that differ from the run's.
+        data: where the data lies; by default where training found it.
+        force: replace the prior that is there.
+        as_json: answer a program.
+    """
+    use_threads(recipe_of(read_description(out)))
+    found = make_prior(out, changes, data=data, force=force)
+    place = out / PRIOR
+    lines = ["", f"prior: {place}"]
+    answer(as_json, {"run": str(out), "prior": str(place), **found}, lines, *metrics_rows(found))
 
 
 def report(out: Path, *, as_json: bool) -> None:

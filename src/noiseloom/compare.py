@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.commands import load
-from noiseloom.fit import Options, absolute, fit, resumed
+from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.jobs import in_jobs
 from noiseloom.recipes import Recipe
 from noiseloom.run_folder import (
@@ -233,8 +233,9 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             same = described["data"] == absolute(task.data)
             if not (same and same_data(trained.load(task.data), described["facts"])):
                 raise FileExistsError(f"{folder} was trained on other data: choose another --out")
-        newest = checkpoint.newest(folder / "state")
-        if newest is not None and newest.name == f"step-{trained.steps:08d}":
+        if finished(trained, folder):
+            newest = checkpoint.newest(folder / "state")
+            assert newest is not None
             checkpoint.publish(newest, folder)  # a kill may have come between the two
         else:
             fit(trained, folder, data=task.data, resume=begun, command=task.command)

@@ -15,13 +15,15 @@ import torch
 from noiseloom import training
 from noiseloom.begin import start
 from noiseloom.data import Split
-from noiseloom.recipes import Recipe
-from noiseloom.run_folder import check_free, claimed, read_description, recipe_of
+from noiseloom.fit_prior import fit_prior
+from noiseloom.prior_folder import awaits_prior, remove_prior
+from noiseloom.recipes import Coded, Facts, Recipe
+from noiseloom.run_folder import check_free, claimed, forget, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 from noiseloom.training.tracking import Record
 
-__all__ = ["MAIN", "Options", "absolute", "fit", "resumed", "use_threads"]
+__all__ = ["MAIN", "Options", "absolute", "finished", "fit", "resumed", "use_threads"]
 
 Options: TypeAlias = Mapping[str, Any]
 """Options of a recipe that were given, by name."""
@@ -81,9 +83,10 @@ def fit(
     resume: bool = False,
     judge: bool = False,
 ) -> None:
-    """Make a run's updates, those that are left; see `train`.
+    """Make a run's updates, those that are left, and the prior over its codes if it has some.
 
-    A new run that fails before its first checkpoint leaves nothing behind.
+    See `train` and `fit_prior`. A new run that fails before its first checkpoint leaves nothing
+    behind.
 
     Raises:
         FileExistsError: a new run in a folder that holds something, or another process there.
@@ -104,6 +107,13 @@ def fit(
         _fit(recipe, out, command, data, init_from, resume, judge)
 
 
+def finished(recipe: Recipe, out: Path) -> bool:
+    """Whether a run has made all its updates, and has the prior that it is to have."""
+    newest = checkpoint.newest(out / "state")
+    made = newest is not None and newest.name == f"step-{recipe.steps:08d}"
+    return made and not awaits_prior(recipe, out)
+
+
 def _fit(
     recipe: Recipe,
     out: Path,
@@ -122,7 +132,7 @@ def _fit(
         checkpoint.load(newest)  # what is damaged must not take the place of what is not
     if newest and MAIN:  # killed just after a checkpoint, it may not have put its weights in place
         checkpoint.publish(newest, out)
-    if resume and made == recipe.steps:
+    if resume and finished(recipe, out):
         more = "--steps N" if recipe.decay == "constant" else f"a new run with --init-from {out}"
         say(f"{out} is finished: it has made its {made} steps (for more, {more})")
         return
@@ -150,36 +160,54 @@ def _fit(
             f"the data are not those {out} was trained on: with others, held-out pictures would "
             "become training ones; train another run, with --init-from to start from its weights"
         )
-    with contextlib.nullcontext() if resume else _all_or_nothing(out):
-        parts = start(
-            recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
-        )
-        if MAIN:
-            count = sum(p.numel() for p in parts.denoiser.parameters())
-            begun = f"going on after step {made}" if made else "training"
-            say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
-        board = training.TensorBoard.installed()
-        trackers: list[training.Tracker] = [_Outdated(out)]
-        trackers += recipe.trackers()
-        trackers += [training.TensorBoard(out / "tensorboard")] if board else []
-        loss = recipe.loss(parts, facts)
-        updates = training.train(
-            parts.denoiser, loss, split.train, recipe, out, resume=resume, trackers=trackers
-        )
-        for _ in training.show(updates):
-            pass
+    if isinstance(recipe, Coded) and recipe.wants_prior:
+        recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
+    if made < recipe.steps:
+        with contextlib.nullcontext() if resume else _all_or_nothing(out):
+            _first_stage(recipe, facts, out, split, data, command, init_from, resume, made)
+    if isinstance(recipe, Coded) and awaits_prior(recipe, out):
+        fit_prior(recipe, out, split)
+
+
+def _first_stage(
+    recipe: Recipe,
+    facts: Facts,
+    out: Path,
+    split: Split[Any],
+    data: str | None,
+    command: str,
+    init_from: str | None,
+    resume: bool,
+    made: int,
+) -> None:
+    parts = start(
+        recipe, facts, out, data=data, command=command, init_from=init_from, resume=resume
+    )
+    if MAIN:
+        count = sum(p.numel() for p in parts.denoiser.parameters())
+        begun = f"going on after step {made}" if made else "training"
+        say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
+    board = training.TensorBoard.installed()
+    trackers: list[training.Tracker] = [_Outdated(out)]
+    trackers += recipe.trackers()
+    trackers += [training.TensorBoard(out / "tensorboard")] if board else []
+    loss = recipe.loss(parts, facts)
+    updates = training.train(
+        parts.denoiser, loss, split.train, recipe, out, resume=resume, trackers=trackers
+    )
+    for _ in training.show(updates):
+        pass
 
 
 class _Outdated:
-    """Removes what is known of a run so far, which is of other weights once there are updates."""
+    """Removes what is of other weights once there are updates: all that is known, and the prior."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
 
     def write(self, records: Sequence[Record]) -> None:
-        for path in (self.out / "report.html", *self.out.glob("evaluation.*")):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.out / "evaluations", ignore_errors=True)
+        forget(self.out)
+        remove_prior(self.out)
 
     def close(self) -> None:
         pass

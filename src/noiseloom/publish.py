@@ -18,7 +18,10 @@ __all__ = ["push"]
 
 HUB = "hf://"
 # Not the report: it shows real pictures of the data, and the command as it was typed.
-PUBLISHED = ("recipe.yaml", "ema.safetensors", "evaluation.json")
+PUBLISHED = (
+    *("recipe.yaml", "ema.safetensors", "evaluation.json"),
+    *("prior/prior.yaml", "prior/ema.safetensors"),
+)
 
 
 def push(run: Run, target: str) -> str:
@@ -61,6 +64,7 @@ def _fill(folder: Path, run: Run, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in PUBLISHED:
         if (run.folder / file).is_file():
+            (folder / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.folder / file, folder / file)
     # Where files lay is nobody's business, and no path of the reader's.
     described = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
 from noiseloom.paths import paths
 from noiseloom.points import points
-from noiseloom.recipes import Recipe
+from noiseloom.recipes import Coded, Recipe
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
@@ -94,6 +94,11 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
         "trajectories": paths,
         "videos": videos,
     }
+    recipe = run.recipe
+    wanting = isinstance(recipe, Coded) and recipe.wants_prior and recipe.codes == "prior"
+    if wanting and run.parts.prior is None:
+        command = escape(f"noiseloom prior {shlex.quote(run.folder.resolve().name)}")
+        return section("Samples", f"<p>There is no prior over codes yet.</p><pre>{command}</pre>")
     kind = run.recipe.drawn_as(run.facts)
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")

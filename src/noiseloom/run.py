@@ -15,6 +15,7 @@ from torch import Tensor
 from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
+from noiseloom.prior_folder import load_prior
 from noiseloom.recipes import (
     Drawing,
     Facts,
@@ -51,7 +52,7 @@ class Run:
         folder: where it lies.
         recipe: its recipe, with every option.
         facts: what it knows of its data.
-        parts: denoiser, diffusion and codec.
+        parts: denoiser, diffusion and codec, and of a model with codes their prior.
         statistics: averages of the last `pixels` call's final estimates.
     """
 
@@ -287,7 +288,7 @@ def load(
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: weights that do not fit the recipe.
+        ValueError: weights that do not fit the recipe, or a prior that does not fit the model.
 
     Example:
         >>> import torch
@@ -307,4 +308,5 @@ def load(
     parts.denoiser.load_state_dict(state)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     parts.denoiser.to(place).eval().requires_grad_(False)
-    return Run(folder, made, described["facts"], parts)
+    prior = load_prior(folder, made, described["facts"], place)
+    return Run(folder, made, described["facts"], replace(parts, prior=prior))

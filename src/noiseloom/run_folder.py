@@ -4,6 +4,7 @@
     model.safetensors    weights; ema.safetensors, their average, which is what samples
     metrics.jsonl        one line per update
     state/               what resuming needs
+    prior/               of a model with codes, what draws them (`prior_folder`)
     evaluation.json      metrics; evaluations/ has those of other sampling options
     report.html          shows everything
 
@@ -14,6 +15,7 @@ one's own is loaded by giving that recipe.
 import contextlib
 import json
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ __all__ = [
     "describe",
     "evaluation_file",
     "find",
+    "forget",
     "read_description",
     "recipe_of",
     "same_data",
@@ -209,6 +212,13 @@ def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | N
     changed += [f"seed={seed}"] * (seed != own.seed)
     changed += [f"data={other_data}"] * (other_data is not None)
     return folder / (f"evaluations/{','.join(changed)}.json" if changed else "evaluation.json")
+
+
+def forget(folder: Path) -> None:
+    """Remove what is known of a run so far: evaluations and report."""
+    for path in (folder / "report.html", *folder.glob("evaluation.*")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "evaluations", ignore_errors=True)
 
 
 def _digest(path: str) -> str:

@@ -103,6 +103,18 @@ MEANINGS = {
     "mutual_information": ("mutual information", "↑", "of codes and component, in bits"),
     "modes": ("modes recovered", "↑", "components with a code of their own: over 90 % pure"),
     "loss_8": ("loss at sigma 8", "↓", "squared error, for codes that are"),
+    "code_bits": ("bits of a code", "", "m log2 k: what the codes of a sample can hold"),
+    "marginal_bits": (
+        "bits by their marginals",
+        "",
+        "what training codes hold as far as each latent by itself tells",
+    ),
+    "prior_bits_train": ("prior, training codes", "↓", "bits of a sample's codes by the prior"),
+    "prior_bits_held_out": (
+        "prior, held-out codes",
+        "↓",
+        "the same of others; far above training codes, it has learnt those by heart",
+    ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
 }
 

@@ -11,6 +11,7 @@ __all__ = [
     "Demo",
     "DoomSource",
     "Evaluate",
+    "MakePrior",
     "MazeSource",
     "Recipes",
     "Record",
@@ -42,6 +43,9 @@ VERBS = {
         "sample RUN [-n 64] [--label CLASS]",
         "draw pictures into a PNG, forecasts or plans into a CSV, videos into a WebP",
         ("run",),
+    ),
+    "prior": Verb(
+        "prior RUN [--prior KIND]", "make what draws a run's codes, or go on with it", ("run",)
     ),
     "evaluate": Verb("evaluate RUN", "judge samples beside real data", ("run",)),
     "compare": Verb(
@@ -151,6 +155,19 @@ class Evaluate(Answer):
     data: str | None = None
     seed: int | None = None
     samples: int | None = None
+
+
+@dataclass(frozen=True)
+class MakePrior(Answer):
+    """The making; by default the run's own options hold.
+
+    Attributes:
+        data: path of the data; by default where training found it.
+        force: replace the prior that is there.
+    """
+
+    data: str | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,25 @@ or int64 of shape (B,) in 0 .. K - 1, or K for none. It is a module that knows m
 
 `TabularPrior` is exact and counts; `AutoregressivePrior` is exact and the paper's; `BitsPrior` is a
 diffusion, draws all positions at once, and bounds its likelihood (Y. Xu et al., 2024, DisCo-Diff,
-arXiv 2407.03300, Section 3.1, which names the last kind as possible).
+arXiv 2407.03300, Section 3.1, which names the last kind as possible). A `PriorKind` says which, in
+plain values; `Codes` are what it learns from.
 """
 
 from noiseloom.priors.autoregressive import AutoregressivePrior
 from noiseloom.priors.bits import BitsPrior
+from noiseloom.priors.codes import MEASURED, Codes, code_likelihoods
+from noiseloom.priors.kind import PriorKind
 from noiseloom.priors.prior import Prior, check_prior
 from noiseloom.priors.tabular import TabularPrior
 
-__all__ = ["AutoregressivePrior", "BitsPrior", "Prior", "TabularPrior", "check_prior"]
+__all__ = [
+    "MEASURED",
+    "AutoregressivePrior",
+    "BitsPrior",
+    "Codes",
+    "Prior",
+    "PriorKind",
+    "TabularPrior",
+    "check_prior",
+    "code_likelihoods",
+]

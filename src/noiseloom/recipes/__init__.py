@@ -4,6 +4,7 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
@@ -12,6 +13,7 @@ from noiseloom.recipes.forcing_exchange import ForcingExchange
 from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
 
@@ -21,6 +23,7 @@ __all__ = [
     "BitsCifar10",
     "BitsDigits",
     "BitsImages",
+    "Coded",
     "Coding",
     "DiffusionForcing",
     "DiscoMixture",
@@ -36,6 +39,7 @@ __all__ = [
     "Given",
     "Parts",
     "Planning",
+    "PriorTraining",
     "Recipe",
     "Rolling",
     "Sampling",

@@ -27,6 +27,7 @@ from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
+from noiseloom.priors import Prior
 from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
@@ -65,11 +66,13 @@ class Parts:
         denoiser: the module that is trained.
         diffusion: what noise is.
         codec: data to state and back.
+        prior: what draws the codes of a model that has some, once it was trained.
     """
 
     denoiser: nn.Module
     diffusion: GaussianDiffusion
     codec: Codec
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Recipe(Sampling, Training):
         return (*(f.name for kind in kinds for f in fields(kind)), "samples")
 
     def check(self) -> None:
-        """Raise ImportError, before training, if an extra that `evaluate` needs is missing."""
+        """Raise, before training, if `evaluate` cannot work: ImportError for a missing extra."""
 
     def load(self, data: str | None) -> Split[Any]:
         """The data, from a path where the recipe needs one."""

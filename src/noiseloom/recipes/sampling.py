@@ -180,7 +180,10 @@ class Coding:
     """What samples of a model with discrete latents are told; may be changed for every draw.
 
     Attributes:
-        codes: codes as often as the encoder picks them, each latent by itself (marginal), or none.
+        codes: codes drawn by the run's prior, codes as often as the encoder picks them, each latent
+            by itself (marginal), or none.
+        code_temperature: of the prior's draws, >= 0; 1 is its law, 0 the likeliest one by one.
+        code_top_p: mass of the nucleus of each of them, in (0, 1].
         code_guidance: guidance scale of the codes; 1 is conditional, 0 without. The paper's cfg is
             scale - 1.
 
@@ -188,12 +191,18 @@ class Coding:
         ValueError: an option is out of range.
     """
 
-    codes: Literal["marginal", "none"] = "marginal"
+    codes: Literal["prior", "marginal", "none"] = "prior"
+    code_temperature: float = 1.0
+    code_top_p: float = 1.0
     code_guidance: float = 1.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.code_guidance):
             raise ValueError(f"code_guidance must be a number, got {self.code_guidance}")
+        if not 0 <= self.code_temperature < math.inf:
+            raise ValueError(f"code_temperature must be at least 0, got {self.code_temperature}")
+        if not 0 < self.code_top_p <= 1:
+            raise ValueError(f"code_top_p must be in (0, 1], got {self.code_top_p}")
 
 
 @dataclass(frozen=True)

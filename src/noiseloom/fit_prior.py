@@ -1,0 +1,186 @@
+"""The second stage of a run whose model has codes: the prior that draws them (`prior_folder`).
+
+The averaged encoder of the first stage gives codes to all data, `DRAWS` for each sample, from its q
+by one fixed key; they are kept, so that a training that is interrupted goes on with the same ones.
+A table counts them; other priors learn them by the training loop of the first stage, and so go on
+from their last checkpoint to the same weights.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from noiseloom import training
+from noiseloom.data import Split
+from noiseloom.prior_folder import PRIOR, read_prior, remove_prior, write_prior
+from noiseloom.priors import (
+    MEASURED,
+    AutoregressivePrior,
+    BitsPrior,
+    Codes,
+    TabularPrior,
+    code_likelihoods,
+)
+from noiseloom.recipes import Coded
+from noiseloom.rng import Rng
+from noiseloom.run import Run, load
+from noiseloom.run_folder import (
+    claimed,
+    describe,
+    forget,
+    read_description,
+    recipe_of,
+    same_data,
+    write_bytes,
+    write_text,
+)
+from noiseloom.terminal import say
+from noiseloom.training import checkpoint
+
+__all__ = ["DRAWS", "fit_prior", "make_prior"]
+
+DRAWS = 4
+"""Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
+
+
+def fit_prior(recipe: Coded, out: Path, split: Split[Any]) -> dict[str, float]:
+    """Make the prior of a run, or go on with it.
+
+    Args:
+        recipe: of the run, which wants a prior.
+        out: the run's folder, with weights; claimed by this process.
+        split: the run's data.
+
+    Returns:
+        The likelihoods of its codes, `code_likelihoods`.
+
+    Raises:
+        FileExistsError: another prior was begun there.
+        FileNotFoundError: the run has no weights yet.
+        ValueError: the training diverges, or its checkpoint is damaged.
+    """
+    run = load(out, recipe=type(recipe))
+    kind, begun = recipe.prior_kind(run.facts), read_prior(out)
+    if begun is not None and begun[0] != kind:
+        raise FileExistsError(
+            f"{out} has another prior ({begun[0].kind}) than its options say: make it again with "
+            f"noiseloom prior {out} --force"
+        )
+    main, rng = os.environ.get("RANK", "0") == "0", Rng(recipe.seed).fold("prior")
+    kept = out / PRIOR / "codes.safetensors"
+    known = begun is not None and kept.is_file()
+    learnt, held = _read(kept) if known else _encoded(recipe, run, split, rng)
+    if main:
+        forget(out)
+        if begun is None:
+            remove_prior(out)  # what a kill may have left of one that was being removed
+        write_prior(out, kind)
+        _write(kept, learnt, held)
+    with rng.fold("initialisation").torch():
+        prior = kind.make()
+    if main:
+        count = sum(p.numel() for p in prior.parameters())
+        told = f"{kind.kind}, {count:,} parameters" if count else kind.kind
+        say(f"prior: {told}, {len(learnt):,} codes of {len(split.train):,} samples")
+    weights = out / PRIOR / "ema.safetensors"
+    if isinstance(prior, TabularPrior):
+        prior.fit(learnt.codes, learnt.label)
+        if main:
+            write_bytes(weights, save(prior.state_dict()))
+    else:
+        options, folder = recipe.second_stage(recipe), out / PRIOR
+        for _ in training.show(training.train(prior, _loss, learnt, options, folder, resume=True)):
+            pass
+        prior.load_state_dict(checkpoint.read(weights))
+    key = rng.fold("measured")
+    found = code_likelihoods(prior.eval(), recipe.k, _some(learnt, key), _some(held, key))
+    if main:
+        write_prior(out, kind, found)
+    return found
+
+
+def make_prior(
+    out: Path, changes: dict[str, Any], *, data: str | None = None, force: bool = False
+) -> dict[str, float]:
+    """Make the prior of a run that has none, go on with one, or make another.
+
+    What it is to be becomes a part of the run's description.
+
+    Args:
+        out: the run's folder.
+        changes: options of `PriorTraining` that differ from the run's.
+        data: where the data lies; by default where training found it.
+        force: remove the prior that is there.
+
+    Returns:
+        The likelihoods of its codes.
+
+    Raises:
+        FileExistsError: there is a prior, or the beginning of another, and `force` is off.
+        ValueError: a run without codes, other data, or a prior that cannot be made.
+    """
+    described = read_description(out)
+    stored, facts = recipe_of(described), described["facts"]
+    if not isinstance(stored, Coded) or not stored.m:
+        raise ValueError(f"{out} has no codes for a prior to draw: it is a run of {stored.name!r}")
+    recipe = replace(stored, **changes)
+    if recipe.prior == "none":
+        raise ValueError(f"{out} is to have no prior: name one, --prior autoregressive")
+    recipe.prior_kind(facts).make()  # what cannot be made takes the place of nothing
+    split = recipe.load(data or described["data"])
+    if not same_data(split, facts):
+        raise ValueError(
+            f"the data are not those {out} was trained on: name those with --data, their codes are "
+            "what its prior learns"
+        )
+    with claimed(out):
+        if force:
+            remove_prior(out)
+        found = read_prior(out)
+        if found is not None and (found[1] or recipe != stored):
+            what = "has" if found[1] else "has begun"
+            raise FileExistsError(
+                f"{out} {what} a prior ({found[0].kind}): replace it with --force, or give another "
+                "run one"
+            )
+        if recipe != stored:
+            kept = {name: described[name] for name in ("data", "command", "init_from")}
+            digests = described.get("digests") or {}
+            write_text(out / "recipe.yaml", describe(recipe, facts, digests=digests, **kept))
+        return fit_prior(recipe, out, split)
+
+
+def _loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+    assert isinstance(model, AutoregressivePrior | BitsPrior)
+    if isinstance(model, AutoregressivePrior):
+        return model.loss(batch["codes"], batch.get("label"), rng)
+    return model.loss(batch["codes"], batch.get("label"), rng, rows)
+
+
+def _some(codes: Codes, rng: Rng) -> Codes:
+    return Codes(**codes[rng.permutation(len(codes))[:MEASURED]])
+
+
+def _encoded(recipe: Coded, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
+    """The codes of the data, those to learn and those held out."""
+    learnt = recipe.encoded(run.parts, run.facts, split.train, rng.fold("train"), draws=DRAWS)
+    return learnt, recipe.encoded(run.parts, run.facts, split.held_out, rng.fold("held out"))
+
+
+def _write(path: Path, learnt: Codes, held: Codes) -> None:
+    parts = {"train": learnt, "held_out": held}
+    found = {f"{name}.codes": part.codes for name, part in parts.items()}
+    found |= {f"{name}.label": p.label for name, p in parts.items() if p.label is not None}
+    write_bytes(path, save(found))
+
+
+def _read(path: Path) -> tuple[Codes, Codes]:
+    found = checkpoint.read(path)
+    learnt, held = (
+        Codes(found[f"{name}.codes"], found.get(f"{name}.label")) for name in ("train", "held_out")
+    )
+    return learnt, held

@@ -1,0 +1,52 @@
+"""Priors made of plain values, and how many bits codes take them."""
+
+import math
+
+import pytest
+import torch
+from prior_cases import entropy, law, tabular
+
+from noiseloom.priors import (
+    AutoregressivePrior,
+    BitsPrior,
+    Codes,
+    PriorKind,
+    TabularPrior,
+    code_likelihoods,
+)
+from noiseloom.rng import Rng
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [("tabular", TabularPrior), ("autoregressive", AutoregressivePrior), ("bits", BitsPrior)],
+)
+@pytest.mark.parametrize("width", [6, 8])
+def test_a_kind_makes_the_prior_it_says(kind, made, width):
+    prior = PriorKind(kind, 2, 3, 5, width=width, depth=1).make().eval()
+    assert type(prior) is made
+    assert (prior.m, prior.k, prior.num_classes) == (2, 3, 5)
+    assert prior.sample(torch.tensor([0, 4]), Rng(0)).shape == (2, 2)
+
+
+def test_bits_of_codes_are_those_of_the_law_they_are_drawn_from():
+    prior, n = tabular(2, 4, seed=1), 20000
+    train, held = (Codes(prior.sample(n, Rng(seed))) for seed in (1, 2))
+    found = code_likelihoods(prior, 4, train, held)
+    p = law(2, 4, seed=1).reshape(4, 4)
+    expected = entropy(p) / math.log(2)
+    spread = float((p * (p.log2() + expected).square()).sum().sqrt()) / n**0.5
+    assert found["prior_bits_train"] == pytest.approx(expected, abs=5 * spread)
+    assert found["prior_bits_held_out"] == pytest.approx(expected, abs=5 * spread)
+    marginals = (entropy(p.sum(0)) + entropy(p.sum(1))) / math.log(2)
+    assert found["marginal_bits"] == pytest.approx(marginals, abs=0.05)
+    assert expected + 0.05 < marginals < found["code_bits"] == 4
+    assert code_likelihoods(None, 4, train, held).keys() == {"code_bits", "marginal_bits"}
+
+
+def test_codes_are_taken_with_their_classes():
+    codes = torch.arange(10).reshape(5, 2)
+    batch = Codes(codes, torch.arange(5))[torch.tensor([3, 0])]
+    assert batch["codes"].tolist() == [[6, 7], [0, 1]]
+    assert batch["label"].tolist() == [3, 0]
+    assert Codes(codes)[torch.tensor([1])].keys() == {"codes"}

@@ -1,0 +1,447 @@
+"""The second stage of a run: a prior over its codes, killed, resumed, made again and refused."""
+
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import noiseloom
+import noiseloom.fit
+import noiseloom.fit_prior
+from noiseloom.cli import main
+from noiseloom.data import Points, Split
+from noiseloom.encodings import Standardised
+from noiseloom.fit import fit
+from noiseloom.nets import MLP, VectorEncoder
+from noiseloom.prior_folder import read_prior, remove_prior, write_prior
+from noiseloom.priors import PriorKind, TabularPrior
+from noiseloom.recipes import RECIPES, Coded, DiscoMixture
+from noiseloom.rng import Rng
+from noiseloom.run import load
+from noiseloom.training import loop
+
+TINY = {
+    "steps": 12,
+    "batch_size": 16,
+    "checkpoint_every": 5,
+    "width": 8,
+    "depth": 1,
+    "m": 2,
+    "k": 3,
+    "samples": 20,
+    "sampling_steps": 2,
+    "prior_steps": 12,
+    "prior_batch_size": 16,
+    "prior_width": 8,
+    "prior_depth": 1,
+}
+RECIPE = DiscoMixture(**TINY)
+WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run; copied, never changed."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    fit(RECIPE, out, command="")
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def fails(capsys, *words):
+    """The one line of an error."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("noiseloom: error: ")
+    return line
+
+
+def same(ours, theirs):
+    found = [load_file(folder / "prior" / "ema.safetensors") for folder in (ours, theirs)]
+    return all(torch.equal(found[0][name], found[1][name]) for name in found[1])
+
+
+def weights(run):
+    return (run / "ema.safetensors").read_bytes()
+
+
+# Killed in either stage, or between them, a run goes on to the same prior.
+
+
+def killed_at(out, resume, place):
+    """Train until something is called for the nth time; `place` is (module, name, n), or None."""
+    torch.set_num_threads(1)
+    if place is not None:
+        module, name, n = place
+        owner = {"fit": noiseloom.fit, "prior": noiseloom.fit_prior, "loop": loop._Run}[module]
+        inner: Callable[..., object] = getattr(owner, name)
+        calls = []
+
+        def last_time(*args, **more):
+            calls.append(1)
+            if len(calls) == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return inner(*args, **more)
+
+        setattr(owner, name, last_time)
+    fit(RECIPE, out, command="", resume=resume)
+
+
+def test_a_run_killed_in_any_stage_comes_to_the_same_prior(trained, tmp_path):
+    out = tmp_path / "killed"
+    context = multiprocessing.get_context("forkserver")  # imports once, forks for each process
+    context.set_forkserver_preload(["noiseloom.fit", "torch._dynamo"])
+    places = (
+        ("loop", "_update", 8),  # of the first stage, with a checkpoint at 5
+        ("fit", "fit_prior", 1),  # between the stages
+        ("prior", "_encoded", 1),
+        ("prior", "_write", 1),  # the codes are known, and not kept
+        ("loop", "_update", 3),  # of the second stage, before any checkpoint
+        ("loop", "_update", 8),
+        ("prior", "code_likelihoods", 1),  # trained, and not finished
+        None,
+    )
+    first = None
+    for i, place in enumerate(places):
+        process = context.Process(target=killed_at, args=(out, i > 0, place))
+        process.start()
+        process.join()
+        assert process.exitcode == (0 if place is None else -9), place
+        first = weights(out) if i == 1 else first
+        if place is not None:
+            found = read_prior(out)
+            assert found is None or not found[1]
+            assert load(out, device="cpu").parts.prior is None
+    assert first == weights(out) == weights(trained)  # a killed second stage leaves the first alone
+    assert same(out, trained)
+    assert read_prior(out) == read_prior(trained)
+    files = [(folder / "prior" / "metrics.jsonl").read_text() for folder in (out, trained)]
+    ours, theirs = ([json.loads(line)["loss"] for line in text.splitlines()] for text in files)
+    assert ours == theirs
+    assert len(ours) == 12
+
+
+# What a finished one holds.
+
+
+def test_likelihoods_lie_between_entropy_and_what_codes_can_hold(trained):
+    kind, told = read_prior(trained)
+    codes = load_file(trained / "prior" / "codes.safetensors")
+    assert codes.keys() == {"train.codes", "held_out.codes"}
+    assert codes["train.codes"].shape == (32000, 2)
+    prior = load(trained, device="cpu").parts.prior
+    assert isinstance(prior, noiseloom.AutoregressivePrior)
+    for name in ("train", "held_out"):
+        table = TabularPrior(2, 3)
+        table.fit(codes[f"{name}.codes"], smoothing=0)
+        nats = float(-prior.log_prob(codes[f"{name}.codes"]).double().mean())
+        assert nats >= table.entropy()
+        assert told[f"prior_bits_{name}"] == pytest.approx(nats / math.log(2), abs=0.05)
+    assert table.entropy() / math.log(2) - 0.01 <= told["marginal_bits"] <= told["code_bits"]
+    assert kind == RECIPE.prior_kind({"classes": ["a"]})
+
+
+def test_it_is_loaded_and_published_with_the_run(run, tmp_path, capsys):
+    drawn = load(run, device="cpu").samples({"label": torch.zeros(5)}, seed=3)
+    assert main(["push", str(run), str(tmp_path / "published")]) == 0
+    assert sorted(path.name for path in (tmp_path / "published" / "prior").iterdir()) == [
+        "ema.safetensors",
+        "prior.yaml",
+    ]
+    again = load(tmp_path / "published", device="cpu").samples({"label": torch.zeros(5)}, seed=3)
+    assert torch.equal(drawn, again)
+
+
+# The verb.
+
+
+def test_sampling_before_there_is_a_prior_names_the_command_that_makes_it(run, tmp_path, capsys):
+    made = shutil.copytree(run, tmp_path / "made")
+    remove_prior(run)
+    out = tmp_path / "x.csv"
+    told = fails(capsys, "sample", run, "-n", 3, "--out", out)
+    assert "no prior yet to draw codes from: make it with noiseloom prior RUN" in told
+    assert not out.exists()
+    assert main(["sample", str(run), "-n", "3", "--codes", "marginal", "--out", str(out)]) == 0
+    assert main(["report", str(run)]) == 0
+    assert "noiseloom prior run" in (run / "report.html").read_text()
+    assert main(["prior", str(run)]) == 0
+    assert "prior_bits_held_out" in capsys.readouterr().out
+    assert same(run, made)
+    assert not (run / "report.html").exists()
+    words = ["sample", str(run), "-n", "3", "--code-temperature", "0.5", "--code-top-p", "0.9"]
+    assert main([*words, "--out", str(tmp_path / "y.csv")]) == 0
+
+
+def test_another_prior_takes_its_place_by_force_alone(run, capsys):
+    before, first = read_prior(run), weights(run)
+    for words in ([], ["--prior", "tabular"]):
+        told = fails(capsys, "prior", run, *words)
+        assert "run has a prior (autoregressive): replace it with --force" in told
+    told = fails(capsys, "prior", run, "--force", "--prior-width", 0)
+    assert "prior_width must be at least 1" in told
+    assert read_prior(run) == before
+    (run / "evaluation.json").write_text("{}")
+    assert main(["prior", str(run), "--prior", "tabular", "--force", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["prior_bits_train"] < found["marginal_bits"] + 0.01
+    assert read_prior(run)[0].kind == "tabular"
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["prior"] == "tabular"
+    assert not (run / "evaluation.json").exists()
+    assert isinstance(load(run, device="cpu").parts.prior, TabularPrior)
+    assert weights(run) == first
+    assert main(["train", "--out", str(run), "--resume", "--no-evaluate"]) == 0
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_what_is_left_of_a_removed_prior_is_not_gone_on_with(run, trained):
+    folder = run / "prior"
+    (folder / "prior.yaml").unlink()  # goes first: a kill may come before the rest does
+    codes = load_file(folder / "codes.safetensors")
+    save_file({name: value.flip(0) for name, value in codes.items()}, folder / "codes.safetensors")
+    for path in folder.glob("*/*/model.safetensors"):
+        save_file({n: v + 1 for n, v in load_file(path).items()}, path)
+    fit(RECIPE, run, command="", resume=True)
+    assert same(run, trained)
+
+
+def test_one_that_was_begun_goes_on_and_no_other(run, tmp_path, monkeypatch, capsys):
+    whole = shutil.copytree(run, tmp_path / "whole")
+    words = ["prior", str(run), "--force", "--prior", "bits", "--prior-steps", "9"]
+    monkeypatch.setattr(noiseloom.fit_prior, "MEASURED", 100)
+    update, calls = loop._Run._update, []
+
+    def stopped(self, step):
+        calls.append(step)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return update(self, step)
+
+    monkeypatch.setattr(loop._Run, "_update", stopped)
+    assert main(words) == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith(f"go on with: noiseloom prior {run} --prior bits --prior-steps 9")
+    assert load(run, device="cpu").parts.prior is None
+    told = fails(capsys, "prior", run, "--prior", "tabular")
+    assert "has begun a prior (bits): replace it with --force" in told
+    assert main(["prior", str(run)]) == 0
+    assert calls[8:] == [6, 7, 8, 9]
+    assert main(["prior", str(whole), *words[2:]]) == 0
+    assert same(run, whole)
+    told = fails(capsys, "sample", run, "--code-temperature", 0.5, "--out", tmp_path / "x.csv")
+    assert "for a prior by diffusion" in told
+
+
+def test_a_run_without_codes_or_with_other_data_gets_no_prior(run, tmp_path, monkeypatch, capsys):
+    told = fails(capsys, "prior", run, "--prior", "none", "--codes", "none")
+    assert "unknown option --codes" in told
+    told = fails(capsys, "prior", "bits-digits")
+    assert "no run" in told or "no recipe.yaml" in told
+    monkeypatch.setattr(DiscoMixture, "load", lambda self, data: halved())
+    told = fails(capsys, "prior", run, "--force")
+    assert "the data are not those" in told
+    assert read_prior(run)[1]
+
+
+def halved():
+    data = noiseloom.data.gaussians_on_a_circle(400)
+    return Split(data.train, data.held_out)
+
+
+def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
+    for name, words in (("none", ["--prior=none", "--codes=marginal"]), ("plain", ["--m=0"])):
+        out = tmp_path / name
+        assert main(["train", "disco-mixture", "--out", str(out), *WORDS, *words]) == 0
+        assert not (out / "prior").exists()
+        found = json.loads((out / "evaluation.json").read_text())
+        assert not any("prior" in key or "generated" in key for key in found)
+        assert ("marginal_bits" in found) == (name == "none")
+    told = fails(capsys, "sample", tmp_path / "none", "--codes", "prior")
+    assert "no prior yet" in told
+    told = fails(capsys, "train", "disco-mixture", "--out", tmp_path / "x", *WORDS, "--prior=none")
+    assert "evaluate with --codes marginal or none" in told
+    assert not (tmp_path / "x").exists()
+    assert "has no codes" in fails(capsys, "prior", tmp_path / "plain")
+    assert "name one" in fails(capsys, "prior", tmp_path / "none")
+    assert main(["prior", str(tmp_path / "none"), "--prior", "tabular"]) == 0
+    words = ["sample", str(tmp_path / "none"), "--codes", "prior", "--out", str(tmp_path / "x.csv")]
+    assert main(words) == 0
+
+
+# What it was made for.
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"m": 3}, "a prior over 3 codes of 3 values for a model with 2 codes of 3 values"),
+        ({"k": 4}, "a prior over 2 codes of 4 values for a model with 2 codes of 3 values"),
+        ({"num_classes": 5}, "a prior of 5 classes for a model with no classes"),
+    ],
+)
+def test_a_prior_for_other_codes_or_classes_gets_one_clear_line(run, changes, told, capsys):
+    write_prior(run, replace(read_prior(run)[0], **changes), {"code_bits": 1.0})
+    line = fails(capsys, "sample", run)
+    assert told in line
+    assert f"noiseloom prior {run} --force" in line
+
+
+def test_a_damaged_prior_gets_one_clear_line(run, capsys):
+    (run / "prior" / "prior.yaml").write_text("kind: tabular\nwide: 3\n")
+    assert "does not describe a prior" in fails(capsys, "sample", run)
+    assert main(["prior", str(run), "--force"]) == 0
+    assert read_prior(run)[1]
+
+
+def test_a_prior_that_cannot_be_made_is_refused_before_the_first_stage(tmp_path, capsys):
+    words = ["--m=4", "--k=8", "--prior-width=-1"]
+    out = tmp_path / "run"
+    assert "prior_width" in fails(capsys, "train", "disco-mixture", "--out", out, *WORDS, *words)
+    recipe = Squares(**{**SQUARES, "m": 21, "k": 2, "prior": "tabular"})
+    with pytest.raises(ValueError, match="use an autoregressive prior"):
+        fit(recipe, out, command="")
+    assert not out.exists()
+
+
+def test_more_steps_of_the_encoder_outdate_the_prior(run, monkeypatch):
+    longer = replace(RECIPE, steps=14)
+    monkeypatch.setattr(noiseloom.fit, "fit_prior", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(longer, run, command="", resume=True)
+    assert not (run / "prior").exists()
+    monkeypatch.undo()
+    fit(longer, run, command="", resume=True)
+    assert read_prior(run)[1]
+
+
+def stop(*args):
+    raise KeyboardInterrupt
+
+
+# A recipe brings its data, its network and its encoder.
+
+CLASSES = ("left", "right")
+SQUARES = {
+    "steps": 4,
+    "batch_size": 8,
+    "m": 1,
+    "k": 2,
+    "sampling_steps": 2,
+    "label_drop": 0.1,
+    "prior_steps": 4,
+    "prior_width": 8,
+    "prior_depth": 1,
+    "prior": "tabular",
+}
+
+
+class Deaf(nn.Module):
+    """A network that is told the class, and does not mind it."""
+
+    def __init__(self, codes):
+        super().__init__()
+        self.inner = MLP(2, 2, width=8, depth=1, codes=codes)
+        self.heard = []
+
+    def forward(self, x, log_snr, cond=None):
+        self.heard.append(cond["label"])
+        return self.inner(x, log_snr, {k: v for k, v in cond.items() if k != "label"})
+
+
+@dataclass(frozen=True)
+class Squares(Coded):
+    """Points to the left and to the right, with their class."""
+
+    name: ClassVar[str] = "squares"
+    summary: ClassVar[str] = "points of two classes"
+    shows: ClassVar[str] = "points"
+
+    def load(self, data):
+        labels = torch.arange(40) % 2
+        values = torch.stack((labels * 2.0 - 1, Rng(0).normal((40,))), 1)
+        return Split(Points(values, labels, CLASSES), Points(values[:20], labels[:20], CLASSES))
+
+    def facts(self, data):
+        return {"classes": list(data.train.classes)}
+
+    def clean(self, parts, batch):
+        return parts.codec.encode(batch["values"])
+
+    def make_network(self, facts, codes):
+        return Deaf(codes)
+
+    def make_encoder(self, facts):
+        return VectorEncoder(2, self.m, self.k, width=8)
+
+    def make_codec(self, facts):
+        return Standardised((0.0, 0.0), (1.0, 1.0))
+
+    def shape(self, parts, facts):
+        return (2,)
+
+    def evaluate(self, draw, data, rng):
+        return {"spread": float(draw({"label": torch.arange(6) % 2}).std())}
+
+
+@pytest.mark.parametrize("prior", ["tabular", "autoregressive", "bits"])
+def test_a_recipe_of_classes_tells_them_to_the_prior(tmp_path, monkeypatch, prior):
+    monkeypatch.setitem(RECIPES, "squares", Squares)
+    out = tmp_path / "run"
+    fit(Squares(**{**SQUARES, "prior": prior}), out, command="")
+    assert read_prior(out)[0] == PriorKind(prior, 1, 2, 2, 8, 1, 0.1)
+    codes = load_file(out / "prior" / "codes.safetensors")
+    assert torch.equal(codes["train.label"], (torch.arange(40) % 2).repeat(4))
+    made = load(out, device="cpu")
+    found = made.evaluate()
+    assert {"spread", "prior_bits_train", "prior_bits_held_out"} <= found.keys()
+    if prior == "tabular":  # each class has the code of its own that the table says
+        made.parts.prior.table.copy_(torch.tensor([[1, 0], [0, 1], [0.5, 0.5]]))
+        labels = torch.tensor([0, 1, 1, 0])
+        keys = Rng(0).samples(4)
+        told = made.recipe.told_codes(made.parts, {"label": labels}, {}, keys)["codes"]
+        assert torch.equal(told.argmax(-1)[:, 0], labels)
+
+
+# Comparisons.
+
+
+def test_kinds_of_priors_are_compared(tmp_path, capsys):
+    words = ["compare", "disco-mixture", "--out", str(tmp_path / "grid"), *WORDS, "--seeds", "1"]
+    words += ["--grid", "prior=autoregressive,tabular", "--cells", "prior=none codes=marginal"]
+    assert main([*words, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    ours = [cell["mean"].get("prior_bits_held_out") for cell in table["cells"]]
+    assert ours[0] != ours[1]
+    assert ours[2] is None
+    first = next((tmp_path / "grid" / "runs").glob("*,prior_steps=12*seed=0"))
+    assert read_prior(first)[1]
+    remove_prior(first)  # as if killed before the second stage
+    shutil.rmtree(first / "evaluations", ignore_errors=True)
+    (first / "evaluation.json").unlink(missing_ok=True)
+    assert main([*words, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["cells"] == table["cells"]
