@@ -115,19 +115,21 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        """As `ForcingTrajectories` has them, but half of the windows of T > 2 have a known end.
+        """As `ForcingTrajectories` has them, but half of the windows of T > 2 are as plans are.
 
-        It is 1 to T - 2 tokens long, clean, and does not count: that several are known and all
-        others noise is what a deadline asks for, and independent times hardly ever show.
+        Their end, 1 to T - 2 tokens, is known: clean, and does not count. The others are all at one
+        time, as in a plan of the whole. Independent times hardly ever show either, and models that
+        were trained on them alone plan no long ways (docs/results.md).
         """
         t, counted = super().times(clean, rng)
         if not self.sees_the_end or self.tokens < 3 or counted is None:
             return t, counted
         rng, shape = rng.fold("end"), (len(t),)
-        told = rng.fold("told").uniform(shape, device=t.device) < 0.5
+        told = rng.fold("told").uniform(shape, device=t.device)[:, None] < 0.5
         length = 1 + rng.fold("length").integers(self.tokens - 2, shape, device=t.device)
         place = torch.arange(self.tokens, device=t.device)
-        known = told[:, None] & (place >= self.tokens - length[:, None])
+        known = told & (place >= self.tokens - length[:, None])
+        t = torch.where(told & (place > 0), t[:, 1:2], t)
         return t.masked_fill(known, 0.0), counted & ~known
 
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
