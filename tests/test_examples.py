@@ -21,6 +21,18 @@ def test_rows_are_streamed_after_those_that_are_known(tmp_path, capsys):
     assert {len(line) for line in lines} == {6 * 16 + 5 * 3}
 
 
+def test_one_wrapper_and_one_loss_for_bits_and_for_rows(capsys):
+    runpy.run_path(str(EXAMPLES / "latents_everywhere.py"))["main"](updates=1)
+    _, bits, rows = capsys.readouterr().out.splitlines()
+    for line, name, k in ((bits, "analog bits", 16), (rows, "rows", 8)):
+        assert line.startswith(name)
+        *losses, used, of, codes = line[len(name) :].split()
+        # Codes have not been read yet: after one update what reads them is still almost zero.
+        assert max(map(float, losses)) - min(map(float, losses)) < 0.01
+        assert (of, codes) == ("of", str(k))
+        assert 1 <= float(used) <= k
+
+
 def test_what_cannot_be_streamed_is_told_in_a_line(tmp_path):
     def told(*words):
         command = [sys.executable, str(EXAMPLES / "stream.py"), *words]

@@ -327,6 +327,31 @@ def test_each_branch_of_guidance_remembers_what_it_saw(kind):
     assert step.carry.keys() == {"classifier_free"}
 
 
+@pytest.mark.parametrize("kind", ["transformer", "video"])
+@pytest.mark.parametrize("codes_outside", [False, True])
+def test_all_tokens_of_a_rollout_read_the_same_codes(kind, codes_outside):
+    network = build(kind, codes=(3, 5))
+    inner = Preconditioned(network, SCHEDULE)
+    names = ["label", "codes"] if codes_outside else ["codes", "label"]
+    for scale, name in zip((1.7, 2.0), names, strict=True):
+        inner = ClassifierFree(inner, scale, drop=(name,))
+    denoiser, plan, rng = SelfConditioned(inner, limit=2.0), SamplingPlan.uniform(3), Rng(4)
+    context = Rng(3).normal((B, 2, *SHAPES[kind])).double()
+    found = []
+    for codes in (1.0, 3.0):
+        codes = (codes * Rng(6).normal((B, 3, 5)).double()).softmax(-1)
+        cond = {"label": torch.tensor([1, 3]), "codes": codes}
+        each = along(cond, action=Rng(5).normal((B, 20, A)).double())
+        settings = {"memory": network.memory, "stabilisation": LEVEL, "cond": each}
+        steps = rollout(denoiser, DIFFUSION, plan, context, rng=rng, **settings)
+        x = torch.cat([step.x for step in itertools.islice(steps, 7)], 1)
+        with torch.no_grad():
+            expected = History(denoiser, rng.samples(B), each).run(plan, context, 1, 7, None)
+        torch.testing.assert_close(x, expected, rtol=0, atol=1e-10)
+        found.append(x)
+    assert ((found[0] - found[1]).flatten(2).abs().amax(-1) > 1e-3).all()
+
+
 def test_conditions_are_asked_for_when_their_tokens_are():
     network, asked = build("transformer"), []
 

@@ -11,8 +11,15 @@ from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, Video
 from noiseloom.rng import Rng
 
 B, T, A, K = 3, 9, 2, 3
+CODES = (2, 5)
 
-EVERYTHING = {"num_classes": K, "action_features": A, "self_conditioning": True, "dropout": 0.2}
+EVERYTHING = {
+    "num_classes": K,
+    "action_features": A,
+    "self_conditioning": True,
+    "dropout": 0.2,
+    "codes": CODES,
+}
 PER_TOKEN = ("estimate", "action", "action_mask", "mask")
 
 
@@ -26,6 +33,7 @@ class Build:
         output: of the prediction of a token.
         make: the network of some options.
         layers: the attentions over time, one after the other, of a network of some depth.
+        reads: whether it reads codes; if not, EVERYTHING is all else.
     """
 
     name: str
@@ -33,8 +41,11 @@ class Build:
     output: tuple[int, ...]
     make: Callable[..., nn.Module]
     layers: Callable[[int], int] = lambda depth: depth
+    reads: bool = True
 
     def __call__(self, **options):
+        if not self.reads:
+            options.pop("codes", None)
         with Rng(0).torch():
             return self.make(**options)
 
@@ -53,6 +64,9 @@ class Build:
             cond["estimate"] = rng.fold("estimate").normal((B, length, *self.shape), dtype)
         if options.get("dropout"):
             cond["dropout"] = rng.samples(B).key
+        if options.get("codes") and self.reads:
+            codes = 3 * rng.fold("codes").normal((B, *CODES), dtype)
+            cond["codes"] = codes.softmax(-1) * (torch.arange(B) > 0)[:, None, None]  # null first
         return x, log_snr, cond
 
 
@@ -77,9 +91,9 @@ def _unet(window=4, depth=2, **options):
 
 
 transformer = Build("transformer", (3,), (5,), _transformer)
-recurrent = Build("recurrent", (3,), (5,), _recurrent)
+recurrent = Build("recurrent", (3,), (5,), _recurrent, reads=False)
 video = Build("video", (2, 4, 6), (3, 4, 6), _video)
-unet = Build("unet", (2, 4, 6), (3, 4, 6), _unet, {1: 3, 2: 6, 3: 10}.get)
+unet = Build("unet", (2, 4, 6), (3, 4, 6), _unet, {1: 3, 2: 6, 3: 10}.get, False)
 
 WINDOWED = pytest.mark.parametrize("build", [transformer, video, unet], ids=lambda b: b.name)
 BUILDS = pytest.mark.parametrize(

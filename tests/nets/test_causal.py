@@ -4,6 +4,7 @@ import pytest
 import torch
 from causal_cases import (
     BUILDS,
+    CODES,
     EVERYTHING,
     WINDOWED,
     A,
@@ -125,6 +126,8 @@ def test_absent_conditions_are_null(build, awake):
         "action": cond["action"],
         "action_mask": torch.zeros(B, dtype=torch.bool),
     }
+    if build.reads:
+        null["codes"] = torch.zeros(B, *CODES)
     torch.testing.assert_close(network(x, log_snr, null), absent, rtol=0, atol=1e-12)
     for key in ("label", "estimate", "action"):
         assert (network(x, log_snr, {key: cond[key]})[0] - absent[0]).abs().max() > 1e-3

@@ -10,7 +10,16 @@ import torch
 
 import noiseloom as nl
 from noiseloom.latents import Latent, Splits, latent_loss, one_hot
-from noiseloom.nets import MLP, DiT, ImageEncoder, SequenceEncoder, Transformer, UNet
+from noiseloom.nets import (
+    MLP,
+    CausalTransformer,
+    DiT,
+    ImageEncoder,
+    SequenceEncoder,
+    Transformer,
+    UNet,
+    VideoTransformer,
+)
 from noiseloom.nets.attention import consult
 from noiseloom.nets.code_attention import CrossAttention
 from noiseloom.training import init_from
@@ -37,6 +46,14 @@ def pictures(**options):
     return DiT(2, 2, size=(8, 8), **TOKENS, **options)
 
 
+def tokens(**options):
+    return CausalTransformer(2, 2, window=4, **TOKENS, **options)
+
+
+def frames(**options):
+    return VideoTransformer(2, 2, patch=2, window=4, **TOKENS, **options)
+
+
 def vectors(**options):
     return MLP(2, 2, width=16, depth=2, **options)
 
@@ -47,6 +64,8 @@ CASES = {
     groups: ((2, 8, 8), 2),
     sequences: ((6, 2), 2),
     pictures: ((2, 8, 8), 2),
+    tokens: ((6, 2), 2),
+    frames: ((3, 2, 4, 4), 2),
     vectors: ((2,), 2),
 }
 each = pytest.mark.parametrize("build", CASES, ids=lambda build: build.__name__)
@@ -193,7 +212,7 @@ def test_codes_that_do_not_fit_are_named(build):
         network(x, log_snr, {"codes": torch.zeros(B, M, dtype=torch.int64)})
 
 
-@pytest.mark.parametrize("build", [groups, sequences])
+@pytest.mark.parametrize("build", [groups, sequences, frames])
 def test_codes_are_one_graph(build, awake):
     small = {"blocks": 1, "middle": "none"} if build is groups else {}
     network, (x, log_snr) = told(build, awake, **small), state(build)
@@ -215,6 +234,17 @@ def test_tokens_with_times_of_their_own_read_codes(awake):
     times[:, 2] += 3
     changed = network(x, times, cond) - before
     assert (changed.abs().amax((0, 2)) > 1e-6).tolist() == [i == 2 for i in range(6)]
+
+
+@pytest.mark.parametrize("build", [tokens, frames])
+def test_tokens_read_codes_alike_wherever_they_are(build, awake):
+    # Alone in its window a token differs from the next by nothing but its position.
+    network, (x, _) = told(build, awake).eval(), state(build)
+    network.window = 1
+    log_snr, cond = torch.zeros(B), {"codes": soft()}
+    y = network(x[:, :1].expand_as(x), log_snr, cond)
+    torch.testing.assert_close(y, y[:, :1].expand_as(y), rtol=0, atol=1e-10)
+    assert (y - network(x[:, :1].expand_as(x), log_snr)).abs().max() > 1e-3
 
 
 def test_channels_last_pictures_read_the_same(awake):
@@ -302,11 +332,11 @@ def test_groups_that_do_not_share_out_the_latents_are_named(sizes):
         make(unet, code_groups=sizes)
 
 
-@pytest.mark.parametrize("build", [unet, groups, sequences, pictures])
+@pytest.mark.parametrize("build", [unet, groups, sequences, pictures, tokens])
 def test_an_encoder_is_trained_through_codes(build, awake):
     with nl.Rng(2).torch():
         options = {"width": 8, "depth": 1, "heads": 2}
-        if build is sequences:
+        if build in (sequences, tokens):
             encoder = SequenceEncoder(2, M, K, **options)
         else:
             encoder = ImageEncoder(2, M, K, patch=4, **options)
@@ -317,6 +347,6 @@ def test_an_encoder_is_trained_through_codes(build, awake):
     assert sum(isinstance(module, Splits) for module in model.modules()) == 2
     x, _ = state(build, torch.float32)
     times = torch.linspace(0.1, 0.9, B)
-    t = times[:, None].expand(B, 6) if build is sequences else times
+    t = times[:, None].expand(B, 6) if build in (sequences, tokens) else times
     latent_loss(model, nl.GaussianDiffusion(schedule), x, t, None, nl.Rng(3)).mean().backward()
     assert all(p.grad is not None and p.grad.any() for p in encoder.parameters())

@@ -1,5 +1,6 @@
 """A denoiser and the encoder of its discrete latents: one model, trained and saved together."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -52,7 +53,8 @@ class Latent(nn.Module):
 
     Args:
         denoiser: reads `cond["codes"]`, (B, m, k); an absent key, and a sample of zeros, is null.
-        encoder: `(clean) -> logits` of shape (B, m, k).
+        encoder: `(clean) -> logits` of shape (B, m, k); or `(clean, cond) -> logits`, which in
+            training is given keys of its dropout, `cond["dropout"]`.
         m: number of latents, >= 0.
         k: number of codes of each, >= 1. The codes of a sample hold m log2(k) bits.
         updates: of the whole training, >= 1.
@@ -102,6 +104,7 @@ class Latent(nn.Module):
         if not 0 <= drop <= 1:
             raise ValueError(f"drop must be in [0, 1], got {drop}")
         self.denoiser, self.encoder = denoiser, encoder
+        self.takes_cond = len(inspect.signature(encoder.forward).parameters) > 1
         self.m, self.k, self.updates, self.accumulate = m, k, updates, accumulate
         self.temperature = temperature or constant_temperature()
         self.hard, self.drop, self.bonus, self.restart = hard, drop, bonus, restart
@@ -124,13 +127,18 @@ class Latent(nn.Module):
         inner: Denoiser = self.denoiser
         return inner(x, t, cond, carry, rng)
 
-    def logits(self, clean: Tensor) -> Tensor:
+    def logits(self, clean: Tensor, cond: Cond | None = None) -> Tensor:
         """What the encoder says of clean states, shape (B, m, k).
+
+        Args:
+            clean: x_0, shape (B, ...).
+            cond: what it is told besides, if it takes conditions.
 
         Raises:
             ValueError: the encoder is for another m or k.
         """
-        found: Tensor = self.encoder(clean)
+        told = (cond,) if self.takes_cond else ()
+        found: Tensor = self.encoder(clean, *told)
         if found.shape != (len(clean), self.m, self.k):
             raise ValueError(
                 f"the encoder's logits have shape {tuple(found.shape)}: expected "

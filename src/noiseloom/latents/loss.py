@@ -63,7 +63,8 @@ def latent_loss(
         rng = rng.each("sample", rows.to(clean.device, non_blocking=True))
     if model.training:
         model.begin()
-    progress, logits = model.progress, model.logits(clean)
+    draws = {"dropout": rng.fold("encoder").fold("dropout").key}
+    progress, logits = model.progress, model.logits(clean, draws)
     codes = gumbel_softmax(logits, model.temperature(progress), rng.fold("codes"), hard=model.hard)
     codes, kept = drop_codes(codes, model.drop, rng.fold("code drop"))
     given = {**(cond or {}), "codes": codes}

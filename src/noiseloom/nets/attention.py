@@ -64,14 +64,15 @@ class Attention(nn.Module):
             turn: `rotation` of the positions of the tokens.
             past: "keys" (rotated) and "values" of n tokens before, (B, n, heads, W / heads) or
                 (B, n, N, heads, W / heads) each.
-            told: keys and values, side by side, of m tokens that all of (B, T, W) `consult`; what
-                they find is added to what they see in each other.
+            told: keys and values, side by side, (B, m, 2 W), of m tokens without a position, which
+                all of x `consult`; what they find is added to what they see in each other.
 
         Returns:
             The shape of x, and the "keys" and "values" of the T tokens, for a later `past`.
         """
         # (B, T, 3 W) -> three of (B, T, heads, W / heads), all of them views.
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(-3)
+        asked = q
         if turn is not None:
             q, k = _rotate(q, turn), _rotate(k, turn)
         entry = {"keys": k, "values": v}
@@ -82,9 +83,12 @@ class Attention(nn.Module):
         y = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=None if seen is None else seen[:, None], is_causal=causal
         )
+        y = y.transpose(1, 2).reshape(x.shape)
         if told is not None:
-            y = y + consult(q, told)
-        result: Tensor = self.out(y.transpose(1, 2).reshape(x.shape))
+            # Queries that were turned would say that what stands beside all tokens is at token 0.
+            found = consult(asked.flatten(1, -3).transpose(1, 2), told)
+            y = y + found.transpose(1, 2).reshape(x.shape)
+        result: Tensor = self.out(y)
         return result, entry
 
 

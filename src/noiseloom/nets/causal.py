@@ -26,6 +26,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry
+from noiseloom.nets.code_attention import CodeKeys
+from noiseloom.nets.codes import informative
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import initialise, zero
 from noiseloom.nets.past import (
@@ -47,7 +49,9 @@ class CausalTransformer(nn.Module):
 
     Token i attends to tokens i - window + 1 .. i, in each of `depth` blocks (`Trunk`); through all
     of them it sees depth (window - 1) tokens back. Positions are rotary, so that only differences
-    count. The output is 0 at initialisation.
+    count. The output is 0 at initialisation. Codes are of the whole sequence: all tokens read the
+    same ones, as those of `Transformer` do, whatever their position, and a cache knows nothing of
+    them.
 
     Args:
         in_features: D, features of a token, without the estimate's.
@@ -60,6 +64,8 @@ class CausalTransformer(nn.Module):
         action_features: A, features of the action that comes with a token; 0 for none.
         self_conditioning: whether it takes an estimate beside the state.
         dropout: rate at the end of both branches of every block.
+        codes: (m, k), number of latents and of the codes of each; None for a network without.
+        code_depth: number of blocks of attention between codes, before they are read.
 
     Attributes:
         memory: tokens that a cache has to hold, window - 1.
@@ -84,16 +90,24 @@ class CausalTransformer(nn.Module):
         action_features: int = 0,
         self_conditioning: bool = False,
         dropout: float = 0.0,
+        codes: tuple[int, int] | None = None,
+        code_depth: int = 2,
     ) -> None:
         super().__init__()
         check_window(window)
         check_heads(width, heads)
         self.window, self.memory = window, window - 1
         self.head = heads, width // heads
-        self.inputs = Inputs(in_features, width, num_classes, action_features, self_conditioning)
+        self.inputs = Inputs(
+            in_features, width, num_classes, action_features, self_conditioning, codes=codes
+        )
         self.trunk = Trunk(width, out_features, depth, heads, dropout)
         initialise(self)
         zero(*self.trunk.silent)
+        # After all else: what is drawn for that is the same with codes and without.
+        self.codes = None
+        if informative(codes):
+            self.codes = CodeKeys(codes, width, code_depth, heads, depth)
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
@@ -104,8 +118,9 @@ class CausalTransformer(nn.Module):
             x: state of unit variance, shape (B, T, D): the whole history, or the tokens that
                 follow those in the cache.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" like x, "dropout" keys (B,), "action" (B, T, A), known
-                where "action_mask", bool of shape (B,) or (B, T), is True (absent: everywhere);
+            cond: "label" (B,), "estimate" like x, "codes" (B, m, k), "dropout" keys (B,), "action"
+                (B, T, A), known where "action_mask", bool of shape (B,) or (B, T), is True (absent:
+                everywhere);
                 "mask", bool of shape (B, n + T), True for a real token, the n cached ones first;
                 "cache", {"tokens": [for each block {"keys", "values"}]}, each of shape
                 (B, n, heads, W / heads), keys already turned by their position; and "position",
@@ -124,8 +139,9 @@ class CausalTransformer(nn.Module):
         h, embedding = self.inputs(x, log_snr, cond, n)
         past = entries(x, cond, [self.head] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
+        told = None if self.codes is None else self.codes(cond, len(x))
         y: Tensor
-        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
+        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, told, **seen)
         return y if cond.get("cache") is None else (y, added(x, cond, new))
 
     def blank(self, x: Tensor) -> Carry:

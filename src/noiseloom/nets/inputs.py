@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseloom.nets.conditions import check_names, check_tokens, with_estimate
+from noiseloom.nets.codes import check_told
+from noiseloom.nets.conditions import check_tokens, with_estimate
 from noiseloom.nets.layers import Embedding
 from noiseloom.nets.patches import cut
 
@@ -31,6 +32,7 @@ class Inputs(nn.Module):
             vectors.
         film: features of the second embedding, where it is to have the action in it, as it must for
             frames; None for W and an action among the tokens.
+        codes: (m, k) of the codes that the network reads, which are checked here; None for none.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class Inputs(nn.Module):
         self_conditioning: bool,
         patch: int | None = None,
         film: int | None = None,
+        codes: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.self_conditioning = in_features, self_conditioning
-        self.patch, self.film = patch, film
+        self.patch, self.film, self.codes = patch, film, codes
         self.embedding = Embedding(width, film or width, num_classes)
         self.token = nn.Linear(in_features * (1 + self_conditioning) * (patch or 1) ** 2, width)
         self.action = nn.Linear(action_features, film or width) if action_features else None
@@ -60,7 +63,8 @@ class Inputs(nn.Module):
             x: state of unit variance, shape (B, T, D), or (B, T, D, H, W) with a patch.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: "label" (B,), "estimate" like x, "action" (B, T, A), "action_mask" (B,) or
-                (B, T), True where the action is known, and "mask" (B, before + T).
+                (B, T), True where the action is known, "codes" (B, m, k), and "mask"
+                (B, before + T).
             before: number of tokens in the cache.
 
         Returns:
@@ -69,8 +73,9 @@ class Inputs(nn.Module):
 
         Raises:
             ValueError: a shape that does not fit, or a condition the network was not built for.
+            TypeError: codes that are indices.
         """
-        check_names(cond, _NAMES)
+        check_told(cond, _NAMES, len(x), self.codes)
         check_tokens(x, log_snr, cond, self.in_features, patch=self.patch, before=before)
         state = with_estimate(x, cond, self.self_conditioning, dim=2)
         h = self.token(state if self.patch is None else cut(state, self.patch))

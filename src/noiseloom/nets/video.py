@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from noiseloom.carry import Carry
 from noiseloom.nets.attention import Attention, Sight
+from noiseloom.nets.code_attention import CodeKeys
+from noiseloom.nets.codes import informative
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import Dropout, initialise, perceptron, zero
 from noiseloom.nets.past import (
@@ -64,6 +66,9 @@ class VideoTransformer(nn.Module):
         action_features: A, features of the action that comes with a frame; 0 for none.
         self_conditioning: whether it takes an estimate beside the state.
         dropout: rate at the end of all branches of every block.
+        codes: (m, k), number of latents and of the codes of each; None for a network without. They
+            are of the whole video: the patches of all frames read the same ones, beside their past.
+        code_depth: number of blocks of attention between codes, before they are read.
 
     Attributes:
         memory: frames that a cache has to hold, window - 1.
@@ -88,6 +93,8 @@ class VideoTransformer(nn.Module):
         action_features: int = 0,
         self_conditioning: bool = False,
         dropout: float = 0.0,
+        codes: tuple[int, int] | None = None,
+        code_depth: int = 2,
     ) -> None:
         super().__init__()
         check_window(window)
@@ -100,7 +107,7 @@ class VideoTransformer(nn.Module):
         self.window, self.memory = window, window - 1
         self.patch, self.head = patch, (heads, width // heads)
         self.inputs = Inputs(
-            in_channels, width, num_classes, action_features, self_conditioning, patch, width
+            in_channels, width, num_classes, action_features, self_conditioning, patch, width, codes
         )
         self.trunk = Trunk(
             width,
@@ -114,6 +121,10 @@ class VideoTransformer(nn.Module):
         )
         initialise(self)
         zero(*self.trunk.silent)
+        # After all else: what is drawn for that is the same with codes and without.
+        self.codes = None
+        if informative(codes):
+            self.codes = CodeKeys(codes, width, code_depth, heads, depth)
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
@@ -141,7 +152,8 @@ class VideoTransformer(nn.Module):
         h = h + places(rows, columns, h.shape[-1], like=h)
         past = entries(x, cond, [(rows * columns, *self.head)] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
-        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, **seen)
+        told = None if self.codes is None else self.codes(cond, len(x))
+        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, told, **seen)
         frames = paste(y, self.patch, rows)
         return frames if cond.get("cache") is None else (frames, added(x, cond, new))
 
