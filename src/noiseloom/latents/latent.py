@@ -52,7 +52,8 @@ class Latent(nn.Module):
 
     Args:
         denoiser: reads `cond["codes"]`, (B, m, k); an absent key, and a sample of zeros, is null.
-        encoder: `(clean) -> logits` of shape (B, m, k).
+        encoder: `(clean) -> logits` of shape (B, m, k); if it has a `dropout` above 0, then
+            `(clean, {"dropout": keys})` in training.
         m: number of latents, >= 0.
         k: number of codes of each, >= 1. The codes of a sample hold m log2(k) bits.
         updates: of the whole training, >= 1.
@@ -124,13 +125,18 @@ class Latent(nn.Module):
         inner: Denoiser = self.denoiser
         return inner(x, t, cond, carry, rng)
 
-    def logits(self, clean: Tensor) -> Tensor:
+    def logits(self, clean: Tensor, rng: Rng | None = None) -> Tensor:
         """What the encoder says of clean states, shape (B, m, k).
+
+        Args:
+            clean: shape (B, ...).
+            rng: of an encoder's dropout in training, one key per sample.
 
         Raises:
             ValueError: the encoder is for another m or k.
         """
-        found: Tensor = self.encoder(clean)
+        drops = self.training and getattr(self.encoder, "dropout", 0) > 0
+        found: Tensor = self.encoder(clean, *([{"dropout": rng.key}] if drops and rng else []))
         if found.shape != (len(clean), self.m, self.k):
             raise ValueError(
                 f"the encoder's logits have shape {tuple(found.shape)}: expected "

@@ -63,7 +63,8 @@ def latent_loss(
         rng = rng.each("sample", rows.to(clean.device, non_blocking=True))
     if model.training:
         model.begin()
-    progress, logits = model.progress, model.logits(clean)
+    # Not the denoiser's draws: a mask that both share would tell one of the other.
+    progress, logits = model.progress, model.logits(clean, rng.fold("encoder dropout"))
     codes = gumbel_softmax(logits, model.temperature(progress), rng.fold("codes"), hard=model.hard)
     codes, kept = drop_codes(codes, model.drop, rng.fold("code drop"))
     given = {**(cond or {}), "codes": codes}

@@ -63,7 +63,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         if patch < 1:
             raise ValueError(f"a patch of {patch} pixels: it must be at least 1")
-        self.channels, self.patch, self.scale = channels, patch, scale
+        self.channels, self.patch, self.scale, self.dropout = channels, patch, scale, dropout
         self.reader = _Reader(channels * patch**2, m, k, width, depth, heads, dropout)
 
     def forward(self, clean: Tensor, cond: Mapping[str, Any] | None = None) -> Tensor:
@@ -119,7 +119,7 @@ class SequenceEncoder(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.features, self.scale = features, scale
+        self.features, self.scale, self.dropout = features, scale, dropout
         self.reader = _Reader(features, m, k, width, depth, heads, dropout)
 
     def forward(self, clean: Tensor, cond: Mapping[str, Any] | None = None) -> Tensor:

@@ -272,7 +272,7 @@ class Coded(Recipe, Coding, PriorTraining):
             return {}
         usage = trained.usage
         if "codes" in given:
-            return {"codes": trained.given(given["codes"].to(usage.device))}
+            return {"codes": trained.given(given["codes"]).to(usage.device)}
         if self.codes == "none":
             return {}
         assert isinstance(rng.root, Tensor)
@@ -315,4 +315,5 @@ class Coded(Recipe, Coding, PriorTraining):
             key = rng.fold(f"codes of {name}")
             rows = key.permutation(len(part))[:MEASURED]
             found.append(self.encoded(parts, facts, part, key, rows=rows))
-        return code_likelihoods(parts.prior, self.k, *found)
+        bits = code_likelihoods(parts.prior, self.k, *found)
+        return {"index_bits": math.log2(len(data.train)), **bits}
