@@ -188,10 +188,10 @@ def _first_stage(
         count = sum(p.numel() for p in parts.denoiser.parameters())
         begun = f"going on after step {made}" if made else "training"
         say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
-        coded = isinstance(recipe, Coded)
-        note = numbering_note(recipe.m, recipe.k, len(split.train)) if coded else None
-        if note:
-            say(f"note: {note}")
+        if isinstance(recipe, Coded):
+            note = numbering_note(recipe.m, recipe.k, len(split.train))
+            if note:
+                say(f"note: {note}")
     board = training.TensorBoard.installed()
     trackers: list[training.Tracker] = [_Outdated(out)]
     trackers += recipe.trackers()

@@ -54,7 +54,7 @@ def numbering_note(m: int, k: int, count: int) -> str | None:
         count: of training samples, N.
     """
     bits, most = m * math.log2(k), math.log2(count) - 5
-    if bits <= most:
+    if bits == 0 or bits <= most:
         return None
     return (
         f"codes of m log2 k = {bits:.1f} bits could number the {count:,} samples (log2 N - 5 = "

@@ -27,7 +27,7 @@ from noiseloom.training.precision import in_bfloat16, networks
 __all__ = ["by_evaluations", "code_sources", "error", "errors", "paths"]
 
 _BATCH = 250
-_ROWS = 18  # of the plan by which paths are followed
+_ROWS = 9  # of the plan by which paths are followed
 
 
 def code_sources(
@@ -160,7 +160,7 @@ def paths(
 ) -> dict[str, float]:
     """How straight paths to samples are: straightness_KIND, and curvature_SIGMA_KIND near sigma.
 
-    Medians over the samples: the mean of the curvature has a heavy tail. Paths are Heun's, by 18
+    Medians over the samples: the mean of the curvature has a heavy tail. Paths are Heun's, by 9
     of Karras' levels; the curvature is in units of 1 / |x_0|.
 
     Args:

@@ -187,7 +187,7 @@ class CodedPictures(Coded):
         model = parts.denoiser
         assert isinstance(model, Latent)
         labels, q = [], []
-        for rows in rng.permutation(len(data))[:MEASURED].split(_ERRORS):
+        for rows in torch.split(rng.permutation(len(data))[:MEASURED], _ERRORS):
             batch = {name: value.to(model.usage.device) for name, value in data[rows].items()}
             labels.append(batch["label"])
             q.append(model.logits(self.clean(parts, batch)).softmax(-1))
