@@ -20,7 +20,7 @@ from noiseloom.latents import (
     latent_loss,
     one_hot,
 )
-from noiseloom.nets import MLP, VectorEncoder
+from noiseloom.nets import MLP, ImageEncoder, UNet, VectorEncoder
 from noiseloom.noise import EDM
 from noiseloom.objective import denoising_loss
 from noiseloom.training import Training, init_from, train
@@ -396,3 +396,28 @@ def test_what_does_not_fit_is_refused():
         make().given(torch.zeros(3, 1, dtype=torch.int64))
     with pytest.raises(TypeError, match="trains a Latent, not a Preconditioned"):
         latent_loss(make().denoiser, DIFFUSION, CLEAN, T, None, nl.Rng(0))
+
+
+def test_an_encoder_with_dropout_has_draws_of_its_own():
+    with nl.Rng(0).torch():
+        network = UNet(1, 1, width=8, multipliers=(1,), attention=(False,), blocks=1, head_width=8,
+                       codes=(2, 3), dropout=0.3)  # fmt: skip
+        encoder = ImageEncoder(1, 2, 3, patch=2, width=8, depth=1, heads=2, dropout=0.3)
+    model = shaken(Latent(nl.Preconditioned(network, SCHEDULE), encoder, m=2, k=3, updates=10))
+    seen = {}
+    encoder.register_forward_pre_hook(lambda _, given: seen.update(encoder=given[1:]))
+    network.register_forward_pre_hook(lambda _, given: seen.update(network=given[2]))
+    clean, t = nl.Rng(1).normal((6, 1, 4, 4)), torch.linspace(0.1, 0.9, 6)
+
+    def losses(count):
+        return latent_loss(model, DIFFUSION, clean[:count], t[:count], None, nl.Rng(2))
+
+    found = losses(6)
+    (given,) = seen["encoder"]
+    assert not set(given["dropout"].tolist()) & set(seen["network"]["dropout"].tolist())
+    torch.testing.assert_close(losses(4), found[:4])  # whatever the batch
+    dropped, again = (model.logits(clean, nl.Rng(s).samples(6)) for s in (2, 3))
+    assert not torch.allclose(dropped, again)
+    model.eval()
+    assert torch.equal(model.logits(clean), model.logits(clean, nl.Rng(2).samples(6)))
+    assert torch.equal(model.encode(clean), model.encode(clean))

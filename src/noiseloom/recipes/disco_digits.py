@@ -25,9 +25,9 @@ class DiscoDigits(CodedPictures):
     centre: ClassVar[float] = -0.36
     data_std: ClassVar[float] = 0.78
 
-    steps: int = 1500
+    steps: int = 2500
     batch_size: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     beta2: float = 0.99
     decay: Literal["constant", "cosine"] = "cosine"
     ema_decay: float = 0.998
@@ -37,10 +37,11 @@ class DiscoDigits(CodedPictures):
 
     m: int = 2
     k: int = 6
-    temperature: Literal["constant", "annealed"] = "annealed"
-    temperature_start: float = 3.0
-    bonus: float = 0.3
-    penalty: float = 0.3
+    hard: bool = True
+    bonus: float = 0.03
+    penalty: float = 0.03
+    fade: float = 3.0
+    noise_mean: float = -0.75
     prior_steps: int = 500
     prior_width: int = 32
     prior_depth: int = 2
