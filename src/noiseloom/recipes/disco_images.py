@@ -29,10 +29,10 @@ class DiscoImages(PictureFolder, CodedPictures):
 
     m: int = 2
     k: int = 16
-    temperature: Literal["constant", "annealed"] = "annealed"
-    temperature_start: float = 3.0
-    bonus: float = 0.3
-    penalty: float = 0.3
+    hard: bool = True
+    bonus: float = 0.03
+    penalty: float = 0.03
+    fade: float = 3.0
 
     def features(self) -> Features:
         """EfficientNet-Lite0's."""
