@@ -182,6 +182,7 @@ class CodedPictures(Coded):
                 found[f"{kind}_{features.name}_{name}{error and '_se'}"] = value
         return found
 
+    @torch.no_grad()
     def usage_of_codes(self, parts: Parts, data: Images, rng: Rng) -> dict[str, float]:
         """`code_report` of pictures that were trained on, at most 4,000."""
         model = parts.denoiser

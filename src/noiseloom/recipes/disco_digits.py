@@ -1,4 +1,22 @@
-"""DisCo-Diff on real handwritten digits."""
+"""DisCo-Diff on real handwritten digits, in five minutes on one core.
+
+Y. Xu, G. Corso, T. Jaakkola, A. Vahdat, K. Kreis, 2024, "DisCo-Diff: Enhancing Continuous Diffusion
+Models with Discrete Latents", arXiv 2407.03300, at the smallest scale at which it can be looked at:
+1,437 digits of 8 x 8 pixels as real numbers (E. Alpaydin, C. Kaynak, 1998, UCI), without classes.
+Two latents of six codes hold 5.2 bits, where an index of the digits takes 10.5. Nobody has
+published figures for these. The paper's own relaxation (`--hard false --bonus 0 --penalty 0`) did
+not use its codes in 600 updates of 32, an annealed one with the toy's bonus and penalty lost them
+as the bonus faded; what is set here keeps a weak bonus to the end.
+
+Ours, one seed: perplexity 5.97 of 6, mutual information with the classes, which nobody told, 0.47
+bits (by chance 0.16); held-out codes take the prior 3.56 bits of the 5.16 of their marginals.
+Squared error at sigma 5, of held-out digits: 0.291 with their codes, 0.305 with none, 0.314 with
+those of others; at sigma 0.2 0.0119, 0.0120, 0.0121. Frechet distance (held out: 0.15) after 5, 9,
+19, 39, 79 evaluations of Heun: 11.9, 2.05, 0.63, 0.54, 0.55 with generated codes, 12.3, 2.18, 0.75,
+0.66, 0.65 with those of held-out digits, 11.7, 2.02, 0.80, 0.75, 0.73 with none. **The plain
+denoiser (`--m 0`, as many updates) is as good**: 12.9, 2.24, 0.59, 0.51, 0.51; and its paths are as
+straight. Nothing is memorised (0 of 360).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
