@@ -25,6 +25,7 @@ FRONT = {
     "actions",
     "arguments",
     "begin",
+    "code_grids",
     "commands",
     "compare",
     "figures",

@@ -17,6 +17,7 @@ from noiseloom.latents import (
     joint_probabilities,
     modes_recovered,
     mutual_information,
+    numbering_note,
     one_hot,
     perplexity,
 )
@@ -152,7 +153,7 @@ def test_perplexity_dead_codes_and_information_of_known_tables():
 def test_modes_are_recovered_by_codes_of_their_own():
     joint = torch.tensor([[10.0, 0, 0], [5, 0, 0], [0, 6, 4], [0.2, 9.8, 0], [0, 0, 0.3]])
     assert modes_recovered(joint) == 2  # the last is hardly used, the third is shared
-    labels = torch.arange(8)
+    labels = torch.arange(8).repeat(48)
     report = code_report(one_hot(torch.stack((labels // 4, labels % 4), 1), 4), labels, 8)
     assert report["modes"] == 8
     assert report["mutual_information"] == pytest.approx(3, abs=1e-5)
@@ -207,3 +208,27 @@ def test_collapse_is_warned_of_once_and_late():
         watch.write([{"step": 200, **low}, {"step": 250, **low}])
     watch.write([{"step": 300, **low}])
     watch.close()
+
+
+def test_a_code_report_tells_latents_apart():
+    # Latent 0 is the class, latent 1 a coin.
+    labels = torch.arange(60) % 3
+    q = torch.stack((one_hot(labels, 3), one_hot(torch.arange(60) // 3 % 2, 3)), 1)
+    found = code_report(q, labels, 3)
+    assert found["latent_information_0"] == pytest.approx(math.log2(3), abs=1e-4)
+    assert found["latent_information_1"] == pytest.approx(0, abs=1e-4)
+    assert found["latent_perplexity_1"] == pytest.approx(2, abs=1e-4)
+    assert found["dead_codes"] == 1
+    assert "mutual_information" not in found  # 60 samples for 27 cells
+    more = code_report(q.repeat(2, 1, 1), labels.repeat(2), 3)
+    assert more["mutual_information"] == pytest.approx(math.log2(3), abs=1e-4)
+    assert more["modes"] == 3
+
+
+def test_codes_that_could_number_the_samples_are_noted():
+    assert numbering_note(2, 16, 8820) is None  # 8 bits, and log2 N - 5 is 8.1
+    assert numbering_note(0, 16, 10) is None
+    told = numbering_note(10, 100, 8820)
+    assert told is not None
+    assert told.startswith("codes of m log2 k = 66.4 bits could number the 8,820 samples")
+    assert "= 8.1)" in told

@@ -13,6 +13,7 @@ from noiseloom.data import Points
 from noiseloom.latents import Latent, one_hot
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture
+from noiseloom.recipes.code_examination import error
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -168,7 +169,7 @@ def test_the_loss_at_a_noise_level_is_that_of_the_formula():
     d2 = 3**2 / 2 + 0.2**2
     skip = d2 / (d2 + 64)
     expected = 2 * ((1 - skip) ** 2 * d2 + skip**2 * 64)
-    found = recipe.error(parts, clean, 8.0, {}, nl.Rng(0))
+    found = error(parts, clean, 8.0, {}, nl.Rng(0))
     assert found == pytest.approx(expected, rel=0.03)
 
 
@@ -229,7 +230,7 @@ def trained(tmp_path, encoder=True, **options):
 
     def errors(sigma, **conds):
         rng = nl.Rng(0).fold("error")
-        return {n: recipe.error(parts, clean, sigma, c, rng) for n, c in conds.items()}
+        return {n: error(parts, clean, sigma, c, rng) for n, c in conds.items()}
 
     return recipe, parts, data, clean, errors
 

@@ -16,6 +16,7 @@ from noiseloom import training
 from noiseloom.begin import start
 from noiseloom.data import Split
 from noiseloom.fit_prior import fit_prior
+from noiseloom.latents import numbering_note
 from noiseloom.prior_folder import awaits_prior, remove_prior
 from noiseloom.recipes import Coded, Facts, Recipe
 from noiseloom.run_folder import check_free, claimed, forget, read_description, recipe_of
@@ -187,6 +188,10 @@ def _first_stage(
         count = sum(p.numel() for p in parts.denoiser.parameters())
         begun = f"going on after step {made}" if made else "training"
         say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
+        if isinstance(recipe, Coded):
+            note = numbering_note(recipe.m, recipe.k, len(split.train))
+            if note:
+                say(f"note: {note}")
     board = training.TensorBoard.installed()
     trackers: list[training.Tracker] = [_Outdated(out)]
     trackers += recipe.trackers()

@@ -20,7 +20,7 @@ from noiseloom.metrics import bit_histogram
 from noiseloom.run import Run
 from noiseloom.sampling import Step
 
-__all__ = ["gallery", "section"]
+__all__ = ["gallery", "section", "spread"]
 
 FRAMES = 12  # of the film
 LARGE = 32  # of pictures with longer sides there are fewer, to keep the page small
@@ -58,9 +58,9 @@ def gallery(run: Run, data: Split[Any] | None, seed: int) -> str:
     columns, films, states = (5, 4, 2) if large else (8, 8, 3)
     levels, total = run.facts["levels"], len(run.classes)
     by_class = total > 1 and getattr(run.recipe, "conditional", True)
-    kinds = _spread(total, 8 if large else 10) if by_class else [0] * 6
+    kinds = spread(total, 8 if large else 10) if by_class else [0] * 6
     labels = torch.tensor(kinds).repeat_interleave(columns)
-    drawn = _draw(run, labels, _spread(len(labels), films), seed)
+    drawn = _draw(run, labels, spread(len(labels), films), seed)
     real = _real(data, kinds, columns, by_class)
     names = [run.classes[k] if by_class else "" for k in kinds]
     text = f"As drawn with seed {seed}; none was picked."
@@ -84,8 +84,14 @@ def section(title: str, content: str) -> str:
     return f"<section><h2>{title}</h2>\n{content}\n</section>\n"
 
 
+def spread(total: int, count: int) -> list[int]:
+    """At most `count` of the numbers 0 .. total - 1, evenly, with both ends."""
+    spread: list[int] = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
+    return spread
+
+
 def _draw(run: Run, labels: Tensor, chosen: list[int], seed: int) -> Drawn:
-    kept = _spread(len(run.recipe.make_plan(run.diffusion.schedule).t), FRAMES)
+    kept = spread(len(run.recipe.make_plan(run.diffusion.schedule).t), FRAMES)
     scale = run.codec.scale if isinstance(run.codec, Bits | OneHot) else None
     frames, times, estimates, states, before = [], [1.0], [], [], math.inf
     for step in run.steps(labels, seed=seed):
@@ -112,7 +118,7 @@ def _real(data: Split[Any] | None, kinds: list[int], count: int, by_class: bool)
     held = data.held_out
     if by_class:
         return [held.pixels[held.labels == kind][:count] for kind in kinds]
-    rows = _spread(len(held), count * len(kinds))  # they lie in the order of their classes
+    rows = spread(len(held), count * len(kinds))  # they lie in the order of their classes
     return list(torch.split(held.pixels[rows], count))
 
 
@@ -167,9 +173,3 @@ def _row(pictures: Tensor, count: int, levels: int) -> str:
 
 def _image(pixels: Tensor, levels: int) -> str:
     return f'<img alt="" src="{picture(pixels, levels)}">'
-
-
-def _spread(total: int, count: int) -> list[int]:
-    """At most `count` of the numbers 0 .. total - 1, evenly, with both ends."""
-    spread: list[int] = torch.linspace(0, total - 1, min(count, total)).round().long().tolist()
-    return spread

@@ -13,7 +13,7 @@ __all__ = ["check_meaning"]
 
 _NAMES = (
     *("network", "state", "code", "scale", "head", "target", "patch", "heads", "head_width"),
-    *("levels", "channels", "shape", "periods", "columns"),
+    *("levels", "channels", "shape", "periods", "columns", "encoder_patch"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
 
@@ -63,6 +63,7 @@ def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     idle += ["head", "levels"] if state == "pixels" else []
     idle += ["scale"] if state not in ("bits", "onehot", "pixels") else []
     idle += ["patch"] if network == "unet" else []
+    idle += ["encoder_patch"] if not options.get("m") else []
     if network == "recurrent" or (network == "unet" and not options.get("attention")):
         idle += ["heads", "head_width"]
     # As JSON has it: a tuple of options is a list in a description.

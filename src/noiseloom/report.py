@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from noiseloom.code_grids import code_grids
 from noiseloom.data import Split
 from noiseloom.fans import fans
 from noiseloom.figures import loss_curve, plan_map
@@ -102,7 +103,8 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     kind = run.recipe.drawn_as(run.facts)
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
-    return views[kind](run, data, seed)
+    shown = views[kind](run, data, seed)
+    return shown + code_grids(run, data, seed) if kind == "pictures" else shown
 
 
 def _plan(run: Run) -> str:

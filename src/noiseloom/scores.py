@@ -26,7 +26,7 @@ or a plan, into walls if need be: a score is worth its place above that. """
 _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
-    *("energy", "loss_8"),
+    *("energy", "loss", "latent_perplexity", "latent_information", "straightness", "curvature"),
 )
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
@@ -100,9 +100,28 @@ MEANINGS = {
         "to held-out points, without bias: chance is about 0.001. Codes, and evaluations:",
     ),
     "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
-    "mutual_information": ("mutual information", "↑", "of codes and component, in bits"),
-    "modes": ("modes recovered", "↑", "components with a code of their own: over 90 % pure"),
-    "loss_8": ("loss at sigma 8", "↓", "squared error, for codes that are"),
+    "mutual_information": ("mutual information", "↑", "of codes and class, in bits"),
+    "modes": ("modes recovered", "↑", "classes with a code of their own: over 90 % pure"),
+    "dead_codes": ("dead codes", "↓", "of all latents: used for less than a tenth of a fair share"),
+    "latent_perplexity": ("perplexity", "≈", "codes in use of latent"),
+    "latent_information": ("mutual information", "↑", "in bits, with the class, of latent"),
+    "loss": ("error", "↓", "squared, of the estimate, at a noise level sigma, for codes that are:"),
+    "straightness": (
+        "straightness",
+        "↑",
+        "chord by arc of the paths to samples, for codes that are:",
+    ),
+    "curvature": (
+        "curvature",
+        "↓",
+        "median over the paths to samples, in units of 1 / state, near a level sigma, for codes "
+        "that are:",
+    ),
+    "index_bits": (
+        "bits of an index",
+        "",
+        "log2 N: codes that hold as much could number the samples trained on",
+    ),
     "code_bits": ("bits of a code", "", "m log2 k: what the codes of a sample can hold"),
     "marginal_bits": (
         "bits by their marginals",

@@ -63,6 +63,30 @@ def test_folder_names_are_classes_and_the_split_is_stratified(folder):
     assert split.notes == ()
 
 
+def test_arcs_are_held_out_whole(tmp_path):
+    # Frames 0 .. 39 of two turntables, the number in the colour; names without leading zeros.
+    root = tmp_path / "frames"
+    for kind, channel in (("Training/a", 0), ("Test/b", 1)):  # folders that arcs do not mind
+        for i in range(40):
+            colour = [0, 0, 0]
+            colour[channel] = 6 * i + 10
+            _save(root / kind / f"r0_{i}_100.png", tuple(colour))
+    splits = [image_folder(root, 8, held_out=0.2, split="arcs", seed=s) for s in (0, 0, 3)]
+    assert _equal(splits[0], splits[1])
+    assert not _equal(splits[0], splits[2])
+    for split in splits:
+        assert (len(split.train), len(split.held_out)) == (64, 16)
+        for kind in (0, 1):
+            held, trained = (
+                sorted(((p.pixels[p.labels == kind][:, kind, 0, 0].int() - 10) // 6).tolist())
+                for p in (split.held_out, split.train)
+            )
+            assert held == list(range(held[0], held[0] + 8))
+            inner = held[1:-1]
+            assert not {n + d for n in inner for d in (-1, 1)} & set(trained)
+            assert len(trained) == 32
+
+
 def test_depth_and_seed(folder):
     assert image_folder(folder, 8, class_depth=1).train.classes == ("a", "b")
     assert image_folder(folder, 8, class_depth=-1).train.classes == ("x", "y")

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from noiseloom.data.decode import OTHER_SUFFIXES, SUFFIXES, Framing, files_in, opened, read_pictures
-from noiseloom.data.images import Images, stratified
+from noiseloom.data.images import Images, arcs, stratified
 from noiseloom.data.split import Split
 from noiseloom.rng import Rng
 
@@ -27,7 +27,7 @@ def image_folder(
     *,
     labels: str | os.PathLike[str] = "folders",
     class_depth: int | None = None,
-    split: Literal["auto", "random"] = "auto",
+    split: Literal["auto", "random", "arcs"] = "auto",
     held_out: float = 0.1,
     seed: int = 0,
     skip_bad: bool = False,
@@ -52,6 +52,8 @@ def image_folder(
         split: "auto": where there is a top folder named train or training and another named test,
             val, validation or held_out, they are the split and what lies beside them is left out;
             else a share of every class is drawn. "random": such folders are thrown together first.
+            "arcs": so too, and of every class a contiguous range by file name is held out, for
+            frames of turntables and films (`noiseloom.data.images.arcs`).
         held_out: share to hold out when drawn, in (0, 1).
         seed: decides which pictures are drawn.
         skip_bad: leave out pictures that cannot be read, instead of raising.
@@ -69,8 +71,8 @@ def image_folder(
         )
     if len(background) != 3 or not all(c in range(256) for c in background):
         raise ValueError(f"background must be three whole numbers 0 .. 255, got {background}")
-    if split not in ("auto", "random"):
-        raise ValueError(f"split must be 'auto' or 'random', got {split!r}")
+    if split not in ("auto", "random", "arcs"):
+        raise ValueError(f"split must be 'auto', 'random' or 'arcs', got {split!r}")
     root = Path(path)
     files = files_in(root)
     table = None if labels == "folders" else _read_table(labels, root, files)
@@ -135,7 +137,11 @@ def image_folder(
         train, out = (~mask).nonzero()[:, 0], mask.nonzero()[:, 0]
     else:
         count = min(max(round(held_out * len(rows)), 1), len(rows) - 1)
-        train, out = stratified(images.labels, count, Rng(seed).fold("held out"))
+        rng = Rng(seed).fold("held out")
+        if split == "arcs":
+            train, out = arcs(images.labels, [names[i] for i in rows], count, rng)
+        else:
+            train, out = stratified(images.labels, count, rng)
     return Split(images.select(train), images.select(out), tuple(notes))
 
 

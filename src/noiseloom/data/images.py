@@ -1,5 +1,6 @@
-"""Sets of pictures in memory, and the honest way to hold some of them out."""
+"""Sets of pictures in memory, and the honest ways to hold some of them out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["Images", "stratified"]
+__all__ = ["Images", "arcs", "stratified"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,3 +89,40 @@ def stratified(labels: Tensor, count: int, rng: Rng) -> tuple[Tensor, Tensor]:
     held[order[(2 * torch.arange(count) + 1) * total // (2 * count)]] = True
     rows = torch.arange(total)
     return rows[~held], rows[held]
+
+
+def arcs(labels: Tensor, names: Sequence[str], count: int, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Hold out a contiguous range of each class, in the order of file names.
+
+    For frames of turntables and films, whose neighbours are all but equal: of frames that are held
+    out one by one every neighbour is trained on. Here only the two ends of a range have one, and
+    the frames between them none (where a turn is full and begins or ends with the range, the frame
+    that closes the circle is one more). Numbers in names are ordered by value: 9 before 10.
+
+    Args:
+        labels: int64, shape (N,).
+        names: of the N files.
+        count: how many rows to hold out, 1 .. N - 1; each class gives its share, as `stratified`
+            has it.
+        rng: decides where the ranges begin.
+
+    Returns:
+        The remaining and the held-out rows, each int64 and increasing.
+    """
+    shares = torch.bincount(labels[stratified(labels, count, rng)[1]]).tolist()
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for kind, share in enumerate(shares):
+        own = (labels == kind).nonzero()[:, 0].tolist()
+        own.sort(key=lambda row: _natural(names[row]))
+        first = int(rng.fold("arc", kind).integers(len(own) - share + 1, (1,))) if own else 0
+        held[own[first : first + share]] = True
+    rows = torch.arange(len(labels))
+    return rows[~held], rows[held]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that orders numbers within names by value."""
+    return [
+        (int(part or 0), "") if i % 2 else (0, part)
+        for i, part in enumerate(re.split(r"(\d+)", name))
+    ]

@@ -18,7 +18,7 @@ from noiseloom.latents.relaxation import (
     gumbel_softmax,
     one_hot,
 )
-from noiseloom.latents.report import code_report, modes_recovered
+from noiseloom.latents.report import code_report, modes_recovered, numbering_note
 from noiseloom.latents.usage import (
     CollapseWarning,
     Restart,
@@ -48,6 +48,7 @@ __all__ = [
     "latent_loss",
     "modes_recovered",
     "mutual_information",
+    "numbering_note",
     "one_hot",
     "perplexity",
 ]

@@ -1,11 +1,14 @@
 """What codes say of classes that the encoder was never told."""
 
+import math
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noiseloom.latents.usage import joint_probabilities, mutual_information, perplexity
+from noiseloom.latents.usage import dead_codes, joint_probabilities, mutual_information, perplexity
 
-__all__ = ["code_report", "modes_recovered"]
+__all__ = ["code_report", "modes_recovered", "numbering_note"]
 
 
 def code_report(q: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
@@ -17,16 +20,47 @@ def code_report(q: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
         classes: number of classes.
 
     Returns:
-        Perplexity of a latent (mean over latents), mutual information in bits of all latents
-        together with the class, and the number of classes that are recovered.
+        Perplexity of a latent (mean over latents) and the number of dead codes, of all latents
+        together; of each of several latents its perplexity and the mutual information in bits of
+        latent and class; and, where there are three samples or more for each of k^m times `classes`
+        cells, so that chance makes less than a quarter of a bit, the mutual information of all
+        latents together with the class, and the number of classes that are recovered.
     """
-    whole = joint_probabilities(q)
-    joint = whole.mT @ functional.one_hot(labels, classes).to(q.dtype)
-    return {
-        "perplexity": float(perplexity(q.mean(0)).mean()),
-        "mutual_information": float(mutual_information(joint)),
-        "modes": float(modes_recovered(joint)),
-    }
+    n, m, k = q.shape
+    told = functional.one_hot(labels, classes).to(q.dtype)
+    used = perplexity(q.mean(0))
+    found = {"perplexity": float(used.mean()), "dead_codes": float(dead_codes(q.mean(0)).sum())}
+    if m > 1:
+        apart = mutual_information(torch.einsum("bmk,bc->mkc", q, told))
+        for i in range(m):
+            found[f"latent_perplexity_{i}"] = float(used[i])
+            found[f"latent_information_{i}"] = float(apart[i])
+    if 3 * k**m * classes <= n:
+        joint = joint_probabilities(q).mT @ told
+        found["mutual_information"] = float(mutual_information(joint))
+        found["modes"] = float(modes_recovered(joint))
+    return found
+
+
+def numbering_note(m: int, k: int, count: int) -> str | None:
+    """What to say of codes that could number the samples trained on; None of others.
+
+    Codes that hold all but 5 bits of log2 N are no summary: a prior has learnt which samples there
+    were, and generated ones may be copies by way of their codes.
+
+    Args:
+        m: number of latents.
+        k: number of codes of each.
+        count: of training samples, N.
+    """
+    bits, most = m * math.log2(k), math.log2(count) - 5
+    if bits == 0 or bits <= most:
+        return None
+    return (
+        f"codes of m log2 k = {bits:.1f} bits could number the {count:,} samples (log2 N - 5 = "
+        f"{most:.1f}): what they gain may be copies, so give fewer latents or codes, or read the "
+        "distance to the nearest training sample beside every figure"
+    )
 
 
 def modes_recovered(joint: Tensor, share: float = 0.02, purity: float = 0.9) -> int:

@@ -14,7 +14,7 @@ from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
-from noiseloom.metrics.report import image_report, noised
+from noiseloom.metrics.report import image_report, noised, set_distances
 
 __all__ = [
     "Coverage",
@@ -38,4 +38,5 @@ __all__ = [
     "nearest",
     "noised",
     "quantile_score",
+    "set_distances",
 ]

@@ -15,7 +15,7 @@ from noiseloom.metrics.frechet import frechet
 from noiseloom.metrics.kid import kid
 from noiseloom.rng import Rng
 
-__all__ = ["image_report", "noised"]
+__all__ = ["image_report", "noised", "set_distances"]
 
 
 def image_report(
@@ -76,24 +76,44 @@ def image_report(
         "_noised": noised(real, train.levels, noise, rng.fold("noise")),
     }
     reference = features(train.pixels)
-    subset = reference[rng.fold("train").permutation(len(train))[:n].to(reference.device)]
     pixels = train.pixels / (train.levels - 1)
 
     result = {"n": float(n)}
     for suffix, pictures in sets.items():
         found = features(pictures)
-        if n >= 20:
-            distance, error = kid(found, reference, rng.fold("kid"))
-            result[f"kid_{features.name}{suffix}"] = distance
-            result[f"kid_{features.name}_se{suffix}"] = error
-        if len(subset) == n and (n >= 2 * features.dim or allow_small):
-            fd = frechet(found, subset, allow_small=allow_small)
-            result[f"fd_{features.name}{suffix}"] = fd
+        distances = set_distances(found, reference, rng, allow_small=allow_small)
+        for key, value in distances.items():
+            kind, _, error = key.partition("_")
+            result[f"{kind}_{features.name}{error and '_se'}{suffix}"] = value
         if n > k:
             measured = coverage(found, reference, k)._asdict()
             result |= {f"{key}{suffix}": value for key, value in measured.items()}
         result[f"nearest{suffix}"] = float(nearest(pictures / (train.levels - 1), pixels).median())
     result["memorised"] = memorised_share(sets[""], train.pixels, held_out.pixels)
+    return result
+
+
+def set_distances(
+    found: Tensor, reference: Tensor, rng: Rng, *, allow_small: bool = False
+) -> dict[str, float]:
+    """How far a set of features is from the training set's, as far as there are enough of them.
+
+    Args:
+        found: float, shape (n, d).
+        reference: of the training set, shape (N, d).
+        rng: draws blocks, and n of the N rows.
+        allow_small: give the Frechet distance for n < 2 d too.
+
+    Returns:
+        "kid" and "kid_se", its standard error, of n >= 20 rows; "fd", the Frechet distance to n
+        rows of the reference, where there are so many and n >= 2 d.
+    """
+    result, (n, dim) = {}, found.shape
+    if n >= 20:
+        result["kid"], result["kid_se"] = kid(found, reference, rng.fold("kid"))
+    subset = reference[rng.fold("train").permutation(len(reference))[:n].to(reference.device)]
+    if len(subset) == n and (n >= 2 * dim or allow_small):
+        result["fd"] = frechet(found, subset, allow_small=allow_small)
     return result
 
 

@@ -5,6 +5,9 @@ from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.coded import Coded
+from noiseloom.recipes.coded_pictures import CodedPictures
+from noiseloom.recipes.disco_digits import DiscoDigits
+from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.forcing_digits import ForcingDigits
@@ -13,6 +16,7 @@ from noiseloom.recipes.forcing_exchange import ForcingExchange
 from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.picture_folder import PictureFolder
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
@@ -24,8 +28,11 @@ __all__ = [
     "BitsDigits",
     "BitsImages",
     "Coded",
+    "CodedPictures",
     "Coding",
     "DiffusionForcing",
+    "DiscoDigits",
+    "DiscoImages",
     "DiscoMixture",
     "Drawing",
     "Facts",
@@ -38,6 +45,7 @@ __all__ = [
     "ForcingTrajectories",
     "Given",
     "Parts",
+    "PictureFolder",
     "Planning",
     "PriorTraining",
     "Recipe",
@@ -58,6 +66,8 @@ RECIPES: dict[str, type[Recipe]] = {
         ForcingMaze,
         ForcingDoom,
         DiscoMixture,
+        DiscoDigits,
+        DiscoImages,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -9,7 +9,6 @@ it.
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from noiseloom.conditioning import SelfConditioned
@@ -17,7 +16,7 @@ from noiseloom.denoiser import Clipped, Head, LinearHead, Preconditioned, Sigmoi
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot, Scaled
 from noiseloom.metrics import discreteness
-from noiseloom.nets import DiT, UNet
+from noiseloom.nets import DiT
 from noiseloom.noise import SCHEDULES
 from noiseloom.objective import (
     Weight,
@@ -29,6 +28,7 @@ from noiseloom.objective import (
     uniform_times,
     v_weight,
 )
+from noiseloom.recipes.picture_networks import mirrored, picture_unet
 from noiseloom.recipes.recipe import Drawing, Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
@@ -163,20 +163,14 @@ class BitDiffusion(Recipe):
                 hidden_conditioning=self.self_conditioning_kind == "hidden",
                 dropout=self.dropout,
             )
-        halved = len(self.multipliers) - 1
-        if any(side % 2**halved for side in size):
-            raise ValueError(
-                f"pictures of {size[0]} x {size[1]} pixels cannot be halved {halved} times: choose "
-                "another size, or fewer multipliers"
-            )
-        sides = [size[0] >> i for i in range(halved + 1)]
-        return UNet(
+        return picture_unet(
             inputs,
             outputs,
+            size,
             width=self.width,
             multipliers=self.multipliers,
             blocks=self.blocks,
-            attention=[side <= self.attention for side in sides],
+            attention=self.attention,
             head_width=self.head_width,
             num_classes=classes,
             self_conditioning=estimate,
@@ -190,8 +184,7 @@ class BitDiffusion(Recipe):
             pixels = batch["pixels"]
             device, count = pixels.device, len(pixels)
             if self.flip:
-                mirror = rng.fold("flip").uniform((count,), device=device) < 0.5
-                pixels = torch.where(mirror[:, None, None, None], pixels.flip(-1), pixels)
+                pixels = mirrored(pixels, rng.fold("flip"))
             clean = self.clean(parts, {**batch, "pixels": pixels})
             times = rng.fold("time")
             if self.times == "uniform":

@@ -14,7 +14,7 @@ from torch import Tensor
 from noiseloom.data import Images, Split, cifar10
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.bits import BitDiffusion
-from noiseloom.recipes.bits_images import photograph_report
+from noiseloom.recipes.picture_folder import photograph_report
 from noiseloom.rng import Rng
 
 __all__ = ["BitsCifar10"]

@@ -66,6 +66,7 @@ class Coded(Recipe, Coding, PriorTraining):
         code_drop: share of samples whose codes are dropped.
         bonus: weight of the marginal entropy of the codes, which fades; 0 is the paper's.
         penalty: weight of their conditional entropy, which grows; 0 is the paper's.
+        fade: share of training at which the bonus has gone; above 1 some of it stays.
         restart: share of its due below which a code begins again; 0 for never, the paper's.
         noise_mean: mean of ln sigma in training.
         noise_std: deviation of ln sigma in training.
@@ -83,6 +84,7 @@ class Coded(Recipe, Coding, PriorTraining):
     code_drop: float = 0.1
     bonus: float = 0.0
     penalty: float = 0.0
+    fade: float = 0.7
     restart: float = 0.0
     noise_mean: float = -1.2
     noise_std: float = 1.2
@@ -93,6 +95,8 @@ class Coded(Recipe, Coding, PriorTraining):
         PriorTraining.__post_init__(self)
         if self.m < 0 or self.k < 1:
             raise ValueError(f"m must be at least 0, and k at least 1, got m {self.m}, k {self.k}")
+        if not 0 < self.fade < math.inf:
+            raise ValueError(f"fade must be above 0, got {self.fade}")
         for name in ("bonus", "penalty", "restart", "code_drop"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -156,7 +160,9 @@ class Coded(Recipe, Coding, PriorTraining):
             else constant_temperature(self.temperature_start),
             hard=self.hard,
             drop=self.code_drop,
-            bonus=UsageBonus(self.bonus, self.penalty) if self.bonus or self.penalty else None,
+            bonus=UsageBonus(self.bonus, self.penalty, self.fade)
+            if self.bonus or self.penalty
+            else None,
             restart=Restart(self.restart) if self.restart else None,
             labels=len(facts["classes"]),
         )
@@ -272,7 +278,7 @@ class Coded(Recipe, Coding, PriorTraining):
             return {}
         usage = trained.usage
         if "codes" in given:
-            return {"codes": trained.given(given["codes"].to(usage.device))}
+            return {"codes": trained.given(given["codes"]).to(usage.device)}
         if self.codes == "none":
             return {}
         assert isinstance(rng.root, Tensor)
@@ -315,4 +321,5 @@ class Coded(Recipe, Coding, PriorTraining):
             key = rng.fold(f"codes of {name}")
             rows = key.permutation(len(part))[:MEASURED]
             found.append(self.encoded(parts, facts, part, key, rows=rows))
-        return code_likelihoods(parts.prior, self.k, *found)
+        bits = code_likelihoods(parts.prior, self.k, *found)
+        return {"index_bits": math.log2(len(data.train)), **bits}

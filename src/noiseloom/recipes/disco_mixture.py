@@ -28,7 +28,7 @@ the table 3.000, of eight modes. Energy distance after 5 evaluations 0.001 with 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -39,14 +39,12 @@ from noiseloom.encodings import Standardised
 from noiseloom.latents import Latent, code_report
 from noiseloom.metrics import energy_distance
 from noiseloom.nets import MLP, VectorEncoder
+from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
 from noiseloom.recipes.coded import Coded
-from noiseloom.recipes.recipe import Facts, Given, Parts
+from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond
 
 __all__ = ["DiscoMixture"]
-
-_EVALUATIONS = (5, 9, 19, 39, 79)  # of the network, for which samples are compared
 
 
 @dataclass(frozen=True)
@@ -157,42 +155,18 @@ class DiscoMixture(Coded):
         points trained on (table), or none.
         """
         model, held = parts.denoiser, data.held_out
-        device = next(model.parameters()).device
-        known, fresh = held.values[: self.samples], held.values[self.samples :][: self.samples]
-        clean = known.to(device)
-        kinds: dict[str, Given] = {"none": {}}
+        rows, fresh = torch.arange(self.samples), held.values[self.samples :][: self.samples]
         found = super().examine(parts, facts, data, rng)
-        conds: dict[str, dict[str, Tensor]] = {"null": {}}
+        kinds = code_sources(self, parts, facts, held, rows, rng)
         if isinstance(model, Latent):
-            labels = held.labels[: self.samples].to(device)
-            found |= code_report(model.logits(clean).softmax(-1), labels, len(held.classes))
-            oracle = model.encode(clean, rng.fold("oracle"))
-            train = model.encode(data.train.values.to(device), rng.fold("train"))
-            pick = rng.fold("table").integers(len(train), (self.samples,)).to(device)
-            kinds = {"oracle": {"codes": oracle}, "table": {"codes": train[pick]}, **kinds}
-            if parts.prior is not None:
-                drawn = self.generated(parts.prior, {}, self.samples, rng.fold("generated"))
-                kinds["generated"] = {"codes": drawn}
-            true = model.given(oracle)
-            order = rng.fold("shuffle").permutation(self.samples).to(device)
-            conds = {"true": {"codes": true}, **conds, "shuffled": {"codes": true[order]}}
-        for name, cond in conds.items():
-            found[f"loss_8_{name}"] = self.error(parts, clean, 8.0, cond, rng.fold("loss"))
-        keys = rng.fold("sampling").samples(self.samples, device=device)
-        for kind, given in kinds.items():
-            for calls in _EVALUATIONS:
-                rows = (calls + 1) // 2 if self.sampler.startswith("heun") else calls
-                recipe = replace(self, sampling_steps=rows, codes="none", restarts=(), resample=1)
-                *_, last = recipe.draw(parts, facts, given, keys)
-                distance = energy_distance(last.result.cpu(), fresh)
-                found[f"energy_{kind}_{calls}"] = distance
+            some = {name: v.to(model.usage.device) for name, v in held[torch.arange(4000)].items()}
+            q = model.logits(self.clean(parts, some)).softmax(-1)
+            found |= code_report(q, some["label"], len(held.classes))
+            pick = rng.fold("table").integers(len(data.train), (self.samples,))
+            trained = self.encoded(parts, facts, data.train, rng.fold("train"), rows=pick).codes
+            kinds["table"] = {**kinds["none"], "codes": trained}
+        oracle = kinds.get("oracle", {}).get("codes")
+        found |= errors(self, parts, facts, held[rows], oracle, (8.0,), rng)
+        for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
+            found[f"energy_{name}"] = energy_distance(drawn, fresh)
         return found
-
-    @torch.no_grad()
-    def error(self, parts: Parts, clean: Tensor, sigma: float, cond: Cond, rng: Rng) -> float:
-        """E |D(x, sigma) - x_0|^2, which for a Gaussian of deviation s is 2 s^2 sigma^2 / total."""
-        schedule = parts.diffusion.schedule
-        t = schedule.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64)).to(clean)
-        x = parts.diffusion.corrupt(clean, t, rng)
-        mean = parts.denoiser(x, t, cond)[0].mean
-        return float((mean - clean).square().sum(1).mean())

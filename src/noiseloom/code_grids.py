@@ -1,0 +1,142 @@
+"""What codes mean and what they are good for, as pictures: parts of the report of a run with codes.
+
+In the first grids one code changes at a time, with the noise and the other codes as they were: what
+changes along a row is what the code says. In the second the same noise is told codes of held-out
+pictures, codes of the prior, or none, by few evaluations of the network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.data import Split
+from noiseloom.figures import picture
+from noiseloom.gallery import section, spread
+from noiseloom.latents import Latent
+from noiseloom.recipes import Coded, Given
+from noiseloom.recipes.code_examination import by_evaluations, code_sources
+from noiseloom.rng import Rng
+from noiseloom.run import Run
+
+__all__ = ["code_grids", "varied"]
+
+ROWS, VALUES, LATENTS = 4, 16, 8  # of the grids: samples, codes of a latent, latents
+CALLS = 19  # of the network for a sample of theirs
+COMPARED, EVALUATIONS = 8, (5, 9, 39)
+SOURCES = {
+    "oracle": "codes of the pictures above",
+    "generated": "codes of the prior",
+    "none": "no codes",
+}
+
+
+def code_grids(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """Sections of a page; none for a model without codes.
+
+    Args:
+        run: of a recipe of pictures.
+        data: whose held-out pictures give codes; None if it is not at hand.
+        seed: of the draws.
+    """
+    if not isinstance(run.denoiser, Latent):
+        return ""
+    return _meanings(run, seed) + (_compared(run, data, seed) if data else "")
+
+
+def varied(run: Run, latent: int, values: Sequence[int], labels: Tensor, rng: Rng) -> Tensor:
+    """Samples whose code of one latent takes several values, all else as it was.
+
+    The other codes are the prior's draws, or as often as the encoder picks them if there is none.
+
+    Args:
+        run: with codes.
+        latent: 0 .. m - 1.
+        values: of that latent, V of them.
+        labels: classes of R samples.
+        rng: one key.
+
+    Returns:
+        Pictures, shape (R, V, C, H, W).
+    """
+    recipe, count = run.recipe, len(labels)
+    assert isinstance(recipe, Coded)
+    keys = rng.samples(count, device=run.device)
+    cond = recipe.cond(labels.to(run.device), run.facts)
+    source = replace(recipe, codes="marginal" if run.parts.prior is None else "prior")
+    told = source.told_codes(run.parts, cond, {}, keys.fold("codes"))["codes"]
+    codes = told.argmax(-1).cpu().repeat_interleave(len(values), 0)
+    codes[:, latent] = torch.tensor(values).repeat(count)
+    where = torch.arange(count).repeat_interleave(len(values))
+    given = {"label": labels[where], "codes": codes}
+    quick = replace(recipe, sampling_steps=(CALLS + 1) // 2)
+    with run.precision():
+        same = keys.rows(where.to(run.device))
+        *_, last = quick.draw(run.parts, run.facts, given, same)
+    drawn = quick.decode(run.parts, last.result, given).cpu()
+    return drawn.reshape(count, len(values), *drawn.shape[1:])
+
+
+def _meanings(run: Run, seed: int) -> str:
+    model = run.denoiser
+    assert isinstance(model, Latent)
+    labels = torch.tensor((spread(len(run.classes), ROWS) * ROWS)[:ROWS])
+    rng = Rng(seed).fold("what codes mean")
+    grids = []
+    for latent in spread(model.m, LATENTS):
+        share = model.usage[latent].cpu() / model.usage[latent].sum().cpu()
+        values = sorted(share.argsort(descending=True)[:VALUES].tolist())
+        pictures = varied(run, latent, values, labels, rng)
+        heads = [f"{v}<br>{share[v]:.0%}" for v in values]
+        names = [run.classes[k] if _told(run) else "" for k in labels.tolist()]
+        left = "" if len(values) == model.k else f", the {VALUES} most used"
+        grids.append(f"<h3>Latent {latent}: codes{left}, and how often they are used</h3>")
+        grids.append(_grid(heads, names, list(pictures), run.facts["levels"]))
+    shown = f" {LATENTS} of {model.m} latents." if model.m > LATENTS else ""
+    text = f"""In each row one code changes, and noise, class and other codes are as they were.
+The others are {"those of the prior" if run.parts.prior else "drawn as often as they are used"}.
+{CALLS} evaluations of the network.{shown}"""
+    return section("What each code means", f"<p>{text}</p>{''.join(grids)}")
+
+
+def _compared(run: Run, data: Split[Any], seed: int) -> str:
+    recipe, held, levels = run.recipe, data.held_out, run.facts["levels"]
+    assert isinstance(recipe, Coded)
+    rng = Rng(seed).fold("codes compared")
+    ordered = held.labels.argsort(stable=True)
+    rows = ordered[spread(len(held), COMPARED)]
+    kinds: dict[str, Given] = code_sources(recipe, run.parts, run.facts, held, rows, rng)
+    quick = replace(recipe, evaluations=EVALUATIONS)
+    drawn = dict(by_evaluations(quick, run.parts, run.facts, kinds, rng.fold("sampling")))
+    heads = [escape(held.classes[k]) for k in held.labels[rows].tolist()]
+    parts = [_grid(heads, ["held out"], [held.pixels[rows]], levels)]
+    for calls in EVALUATIONS:
+        names = [SOURCES[kind] for kind in kinds]
+        lines = [drawn[f"{kind}_{calls}"] for kind in kinds]
+        parts.append(f"<h3>{calls} evaluations</h3>")
+        parts.append(_grid([""] * len(rows), names, lines, levels))
+    text = """Held-out pictures, and samples from one noise a column that are told their codes,
+codes that the prior draws, or none."""
+    return section("With codes and without", f"<p>{text}</p>{''.join(parts)}")
+
+
+def _told(run: Run) -> bool:
+    return run.recipe.conditional and len(run.classes) > 1
+
+
+def _grid(heads: Sequence[str], names: Sequence[str], rows: Sequence[Tensor], levels: int) -> str:
+    """Rows of pictures, each with its name if any has one, below the heads of the columns."""
+    named = any(names)
+    cells = ["<span></span>"] * named if any(heads) else []
+    cells += [f"<span>{head}</span>" for head in heads] if any(heads) else []
+    for name, pictures in zip(names, rows, strict=True):
+        cells += [f"<span>{escape(name)}</span>"] * named
+        cells += [f'<img alt="" src="{picture(one, levels)}">' for one in pictures]
+    columns = f"{'minmax(0,7rem) ' * named}repeat({len(heads)},minmax(2.4rem,4rem))"
+    film = (
+        f'<div class="film pictures" style="grid-template-columns:{columns}">{"".join(cells)}</div>'
+    )
+    return f'<div class="strip">{film}</div>'

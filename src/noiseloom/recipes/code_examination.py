@@ -1,0 +1,196 @@
+"""What codes do for a model: its loss, its samples by few evaluations, its paths, told and not.
+
+Samples are told codes of held-out data ("oracle", as good as those of any prior), codes of the
+run's prior ("generated"), or none; each with the class of the same held-out sample, if the model is
+told classes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from noiseloom.curvature import flow_geometry
+from noiseloom.data.split import Set
+from noiseloom.latents import Latent
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.coded import Coded
+from noiseloom.recipes.recipe import Facts, Given, Parts
+from noiseloom.rng import Rng
+from noiseloom.sampling import heun
+from noiseloom.shapes import Cond
+from noiseloom.training.precision import in_bfloat16, networks
+
+__all__ = ["by_evaluations", "code_sources", "error", "errors", "paths"]
+
+_BATCH = 250
+_ROWS = 9  # of the plan by which paths are followed
+
+
+def code_sources(
+    recipe: Coded, parts: Parts, facts: Facts, data: Set, rows: Tensor, rng: Rng
+) -> dict[str, Given]:
+    """What samples are told, by the name of where their codes are from: oracle, generated, none.
+
+    Args:
+        recipe: of the run.
+        parts: whose prior, if there is one, draws the generated codes.
+        facts: of the model.
+        data: held-out samples.
+        rows: int64, shape (n,): which of them; one may be there several times.
+        rng: one key.
+    """
+    labels = {"label": data[rows]["label"]}
+    found: dict[str, Given] = {}
+    if isinstance(parts.denoiser, Latent):
+        codes = recipe.encoded(parts, facts, data, rng.fold("oracle"), rows=rows).codes
+        found["oracle"] = {**labels, "codes": codes}
+        if parts.prior is not None:
+            cond = _on(recipe.cond(labels["label"], facts), parts)
+            drawn = recipe.generated(parts.prior, cond, len(rows), rng.fold("generated"))
+            found["generated"] = {**labels, "codes": drawn.cpu()}
+    return {**found, "none": labels}
+
+
+@torch.no_grad()
+def errors(
+    recipe: Coded,
+    parts: Parts,
+    facts: Facts,
+    held: Mapping[str, Tensor],
+    codes: Tensor | None,
+    sigmas: Sequence[float],
+    rng: Rng,
+) -> dict[str, float]:
+    """`error` at some noise levels for true, null and shuffled codes: loss_SIGMA_KIND.
+
+    Codes that are used are worse shuffled than dropped where there is much noise; with little, the
+    state tells all.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the model.
+        held: a batch of held-out data.
+        codes: int64, shape (B, m): theirs; None for a model without.
+        sigmas: levels sigma / alpha, > 0.
+        rng: one key.
+    """
+    batch = _on(held, parts)
+    clean, cond = recipe.clean(parts, batch), recipe.cond(batch["label"], facts)
+    kinds: dict[str, Cond] = {"null": cond}
+    model = parts.denoiser
+    if codes is not None:
+        assert isinstance(model, Latent)
+        true = model.given(codes).to(clean.device)
+        order = rng.fold("shuffle").permutation(len(codes))
+        kinds["true"], kinds["shuffled"] = ({**cond, "codes": c} for c in (true, true[order]))
+    return {
+        f"loss_{sigma:g}_{name}": error(parts, clean, sigma, told, rng.fold("loss"))
+        for sigma in sigmas
+        for name, told in kinds.items()
+    }
+
+
+@torch.no_grad()
+def error(parts: Parts, clean: Tensor, sigma: float, cond: Cond, rng: Rng) -> float:
+    """E |D(x, sigma) - x_0|^2, which for a Gaussian of deviation s is d s^2 sigma^2 / total.
+
+    Args:
+        parts: of the run.
+        clean: x_0, shape (B, ...), of d numbers each.
+        sigma: level sigma / alpha, > 0.
+        cond: conditions, batch first.
+        rng: one key.
+    """
+    schedule, found = parts.diffusion.schedule, 0.0
+    t = schedule.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64)).to(clean)
+    for start in range(0, len(clean), _BATCH):
+        part = clean[start : start + _BATCH]
+        told = {name: value[start : start + _BATCH] for name, value in cond.items()}
+        x = parts.diffusion.corrupt(part, t, rng.samples(len(part), start, clean.device))
+        mean = parts.denoiser(x, t, told)[0].mean
+        found += float((mean - part).square().sum())
+    return found / len(clean)
+
+
+@torch.no_grad()
+def by_evaluations(
+    recipe: Coded, parts: Parts, facts: Facts, kinds: Mapping[str, Given], rng: Rng
+) -> Iterator[tuple[str, Tensor]]:
+    """Samples that are told each of some codes, by each of `recipe.evaluations`: KIND_CALLS, data.
+
+    All are drawn from the same noise. Guidance doubles the calls, and is as the recipe says.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the model.
+        kinds: what samples are told, as of `code_sources`.
+        rng: one key.
+    """
+    model = parts.denoiser
+    device = next(model.parameters()).device
+    gpu = device.type == "cuda"
+    for kind, given in kinds.items():
+        count = len(given["label"])
+        for calls in recipe.evaluations:
+            rows = (calls + 1) // 2 if recipe.sampler.startswith("heun") else calls
+            quick = replace(recipe, sampling_steps=rows, codes="none", restarts=(), resample=1)
+            found = []
+            for start in range(0, count, _BATCH):
+                part = {name: value[start : start + _BATCH] for name, value in given.items()}
+                keys = rng.samples(len(part["label"]), start, device)
+                with in_bfloat16(networks(model), device) if gpu else nullcontext():
+                    *_, last = quick.draw(parts, facts, part, keys)
+                found.append(quick.decode(parts, last.result, part).cpu())
+            yield f"{kind}_{calls}", torch.cat(found)
+
+
+def paths(
+    recipe: Coded,
+    parts: Parts,
+    facts: Facts,
+    kinds: Mapping[str, Given],
+    sigmas: Sequence[float],
+    rng: Rng,
+) -> dict[str, float]:
+    """How straight paths to samples are: straightness_KIND, and curvature_SIGMA_KIND near sigma.
+
+    Medians over the samples: the mean of the curvature has a heavy tail. Paths are Heun's, by 9
+    of Karras' levels; the curvature is in units of 1 / |x_0|.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the model.
+        kinds: what samples are told, as of `code_sources`.
+        sigmas: levels sigma / alpha, > 0.
+        rng: one key.
+    """
+    found: dict[str, float] = {}
+    plan = SamplingPlan.karras(_ROWS, parts.diffusion.schedule)
+    for kind, given in kinds.items():
+        device = next(parts.denoiser.parameters()).device
+        cond = recipe.cond(given["label"].to(device), facts)
+        cond |= replace(recipe, codes="none").told_codes(parts, cond, given, rng)
+        denoiser = recipe.make_denoiser(parts.denoiser, cond).eval()
+        keys = rng.samples(len(given["label"]), device=device)
+        x = torch.empty(len(given["label"]), *recipe.shape(parts, facts), device=device)
+        x = parts.diffusion.prior(x, keys.fold("prior"))
+        geometry = flow_geometry(
+            denoiser, parts.diffusion, plan, x, keys, cond=cond, solver=heun(math.inf)
+        )
+        found[f"straightness_{kind}"] = float(geometry.straightness.median())
+        for sigma in sigmas:
+            row = int((geometry.ratio.log() - math.log(sigma)).abs().argmin())
+            found[f"curvature_{sigma:g}_{kind}"] = float(geometry.median[row])
+    return found
+
+
+def _on(values: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:
+    device = next(parts.denoiser.parameters()).device
+    return {name: value.to(device) for name, value in values.items()}

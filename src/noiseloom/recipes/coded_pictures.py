@@ -1,0 +1,195 @@
+"""DisCo-Diff for pictures: a U-Net that attends to the codes of an encoder of patches.
+
+Y. Xu, G. Corso, T. Jaakkola, A. Vahdat, K. Kreis, 2024, "DisCo-Diff: Enhancing Continuous Diffusion
+Models with Discrete Latents", arXiv 2407.03300, Section 3.3. Pixels are real numbers, under EDM's
+preconditioning, times, weights and sampler (T. Karras et al., 2022, arXiv 2206.00364). With
+`--m 0` it is EDM; what encoder and attention have on top, a wider plain network may have too.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.data import Images, Split
+from noiseloom.encodings import Scaled
+from noiseloom.latents import Latent, code_report
+from noiseloom.metrics import Features, set_distances
+from noiseloom.nets import ImageEncoder, UNet
+from noiseloom.priors import MEASURED
+from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors, paths
+from noiseloom.recipes.coded import Coded
+from noiseloom.recipes.picture_networks import mirrored, picture_unet
+from noiseloom.recipes.recipe import Facts, Parts
+from noiseloom.rng import Rng
+from noiseloom.training import Loss
+
+__all__ = ["CodedPictures"]
+
+_SIGMAS = (0.2, 1.0, 5.0)  # of errors and curvatures: textures, shapes, and what it is
+_ERRORS, _PATHS = 500, 16  # pictures that these are measured on
+
+
+@dataclass(frozen=True)
+class CodedPictures(Coded):
+    """Discrete latents of pictures; options of `Coded` too.
+
+    Attributes:
+        groups: how many latents each stage of the U-Net's way up reads, from the coarsest to the
+            finest, m in all; [] for all latents at every stage, down and up.
+        flip: mirror half of the pictures.
+        width: of the network's first stage, and of the codes' vectors.
+        multipliers: widths of the stages over `width`.
+        blocks: residual blocks per stage.
+        attention: side of the largest feature maps that get self-attention; 0 for none.
+        head_width: channels per attention head.
+        dropout: rate in the network.
+        code_depth: blocks of attention between the codes before they are read.
+        encoder_patch: side of the encoder's patches.
+        encoder_width: of its tokens.
+        encoder_depth: its blocks.
+        encoder_heads: its attention heads.
+        encoder_dropout: rate in it.
+    """
+
+    centre: ClassVar[float] = 0.0
+
+    groups: tuple[int, ...] = ()
+    flip: bool = False
+    width: int = 96
+    multipliers: tuple[int, ...] = (1, 2, 3)
+    blocks: int = 2
+    attention: int = 16
+    head_width: int = 48
+    dropout: float = 0.0
+    code_depth: int = 2
+    encoder_patch: int = 8
+    encoder_width: int = 192
+    encoder_depth: int = 6
+    encoder_heads: int = 3
+    encoder_dropout: float = 0.0
+
+    plan: str = "karras"
+    sampling_steps: int = 20
+    sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "heun-edm"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "groups", tuple(self.groups))  # files have lists
+        for name in ("width", "blocks", "head_width", "encoder_patch", "encoder_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers must be one or more, above 0, got {self.multipliers}")
+        if not self.groups:
+            return
+        stages = len(self.multipliers)
+        if len(self.groups) != stages or min(self.groups) < 0 or sum(self.groups) != self.m:
+            raise ValueError(
+                f"groups {list(self.groups)} for m {self.m} and {stages} stages: give one size a "
+                f"stage, from the coarsest to the finest, {self.m} in all"
+            )
+
+    def features(self) -> Features:
+        """The feature network in which samples are compared."""
+        raise NotImplementedError
+
+    def make_codec(self, facts: Facts) -> Scaled:
+        """Pixels as real numbers."""
+        return Scaled(facts["levels"], centre=self.centre)
+
+    def make_network(self, facts: Facts, codes: tuple[int, int] | None) -> UNet:
+        """The U-Net."""
+        channels, *size = facts["shape"]
+        return picture_unet(
+            channels,
+            channels,
+            size,
+            width=self.width,
+            multipliers=self.multipliers,
+            blocks=self.blocks,
+            attention=self.attention,
+            head_width=self.head_width,
+            num_classes=self.classes_told(facts),
+            dropout=self.dropout,
+            codes=codes,
+            code_groups=self.groups or None,
+            code_depth=self.code_depth,
+        )
+
+    def make_encoder(self, facts: Facts) -> nn.Module:
+        """The encoder of patches."""
+        channels, *size = facts["shape"]
+        if any(side % self.encoder_patch for side in size):
+            raise ValueError(
+                f"pictures of {size[0]} x {size[1]} pixels are no multiple of encoder_patch "
+                f"{self.encoder_patch}: choose another size, or other patches"
+            )
+        return ImageEncoder(
+            channels,
+            self.m,
+            self.k,
+            patch=self.encoder_patch,
+            width=self.encoder_width,
+            depth=self.encoder_depth,
+            heads=self.encoder_heads,
+            dropout=self.encoder_dropout,
+            scale=self.data_std,
+        )
+
+    def loss(self, parts: Parts, facts: Facts) -> Loss:
+        """Eq. 3, of pictures half of which are mirrored if so asked."""
+        inner = super().loss(parts, facts)
+
+        def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+            if self.flip:
+                batch = {**batch, "pixels": mirrored(batch["pixels"], rng.fold("flip"))}
+            return inner(model, batch, rng, rows)
+
+        return loss
+
+    @torch.no_grad()
+    def examine(
+        self, parts: Parts, facts: Facts, data: Split[Images], rng: Rng
+    ) -> dict[str, float]:
+        """Use of the codes, and errors, paths and samples by few evaluations, with and without.
+
+        Distances are to the training pictures, of as many samples as `samples` says, with classes
+        and oracle codes of held-out pictures, each as often as any other.
+        """
+        found = super().examine(parts, facts, data, rng)
+        held = data.held_out
+        order = rng.fold("held out").permutation(len(held))
+        rows = order.repeat(-(-self.samples // len(held)))[: self.samples]
+        kinds = code_sources(self, parts, facts, held, rows, rng)
+        if isinstance(parts.denoiser, Latent):
+            found |= self.usage_of_codes(parts, data.train, rng.fold("usage"))
+        codes = kinds.get("oracle", {}).get("codes")
+        some, codes = held[rows[:_ERRORS]], None if codes is None else codes[:_ERRORS]
+        of = errors(self, parts, facts, some, codes, _SIGMAS, rng.fold("errors"))
+        found |= {name: value / held.pixels[0].numel() for name, value in of.items()}
+        if not self.evaluations:
+            return found
+        few = {kind: {n: v[:_PATHS] for n, v in g.items()} for kind, g in kinds.items()}
+        found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"))
+        features = self.features()
+        real = features(data.train.pixels)
+        for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
+            far = set_distances(features(drawn.to(torch.uint8)), real, rng.fold("distances"))
+            for key, value in far.items():
+                kind, _, error = key.partition("_")
+                found[f"{kind}_{features.name}_{name}{error and '_se'}"] = value
+        return found
+
+    @torch.no_grad()
+    def usage_of_codes(self, parts: Parts, data: Images, rng: Rng) -> dict[str, float]:
+        """`code_report` of pictures that were trained on, at most 4,000."""
+        model = parts.denoiser
+        assert isinstance(model, Latent)
+        labels, q = [], []
+        for rows in torch.split(rng.permutation(len(data))[:MEASURED], _ERRORS):
+            batch = {name: value.to(model.usage.device) for name, value in data[rows].items()}
+            labels.append(batch["label"])
+            q.append(model.logits(self.clean(parts, batch)).softmax(-1))
+        return code_report(torch.cat(q), torch.cat(labels), len(data.classes))

@@ -1,0 +1,272 @@
+"""`disco-digits` and `disco-images`: from the command line to pictures of what codes mean."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import noiseloom as nl
+from noiseloom.cli import main
+from noiseloom.code_grids import varied
+from noiseloom.latents import Latent
+from noiseloom.metrics import image_report
+from noiseloom.recipes import DiscoDigits, DiscoImages, code_examination, coded_pictures
+from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
+from noiseloom.run import load
+from noiseloom.training import train
+
+SMALL = {
+    "steps": 2,
+    "batch_size": 8,
+    "width": 8,
+    "head_width": 8,
+    "encoder_width": 8,
+    "encoder_depth": 1,
+    "encoder_heads": 2,
+    "blocks": 1,
+    "samples": 24,
+    "evaluations": (3,),
+    "sampling_steps": 2,
+    "prior_steps": 2,
+    "prior_width": 8,
+    "prior_depth": 1,
+}
+TINY = [
+    f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "evaluations"
+]
+TINY += ["--evaluations", "[3]", "--multipliers", "[1,1]"]
+FACTS = {"shape": [1, 8, 8], "levels": 16, "classes": [str(i) for i in range(10)]}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(code_examination, "_ROWS", 3)
+    monkeypatch.setattr(coded_pictures, "_PATHS", 4)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of digits with codes; its weights are shaken, so that codes matter."""
+    out = tmp_path_factory.mktemp("digits") / "run"
+    assert main(["train", "disco-digits", "--out", str(out), "--no-evaluate", *TINY]) == 0
+    made = load(out)
+    with torch.no_grad():
+        for i, parameter in enumerate(made.denoiser.parameters()):
+            parameter += 0.2 * nl.Rng(1).fold("shake", i).normal(parameter.shape)
+    return made
+
+
+def fails(capsys, *words):
+    """The one line of an error."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+class Colours:
+    """Features of pictures that cost nothing: mean colours."""
+
+    name, dim = "colours", 3
+
+    def __call__(self, pixels):
+        return pixels.float().mean((2, 3)) / 255
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of 40 frames, 16 x 16, that brighten."""
+    for kind in ("a", "b"):
+        (tmp_path / "frames" / kind).mkdir(parents=True)
+        for i in range(40):
+            colour = (5 * i + 3, 60 * (kind == "a"), 0)
+            Image.new("RGB", (16, 16), colour).save(tmp_path / "frames" / kind / f"{i}.png")
+    return tmp_path / "frames"
+
+
+def test_digits_from_the_command_line_to_report_and_samples(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["train", "disco-digits", "--out", str(run), "--no-evaluate", *TINY]) == 0
+    assert "note:" not in capsys.readouterr().err  # its codes cannot number the digits
+    assert main(["evaluate", str(run)]) == 0
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["index_bits"] == pytest.approx(math.log2(1437))
+    assert found["code_bits"] <= found["index_bits"] - 5
+    kinds = ("oracle", "generated", "none")
+    assert {f"kid_digits_{kind}_3" for kind in kinds} <= found.keys()
+    assert {f"straightness_{kind}" for kind in kinds} <= found.keys()
+    assert {f"curvature_{sigma}_{kind}" for kind in kinds for sigma in ("0.2", "1", "5")} <= (
+        found.keys()
+    )
+    told = ("true", "null", "shuffled")
+    assert {f"loss_{sigma}_{kind}" for kind in told for sigma in ("0.2", "1", "5")} <= found.keys()
+    assert {"perplexity", "latent_information_1", "mutual_information", "nearest_held_out"} <= (
+        found.keys()
+    )
+    assert main(["evaluate", str(run), "--evaluations", "[]", "--codes", "none"]) == 0
+    (other,) = (run / "evaluations").glob("*.json")
+    assert not any(name.startswith("kid_digits_none") for name in json.loads(other.read_text()))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "What each code means" in page
+    assert "With codes and without" in page
+    assert "codes of the prior" in page
+    png = tmp_path / "drawn.png"
+    assert main(["sample", str(run), "-n", "4", "--out", str(png)]) == 0
+    assert main(["prior", str(run), "--force", "--prior", "tabular"]) == 0
+    assert main(["push", str(run), str(tmp_path / "card")]) == 0
+    assert load(tmp_path / "card").parts.prior is not None
+    assert main(["train", "disco-digits", "--out", str(run), "--resume", "--no-evaluate"]) == 0
+
+
+def test_images_hold_out_arcs_and_are_told_classes_and_groups(
+    folder, tmp_path, capsys, monkeypatch
+):
+    for name, replaced in (
+        ("check", lambda self: None),
+        ("features", lambda self: Colours()),
+        (
+            "evaluate",
+            lambda self, draw, data, rng: image_report(
+                Colours(), draw(data.held_out.labels), data.train, data.held_out, rng
+            ),
+        ),
+    ):
+        monkeypatch.setattr(DiscoImages, name, replaced)
+    run = tmp_path / "run"
+    words = ["train", "disco-images", "--data", str(folder), "--out", str(run), "--size", "16"]
+    words += ["--split", "arcs", "--held-out", "0.3", "--groups", "[1,1]", "--k", "3", *TINY]
+    assert main([*words, "--encoder-dropout", "0.2"]) == 0
+    err = capsys.readouterr().err
+    assert (
+        "note: codes of m log2 k = 3.2 bits could number the 56 samples (log2 N - 5 = 0.8)" in err
+    )
+    found = json.loads((run / "evaluation.json").read_text())
+    assert {"fd_colours_generated_3", "kid_colours_oracle_3", "kid_colours_none_3_se"} <= (
+        found.keys()
+    )
+    page = (run / "report.html").read_text()
+    assert "What each code means" in page
+    made = load(run)
+    assert made.parts.prior.num_classes == 2
+    assert made.recipe.split == "arcs"
+    plain = tmp_path / "plain"
+    words[words.index(str(run))] = str(plain)
+    words[words.index("--groups") + 1] = "[]"
+    assert main([*words, "--m", "0", "--width", "16"]) == 0
+    found = json.loads((plain / "evaluation.json").read_text())
+    assert "kid_colours_none_3" in found
+    assert not {"perplexity", "code_bits", "kid_colours_oracle_3"} & found.keys()
+    assert "What each code means" not in (plain / "report.html").read_text()
+
+
+def test_a_run_with_codes_begins_as_the_plain_one_it_starts_from(tmp_path, capsys):
+    plain, coded = tmp_path / "plain", tmp_path / "coded"
+    words = ["train", "disco-digits", "--no-evaluate", *TINY]
+    assert main([*words, "--m", "0", "--out", str(plain), "--steps", "4"]) == 0
+    # An update too small to be felt: what is saved is where it starts.
+    begin = ["--init-from", str(plain), "--steps", "1", "--learning-rate", "1e-30"]
+    assert main([*words, "--out", str(coded), *begin, "--prior-learning-rate", "1e-3"]) == 0
+    assert "starting from" in capsys.readouterr().err
+    labels = torch.zeros(6, dtype=torch.int64)
+    told = {"label": labels, "codes": torch.arange(12).reshape(6, 2) % 6}
+    ours, theirs = load(coded), load(plain)
+    assert isinstance(ours.denoiser, Latent)
+    assert not isinstance(theirs.denoiser, Latent)
+    found = [r.samples(g, seed=3) for r, g in ((ours, told), (theirs, {"label": labels}))]
+    assert torch.equal(*found)
+    old, new = (load_file(folder / "ema.safetensors") for folder in (plain, coded))
+    assert {f"denoiser.{name}" for name in old} < new.keys()
+
+
+def test_a_row_of_a_grid_differs_by_one_code_alone(run):
+    labels, rng = torch.tensor([0, 1, 2]), nl.Rng(5)
+    grid = varied(run, 1, [4, 0, 4], labels, rng)
+    assert grid.shape == (3, 3, 1, 8, 8)
+    assert torch.equal(grid[:, 0], grid[:, 2])
+    assert not torch.equal(grid[:, 0], grid[:, 1])
+    alone = varied(run, 1, [0], labels, rng)
+    assert (alone[:, 0] != grid[:, 1]).float().mean() < 0.05  # to rounding
+
+
+def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
+    recipe, data = replace(run.recipe, evaluations=(3, 5)), run.recipe.load(None)
+    rows = torch.tensor([5, 17, 5])
+    kinds = code_sources(recipe, run.parts, run.facts, data.held_out, rows, nl.Rng(0))
+    assert list(kinds) == ["oracle", "generated", "none"]
+    for given in kinds.values():
+        assert torch.equal(given["label"], data.held_out.labels[rows])
+    drawn = dict(by_evaluations(recipe, run.parts, run.facts, kinds, nl.Rng(1)))
+    assert list(drawn) == [f"{kind}_{n}" for kind in kinds for n in (3, 5)]
+    again = dict(by_evaluations(recipe, run.parts, run.facts, {"none": kinds["oracle"]}, nl.Rng(1)))
+    assert torch.equal(again["none_5"], drawn["oracle_5"])
+    assert not torch.equal(drawn["none_5"], drawn["oracle_5"])
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"groups": (1, 0, 0)}, r"groups \[1, 0, 0\] for m 2 and 3 stages: give one size a stage"),
+        ({"groups": (1, 1)}, r"groups \[1, 1\] for m 2 and 3 stages"),
+        ({"groups": (3, -1, 0)}, r"2 in all"),
+        ({"encoder_patch": 3}, "pictures of 8 x 8 pixels are no multiple of encoder_patch 3"),
+        ({"encoder_patch": 0}, "encoder_patch must be at least 1"),
+        ({"multipliers": (1, 1, 1, 1, 1)}, "cannot be halved 4 times"),
+        ({"multipliers": ()}, "multipliers must be one or more"),
+        ({"evaluations": (5, 6)}, r"evaluations must be odd numbers from 3 on, got \[5, 6\]"),
+        ({"evaluations": (1,)}, "evaluations must be odd numbers from 3 on"),
+        ({"encoder_dropout": 1.5}, r"dropout rate must be in \[0, 1\)"),
+    ],
+)
+def test_bad_options_get_one_clear_line(options, told):
+    with pytest.raises(ValueError, match=told):
+        DiscoDigits(**options).build(FACTS)
+
+
+def test_bad_input_gets_one_clear_line(run, capsys, tmp_path):
+    labels = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"codes must be in 0 \.\. 5, got values from 0 to 6"):
+        run.samples({"label": labels, "codes": torch.tensor([[0, 6], [1, 1]])})
+    with pytest.raises(ValueError, match="this model has 2 a sample"):
+        run.samples({"label": labels, "codes": torch.tensor([[0], [1]])})
+    out = ["--out", tmp_path / "x"]
+    assert "needs --data PATH" in fails(capsys, "train", "disco-images", "--no-evaluate", *out)
+    assert "has its own data" in fails(capsys, "train", "disco-digits", "--data", ".", *out)
+    told = fails(capsys, "train", "disco-digits", "--groups", "[1,2,3]", *out)
+    assert "groups [1, 2, 3] for m 2 and 3 stages" in told
+    told = fails(capsys, "train", "disco-digits", "--encoder-patch", "3", *out)
+    assert "are no multiple of encoder_patch 3" in told
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_patches_are_no_start(run, tmp_path, capsys):
+    words = ["train", "disco-digits", "--no-evaluate", *TINY, "--out", tmp_path / "x"]
+    told = fails(capsys, *words, "--init-from", run.folder, "--encoder-patch", "4")
+    assert "was trained with encoder_patch 2, not 4" in told
+
+
+@pytest.mark.slow
+def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
+    # A sixth of the recipe's updates, at a rate at which that is enough to begin to use codes.
+    recipe = DiscoDigits(steps=400, learning_rate=3e-3)
+    data = recipe.load(None)
+    with nl.Rng(0).torch():
+        parts = recipe.build(FACTS)
+    for _ in train(parts.denoiser, recipe.loss(parts, FACTS), data.train, recipe, tmp_path):
+        pass
+    parts.denoiser.eval()
+    found = recipe.usage_of_codes(parts, data.train, nl.Rng(0))
+    assert found["perplexity"] > 4
+    assert found["mutual_information"] > 0.25  # chance: 0.18
+    codes = recipe.encoded(parts, FACTS, data.held_out, nl.Rng(1)).codes
+    held = data.held_out[torch.arange(360)]
+    of = errors(recipe, parts, FACTS, held, codes, (1.0,), nl.Rng(2))
+    assert of["loss_1_true"] < 0.995 * of["loss_1_null"]
+    assert of["loss_1_true"] < 0.99 * of["loss_1_shuffled"]
