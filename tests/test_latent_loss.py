@@ -20,7 +20,7 @@ from noiseloom.latents import (
     latent_loss,
     one_hot,
 )
-from noiseloom.nets import MLP, ImageEncoder, UNet, VectorEncoder
+from noiseloom.nets import MLP, VectorEncoder
 from noiseloom.noise import EDM
 from noiseloom.objective import denoising_loss
 from noiseloom.training import Training, init_from, train
