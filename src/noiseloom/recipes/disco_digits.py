@@ -1,4 +1,4 @@
-"""DisCo-Diff on real handwritten digits, in five minutes on one core.
+"""DisCo-Diff on real handwritten digits, in some ten minutes on one core.
 
 Y. Xu, G. Corso, T. Jaakkola, A. Vahdat, K. Kreis, 2024, "DisCo-Diff: Enhancing Continuous Diffusion
 Models with Discrete Latents", arXiv 2407.03300, at the smallest scale at which it can be looked at:
