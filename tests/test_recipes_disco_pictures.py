@@ -213,8 +213,8 @@ def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"groups": (1, 0, 0)}, r"groups \[1, 0, 0\] for m 2 and 3 stages: give one size a stage"),
-        ({"groups": (1, 1)}, r"groups \[1, 1\] for m 2 and 3 stages"),
+        ({"groups": (1, 0, 0)}, r"groups \[1, 0, 0\] for 2 latents and 3 stages: give one size per stage"),
+        ({"groups": (1, 1)}, r"groups \[1, 1\] for 2 latents and 3 stages"),
         ({"groups": (3, -1, 0)}, r"2 in all"),
         ({"encoder_patch": 3}, "pictures of 8 x 8 pixels are no multiple of encoder_patch 3"),
         ({"encoder_patch": 0}, "encoder_patch must be at least 1"),
@@ -240,7 +240,7 @@ def test_bad_input_gets_one_clear_line(run, capsys, tmp_path):
     assert "needs --data PATH" in fails(capsys, "train", "disco-images", "--no-evaluate", *out)
     assert "has its own data" in fails(capsys, "train", "disco-digits", "--data", ".", *out)
     told = fails(capsys, "train", "disco-digits", "--groups", "[1,2,3]", *out)
-    assert "groups [1, 2, 3] for m 2 and 3 stages" in told
+    assert "groups [1, 2, 3] for 2 latents and 3 stages" in told
     told = fails(capsys, "train", "disco-digits", "--encoder-patch", "3", *out)
     assert "are no multiple of encoder_patch 3" in told
     assert not (tmp_path / "x").exists()

@@ -205,6 +205,6 @@ def check_groups(groups: Sequence[int] | None, codes: tuple[int, int] | None, st
     m = 0 if codes is None else codes[0]
     if groups is not None and (len(groups) != stages or sum(groups) != m or min(groups) < 0):
         raise ValueError(
-            f"code_groups {tuple(groups)} for {m} latents and {stages} stages: give one size per "
-            f"stage, from the coarsest to the finest, {m} in all"
+            f"groups {list(groups)} for {m} latents and {stages} stages: give one size per stage, "
+            f"from the coarsest to the finest, {m} in all"
         )

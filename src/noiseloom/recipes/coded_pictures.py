@@ -17,6 +17,7 @@ from noiseloom.encodings import Scaled
 from noiseloom.latents import Latent, code_report
 from noiseloom.metrics import Features, set_distances
 from noiseloom.nets import ImageEncoder, UNet
+from noiseloom.nets.code_attention import check_groups
 from noiseloom.priors import MEASURED
 from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors, paths
 from noiseloom.recipes.coded import Coded
@@ -82,14 +83,7 @@ class CodedPictures(Coded):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.multipliers or min(self.multipliers) < 1:
             raise ValueError(f"multipliers must be one or more, above 0, got {self.multipliers}")
-        if not self.groups:
-            return
-        stages = len(self.multipliers)
-        if len(self.groups) != stages or min(self.groups) < 0 or sum(self.groups) != self.m:
-            raise ValueError(
-                f"groups {list(self.groups)} for m {self.m} and {stages} stages: give one size a "
-                f"stage, from the coarsest to the finest, {self.m} in all"
-            )
+        check_groups(self.groups or None, (self.m, self.k), len(self.multipliers))
 
     def features(self) -> Features:
         """The feature network in which samples are compared."""

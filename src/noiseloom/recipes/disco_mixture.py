@@ -1,4 +1,4 @@
-"""DisCo-Diff on eight Gaussians in the plane: the paper's toy, in half a minute on one core.
+"""DisCo-Diff on eight Gaussians in the plane: the paper's toy, in a minute on one core.
 
 Y. Xu, G. Corso, T. Jaakkola, A. Vahdat, K. Kreis, 2024, "DisCo-Diff: Enhancing Continuous Diffusion
 Models with Discrete Latents", arXiv 2407.03300, Section 3.1 and Appendix F. An encoder of one
@@ -57,7 +57,7 @@ class DiscoMixture(Coded):
     """
 
     name: ClassVar[str] = "disco-mixture"
-    summary: ClassVar[str] = "eight Gaussians with a learnt discrete latent, in half a minute"
+    summary: ClassVar[str] = "eight Gaussians with a learnt discrete latent, in a minute"
     shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points"]] = "points"
     data_std: ClassVar[float] = math.sqrt(3**2 / 2 + 0.2**2)
 
