@@ -213,7 +213,10 @@ def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"groups": (1, 0, 0)}, r"groups \[1, 0, 0\] for 2 latents and 3 stages: give one size per stage"),
+        (
+            {"groups": (1, 0, 0)},
+            r"groups \[1, 0, 0\] for 2 latents and 3 stages: give one size per stage",
+        ),
         ({"groups": (1, 1)}, r"groups \[1, 1\] for 2 latents and 3 stages"),
         ({"groups": (3, -1, 0)}, r"2 in all"),
         ({"encoder_patch": 3}, "pictures of 8 x 8 pixels are no multiple of encoder_patch 3"),
