@@ -162,12 +162,13 @@ def test_doom_without_its_extra_is_one_line(tmp_path, capsys, monkeypatch):
 
 def test_options_of_doom_reach_its_recording(tmp_path, monkeypatch):
     def recording(steps, rng, **given):
-        assert (steps, rng, given) == (3, Rng(2), {"size": 8, "skip": 2, "jobs": 5})
+        options = {"walk": "seeing", "size": 8, "skip": 2, "jobs": 5}
+        assert (steps, rng, given) == (3, Rng(2), options)
         yield Clips(torch.zeros(3, 3, 8, 8).byte(), torch.zeros(3, 5), torch.arange(3) == 0)
 
     monkeypatch.setattr("noiseloom.data.doom.recording", recording)
     out = tmp_path / "a.safetensors"
-    words = "--steps 3 --seed 2 --size 8 --skip 2 --jobs 5 --out"
+    words = "--steps 3 --seed 2 --walk seeing --size 8 --skip 2 --jobs 5 --out"
     assert main(["record", "doom", *words.split(), str(out)]) == 0
     assert Clips.read(out).about == {"seed": "2"}
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from noiseloom.data import Clips, doom
-from noiseloom.data.doom import BUTTONS, PART, Seen, Simulation, Walk, recording, shrunk
+from noiseloom.data.doom import PART, Simulation, recording, shrunk
+from noiseloom.data.walks import BUTTONS, WALKS, BlindWalk, SeeingWalk, Seen
 from noiseloom.rng import Rng
 
 WALL = Seen(np.zeros((3, 120, 160), np.uint8), (0.0, 0.0), 1.0, -0.9)
@@ -26,9 +27,9 @@ def test_shrunk_is_the_mean_over_the_area_that_a_pixel_covers():
     assert torch.equal(shrunk(pictures[..., :12].numpy(), 12), pictures[..., :12])
 
 
-def test_the_walk_turns_before_a_wall_until_the_view_is_clear():
+def test_a_seeing_walk_turns_before_a_wall_until_the_view_is_clear():
     draws = Rng(0).uniform((60, 3)).clamp(0.3, 0.999)
-    walk = Walk(draws.tolist())
+    walk = SeeingWalk(draws.tolist())
     turns = [walk(WALL) for _ in range(20)]
     # To the left, where the view is deepest, and never forward.
     assert turns == [[1.0, 0.0, 0.0, 0.0, 0.0]] * 20
@@ -38,11 +39,25 @@ def test_the_walk_turns_before_a_wall_until_the_view_is_clear():
     assert curve == [0.0, 1.0, 1.0, 0.0, 0.0]
 
 
-def test_the_walk_turns_where_a_step_forward_led_nowhere():
-    walk = Walk([[0.5, 0.5, 0.5]] * 2)
+def test_a_seeing_walk_turns_where_a_step_forward_led_nowhere():
+    walk = SeeingWalk([[0.5, 0.5, 0.5]] * 2)
     ahead = WALL._replace(ahead=40.0, open=0.1)
     assert walk(ahead)[2] == 1
     assert walk(ahead) == [0.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_a_blind_walk_draws_its_actions_without_looking():
+    draws = Rng(0).uniform((20_000, 3)).tolist()
+    walks = [BlindWalk(draws), BlindWalk(draws)]
+    views = [WALL, WALL._replace(ahead=40.0, place=(9.0, 9.0))]
+    found, other = ([walk(view) for _ in draws] for walk, view in zip(walks, views, strict=True))
+    assert found == other
+    # Of a stretch: straight 9 steps, a curve 16, a turn 8; the share of steps that goes forward.
+    pressed = torch.tensor(found).mean(0)
+    forward = (0.25 * 9 + 0.5 * 16) / (0.25 * 9 + 0.5 * 16 + 0.25 * 8)
+    assert pressed[2] == pytest.approx(forward, abs=0.02)
+    assert pressed[0] == pytest.approx(float(pressed[1]), abs=0.04)  # no side is preferred
+    assert pressed[3:].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("given", [{"steps": 0}, {"size": 0}, {"size": 121}, {"jobs": 0}])
@@ -51,10 +66,20 @@ def test_refusals(given):
         next(recording(given.pop("steps", 1), Rng(0), **given))
 
 
-@pytest.fixture(scope="module")
-def recorded():
+def test_a_walk_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="walk must be one of blind, seeing, got 'lame'"):
+        next(recording(1, Rng(0), walk="lame"))
+
+
+@pytest.fixture(scope="module", params=list(WALKS))
+def walk(request):
     pytest.importorskip("vizdoom")
-    return Clips.joined(list(recording(600, Rng(0), size=16)))
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def recorded(walk):
+    return Clips.joined(list(recording(600, Rng(0), walk=walk, size=16)))
 
 
 @pytest.fixture
@@ -75,11 +100,11 @@ def test_a_recording_is_a_walk_with_its_actions(recorded):
     assert (changes < 0.5).float().mean() < 0.05  # hardly ever does nothing happen
 
 
-def test_recordings_are_functions_of_their_key(recorded):
-    again = Clips.joined(list(recording(150, Rng(0), size=16)))
+def test_recordings_are_functions_of_their_key(recorded, walk):
+    again = Clips.joined(list(recording(150, Rng(0), walk=walk, size=16)))
     for name, column in again.columns().items():
         assert torch.equal(column, recorded.columns()[name][:150])
-    other = next(recording(150, Rng(1), size=16))
+    other = next(recording(150, Rng(1), walk=walk, size=16))
     assert not torch.equal(other.frames[0], again.frames[0])
 
 
@@ -99,9 +124,9 @@ def test_a_part_that_nobody_waits_for_is_left(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
     ended = get_context("spawn").Event()
     monkeypatch.setattr(doom, "_ended", ended)
-    doom._record(10, Rng(0), tmp_path / "a.safetensors", size=16, skip=4)
+    doom._record(10, Rng(0), tmp_path / "a.safetensors", walk="seeing", size=16, skip=4)
     ended.set()
-    doom._record(10, Rng(0), tmp_path / "b.safetensors", size=16, skip=4)
+    doom._record(10, Rng(0), tmp_path / "b.safetensors", walk="seeing", size=16, skip=4)
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 

@@ -10,20 +10,16 @@ Reinforcement Learning" (arXiv:1605.02097). The extra `sim` has it.
 """
 
 import contextlib
-import math
 import signal
 import tempfile
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from importlib import import_module
-from itertools import accumulate
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,54 +28,18 @@ from torch import Tensor
 
 from noiseloom.data.clips import Clips
 from noiseloom.data.interrupts import uninterrupted
+from noiseloom.data.walks import BUTTONS, WALKS, Seen
 from noiseloom.rng import Rng
 
-__all__ = ["BUTTONS", "PART", "Seen", "Simulation", "Walk", "recording", "shrunk"]
-
-BUTTONS = ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD", "MOVE_LEFT", "MOVE_RIGHT")
-"""What an action presses (1) or leaves (0), in this order."""
+__all__ = ["PART", "Simulation", "recording", "shrunk"]
 
 PART = 5_000
 """Steps that one process records at a time: one episode."""
 
 _SCREEN = 120, 160
-_MOVES: dict[tuple[int, ...], float] = {
-    (2,): 0.45,
-    (0, 2): 0.12,
-    (1, 2): 0.12,
-    (2, 3): 0.05,
-    (2, 4): 0.05,
-    (0,): 0.08,
-    (1,): 0.08,
-    (3,): 0.025,
-    (4,): 0.025,
-}  # which buttons are pressed together, and how often
-_UP_TO = tuple(accumulate(_MOVES.values()))[:-1]
-_RANDOM = 0.3  # how often an action is drawn, and not led by the view
-_NEAR = 3  # depth, in units of 8; a step at full speed covers 28 map units
-_STUCK = 6.0  # map units: less than half of what the first step from rest covers
-_BOLD = 0.1  # how often a step goes on towards a near wall
-_ASTRAY = 0.2  # how often a turn goes where there is less room
-_CIRCLE = 26  # steps of a whole turn
 _VIEWS = 8  # parts of the horizon
 _TOGETHER = 100  # pictures that are resized at a time
 _ended: Event | None = None  # in a process that records beside others: nobody waits for it any more
-
-
-class Seen(NamedTuple):
-    """What one moment of the game shows.
-
-    Attributes:
-        picture: uint8, shape (3, 120, 160).
-        place: x and y, in map units.
-        ahead: least depth, in units of 8, in the middle quarter of the horizon.
-        open: where on the horizon the view is deepest, from -1 (left) to 1 (right).
-    """
-
-    picture: NDArray[np.uint8]
-    place: tuple[float, float]
-    ahead: float
-    open: float
 
 
 class Simulation:
@@ -137,47 +97,6 @@ class Simulation:
         self._folder.cleanup()
 
 
-class Walk:
-    """A random walk that is biased forward: it follows the rooms, and turns away from walls.
-
-    It changes at random times between going to where the view is deepest and holding a random
-    action, mostly forward. Before most walls, and where a step forward led nowhere, it turns until
-    the view ahead is deep enough; how deep, and now and then to which side, is drawn.
-
-    Args:
-        draws: uniform numbers in (0, 1), a row of three for each step.
-    """
-
-    def __init__(self, draws: list[list[float]]) -> None:
-        self._draws = iter(draws)
-        self._last: Seen | None = None
-        self._went = False
-        self._pressed: tuple[int, ...] | None = ()  # None: where the view is deepest
-        self._held = 0
-        self._clear = 0.0  # what must be ahead for a turn away from a wall to end
-
-    def __call__(self, seen: Seen) -> list[float]:
-        """The next action."""
-        which, how_long, side = next(self._draws)
-        last, self._last = self._last, seen
-        stuck = last and self._went and math.dist(seen.place, last.place) < _STUCK
-        if not self._clear and (stuck or (seen.ahead <= _NEAR and side > _BOLD)):
-            self._pressed = (int((seen.open > 0) != (which < _ASTRAY)),)
-            self._clear, self._held = _NEAR + 12 * how_long, _CIRCLE
-        elif seen.ahead > self._clear > 0 or not self._held:
-            self._clear = 0.0
-            self._pressed, self._held = None, 4 + int(16 * how_long)
-            if which < _RANDOM:
-                self._pressed = tuple(_MOVES)[bisect(_UP_TO, side)]
-                self._held = 1 + int((12 if self._pressed == (2,) else 4) * how_long)
-        self._held -= 1
-        pressed = self._pressed
-        if pressed is None:
-            pressed = (2,) if abs(seen.open) < 0.3 else (int(seen.open > 0), 2)
-        self._went = 2 in pressed
-        return [float(i in pressed) for i in range(len(BUTTONS))]
-
-
 def shrunk(pictures: NDArray[np.uint8], size: int) -> Tensor:
     """Pictures resized to a square by averaging over area: a pixel is the mean of what it covers.
 
@@ -197,9 +116,15 @@ def shrunk(pictures: NDArray[np.uint8], size: int) -> Tensor:
 
 
 def recording(
-    steps: int, rng: Rng, *, size: int = 64, skip: int = 4, jobs: int = 1
+    steps: int,
+    rng: Rng,
+    *,
+    walk: str = "blind",
+    size: int = 64,
+    skip: int = 4,
+    jobs: int = 1,
 ) -> Iterator[Clips]:
-    """Record `Walk`, in pieces for `joined`, whose frames are in temporary files.
+    """Record a walk, in pieces for `joined`, whose frames are in temporary files.
 
     Part k, steps 5,000 k and following, is an episode in a game of its own, drawn by
     `rng.fold("part", k)`: the recording depends neither on the number of processes nor, but for its
@@ -208,24 +133,27 @@ def recording(
     Args:
         steps: how many frames.
         rng: decides where episodes begin, and the walk.
+        walk: which one, a name in `WALKS`.
         size: side of a frame, 1 .. 120.
         skip: tics of a step.
         jobs: processes that record at the same time.
 
     Raises:
         ImportError: the extra `sim` is missing.
-        ValueError: no steps, or `size`, `skip` or `jobs` outside their ranges.
+        ValueError: no steps, or `size`, `skip` or `jobs` outside their ranges, or another walk.
     """
     if min(steps, skip, jobs) < 1 or not 1 <= size <= min(_SCREEN):
         raise ValueError(
             f"steps, skip and jobs must be at least 1 and size in 1 .. {min(_SCREEN)}, got "
             f"{steps=}, {skip=}, {jobs=}, {size=}"
         )
+    if walk not in WALKS:
+        raise ValueError(f"walk must be one of {', '.join(WALKS)}, got {walk!r}")
     _vizdoom()
     parts = range(-(-steps // PART))
     counts = [min(PART, steps - PART * k) for k in parts]
     keys = [rng.fold("part", k) for k in parts]
-    work = partial(_record, size=size, skip=skip)
+    work = partial(_record, walk=walk, size=size, skip=skip)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         paths = [Path(folder) / f"{k}.safetensors" for k in parts]
@@ -243,9 +171,9 @@ def recording(
             yield Clips.read(path)
 
 
-def _record(steps: int, rng: Rng, path: Path, *, size: int, skip: int) -> Path:
+def _record(steps: int, rng: Rng, path: Path, *, walk: str, size: int, skip: int) -> Path:
     """Record one part into a file: it reaches another process by its name alone."""
-    walk = Walk(rng.fold("walk").uniform((steps, 3)).tolist())
+    policy = WALKS[walk](rng.fold("walk").uniform((steps, 3)).tolist())
     frames = torch.empty(steps, 3, size, size, dtype=torch.uint8)
     actions = [[0.0] * len(BUTTONS)]
     seed = int(rng.fold("game").integers(2**31, (1,)))
@@ -257,7 +185,7 @@ def _record(steps: int, rng: Rng, path: Path, *, size: int, skip: int) -> Path:
             pictures = []
             for n in range(begin, min(begin + _TOGETHER, steps)):
                 if n:
-                    actions.append(walk(seen))
+                    actions.append(policy(seen))
                     seen = simulation.step(actions[n])
                 pictures.append(seen.picture)
             frames[begin : begin + _TOGETHER] = shrunk(np.stack(pictures), size)
@@ -265,7 +193,7 @@ def _record(steps: int, rng: Rng, path: Path, *, size: int, skip: int) -> Path:
         "source": "ViZDoom my_way_home",
         "actions": " ".join(BUTTONS),
         "skip": f"{skip} tics",
-        "policy": "a random walk, biased forward",
+        "walk": walk,
     }
     Clips(frames, torch.tensor(actions), torch.arange(steps) == 0, about).save(path)
     return path
