@@ -1,6 +1,6 @@
 """What a recipe inherits: a loss, a draw, and guidance that is refused where it means nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import get_args, get_type_hints
 
 import pytest
@@ -149,3 +149,13 @@ def test_pictures_that_cannot_be_halved_are_refused_before_a_run():
     recipe = BitsDigits(multipliers=(1, 1, 1, 1, 1))
     with pytest.raises(ValueError, match="8 x 8 pixels cannot be halved 4 times"):
         recipe.build(recipe.facts(recipe.load(None)))
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_defaults_are_those_of_the_nearest_class(name):
+    # A dataclass has all fields of its bases: one that names none of them may bring back a default
+    # that another base had replaced.
+    kind = RECIPES[name]
+    for field in fields(kind):
+        owner = next(c for c in kind.__mro__ if field.name in vars(c).get("__annotations__", {}))
+        assert field.default == vars(owner)[field.name], f"{field.name} of {owner.__name__}"

@@ -16,7 +16,7 @@ __all__ = ["BitsImages"]
 
 
 @dataclass(frozen=True)
-class BitsImages(PictureFolder, BitDiffusion):
+class BitsImages(BitDiffusion, PictureFolder):
     """Options of `BitDiffusion` for any folder or zip file of pictures (`PictureFolder`)."""
 
     name: ClassVar[str] = "bits-images"

@@ -32,7 +32,7 @@ __all__ = ["DiscoImages"]
 
 
 @dataclass(frozen=True)
-class DiscoImages(PictureFolder, CodedPictures):
+class DiscoImages(CodedPictures, PictureFolder):
     """Options of `CodedPictures` for any folder or zip file of pictures (`PictureFolder`)."""
 
     name: ClassVar[str] = "disco-images"
