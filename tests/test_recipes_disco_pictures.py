@@ -210,6 +210,34 @@ def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
     assert not torch.equal(drawn["none_5"], drawn["oracle_5"])
 
 
+@pytest.mark.parametrize("sampler", ["heun-edm", "ddim"])
+def test_guidance_counts_as_the_evaluations_that_it_takes(run, sampler):
+    recipe = replace(run.recipe, sampler=sampler, code_guidance=2.0, evaluations=(5, 9, 19))
+    data, counted = run.recipe.load(None), []
+    kinds = code_sources(recipe, run.parts, run.facts, data.held_out, torch.arange(3), nl.Rng(0))
+    hook = run.denoiser.denoiser.register_forward_pre_hook(
+        lambda _, args: counted.append(len(args[0]))
+    )
+    try:
+        found = {}
+        for name, _ in by_evaluations(recipe, run.parts, run.facts, kinds, nl.Rng(1)):
+            found[name] = sum(counted)
+            counted.clear()
+    finally:
+        hook.remove()
+    # A draw of one sample comes before those of each kind, to count what a row takes.
+    rows = 3 if sampler == "heun-edm" else 2
+    extra = {"oracle": 2 * rows, "generated": 2 * rows, "none": rows}
+    for name, taken in found.items():
+        kind, _, calls = name.partition("_")
+        first = name == next(other for other in found if other.startswith(kind))
+        assert taken == 3 * int(calls) + (extra[kind] if first else 0)
+    told = [name for name in found if name.startswith("oracle")]
+    even = {"heun-edm": [6, 10, 18], "ddim": [4, 8, 20]}[sampler]
+    assert told == [f"oracle_{n}" for n in even]
+    assert next(name for name in found if name.startswith("none")) == "none_5"
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -18,7 +18,7 @@ from noiseloom.figures import picture
 from noiseloom.gallery import section, spread
 from noiseloom.latents import Latent
 from noiseloom.recipes import Coded, Given
-from noiseloom.recipes.code_examination import by_evaluations, code_sources
+from noiseloom.recipes.code_examination import by_evaluations, code_sources, in_calls
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 
@@ -72,7 +72,7 @@ def varied(run: Run, latent: int, values: Sequence[int], labels: Tensor, rng: Rn
     codes[:, latent] = torch.tensor(values).repeat(count)
     where = torch.arange(count).repeat_interleave(len(values))
     given = {"label": labels[where], "codes": codes}
-    quick = replace(recipe, sampling_steps=(CALLS + 1) // 2)
+    ((quick, _),) = in_calls(recipe, run.parts, run.facts, given, [CALLS])
     with run.precision():
         same = keys.rows(where.to(run.device))
         *_, last = quick.draw(run.parts, run.facts, given, same)
@@ -96,9 +96,12 @@ def _meanings(run: Run, seed: int) -> str:
         grids.append(f"<h3>Latent {latent}: codes{left}, and how often they are used</h3>")
         grids.append(_grid(heads, names, list(pictures), run.facts["levels"]))
     shown = f" {LATENTS} of {model.m} latents." if model.m > LATENTS else ""
+    given = {"label": labels, "codes": torch.zeros(len(labels), model.m, dtype=torch.int64)}
+    assert isinstance(run.recipe, Coded)
+    ((_, calls),) = in_calls(run.recipe, run.parts, run.facts, given, [CALLS])
     text = f"""In each row one code changes, and noise, class and other codes are as they were.
 The others are {"those of the prior" if run.parts.prior else "drawn as often as they are used"}.
-{CALLS} evaluations of the network.{shown}"""
+{calls} evaluations of the network.{shown}"""
     return section("What each code means", f"<p>{text}</p>{''.join(grids)}")
 
 
@@ -110,13 +113,17 @@ def _compared(run: Run, data: Split[Any], seed: int) -> str:
     rows = ordered[spread(len(held), COMPARED)]
     kinds: dict[str, Given] = code_sources(recipe, run.parts, run.facts, held, rows, rng)
     quick = replace(recipe, evaluations=EVALUATIONS)
-    drawn = dict(by_evaluations(quick, run.parts, run.facts, kinds, rng.fold("sampling")))
+    found = list(by_evaluations(quick, run.parts, run.facts, kinds, rng.fold("sampling")))
+    calls = [name.rpartition("_")[2] for name, _ in found]
     heads = [escape(held.classes[k]) for k in held.labels[rows].tolist()]
     parts = [_grid(heads, ["held out"], [held.pixels[rows]], levels)]
-    for calls in EVALUATIONS:
+    for i, wanted in enumerate(EVALUATIONS):
+        those = range(i, len(found), len(EVALUATIONS))  # of every kind
         names = [SOURCES[kind] for kind in kinds]
-        lines = [drawn[f"{kind}_{calls}"] for kind in kinds]
-        parts.append(f"<h3>{calls} evaluations</h3>")
+        if len({calls[j] for j in those} | {str(wanted)}) > 1:  # guidance needs even numbers
+            names = [f"{name}: {calls[j]}" for name, j in zip(names, those, strict=True)]
+        lines = [found[j][1] for j in those]
+        parts.append(f"<h3>{wanted} evaluations</h3>")
         parts.append(_grid([""] * len(rows), names, lines, levels))
     text = """Held-out pictures, and samples from one noise a column that are told their codes,
 codes that the prior draws, or none."""

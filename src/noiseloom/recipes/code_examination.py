@@ -6,6 +6,7 @@ told classes.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -24,7 +25,7 @@ from noiseloom.sampling import heun
 from noiseloom.shapes import Cond
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["by_evaluations", "code_sources", "error", "errors", "paths"]
+__all__ = ["by_evaluations", "code_sources", "error", "errors", "in_calls", "paths"]
 
 _BATCH = 250
 _ROWS = 9  # of the plan by which paths are followed
@@ -117,13 +118,55 @@ def error(parts: Parts, clean: Tensor, sigma: float, cond: Cond, rng: Rng) -> fl
     return found / len(clean)
 
 
+def in_calls(
+    recipe: Coded, parts: Parts, facts: Facts, given: Given, calls: Sequence[int]
+) -> list[tuple[Coded, int]]:
+    """Recipes whose samples take about so many evaluations of the network, and what they take.
+
+    Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
+    of one sample by two rows.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the model.
+        given: what samples are told.
+        calls: evaluations that are wanted of a sample, >= 1 each.
+    """
+    plain = replace(recipe, codes="none", restarts=(), resample=1)
+    keys = Rng(0).samples(1, device=next(parts.denoiser.parameters()).device)
+    one, counted = {name: value[:1] for name, value in given.items()}, [0]
+
+    def count(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+        counted[0] += len(args[0])  # guidance may be one call with twice the batch
+
+    model = parts.denoiser
+    told = model.denoiser if isinstance(model, Latent) else model
+    hook = told.register_forward_pre_hook(count)
+    try:
+        deque(replace(plain, sampling_steps=2).draw(parts, facts, one, keys), maxlen=0)
+    finally:
+        hook.remove()
+    double = recipe.sampler.startswith("heun")
+    branches = counted[0] // (3 if double else 2)
+    found = []
+    for wanted in calls:
+        rows = wanted / branches
+        rows = max(1, round((rows + 1) / 2 if double else rows))
+        quick = replace(plain, sampling_steps=max(rows, 2) if plain.plan == "karras" else rows)
+        rows = quick.sampling_steps
+        found.append((quick, branches * (2 * rows - 1 if double else rows)))
+    return found
+
+
 @torch.no_grad()
 def by_evaluations(
     recipe: Coded, parts: Parts, facts: Facts, kinds: Mapping[str, Given], rng: Rng
 ) -> Iterator[tuple[str, Tensor]]:
     """Samples that are told each of some codes, by each of `recipe.evaluations`: KIND_CALLS, data.
 
-    All are drawn from the same noise. Guidance doubles the calls, and is as the recipe says.
+    All are drawn from the same noise. CALLS is what they took: the number nearest to the one that
+    was asked for, where guidance takes more than one a row.
 
     Args:
         recipe: of the run.
@@ -137,9 +180,7 @@ def by_evaluations(
     gpu = device.type == "cuda"
     for kind, given in kinds.items():
         count = len(given["label"])
-        for calls in recipe.evaluations:
-            rows = (calls + 1) // 2 if recipe.sampler.startswith("heun") else calls
-            quick = replace(recipe, sampling_steps=rows, codes="none", restarts=(), resample=1)
+        for quick, calls in in_calls(recipe, parts, facts, given, recipe.evaluations):
             found = []
             for start in range(0, count, _BATCH):
                 part = {name: value[start : start + _BATCH] for name, value in given.items()}
