@@ -301,3 +301,23 @@ def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
     of = errors(recipe, parts, FACTS, held, codes, (1.0,), nl.Rng(2))
     assert of["loss_1_true"] < 0.995 * of["loss_1_null"]
     assert of["loss_1_true"] < 0.99 * of["loss_1_shuffled"]
+
+
+def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):
+    words = ["compare", "disco-digits", "--cells", "m=2", "m=0", "--seeds", "1", *TINY]
+    assert main([*map(str, words), "--out", str(tmp_path)]) == 0
+    told, plain = json.loads((tmp_path / "table.json").read_text())["cells"]
+    for cell in (told, plain):
+        runs = (tmp_path / "runs").iterdir()
+        (folder,) = (run for run in runs if (run / "prior").is_dir() is (cell is told))
+        count = sum(p.numel() for p in nl.load(folder, device="cpu").denoiser.parameters())
+        assert cell["mean"]["parameters"] == count
+        last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        assert cell["mean"]["train_seconds"] == last["seconds"]
+    assert not {"encoder_parameters", "prior_parameters", "prior_seconds"} & set(plain["mean"])
+    assert 0 < told["mean"]["encoder_parameters"] < told["mean"]["parameters"]
+    assert told["mean"]["prior_parameters"] > 0
+    assert told["mean"]["prior_seconds"] > 0
+    table = (tmp_path / "table.md").read_text()
+    for name in ("parameters", "prior_seconds", "code_bits", "index_bits", "nearest"):
+        assert f" {name} |" in table

@@ -15,10 +15,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.jobs import in_jobs
-from noiseloom.recipes import Recipe
+from noiseloom.recipes import Coded, Recipe
 from noiseloom.run_folder import (
     evaluation_file,
     read_description,
@@ -260,11 +262,37 @@ def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
     changes = {name: getattr(recipe, name) for name in recipe.changeable()}
     try:
         path = _file(recipe, folder)
-        if not path.is_file():  # nor may it be there afterwards, where it cannot be written
-            return load(folder).with_options(**changes).evaluate()
-        found: dict[str, float] = json.loads(path.read_text())
+        if path.is_file():
+            found: dict[str, float] = json.loads(path.read_text())
+        else:  # nor may it be there afterwards, where it cannot be written
+            found = load(folder).with_options(**changes).evaluate()
+        return found | costs(folder) if isinstance(recipe, Coded) else found
     except Exception as error:
         return _reason(error)
+
+
+def costs(folder: Path) -> dict[str, float]:
+    """What a run with codes is and took: parameters, and seconds of its stages, as far as known.
+
+    `parameters` are all that were trained, those of an encoder (`encoder_parameters`) among them;
+    those of a prior (`prior_parameters`) are not.
+
+    Args:
+        folder: of the run.
+    """
+    parts = load(folder).parts
+    modules = {"": parts.denoiser, "encoder_": getattr(parts.denoiser, "encoder", None)}
+    modules["prior_"] = parts.prior if isinstance(parts.prior, nn.Module) else None
+    found = {
+        f"{name}parameters": float(sum(p.numel() for p in module.parameters()))
+        for name, module in modules.items()
+        if module is not None
+    }
+    for name, file in (("train", folder), ("prior", folder / "prior")):
+        path = file / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        if lines:
+            found[f"{name}_seconds"] = float(json.loads(lines[-1])["seconds"])
     return found
 
 
