@@ -17,7 +17,16 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
-METHODS = LOOPS | {"guidance", "latents", "context", "planning", "replay", "rollouts", "tokens"}
+METHODS = LOOPS | {
+    "arrival",
+    "guidance",
+    "latents",
+    "context",
+    "planning",
+    "replay",
+    "rollouts",
+    "tokens",
+}
 METHODS |= {"priors", "sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
@@ -85,6 +94,7 @@ MAY_IMPORT = {
     "rollouts": LOOPS | {"replay"},
     "sliding": LOOPS | {"replay", "rollouts"},
     "tokens": LOOPS,
+    "arrival": {"data", "rng"},
     "planning": set(),
     "nets": LAWS,
     "data": LAWS,

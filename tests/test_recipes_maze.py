@@ -12,7 +12,7 @@ from torch import nn
 import noiseloom.data.point_maze as point_maze
 from noiseloom import Prediction, Rng
 from noiseloom.cli import main
-from noiseloom.data import Trajectories
+from noiseloom.data import Trajectories, Windows
 from noiseloom.data.maze import Maze, waypoint_policy
 from noiseloom.data.point_maze import Baselines, Episodes
 from noiseloom.recipes import ForcingMaze, Parts
@@ -136,6 +136,53 @@ def test_a_plan_rests_at_the_goal_from_its_deadline_on(tmp_path):
     assert len(recipe.whole_plan(parts.diffusion.schedule)) == 50
     held = (recipe.whole_plan(parts.diffusion.schedule).t == 0).all(0)[0]
     assert held.nonzero()[:, 0].tolist() == [0, 9, 10]
+
+
+def test_a_plan_rests_at_the_goal_from_a_given_arrival_on(tmp_path):
+    options = {"horizon": 20, "stack": 2, "deadline": 0.75, "goal_guidance": "none"}
+    recipe, parts, facts, _ = made(tmp_path, **options)
+    assert recipe.arrivals == [2, 4, 6, 8, 12, 16]
+    goal = torch.tensor([0.3, -0.2])
+    rest = torch.cat((goal, torch.zeros(4)))
+    for arrive in (2, 12):
+        more = {"arrive": torch.full((8,), arrive)}
+        tokens = planned(recipe, parts, facts, 8, goal.tolist(), **more)
+        steps = parts.codec.decode(tokens.reshape(8, 10, -1)).reshape(8, 20, 6)
+        torch.testing.assert_close(steps[:, arrive:], rest.expand(8, 20 - arrive, 6))
+        assert steps[:, :arrive].std() > 0.5
+
+
+def test_the_earliest_arrival_is_one_that_the_recording_allows(tmp_path):
+    # Recorded: along the x axis, by 0.1 a step at most, here and there beside it.
+    x = (0.1 * Rng(0).uniform((2000,)) * (torch.arange(2000) // 100 % 2 * 2 - 1)).cumsum(0)
+    y = 0.02 * Rng(1).uniform((2000,)) - 0.01
+    seen = torch.stack((x, y, *torch.zeros(2, 2000)), -1)
+    data = Windows(Trajectories(seen, torch.zeros(2000, 2)), 41)
+    options = {**TINY, "horizon": 40, "stack": 2, "deadline": 0.5, "replan": 4}
+    recipe = ForcingMaze(**options, arrival="earliest")
+    asked = []
+
+    def draw(given):
+        steps = int(given["arrive"][0])
+        asked.append((int(given["plan"][0]), steps))
+        share = (torch.arange(1, 41) / steps).clamp(max=1)[None, :, None]
+        here = given["observations"][:, 0, :2]
+        plans = torch.zeros(len(here), 40, 6)
+        plans[..., :2] = here[:, None] + share * (given["goal"] - here)[:, None]
+        return plans
+
+    planner = recipe.planner(draw, data)
+    middle = float(x[1000])
+    starts = torch.tensor([[middle, 0.0, 0.0, 0.0], [middle, 0.0, 0.0, 0.0]])
+    goals = torch.tensor([[middle - 0.75, 0.0], [middle, 0.0]])
+    planner(0, starts, goals)
+    # 0.75 in 6 steps is 0.25 in two, beyond 0.2 and a tenth of it; in 8 it is not.
+    assert planner.plan.left.tolist() == [8, 2]
+    assert asked == [(0, 2), (0, 4), (0, 6), (0, 8)]
+    without = recipe.planner(lambda given: torch.zeros(2, 40, 6) if "arrive" not in given else None)
+    without(0, starts, goals)  # there is no recording to keep to: the deadline
+    with pytest.raises(ValueError, match="earliest is of plans with a known end: give a deadline"):
+        ForcingMaze(deadline=0.0, arrival="earliest")
 
 
 @pytest.mark.parametrize("options", [{"network": "causal"}, {"forcing": "teacher-forcing"}])

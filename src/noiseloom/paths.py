@@ -34,18 +34,18 @@ def paths(run: Run, data: Split[Any] | None, seed: int) -> str:
         seed: of the draws.
     """
     if isinstance(run.recipe, ForcingMaze):
-        return _mazes(run, run.recipe, seed)
+        return _mazes(run, run.recipe, data, seed)
     assert isinstance(run.recipe, ForcingTrajectories)
     if data is None:
         return section("Plans", "<p>The data is not where it was, or has changed.</p>")
     return _futures(run, run.recipe, data.held_out, seed)
 
 
-def _mazes(run: Run, recipe: ForcingMaze, seed: int) -> str:
+def _mazes(run: Run, recipe: ForcingMaze, data: Split[Any] | None, seed: int) -> str:
     """Plans from a few starts to goals, in the walls, and what driving by them came to."""
     maze = Maze(recipe.maze)
     asked = tasks(maze, TASKS, Rng(seed).fold("report"), multi_goal=True)
-    driven = _driven(run, recipe, maze, asked, seed)
+    driven = _driven(run, recipe, maze, asked, data, seed)
     figures = []
     for i in range(TASKS):
         start, goal = asked.starts[i], asked.goals[i]
@@ -72,7 +72,14 @@ def _mazes(run: Run, recipe: ForcingMaze, seed: int) -> str:
     return section("Plans", f'<p>{text}</p><div class="pair">{"".join(figures)}</div>')
 
 
-def _driven(run: Run, recipe: ForcingMaze, maze: Maze, asked: Tasks, seed: int) -> Tensor | None:
+def _driven(
+    run: Run,
+    recipe: ForcingMaze,
+    maze: Maze,
+    asked: Tasks,
+    data: Split[Any] | None,
+    seed: int,
+) -> Tensor | None:
     """Positions of the tasks' episodes, where there is a simulator."""
     from noiseloom.data.point_maze import episodes
 
@@ -80,7 +87,8 @@ def _driven(run: Run, recipe: ForcingMaze, maze: Maze, asked: Tasks, seed: int) 
         recipe.check()
     except ImportError:
         return None
-    planner = recipe.planner(lambda given: run.samples(given, seed=seed))
+    recorded = None if data is None else data.train
+    planner = recipe.planner(lambda given: run.samples(given, seed=seed), recorded)
     return episodes(maze, planner, asked).positions
 
 

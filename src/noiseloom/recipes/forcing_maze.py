@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from noiseloom.arrival import EarliestArrival, Recorded
 from noiseloom.data import Split, Trajectories, Windows
 from noiseloom.data.maze import Maze, tasks
 from noiseloom.encodings import Standardised
@@ -155,8 +156,14 @@ class ForcingMaze(ForcingTrajectories, Planning):
         moving = math.ceil(round(steps / self.stack, 9))  # 0.55 * 200 is a little above 110
         return self.tokens - 1 - min(moving, self.tokens - 2)
 
+    @property
+    def arrivals(self) -> list[int]:
+        """Steps after which a plan may be to rest: more and more of them, by a third or a half."""
+        counts = sorted({2**i * j // 2 for i in range(20) for j in (2, 3)})
+        return [self.stack * n for n in counts if n <= self.tokens - 2]
+
     def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
-        """At rest at the goal, from the deadline on.
+        """At rest at the goal, from the deadline on, or after {"arrive"} steps, the same for all.
 
         Raises:
             ValueError: a goal that is not finite.
@@ -166,10 +173,13 @@ class ForcingMaze(ForcingTrajectories, Planning):
         goal = given["goal"]
         if not goal.isfinite().all():
             raise ValueError("a goal is a finite place")
-        number = int(given["plan"][0]) if "plan" in given else 0
+        if "arrive" in given:
+            count = self.tokens - 1 - int(given["arrive"][0]) // self.stack
+        else:
+            count = self.ending(int(given["plan"][0]) if "plan" in given else 0)
         rest = torch.cat((goal, goal.new_zeros(len(goal), 4)), 1)  # neither velocity nor force
         token = parts.codec.encode(rest.to(known.device).repeat(1, self.stack)[:, None])
-        return token.expand(-1, self.ending(number), -1)
+        return token.expand(-1, count, -1)
 
     def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
         """Led to the goals, by the gradient of the reward of the estimate or of sampled futures."""
@@ -207,15 +217,32 @@ class ForcingMaze(ForcingTrajectories, Planning):
         goal = torch.tensor(maze.xy(maze.goal))
         return {**given, "goal": goal.expand(len(given["observations"]), 2)}
 
-    def planner(self, draw: Callable[..., Tensor]) -> Replanning:
-        """The policy that plans with `draw`."""
+    def planner(self, draw: Callable[..., Tensor], data: Windows | None = None) -> Replanning:
+        """The policy that plans with `draw`.
 
-        def plan(number: int, observations: Tensor, goals: Tensor) -> Tensor:
+        Args:
+            draw: from what is known to plans.
+            data: what was recorded, for arrivals that are as early as that allows; without it plans
+                arrive at the deadline.
+        """
+
+        def plan(number: int, observations: Tensor, goals: Tensor, arrive: int = 0) -> Tensor:
             n = len(goals)
             given = {"observations": observations[:, None], "done": observations.new_empty(n, 0, 2)}
-            return draw({**given, "goal": goals, "plan": torch.full((n,), number)})[..., :6]
+            given |= {"goal": goals, "plan": torch.full((n,), number)}
+            if arrive:
+                given["arrive"] = torch.full((n,), arrive)
+            return draw(given)[..., :6]
 
-        return Replanning(plan, every=self.replan, control=self.control)
+        if self.arrival == "deadline" or data is None:
+            return Replanning(plan, every=self.replan, control=self.control)
+        recorded = Recorded(data, 2, self.stack, Rng(self.seed).fold("recorded"))
+
+        def strayed(observations: Tensor, plans: Tensor) -> Tensor:
+            return recorded.strayed(observations[:, :2], plans[..., :2])
+
+        earliest = EarliestArrival(plan, strayed, self.arrivals, every=self.replan)
+        return Replanning(earliest, every=self.replan, control=self.control)
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Returns and latencies of driving, all tasks of a kind side by side.
@@ -233,7 +260,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
         for kind in ("single", "multi"):
             keys = rng.fold(kind)
             asked = tasks(maze, self.samples, keys.fold("tasks"), multi_goal=kind == "multi")
-            planner = self.planner(draw)
+            planner = self.planner(draw, data.train)
             made = episodes(maze, planner, asked)
             between = baselines(maze, asked, keys.fold("random"))
             mean, stayed = float(made.returns.mean()), float(made.returns_if_stayed.mean())
@@ -248,7 +275,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
                 f"reached_{kind}": float((made.reached > 0).double().mean()),
             }
             report |= {f"{name}_{kind}": value for name, value in planner.latency.items()}
-        alone = self.planner(draw)
+        alone = self.planner(draw, data.train)
         for _ in range(3):
             alone(0, made.observations[:1, 0], asked.goals[:1])
         report["ms_per_plan_alone"] = alone.latency["ms_per_plan"]

@@ -222,6 +222,9 @@ class Planning:
             tokens are known, the others are drawn to go with them. Later plans have what is left
             of it, but a quarter of the horizon at least, or the deadline itself if that is less.
             0: the end of a plan is open.
+        arrival: when plans with a known end rest at the goal: from the deadline on (deadline), or,
+            for every task by itself, as early as the recording allows (earliest): arrivals are
+            tried from soon to late until a plan keeps to places and paces that were recorded.
         goal_guidance: besides: none, gradient (of the reward of the estimate), or monte-carlo (of
             the mean reward of sampled futures).
         goal_scale: of the guidance; 0 is none.
@@ -239,6 +242,7 @@ class Planning:
     """
 
     deadline: float = 0.6
+    arrival: Literal["deadline", "earliest"] = "deadline"
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "none"
     goal_scale: float = 30.0
     goal_begin: float = 0.95
@@ -256,6 +260,8 @@ class Planning:
             raise ValueError(f"deadline is a share of the horizon, got {self.deadline}")
         if not 0 <= self.goal_scale < math.inf:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
+        if self.arrival == "earliest" and not self.deadline:
+            raise ValueError("arrival earliest is of plans with a known end: give a deadline")
         if self.goal_rounds < 0:
             raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
         if not 0 <= self.goal_begin <= 1:
