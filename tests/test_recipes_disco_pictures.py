@@ -196,6 +196,26 @@ def test_a_row_of_a_grid_differs_by_one_code_alone(run):
     assert (alone[:, 0] != grid[:, 1]).float().mean() < 0.05  # to rounding
 
 
+def test_a_prior_learns_codes_of_mirrored_pictures_where_training_mirrors(run):
+    data, rng = run.recipe.load(None).train, nl.Rng(0)
+
+    def codes(recipe, of=data, **options):
+        return recipe.encoded(run.parts, run.facts, of, rng, **options).codes
+
+    plain, flipped = run.recipe, replace(run.recipe, flip=True)
+    other = replace(data, pixels=data.pixels.flip(-1))
+    found = codes(flipped, draws=4).unflatten(0, (4, -1))
+    upright = codes(plain, draws=4).unflatten(0, (4, -1))
+    mirrored = codes(plain, other, draws=4).unflatten(0, (4, -1))
+    assert torch.equal(found[::2], upright[::2])
+    assert torch.equal(found[1::2], mirrored[1::2])
+    assert not torch.equal(found[1::2], upright[1::2])
+    # One of each picture as it is, or of each orientation.
+    assert torch.equal(codes(flipped), codes(plain))
+    assert torch.equal(codes(flipped, draws=None), found[:2].flatten(0, 1))
+    assert torch.equal(codes(plain, draws=None), codes(plain))
+
+
 def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
     recipe, data = replace(run.recipe, evaluations=(3, 5)), run.recipe.load(None)
     rows = torch.tensor([5, 17, 5])

@@ -143,6 +143,11 @@ class CodedPictures(Coded):
 
         return loss
 
+    def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Pictures as they are, and mirrored if half of them are."""
+        mirror = {**batch, "pixels": batch["pixels"].flip(-1)}
+        return [batch, mirror] if self.flip else [batch]
+
     @torch.no_grad()
     def examine(
         self, parts: Parts, facts: Facts, data: Split[Images], rng: Rng
