@@ -17,6 +17,8 @@ from noiseloom.metrics import image_report
 from noiseloom.recipes import DiscoDigits, DiscoImages, code_examination, coded_pictures
 from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
 from noiseloom.run import load
+from noiseloom.table import Cell, rows
+from noiseloom.terminal import bare
 from noiseloom.training import train
 
 SMALL = {
@@ -194,6 +196,51 @@ def test_a_row_of_a_grid_differs_by_one_code_alone(run):
     assert not torch.equal(grid[:, 0], grid[:, 1])
     alone = varied(run, 1, [0], labels, rng)
     assert (alone[:, 0] != grid[:, 1]).float().mean() < 0.05  # to rounding
+
+
+def test_distances_by_evaluations_have_anchors_in_tables(run):
+    recipe, data = replace(run.recipe, samples=140, evaluations=(3, 5)), run.recipe.load(None)
+
+    def examined(held):
+        return recipe.examine(run.parts, run.facts, replace(data, held_out=held), nl.Rng(0))
+
+    found = examined(data.held_out)
+    columns = [f"{kind}_{n}" for kind in ("oracle", "generated", "none") for n in (3, 5)]
+    for ending in ("_held_out", "_noised"):
+        for of in ("kid_digits_{}", "kid_digits_{}_se", "fd_digits_{}"):  # 140 >= 2 x 64
+            assert len({found[of.format(column) + ending] for column in columns}) == 1
+    for of in ("kid", "fd"):
+        assert found[f"{of}_digits_none_3_held_out"] < 0.5 * found[f"{of}_digits_none_3_noised"]
+    own = [name for name in bare(found) if name.startswith(("kid", "fd"))]
+    assert sorted(own) == sorted(f"{of}_digits_{c}" for c in columns for of in ("kid", "fd"))
+    head, body = rows([Cell({}, recipe, [found])], ["kid_*", "fd_*"])
+    assert sorted(head) == sorted([*own, "seeds"])
+    assert [line[0] for line in body[1:]] == ["held-out real", "real, noised"]
+    assert all("-" not in line for line in body)
+    # Held-out pictures do not count twice: a Frechet distance of fewer would be another measure.
+    few = examined(data.held_out.select(range(130)))
+    assert {"fd_digits_none_3", "kid_digits_none_3_held_out"} <= few.keys()
+    assert not {"fd_digits_none_3_held_out", "fd_digits_none_3_noised"} & few.keys()
+
+
+def test_a_prior_learns_codes_of_mirrored_pictures_where_training_mirrors(run):
+    data, rng = run.recipe.load(None).train, nl.Rng(0)
+
+    def codes(recipe, of=data, **options):
+        return recipe.encoded(run.parts, run.facts, of, rng, **options).codes
+
+    plain, flipped = run.recipe, replace(run.recipe, flip=True)
+    other = replace(data, pixels=data.pixels.flip(-1))
+    found = codes(flipped, draws=4).unflatten(0, (4, -1))
+    upright = codes(plain, draws=4).unflatten(0, (4, -1))
+    mirrored = codes(plain, other, draws=4).unflatten(0, (4, -1))
+    assert torch.equal(found[::2], upright[::2])
+    assert torch.equal(found[1::2], mirrored[1::2])
+    assert not torch.equal(found[1::2], upright[1::2])
+    # One of each picture as it is, or of each orientation.
+    assert torch.equal(codes(flipped), codes(plain))
+    assert torch.equal(codes(flipped, draws=None), found[:2].flatten(0, 1))
+    assert torch.equal(codes(plain, draws=None), codes(plain))
 
 
 def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):

@@ -4,6 +4,15 @@ import torch
 from noiseloom.data import digits
 from noiseloom.metrics import expected_coverage, image_report, noised
 from noiseloom.metrics.digit_classifier import DigitClassifier
+from noiseloom.recipes import (
+    BitsCifar10,
+    BitsDigits,
+    BitsImages,
+    DiscoDigits,
+    DiscoImages,
+    bits_digits,
+    picture_folder,
+)
 from noiseloom.rng import Rng
 
 
@@ -32,6 +41,46 @@ def test_noise_is_worse_in_every_way_and_copies_are_caught(parts):
         assert report[f"{key}_noised"] < report[f"{key}_held_out"]
     assert report["memorised"] == 1
     assert report["nearest"] == 0
+
+
+def test_mirrored_copies_are_copies_where_training_mirrors(parts):
+    classifier, split = parts
+    copies = split.train.pixels.flip(-1)
+    plain, mirrored = (
+        image_report(classifier, copies, split.train, split.held_out, Rng(0), mirrored=either)
+        for either in (False, True)
+    )
+    assert plain["nearest"] > plain["nearest_held_out"]
+    assert plain["memorised"] < 0.2  # digits that are all but symmetric
+    assert mirrored["nearest"] == 0
+    assert mirrored["memorised"] == 1
+    # The anchors are held against as many pictures, and nothing else is.
+    for anchor in ("_held_out", "_noised"):
+        assert mirrored[f"nearest{anchor}"] <= plain[f"nearest{anchor}"]
+    seen = {"nearest", "nearest_held_out", "nearest_noised", "memorised"}
+    assert mirrored.keys() == plain.keys()
+    assert all(mirrored[key] == plain[key] for key in plain.keys() - seen)
+    held = split.held_out.pixels
+    found = image_report(classifier, held, split.train, split.held_out, Rng(0), mirrored=True)
+    assert found["memorised"] == pytest.approx(0.01, abs=0.005)
+    assert found["nearest"] == pytest.approx(found["nearest_held_out"])
+
+
+@pytest.mark.parametrize("kind", [BitsDigits, DiscoDigits, BitsImages, DiscoImages, BitsCifar10])
+@pytest.mark.parametrize("flip", [False, True])
+def test_recipes_say_whether_they_mirror(parts, monkeypatch, kind, flip):
+    told = []
+
+    def report(*_, mirrored):
+        told.append(mirrored)
+        return {}
+
+    for module in (bits_digits, picture_folder):
+        monkeypatch.setattr(module, "image_report", report)
+    monkeypatch.setattr(picture_folder, "photograph_features", lambda: None)
+    recipe = kind(flip=flip, samples=4)
+    recipe.evaluate(lambda labels: parts[1].train.pixels[: len(labels)], parts[1], Rng(0))
+    assert told == [flip]
 
 
 def test_is_a_function_of_its_key_and_leaves_out_what_has_too_few_rows(parts):

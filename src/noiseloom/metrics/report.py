@@ -28,6 +28,7 @@ def image_report(
     k: int = 5,
     noise: float = 0.2,
     allow_small: bool = False,
+    mirrored: bool = False,
 ) -> dict[str, float]:
     """Compare samples, held-out and noised held-out pictures with the training pictures.
 
@@ -58,6 +59,8 @@ def image_report(
         k: which neighbour bounds a ball.
         noise: standard deviation of the anchor's noise, in units of the range of a pixel.
         allow_small: give the Frechet distance for n < 2 dim too.
+        mirrored: whether the model was trained on mirrored pictures too, so that `nearest` and
+            `memorised` are to a training picture or its mirror image, for anchors as well.
 
     Raises:
         TypeError: samples that are not uint8.
@@ -76,7 +79,8 @@ def image_report(
         "_noised": noised(real, train.levels, noise, rng.fold("noise")),
     }
     reference = features(train.pixels)
-    pixels = train.pixels / (train.levels - 1)
+    seen = torch.cat([train.pixels, train.pixels.flip(-1)]) if mirrored else train.pixels
+    pixels = seen / (train.levels - 1)
 
     result = {"n": float(n)}
     for suffix, pictures in sets.items():
@@ -89,7 +93,7 @@ def image_report(
             measured = coverage(found, reference, k)._asdict()
             result |= {f"{key}{suffix}": value for key, value in measured.items()}
         result[f"nearest{suffix}"] = float(nearest(pictures / (train.levels - 1), pixels).median())
-    result["memorised"] = memorised_share(sets[""], train.pixels, held_out.pixels)
+    result["memorised"] = memorised_share(sets[""], seen, held_out.pixels)
     return result
 
 

@@ -49,4 +49,4 @@ class BitsCifar10(BitDiffusion):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Distances in EfficientNet-Lite0 features (not FID)."""
-        return photograph_report(draw, data, rng, self.samples)
+        return photograph_report(draw, data, rng, self.samples, mirrored=self.flip)

@@ -61,11 +61,17 @@ class BitsDigits(BitDiffusion):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
-        return digits_report(draw, data, rng, self.samples, self.conditional)
+        return digits_report(draw, data, rng, self.samples, self.conditional, mirrored=self.flip)
 
 
 def digits_report(
-    draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng, count: int, conditional: bool
+    draw: Callable[[Tensor], Tensor],
+    data: Split[Images],
+    rng: Rng,
+    count: int,
+    conditional: bool,
+    *,
+    mirrored: bool = False,
 ) -> dict[str, float]:
     """Metrics of digits, as many of each class, in the features of an independent classifier.
 
@@ -75,11 +81,12 @@ def digits_report(
         rng: of the noised anchor.
         count: how many to draw.
         conditional: whether a class was asked for, which the classifier then has to see.
+        mirrored: whether mirrored digits were trained on too.
     """
     classifier = DigitClassifier.shipped()
     labels = torch.arange(count) % len(data.train.classes)
     pixels = draw(labels)
-    report = image_report(classifier, pixels, data.train, data.held_out, rng)
+    report = image_report(classifier, pixels, data.train, data.held_out, rng, mirrored=mirrored)
     if not conditional:
         return report
     return {"class_agreement": agreement(classifier.logits(pixels), labels), **report}

@@ -193,6 +193,10 @@ class Coded(Recipe, Coding, PriorTraining):
         """A warning where codes still say nothing halfway through, once means have settled."""
         return [CollapseWarning(max(self.steps // 2, 500))] if self.m and self.k > 1 else []
 
+    def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """A batch in every way in which training may show it; as it is first."""
+        return [batch]
+
     @torch.no_grad()
     def encoded(
         self,
@@ -202,7 +206,7 @@ class Coded(Recipe, Coding, PriorTraining):
         rng: Rng,
         *,
         rows: Tensor | None = None,
-        draws: int = 1,
+        draws: int | None = 1,
     ) -> Codes:
         """Codes of data, drawn from the encoder's q; with classes where the model is told them.
 
@@ -212,7 +216,9 @@ class Coded(Recipe, Coding, PriorTraining):
             data: the samples; classes other than the model's are left out.
             rng: one key; what is drawn for a sample depends on its place in `rows` alone.
             rows: int64, which of them; by default all.
-            draws: for each sample; all samples come once before any comes again.
+            draws: for each sample, as it is and in the other ways in which training may show it
+                (`views`) by turns; None for one of each. All samples come once before any comes
+                again.
 
         Returns:
             On the CPU, len(rows) * draws of them.
@@ -224,13 +230,18 @@ class Coded(Recipe, Coding, PriorTraining):
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
             batch = {name: value.to(device) for name, value in data[part].items()}
-            logits, keys = model.logits(self.clean(parts, batch)), rng.samples(len(part), start)
-            drawn = [perturbed(logits, keys.fold("draw", j)).argmax(-1) for j in range(draws)]
+            views, keys = self.views(batch)[:draws], rng.samples(len(part), start)
+            q = [model.logits(self.clean(parts, view)) for view in views]
+            drawn = [
+                perturbed(q[j % len(q)], keys.fold("draw", j)).argmax(-1)
+                for j in range(draws or len(q))
+            ]
             codes.append(torch.stack(drawn).cpu())
             labels.append(batch["label"].cpu())
         known = list(getattr(data, "classes", ())) == facts["classes"]
-        label = self.cond(torch.cat(labels).repeat(draws), facts).get("label") if known else None
-        return Codes(torch.cat(codes, 1).flatten(0, 1), label)
+        label = torch.cat(labels).repeat(len(codes[0]))
+        told = self.cond(label, facts).get("label") if known else None
+        return Codes(torch.cat(codes, 1).flatten(0, 1), told)
 
     @property
     def wants_prior(self) -> bool:
@@ -320,6 +331,6 @@ class Coded(Recipe, Coding, PriorTraining):
         for name, part in (("train", data.train), ("held out", data.held_out)):
             key = rng.fold(f"codes of {name}")
             rows = key.permutation(len(part))[:MEASURED]
-            found.append(self.encoded(parts, facts, part, key, rows=rows))
+            found.append(self.encoded(parts, facts, part, key, rows=rows, draws=None))
         bits = code_likelihoods(parts.prior, self.k, *found)
         return {"index_bits": math.log2(len(data.train)), **bits}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from noiseloom.data import Images, Split
 from noiseloom.encodings import Scaled
 from noiseloom.latents import Latent, code_report
-from noiseloom.metrics import Features, set_distances
+from noiseloom.metrics import Features, noised, set_distances
 from noiseloom.nets import ImageEncoder, UNet
 from noiseloom.nets.code_attention import check_groups
 from noiseloom.priors import MEASURED
@@ -29,6 +29,7 @@ from noiseloom.training import Loss
 __all__ = ["CodedPictures"]
 
 _SIGMAS = (0.2, 1.0, 5.0)  # of errors and curvatures: textures, shapes, and what it is
+_NOISE = 0.2  # deviation of the noised anchor's, in units of the range of a pixel
 _ERRORS, _PATHS = 500, 16  # pictures that these are measured on
 
 
@@ -143,6 +144,11 @@ class CodedPictures(Coded):
 
         return loss
 
+    def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Pictures as they are, and mirrored if half of them are."""
+        mirror = {**batch, "pixels": batch["pixels"].flip(-1)}
+        return [batch, mirror] if self.flip else [batch]
+
     @torch.no_grad()
     def examine(
         self, parts: Parts, facts: Facts, data: Split[Images], rng: Rng
@@ -150,7 +156,9 @@ class CodedPictures(Coded):
         """Use of the codes, and errors, paths and samples by few evaluations, with and without.
 
         Distances are to the training pictures, of as many samples as `samples` says, with classes
-        and oracle codes of held-out pictures, each as often as any other.
+        and oracle codes of held-out pictures, each as often as any other. Their anchors are as many
+        held-out pictures, and these with noise; where there are fewer, all, without a Frechet
+        distance, which depends on how many they are.
         """
         found = super().examine(parts, facts, data, rng)
         held = data.held_out
@@ -169,11 +177,20 @@ class CodedPictures(Coded):
         found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"))
         features = self.features()
         real = features(data.train.pixels)
+
+        def distances(pixels: Tensor) -> dict[str, float]:
+            return set_distances(features(pixels.to(torch.uint8)), real, rng.fold("distances"))
+
+        pixels = held.pixels[order[: self.samples]]
+        noise = noised(pixels, held.levels, _NOISE, rng.fold("noise"))
+        anchors = {"_held_out": distances(pixels), "_noised": distances(noise)}
         for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
-            far = set_distances(features(drawn.to(torch.uint8)), real, rng.fold("distances"))
-            for key, value in far.items():
-                kind, _, error = key.partition("_")
-                found[f"{kind}_{features.name}_{name}{error and '_se'}"] = value
+            for suffix, far in {"": distances(drawn), **anchors}.items():
+                for key, value in far.items():
+                    if key == "fd" and suffix and len(pixels) < self.samples:
+                        continue
+                    kind, _, error = key.partition("_")
+                    found[f"{kind}_{features.name}_{name}{error and '_se'}{suffix}"] = value
         return found
 
     @torch.no_grad()

@@ -88,4 +88,4 @@ class DiscoDigits(CodedPictures):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Class agreement, and distances in the features of an independent classifier."""
-        return digits_report(draw, data, rng, self.samples, self.conditional)
+        return digits_report(draw, data, rng, self.samples, self.conditional, mirrored=self.flip)

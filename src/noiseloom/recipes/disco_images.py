@@ -18,7 +18,9 @@ paper's own: `--m 10 --k 100 --hard false --bonus 0 --penalty 0 --code-depth 6 -
   than frames held out one by one: read samples beside that anchor.
 - Keep m log2 k <= log2 N - 5 for headlines: more can number the N pictures trained on.
 - Groups of latents, coarse to fine: `--groups [1,1,0]`.
-- A Frechet distance needs `--samples 2560`; by default there is the kernel distance.
+- A Frechet distance needs `--samples 2560`, and as many held-out pictures, for its anchors and
+  since no more of the final samples are compared: of 11,700 fruits `--split arcs --held-out 0.22`
+  holds 2,574 out (by default 1,170). Without there is the kernel distance.
 """
 
 from dataclasses import dataclass

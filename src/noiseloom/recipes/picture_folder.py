@@ -67,7 +67,8 @@ class PictureFolder(Recipe):
         self, draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng
     ) -> dict[str, float]:
         """Distances in EfficientNet-Lite0 features."""
-        return photograph_report(draw, data, rng, self.samples)
+        mirrored = getattr(self, "flip", False)  # of what is trained on the folder
+        return photograph_report(draw, data, rng, self.samples, mirrored=mirrored)
 
 
 def photograph_features() -> Lite0Features:
@@ -76,10 +77,16 @@ def photograph_features() -> Lite0Features:
 
 
 def photograph_report(
-    draw: Callable[[Tensor], Tensor], data: Split[Images], rng: Rng, count: int
+    draw: Callable[[Tensor], Tensor],
+    data: Split[Images],
+    rng: Rng,
+    count: int,
+    *,
+    mirrored: bool = False,
 ) -> dict[str, float]:
     """Metrics in EfficientNet-Lite0 features, of samples with the held-out pictures' classes."""
     # No more than there are held-out pictures are compared; fewer have their mix of classes.
     rows = rng.fold("classes").permutation(len(data.held_out))[:count]
     drawn = draw(data.held_out.labels[rows])
-    return image_report(photograph_features(), drawn, data.train, data.held_out, rng)
+    features, (train, held) = photograph_features(), (data.train, data.held_out)
+    return image_report(features, drawn, train, held, rng, mirrored=mirrored)
