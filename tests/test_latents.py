@@ -71,6 +71,13 @@ def test_extreme_logits_stay_finite_in_every_type(dtype, temperature):
     torch.testing.assert_close(codes.float().sum(-1), torch.ones(2, 1), rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_a_temperature_that_is_not_above_0_is_refused(value, kind):
+    with pytest.raises(ValueError, match="a temperature must be above 0, got"):
+        gumbel_softmax(LOGITS, kind(value), Rng(0))
+
+
 def test_straight_through_is_one_hot_forward_and_soft_backward():
     weight = Rng(1).normal((50, 2, 6))
     found = []
