@@ -409,6 +409,8 @@ def test_what_does_not_fit_is_refused():
         make(drop=1.5)
     with pytest.raises(ValueError, match="k >= 1"):
         make(k=0)
+    with pytest.raises(ValueError, match=r"every >= 1, got below 3.0, every 50$"):
+        Restart(3.0)
     model = make()
     other = Latent(model.denoiser, model.encoder, m=2, k=5, updates=1)
     with pytest.raises(ValueError, match=r"expected \(24, 2, 5\) for m 2 and k 5"):

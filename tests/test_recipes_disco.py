@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from noiseloom.latents import Latent, one_hot
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
 from noiseloom.recipes.code_examination import code_sources, error, paths
+from noiseloom.scores import MEANINGS
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -156,7 +158,10 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"prior_dropout": 1.0}, r"prior_dropout must be in \[0, 1\)"),
         ({"conditional": True}, "told no classes"),
         ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
-        ({"code_drop": 1.2}, "drop must be in"),
+        ({"code_drop": 2.0}, r"^code_drop must be in \[0, 1\], got 2.0$"),
+        ({"code_drop": -0.1}, r"^code_drop must be in \[0, 1\]"),
+        ({"code_drop": math.nan}, r"^code_drop must be in \[0, 1\]"),
+        ({"restart": 3.0}, r"^restart must be in \[0, 1\], got 3.0$"),
         ({"noise_mean": 100}, r"noise_mean is that of ln sigma, in \[-6, 4\], got 100"),
         ({"noise_std": -1}, r"noise_std is that of ln sigma, in \(0, 3\], got -1"),
         ({"noise_std": math.nan}, "noise_std is that of ln sigma"),
@@ -237,6 +242,15 @@ def test_paths_of_the_exact_toy_are_straight_told_the_component_and_bent_blind()
     # The two norms are two claims: far away codes raise the second.
     assert found["jacobian_denoiser_2_oracle"] < 0.1 * found["jacobian_denoiser_2_none"]
     assert found["jacobian_drift_2_oracle"] > 1.5 * found["jacobian_drift_2_none"]
+
+
+def test_energy_distances_of_one_law_scatter_as_the_report_says():
+    ring, n = exact()[2], 100
+    draws = [ring.draw(n, nl.Rng(i))[0] for i in range(600)]
+    found = torch.tensor([energy_distance(*draws[i : i + 2]) for i in range(0, 600, 2)])
+    told = re.search(r"± ([\d.]+) / n", MEANINGS["energy"][2])
+    assert float(n * found.std()) == pytest.approx(float(told.group(1)), rel=0.25)
+    assert abs(float(found.mean())) < 5 * float(found.std()) / 300**0.5
 
 
 def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):

@@ -98,7 +98,8 @@ MEANINGS = {
     "energy": (
         "energy distance",
         "↓",
-        "to held-out points, without bias: chance is about 0.001. Codes, and evaluations:",
+        "to held-out points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
+        "Codes, and evaluations:",
     ),
     "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
     "mutual_information": ("mutual information", "↑", "of codes and class, in bits"),

@@ -135,7 +135,10 @@ class Restart:
 
     def __post_init__(self) -> None:
         if not 0 < self.below <= 1 or self.every < 1:
-            raise ValueError(f"a restart needs 0 < below <= 1 and every >= 1, got {self}")
+            raise ValueError(
+                "a restart needs 0 < below <= 1 and every >= 1, got "
+                f"below {self.below}, every {self.every}"
+            )
 
 
 class CollapseWarning:
