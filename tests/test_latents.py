@@ -184,8 +184,11 @@ def test_the_bonus_has_two_terms_of_its_formula_and_their_schedules():
     for p in (0.0, 0.4, 0.9):
         found = bonus(q, kept, torch.tensor(p))
         spread = 0.5 * max(0, 1 - p / 0.8) * h(q[:4].mean(0)).sum()
-        expected = spread - 0.2 * p * h(q).sum(-1) * kept
+        expected = spread - 0.2 * p * h(q).sum(-1) * kept * 6 / 4
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+        # What is meant: the mean over the batch, of means over those that were kept.
+        meant = spread - 0.2 * p * h(q[:4]).sum(-1).mean()
+        torch.testing.assert_close(found.mean(), meant, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("kept", [[True, False], [False, False]])
