@@ -184,7 +184,7 @@ def test_sampling_before_there_is_a_prior_names_the_command_that_makes_it(run, t
     remove_prior(run)
     out = tmp_path / "x.csv"
     told = fails(capsys, "sample", run, "-n", 3, "--out", out)
-    assert "no prior yet to draw codes from: make it with noiseloom prior RUN" in told
+    assert f"no prior yet to draw codes from: make it with noiseloom prior {run}, or" in told
     assert not out.exists()
     assert main(["sample", str(run), "-n", "3", "--codes", "marginal", "--out", str(out)]) == 0
     assert main(["report", str(run)]) == 0

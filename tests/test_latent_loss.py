@@ -4,6 +4,7 @@ Checks 11, 15 and 16 of the paper's specification, and what self-conditioning ad
 """
 
 import copy
+import math
 
 import pytest
 import torch
@@ -373,6 +374,26 @@ def test_the_report_sees_use_and_information():
     assert make(m=0).report() == {}
 
 
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_running_means_forget_by_updates_and_not_by_losses(accumulate):
+    model = make(m=2, k=4, updates=10, accumulate=accumulate, labels=3)
+    q = nl.Rng(0).normal((60, 2, 4)).softmax(-1)
+    labels = torch.arange(60) % 3
+    joint = torch.stack([q[labels == j].sum(0) / 60 for j in range(3)], -1)
+    doubt = -(q * q.log()).sum(-1).mean(0)
+    begun = (1 / 4, math.log(4), 1 / 12)  # shares alike, and all the doubt there is
+    updates = 7
+    for _ in range(updates * accumulate):
+        model.end(q, labels)
+    left = (1 - 0.02 / accumulate) ** (updates * accumulate)  # all but 0.98 ** 7
+    assert left == pytest.approx(0.98**7, rel=2e-3)
+    found = (model.usage, model.doubt, model.by_label)
+    for value, old, new in zip(found, begun, (q.mean(0), doubt, joint), strict=True):
+        torch.testing.assert_close(value, new + left * (old - new), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.by_label.sum((1, 2)), torch.ones(2))
+    torch.testing.assert_close(model.by_label.sum(-1), model.usage)
+
+
 def test_oracle_codes_are_draws_of_the_encoder_or_its_mode():
     model = shaken(make())
     n = 20000
@@ -388,6 +409,8 @@ def test_what_does_not_fit_is_refused():
         make(drop=1.5)
     with pytest.raises(ValueError, match="k >= 1"):
         make(k=0)
+    with pytest.raises(ValueError, match=r"every >= 1, got below 3.0, every 50$"):
+        Restart(3.0)
     model = make()
     other = Latent(model.denoiser, model.encoder, m=2, k=5, updates=1)
     with pytest.raises(ValueError, match=r"expected \(24, 2, 5\) for m 2 and k 5"):

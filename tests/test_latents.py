@@ -71,6 +71,13 @@ def test_extreme_logits_stay_finite_in_every_type(dtype, temperature):
     torch.testing.assert_close(codes.float().sum(-1), torch.ones(2, 1), rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_a_temperature_that_is_not_above_0_is_refused(value, kind):
+    with pytest.raises(ValueError, match="a temperature must be above 0, got"):
+        gumbel_softmax(LOGITS, kind(value), Rng(0))
+
+
 def test_straight_through_is_one_hot_forward_and_soft_backward():
     weight = Rng(1).normal((50, 2, 6))
     found = []
@@ -177,8 +184,11 @@ def test_the_bonus_has_two_terms_of_its_formula_and_their_schedules():
     for p in (0.0, 0.4, 0.9):
         found = bonus(q, kept, torch.tensor(p))
         spread = 0.5 * max(0, 1 - p / 0.8) * h(q[:4].mean(0)).sum()
-        expected = spread - 0.2 * p * h(q).sum(-1) * kept
+        expected = spread - 0.2 * p * h(q).sum(-1) * kept * 6 / 4
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+        # What is meant: the mean over the batch, of means over those that were kept.
+        meant = spread - 0.2 * p * h(q[:4]).sum(-1).mean()
+        torch.testing.assert_close(found.mean(), meant, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("kept", [[True, False], [False, False]])

@@ -2,22 +2,32 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+from oracles import Clusters
+from torch import nn
 
 import noiseloom as nl
 from noiseloom.cli import main
+from noiseloom.curvature import jacobian_squares
 from noiseloom.data import Points
 from noiseloom.latents import Latent, one_hot
 from noiseloom.metrics import energy_distance
-from noiseloom.recipes import DiscoMixture
-from noiseloom.recipes.code_examination import error
+from noiseloom.recipes import DiscoMixture, disco_mixture
+from noiseloom.recipes.code_examination import code_sources, error, paths
+from noiseloom.scores import MEANINGS
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
 FACTS = {"features": 2, "classes": [str(j) for j in range(8)]}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(disco_mixture, "_ROWS", 3)
 
 
 def make(**options):
@@ -148,7 +158,10 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"prior_dropout": 1.0}, r"prior_dropout must be in \[0, 1\)"),
         ({"conditional": True}, "told no classes"),
         ({"temperature": "warm"}, "temperature must be one of constant, annealed"),
-        ({"code_drop": 1.2}, "drop must be in"),
+        ({"code_drop": 2.0}, r"^code_drop must be in \[0, 1\], got 2.0$"),
+        ({"code_drop": -0.1}, r"^code_drop must be in \[0, 1\]"),
+        ({"code_drop": math.nan}, r"^code_drop must be in \[0, 1\]"),
+        ({"restart": 3.0}, r"^restart must be in \[0, 1\], got 3.0$"),
         ({"noise_mean": 100}, r"noise_mean is that of ln sigma, in \[-6, 4\], got 100"),
         ({"noise_std": -1}, r"noise_std is that of ln sigma, in \(0, 3\], got -1"),
         ({"noise_std": math.nan}, "noise_std is that of ln sigma"),
@@ -173,6 +186,73 @@ def test_the_loss_at_a_noise_level_is_that_of_the_formula():
     assert found == pytest.approx(expected, rel=0.03)
 
 
+SIGMAS = (0.5, 1.0, 2.0)
+
+
+class Wide(nn.Module):
+    """A denoiser that thinks in double precision, for states of a recipe's."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        prediction, carry = self.inner(x.double(), t, cond, carry, rng)
+        return nl.Prediction(prediction.mean.to(x)), carry
+
+
+def exact():
+    """The toy's exact denoiser, with an encoder that tells its components apart."""
+    recipe, parts = DiscoMixture(samples=400), DiscoMixture().build(FACTS)
+    ring = Clusters(parts.diffusion.schedule)
+    encoder = nn.Sequential(nn.Linear(2, 8), nn.Unflatten(1, (1, 8)))
+    with torch.no_grad():
+        encoder[0].weight.copy_(40 * ring.centres)
+        encoder[0].bias.zero_()
+    return recipe, replace(parts, denoiser=Latent(Wide(ring), encoder, m=1, k=8, updates=1)), ring
+
+
+def test_paths_of_the_exact_toy_are_straight_told_the_component_and_bent_blind():
+    recipe, parts, ring = exact()
+    held = recipe.load(None).held_out
+    kinds = code_sources(recipe, parts, FACTS, held, torch.arange(400), nl.Rng(0))
+    found = paths(recipe, parts, FACTS, kinds, SIGMAS, nl.Rng(1), rows=60)
+    assert set(kinds) == {"oracle", "none"}
+    assert len(found) == 2 * (1 + 3 * len(SIGMAS))
+    assert found["straightness_oracle"] == pytest.approx(1, abs=1e-6)
+    assert found["straightness_none"] < 0.999
+    # Check 5 of the notes, of 40,000 points under the law; these are 400, by Heun.
+    for sigma, known in zip(SIGMAS, (0.155, 0.881, 0.0076), strict=True):
+        assert found[f"curvature_{sigma:g}_oracle"] < 1e-5
+        assert found[f"curvature_{sigma:g}_none"] == pytest.approx(known, rel=0.2), sigma
+    diffusion = parts.diffusion
+    clean = ring.draw(4000, nl.Rng(2))[0]
+    for sigma in SIGMAS:
+        gain = 0.04 / (0.04 + sigma**2)
+        for name, own in (("denoiser", gain), ("drift", (1 - gain) / sigma)):
+            assert found[f"jacobian_{name}_{sigma:g}_oracle"] == pytest.approx(2**0.5 * own)
+        t = diffusion.schedule.time(-2 * torch.tensor(sigma, dtype=torch.float64).log())
+        x = diffusion.corrupt(clean, t, nl.Rng(3).samples(4000))
+        blind = jacobian_squares(ring, diffusion, x, t, nl.Rng(4).samples(4000))
+        for name in ("denoiser", "drift"):
+            squares = getattr(blind, name)
+            error = 5 * float(squares.std()) * (1 / 400 + 1 / 4000) ** 0.5
+            measured = found[f"jacobian_{name}_{sigma:g}_none"] ** 2
+            assert measured == pytest.approx(float(squares.mean()), abs=error)
+    # The two norms are two claims: far away codes raise the second.
+    assert found["jacobian_denoiser_2_oracle"] < 0.1 * found["jacobian_denoiser_2_none"]
+    assert found["jacobian_drift_2_oracle"] > 1.5 * found["jacobian_drift_2_none"]
+
+
+def test_energy_distances_of_one_law_scatter_as_the_report_says():
+    ring, n = exact()[2], 100
+    draws = [ring.draw(n, nl.Rng(i))[0] for i in range(600)]
+    found = torch.tensor([energy_distance(*draws[i : i + 2]) for i in range(0, 600, 2)])
+    told = re.search(r"± ([\d.]+) / n", MEANINGS["energy"][2])
+    assert float(n * found.std()) == pytest.approx(float(told.group(1)), rel=0.25)
+    assert abs(float(found.mean())) < 5 * float(found.std()) / 300**0.5
+
+
 def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["train", "disco-mixture", "--out", str(run), "--steps", "30", "--width", "16"]
@@ -183,6 +263,10 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     found = json.loads((run / "evaluation.json").read_text())
     kinds = ("oracle", "generated", "table", "none")
     assert {f"energy_{kind}_{n}" for kind in kinds for n in (5, 9, 19, 39, 79)} <= found.keys()
+    assert {f"straightness_{kind}" for kind in kinds} <= found.keys()
+    measures = ("curvature", "jacobian_denoiser", "jacobian_drift")
+    of = {f"{name}_{sigma:g}_{k}" for name in measures for sigma in SIGMAS for k in kinds}
+    assert of <= found.keys()
     assert {"perplexity", "mutual_information", "modes", "energy_held_out"} <= found.keys()
     assert found["code_bits"] == pytest.approx(2 * math.log2(3))
     assert found["marginal_bits"] <= found["code_bits"]
@@ -190,6 +274,7 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     page = (run / "report.html").read_text()
     assert "prior, held-out codes" in page
     assert "Colours are the codes" in page
+    assert "Jacobian of the drift" in page
     assert page.count("<svg") >= 3
     record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert record["temperature"] == pytest.approx(0.3)
@@ -207,7 +292,8 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     [{"sampler": sampler} for sampler in ("ddim", "heun", "heun-edm", "dpm++2m")]
     + [{"sampler": "heun", "resample": 2, "restarts": [[3, 2, 0.5, 2.0]]}],
 )
-def test_samples_are_compared_at_equal_numbers_of_evaluations(options):
+def test_samples_are_compared_at_equal_numbers_of_evaluations(options, monkeypatch):
+    monkeypatch.setattr(disco_mixture, "paths", lambda *_, **__: {})
     recipe = DiscoMixture(m=0, width=8, depth=1, samples=2, **options)
     parts, calls = recipe.build(FACTS), []
     parts.denoiser.register_forward_hook(lambda *_: calls.append(1))

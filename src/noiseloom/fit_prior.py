@@ -168,7 +168,8 @@ def _some(codes: Codes, rng: Rng) -> Codes:
 def _encoded(recipe: Coded, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
     """The codes of the data, those to learn and those held out."""
     learnt = recipe.encoded(run.parts, run.facts, split.train, rng.fold("train"), draws=DRAWS)
-    return learnt, recipe.encoded(run.parts, run.facts, split.held_out, rng.fold("held out"))
+    rng = rng.fold("held out")
+    return learnt, recipe.encoded(run.parts, run.facts, split.held_out, rng, draws=None)
 
 
 def _write(path: Path, learnt: Codes, held: Codes) -> None:

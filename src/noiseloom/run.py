@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +26,7 @@ from noiseloom.recipes import (
     Parts,
     Recipe,
 )
+from noiseloom.recipes.coded import NoPriorError
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     evaluation_file,
@@ -111,7 +113,7 @@ class Run:
             progress: of videos, say on standard error at which frame they are.
 
         Raises:
-            ValueError: a label is out of range.
+            ValueError: a label is out of range, or codes are wanted of a prior that is not there.
         """
         given = {"label": given} if isinstance(given, Tensor) else given
         labels = given.get("label", torch.empty(0))
@@ -123,7 +125,10 @@ class Run:
             )
         batch = len(next(iter(given.values())))
         rng = Rng(seed).fold("sampling").samples(batch, start, self.device)
-        steps = self.recipe.draw(self.parts, self.facts, given, rng)
+        try:
+            steps = self.recipe.draw(self.parts, self.facts, given, rng)
+        except NoPriorError:  # which knows no folders
+            raise NoPriorError(shlex.quote(str(self.folder))) from None
         if not (progress and isinstance(self.recipe, ForcingDoom)):
             return steps
         length = self.recipe.length

@@ -27,6 +27,7 @@ _KINDS = (
     *("kid", "fd", "frame_sharpness", "frame_mean", "frame_std", "frame_change"),
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
     *("energy", "loss", "latent_perplexity", "latent_information", "straightness", "curvature"),
+    *("jacobian_denoiser", "jacobian_drift"),
 )
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
@@ -97,7 +98,8 @@ MEANINGS = {
     "energy": (
         "energy distance",
         "↓",
-        "to held-out points, without bias: chance is about 0.001. Codes, and evaluations:",
+        "to held-out points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
+        "Codes, and evaluations:",
     ),
     "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
     "mutual_information": ("mutual information", "↑", "of codes and class, in bits"),
@@ -114,8 +116,19 @@ MEANINGS = {
     "curvature": (
         "curvature",
         "↓",
-        "median over the paths to samples, in units of 1 / state, near a level sigma, for codes "
-        "that are:",
+        "median over the paths to samples, in units of 1 / state, at a level sigma, for codes that "
+        "are:",
+    ),
+    "jacobian_denoiser": (
+        "Jacobian of the denoiser",
+        "↓",
+        "Frobenius norm along the paths, root mean square, at a level sigma, for codes that are:",
+    ),
+    "jacobian_drift": (
+        "Jacobian of the drift",
+        "",
+        "the same of (y - D) / sigma, which codes need not lower, at a level sigma, for codes that "
+        "are:",
     ),
     "index_bits": (
         "bits of an index",

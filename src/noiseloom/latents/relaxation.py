@@ -45,10 +45,17 @@ def gumbel_softmax(
     Returns:
         In the shape and type of `logits`; rows sum to 1.
 
+    Raises:
+        ValueError: a temperature that is not above 0 (of tensors looked for on the CPU, where that
+            costs no wait).
+
     References:
         E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144, Section 2; C. Maddison, A. Mnih, Y. Teh,
         2017, 1611.00712. Y. Xu et al., 2024, 2407.03300, Appendix D.2 (temperature 1).
     """
+    known = not isinstance(temperature, Tensor) or temperature.device.type == "cpu"
+    if known and not bool(torch.as_tensor(temperature > 0).all()):
+        raise ValueError(f"a temperature must be above 0, got {temperature}")
     soft = (perturbed(logits, rng) / temperature).softmax(-1).to(logits.dtype)
     if not hard:
         return soft

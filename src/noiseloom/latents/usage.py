@@ -79,10 +79,11 @@ class UsageBonus:
 
         marginal  max(0, 1 - p / fade)  H(mean q)  -  conditional  p  mean H(q),
 
-    p the share of training that is done. The first term has all codes used while they find what
-    they stand for, and then fades; the second has each sample decide for one. Both are needed: with
-    the first alone, pairs of modes come to share pairs of codes, half and half at random. At p =
-    fade / (1 + fade) and equal weights it is a bonus on I(z; x). Neither is in the paper.
+    p the share of training that is done, the means over samples whose codes were not dropped. The
+    first term has all codes used while they find what they stand for, and then fades; the second
+    has each sample decide for one. Both are needed: with the first alone, pairs of modes come to
+    share pairs of codes, half and half at random. At p = fade / (1 + fade) and equal weights it is
+    a bonus on I(z; x). Neither is in the paper.
 
     Args:
         marginal: weight of the first term, >= 0.
@@ -101,8 +102,8 @@ class UsageBonus:
     def __call__(self, q: Tensor, kept: Tensor, progress: Tensor) -> Tensor:
         """The bonus of each sample; the mean over the batch is what is meant.
 
-        The mean of q is over the samples given, as a batch norm's is: on many devices, or with
-        accumulation, over each part by itself.
+        Means over samples are over those given, as a batch norm's are: on many devices, or with
+        accumulation, over each part by itself. Where all were dropped there is no bonus.
 
         Args:
             q: shape (B, m, k).
@@ -113,10 +114,12 @@ class UsageBonus:
             Shape (B,).
         """
         counted = kept.to(q.dtype)
-        share = torch.einsum("b,bmk->mk", counted / counted.sum().clamp(min=1), q)
+        counted = counted / counted.sum().clamp(min=1)
+        share = torch.einsum("b,bmk->mk", counted, q)
         spread = self.marginal * (1 - progress / self.fade).clamp(min=0) * entropy(share).sum()
         doubt = self.conditional * progress * entropy(q).sum(-1)
-        return spread - counted * doubt
+        # Times the batch, so that the mean over it is the mean over what counts.
+        return spread - len(q) * counted * doubt
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,10 @@ class Restart:
 
     def __post_init__(self) -> None:
         if not 0 < self.below <= 1 or self.every < 1:
-            raise ValueError(f"a restart needs 0 < below <= 1 and every >= 1, got {self}")
+            raise ValueError(
+                "a restart needs 0 < below <= 1 and every >= 1, got "
+                f"below {self.below}, every {self.every}"
+            )
 
 
 class CollapseWarning:

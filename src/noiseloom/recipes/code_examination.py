@@ -28,7 +28,7 @@ from noiseloom.training.precision import in_bfloat16, networks
 __all__ = ["by_evaluations", "code_sources", "error", "errors", "in_calls", "paths"]
 
 _BATCH = 250
-_ROWS = 9  # of the plan by which paths are followed
+_ROWS = 9  # of the plan by which paths are followed, beside the levels looked at
 
 
 def code_sources(
@@ -198,11 +198,18 @@ def paths(
     kinds: Mapping[str, Given],
     sigmas: Sequence[float],
     rng: Rng,
+    *,
+    rows: int | None = None,
 ) -> dict[str, float]:
-    """How straight paths to samples are: straightness_KIND, and curvature_SIGMA_KIND near sigma.
+    """How paths to samples run, and how fast the functions that make them change there.
 
-    Medians over the samples: the mean of the curvature has a heavy tail. Paths are Heun's, by 9
-    of Karras' levels; the curvature is in units of 1 / |x_0|.
+        straightness_KIND                 chord by arc, the median over the samples
+        curvature_SIGMA_KIND              the median: the mean has a heavy tail; in 1 / |x_0|
+        jacobian_denoiser_SIGMA_KIND      Frobenius norm of dD / dy
+        jacobian_drift_SIGMA_KIND         and of dG / dy, G = (y - D) / sigma; see `curvature`
+
+    Norms are root mean squares over the samples, of a probe each. Paths are Heun's, by
+    Karras' levels and those asked for.
 
     Args:
         recipe: of the run.
@@ -211,9 +218,17 @@ def paths(
         kinds: what samples are told, as of `code_sources`.
         sigmas: levels sigma / alpha, > 0.
         rng: one key.
+        rows: how many of Karras' levels; by default 9, which are few: paths are then those of
+            quick samples, and leave the law of the data where they bend.
     """
     found: dict[str, float] = {}
-    plan = SamplingPlan.karras(_ROWS, parts.diffusion.schedule)
+    schedule = parts.diffusion.schedule
+    levels = schedule.time(-2 * torch.tensor(sigmas, dtype=torch.float64).log())
+    plan = SamplingPlan.karras(rows or _ROWS, schedule)
+    # Curvature is a matter of place: between Karras' levels are factors of 3, and a peak.
+    times = torch.unique(torch.cat((plan.t, plan.s[-1:], levels))).flip(0)
+    plan = SamplingPlan.from_times(times)
+    places = [int((times - level).abs().argmin()) for level in levels]
     for kind, given in kinds.items():
         device = next(parts.denoiser.parameters()).device
         cond = recipe.cond(given["label"].to(device), facts)
@@ -226,9 +241,11 @@ def paths(
             denoiser, parts.diffusion, plan, x, keys, cond=cond, solver=heun(math.inf)
         )
         found[f"straightness_{kind}"] = float(geometry.straightness.median())
-        for sigma in sigmas:
-            row = int((geometry.ratio.log() - math.log(sigma)).abs().argmin())
-            found[f"curvature_{sigma:g}_{kind}"] = float(geometry.median[row])
+        for sigma, place in zip(sigmas, places, strict=True):
+            found[f"curvature_{sigma:g}_{kind}"] = float(geometry.median[place])
+            for name in ("denoiser", "drift"):
+                squares = getattr(geometry.jacobian, name)[place]
+                found[f"jacobian_{name}_{sigma:g}_{kind}"] = float(squares.mean().sqrt())
     return found
 
 

@@ -44,9 +44,23 @@ from noiseloom.sampling import sample
 from noiseloom.shapes import Cond
 from noiseloom.training import Loss, Tracker
 
-__all__ = ["Coded"]
+__all__ = ["Coded", "NoPriorError"]
 
 _BATCH = 500  # samples that are encoded at once: codes must not depend on who asks
+
+
+class NoPriorError(ValueError):
+    """Codes of a prior are wanted, and there is none.
+
+    Args:
+        run: folder of the run, where it is known.
+    """
+
+    def __init__(self, run: str = "RUN") -> None:
+        super().__init__(
+            f"this run has no prior yet to draw codes from: make it with noiseloom prior {run}, "
+            "or draw with --codes marginal or none"
+        )
 
 
 @dataclass(frozen=True)
@@ -97,9 +111,12 @@ class Coded(Recipe, Coding, PriorTraining):
             raise ValueError(f"m must be at least 0, and k at least 1, got m {self.m}, k {self.k}")
         if not 0 < self.fade < math.inf:
             raise ValueError(f"fade must be above 0, got {self.fade}")
-        for name in ("bonus", "penalty", "restart", "code_drop"):
+        for name in ("bonus", "penalty"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("restart", "code_drop"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.code_guidance != 1 and not (self.m and self.code_drop):
             raise ValueError("code_guidance needs codes that training dropped at times")
         for name in ("momentum", "self_guidance"):
@@ -282,7 +299,7 @@ class Coded(Recipe, Coding, PriorTraining):
         """The condition of samples: given codes, or else what `codes` says.
 
         Raises:
-            ValueError: codes of a prior are wanted, and there is none.
+            NoPriorError: codes of a prior are wanted, and there is none.
         """
         trained = parts.denoiser
         if not isinstance(trained, Latent):
@@ -303,10 +320,7 @@ class Coded(Recipe, Coding, PriorTraining):
     def generated(self, prior: Prior | None, cond: Cond, count: int, rng: Rng) -> Tensor:
         """Codes that the prior draws, (B, m), for the classes in `cond` if it knows classes."""
         if prior is None:
-            raise ValueError(
-                "this run has no prior yet to draw codes from: make it with noiseloom prior RUN, "
-                "or draw with --codes marginal or none"
-            )
+            raise NoPriorError
         told = prior.num_classes is not None and "label" in cond
         return prior.sample(
             cond["label"] if told else count,

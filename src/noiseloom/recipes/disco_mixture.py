@@ -39,12 +39,15 @@ from noiseloom.encodings import Standardised
 from noiseloom.latents import Latent, code_report
 from noiseloom.metrics import energy_distance
 from noiseloom.nets import MLP, VectorEncoder
-from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
+from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors, paths
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
 
 __all__ = ["DiscoMixture"]
+
+_SIGMAS = (0.5, 1.0, 2.0)  # where paths bend to one Gaussian of several
+_PATHS, _ROWS = 400, 40  # that are followed, each by so many of Karras' levels
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class DiscoMixture(Coded):
     def examine(
         self, parts: Parts, facts: Facts, data: Split[Points], rng: Rng
     ) -> dict[str, float]:
-        """Use of the codes, the loss at sigma = 8, and energy distances by evaluations.
+        """Use of the codes, the loss at sigma = 8, paths, and energy distances by evaluations.
 
         Of samples that are told codes of held-out points (oracle), of the prior (generated), of
         points trained on (table), or none.
@@ -167,6 +170,9 @@ class DiscoMixture(Coded):
             kinds["table"] = {**kinds["none"], "codes": trained}
         oracle = kinds.get("oracle", {}).get("codes")
         found |= errors(self, parts, facts, held[rows], oracle, (8.0,), rng)
+        if self.evaluations:
+            few = {kind: {n: v[:_PATHS] for n, v in g.items()} for kind, g in kinds.items()}
+            found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"), rows=_ROWS)
         for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
             found[f"energy_{name}"] = energy_distance(drawn, fresh)
         return found

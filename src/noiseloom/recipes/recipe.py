@@ -218,6 +218,8 @@ class Recipe(Sampling, Training):
         """Lines of Python that draw from a loaded `run`, for reports and model cards."""
         if self.shows == "pictures":
             return "pixels = run.pixels(torch.zeros(16, dtype=torch.int64), seed=1)"
+        if self.shows == "points":
+            return 'drawn = run.samples({"label": torch.zeros(16, dtype=torch.int64)}, seed=1)'
         return (
             'held = run.recipe.load("DATA").held_out\n'
             "given = run.recipe.asked(held, torch.tensor([0]), 16)  # 16 times from one start\n"
