@@ -365,6 +365,18 @@ def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):
     assert 0 < told["mean"]["encoder_parameters"] < told["mean"]["parameters"]
     assert told["mean"]["prior_parameters"] > 0
     assert told["mean"]["prior_seconds"] > 0
+    times = {name for name in told["mean"] if name.startswith("ms_")}
+    assert times == {"ms_encode", "ms_prior", "ms_oracle_3", "ms_generated_3", "ms_none_3"}
+    assert all(told["mean"][name] > 0 for name in times)
+    assert {name for name in plain["mean"] if name.startswith("ms_")} == {"ms_none_3"}
     table = (tmp_path / "table.md").read_text()
-    for name in ("parameters", "prior_seconds", "code_bits", "index_bits", "nearest"):
+    for name in (
+        "ms_encode",
+        "ms_prior",
+        "parameters",
+        "prior_seconds",
+        "code_bits",
+        "index_bits",
+        "nearest",
+    ):
         assert f" {name} |" in table

@@ -28,6 +28,7 @@ _KINDS = (
     *("score", "stayed", "return", "reached", "ms_per_plan", "ms_per_step"),
     *("energy", "loss", "latent_perplexity", "latent_information", "straightness", "curvature"),
     *("jacobian_denoiser", "jacobian_drift"),
+    "ms",
 )
 # Per metric its title, which direction is better, and what it says.
 MEANINGS = {
@@ -86,6 +87,9 @@ MEANINGS = {
         "↓",
         "of planning, in milliseconds, tasks of a kind side by side:",
     ),
+    "ms_encode": ("time of encoding", "↓", "in milliseconds a picture"),
+    "ms_prior": ("time of the prior", "↓", "in milliseconds a sample"),
+    "ms": ("time of a sample", "↓", "in milliseconds, for codes, and evaluations:"),
     "frame_sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
     "frame_mean": ("brightness", "≈", "mean of all pixels:"),
     "frame_std": ("contrast", "≈", "deviation of the pixels of a frame:"),

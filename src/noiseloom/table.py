@@ -29,6 +29,8 @@ METRICS = (
     "parameters",
     "train_seconds",
     "prior_seconds",
+    "ms_encode",
+    "ms_prior",
     "discreteness",
     "invalid_codes",
     "crps_sum",

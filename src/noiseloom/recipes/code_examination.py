@@ -6,6 +6,7 @@ told classes.
 """
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,7 +26,7 @@ from noiseloom.sampling import heun
 from noiseloom.shapes import Cond
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["by_evaluations", "code_sources", "error", "errors", "in_calls", "paths"]
+__all__ = ["by_evaluations", "code_sources", "code_times", "error", "errors", "in_calls", "paths"]
 
 _BATCH = 250
 _ROWS = 9  # of the plan by which paths are followed, beside the levels looked at
@@ -54,6 +55,42 @@ def code_sources(
             drawn = recipe.generated(parts.prior, cond, len(rows), rng.fold("generated"))
             found["generated"] = {**labels, "codes": drawn.cpu()}
     return {**found, "none": labels}
+
+
+def code_times(
+    recipe: Coded, parts: Parts, facts: Facts, data: Set, rows: Tensor, rng: Rng
+) -> dict[str, float]:
+    """What codes cost: ms_encode of the encoder, ms_prior of the prior's draws, each a sample.
+
+    Of the second of two calls, in milliseconds.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the model.
+        data: held-out samples.
+        rows: int64, shape (n,): which of them.
+        rng: one key.
+    """
+    if not isinstance(parts.denoiser, Latent):
+        return {}
+    prior, labels = parts.prior, data[rows]["label"]
+
+    def encode() -> object:
+        return recipe.encoded(parts, facts, data, rng, rows=rows)
+
+    def draw() -> object:
+        assert prior is not None
+        cond = _on(recipe.cond(labels, facts), parts)
+        return recipe.generated(prior, cond, len(rows), rng).cpu()  # which waits for the device
+
+    found = {}
+    for name, work in {"ms_encode": encode, **({"ms_prior": draw} if prior else {})}.items():
+        work()
+        began = time.perf_counter()
+        work()
+        found[name] = 1000 * (time.perf_counter() - began) / len(rows)
+    return found
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ preconditioning, times, weights and sampler (T. Karras et al., 2022, arXiv 2206.
 `--m 0` it is EDM; what encoder and attention have on top, a wider plain network may have too.
 """
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,7 +20,13 @@ from noiseloom.metrics import Features, noised, set_distances
 from noiseloom.nets import ImageEncoder, UNet
 from noiseloom.nets.code_attention import check_groups
 from noiseloom.priors import MEASURED
-from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors, paths
+from noiseloom.recipes.code_examination import (
+    by_evaluations,
+    code_sources,
+    code_times,
+    errors,
+    paths,
+)
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.picture_networks import mirrored, picture_unet
 from noiseloom.recipes.recipe import Facts, Parts
@@ -184,13 +191,17 @@ class CodedPictures(Coded):
         pixels = held.pixels[order[: self.samples]]
         noise = noised(pixels, held.levels, _NOISE, rng.fold("noise"))
         anchors = {"_held_out": distances(pixels), "_noised": distances(noise)}
+        found |= code_times(self, parts, facts, held, rows[:_ERRORS], rng.fold("times"))
+        began = time.perf_counter()
         for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
+            found[f"ms_{name}"] = 1000 * (time.perf_counter() - began) / len(drawn)
             for suffix, far in {"": distances(drawn), **anchors}.items():
                 for key, value in far.items():
                     if key == "fd" and suffix and len(pixels) < self.samples:
                         continue
                     kind, _, error = key.partition("_")
                     found[f"{kind}_{features.name}_{name}{error and '_se'}{suffix}"] = value
+            began = time.perf_counter()
         return found
 
     @torch.no_grad()
