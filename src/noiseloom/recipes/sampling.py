@@ -232,7 +232,8 @@ class Planning:
         goal_rounds: towards where the reward and what the model knows balance, each a backward
             pass; 0 for the plain gradient, which overshoots (`guidance.balance`).
         futures: sampled by monte-carlo for each plan and step.
-        future_steps: rows of the plan by which a future is completed.
+        future_steps: rows of the plan by which a future is completed. Few rows spread futures too
+            little: on a Gaussian of 17 tokens 4 leave 0.37 of the variance, 20 leave 0.77.
         control: what is done about a plan: its own actions, or a PD law on its positions and
             velocities (positions).
         replan: steps from one plan to the next.
