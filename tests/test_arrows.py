@@ -43,6 +43,7 @@ FRONT |= {
     "points",
     "forecast",
     "meaning",
+    "orders",
     "paths",
     "prior_folder",
     "publish",
