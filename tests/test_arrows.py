@@ -52,6 +52,7 @@ FRONT |= {
     "points",
     "forecast",
     "meaning",
+    "orders",
     "paths",
     "prior_folder",
     "publish",

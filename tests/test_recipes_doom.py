@@ -8,6 +8,7 @@ import re
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -342,6 +343,92 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         lines = capsys.readouterr().err.splitlines()
         assert told in lines[-1], lines
     assert not (place / "r2").exists()
+
+
+def test_videos_follow_actions_of_ones_own(place, capsys):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    own = torch.eye(4)[torch.arange(7) % 4]
+    np.save("own.npy", own.numpy())
+    np.save("ints.npy", own.numpy().astype(np.int64))
+    lines = [", ".join(f"{value:g}" for value in row) for row in own.tolist()]
+    (place / "own.csv").write_text("\n".join(lines) + "\n")
+    sample = ["sample", "run", "-n", "2", "--seed", "3"]
+    for file in ("own.npy", "ints.npy", "own.csv"):  # the length is that of the file
+        out = f"{file}.safetensors"
+        capsys.readouterr()
+        assert main([*sample, "--actions", file, "--out", out]) == 0
+        assert f"2 videos of 7 frames: {out}" in capsys.readouterr().out
+    files = [Clips.read(f"{name}.safetensors") for name in ("own.npy", "ints.npy", "own.csv")]
+    assert all(torch.equal(clips.frames, files[0].frames) for clips in files[1:])
+
+    # The frames that a video begins with, and what led to them, are those of the recording.
+    run = noiseloom.load("run", device="cpu").with_options(length=7)
+    given, _ = run.recipe.asked(run.recipe.load("clips.safetensors").held_out, 2)
+    frames, actions = (x.unflatten(0, (2, 10)) for x in (files[0].frames, files[0].actions))
+    assert torch.equal(frames[:, :3], given["frames"])
+    assert torch.equal(actions[:, 1:3], given["actions"][:, 1:3])
+    assert torch.equal(actions[:, 3:], own.expand(2, -1, -1))
+    told = torch.cat((given["actions"][:, :3], own.expand(2, -1, -1)), 1)
+    assert torch.equal(frames[:, 3:], run.samples({**given, "actions": told}, seed=3))
+
+    few = [*sample, "--actions", "own.csv", "--length", "4", "--out", "few.safetensors"]
+    assert main(few) == 0
+    short = Clips.read("few.safetensors").frames.unflatten(0, (2, 7))
+    assert torch.equal(short, frames[:, :7])
+    assert main([*sample, "--actions", "own.npy", "--out", "own.webp"]) == 0
+    with Image.open("own.webp") as shown:
+        assert shown.n_frames == 7
+    with_none = Clips(square().frames, torch.zeros(400, 0), square().first)
+    with_none.save("still.safetensors")
+    still = ["train", "forcing-doom", "--data", "still.safetensors", *OPTIONS, *DRAWING]
+    assert main([*still, "--out", "still", "--no-evaluate"]) == 0
+
+    (place / "empty.csv").write_text("")
+    (place / "head.csv").write_text("LEFT,RIGHT,UP,DOWN\n1,0,0,0\n")
+    (place / "ragged.csv").write_text("1,0,0,0\n\n1,0,0\n")
+    (place / "nan.csv").write_text("1,0,0,0\n1,nan,0,0\n")
+    (place / "own.txt").write_text("1,0,0,0\n")
+    (place / "cut.npy").write_bytes((place / "own.npy").read_bytes()[:-5])
+    (place / "no.npy").write_text("")
+    (place / "bytes.csv").write_bytes(b"\xff\xfe1")
+    np.save("flat.npy", own.numpy()[0])
+    np.save("wide.npy", own.numpy()[:, :3])
+    np.save("large.npy", own.double().numpy() * 1e300)
+    np.save("words.npy", np.array([["a", "b", "c", "d"]]))
+    np.save("objects.npy", np.array([[{}, 1, 2, 3]]), allow_pickle=True)
+    capsys.readouterr()
+    for words, told in (
+        (["none.npy"], "there is no file none.npy"),
+        (["."], ".: actions are read from .npy or .csv"),
+        (["own.txt"], "own.txt: actions are read from .npy or .csv"),
+        (["empty.csv"], "need shape (N, 4), a row for each frame to make, got (0, 4)"),
+        (["head.csv"], "head.csv cannot be read: row 1: 'LEFT' is not a number"),
+        (["ragged.csv"], "row 2 has 3 numbers, and an action has 4"),
+        (["nan.csv"], "nan.csv: row 2 is not finite"),
+        (["large.npy"], "large.npy: row 1 is not finite"),
+        (["cut.npy"], "cut.npy cannot be read: "),
+        (["no.npy"], "no.npy cannot be read: "),
+        (["bytes.csv"], "bytes.csv cannot be read: "),
+        (["flat.npy"], "need shape (N, 4), a row for each frame to make, got (4,)"),
+        (["wide.npy"], "need shape (N, 4), a row for each frame to make, got (7, 3)"),
+        (["words.npy"], "it holds <U1, not real numbers"),
+        (["objects.npy"], "objects.npy cannot be read: "),
+        (["own.csv", "--length", "8"], "own.csv has actions for 7 frames, and --length is 8"),
+        (["own.csv", "--length", "0"], "length must be at least 1, got 0"),
+    ):
+        assert main([*sample, "--actions", *words, "--out", "x.webp"]) == 2, words
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert told in lines[0], lines
+    for run, told in (
+        ("still", "was trained on videos without actions: leave --actions out"),
+        ("bits-digits", "a run of bits-digits makes no videos under actions: leave --actions out"),
+    ):
+        assert main(["sample", run, "--actions", "own.csv", "--out", "x.webp"]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert told in lines[0], lines
+    assert not (place / "x.webp").exists()
 
 
 def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):

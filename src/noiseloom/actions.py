@@ -174,6 +174,7 @@ def _sample(words: list[str], command: str) -> None:
         n=options.n,
         label=options.label,
         data=options.data,
+        actions=options.actions,
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,

@@ -2,8 +2,9 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,7 @@ def sample(
     n: int | None,
     label: str | None,
     data: str | None,
+    actions: str | None,
     seed: int,
     out: Path | None,
     force: bool,
@@ -136,6 +138,7 @@ def sample(
         label: name or index of the pictures' class; by default all classes in turn.
         data: where the series lies that forecasts follow, the trajectories that plans start from,
             or the clips that videos begin with; by default where training found them.
+        actions: file of those that videos follow; by default recorded ones.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
         force: replace the file.
@@ -143,7 +146,12 @@ def sample(
     """
     if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
-    run = load(source).with_options(**changes)
+    run, own = load(source), None
+    if actions is not None:
+        from noiseloom.videos import to_follow
+
+        run, own = to_follow(run, actions, changes.get("length"))
+    run = run.with_options(**changes)
     shows = run.recipe.drawn_as(run.facts)
     if shows is None:
         raise ValueError(
@@ -172,12 +180,13 @@ def sample(
 
         if label is not None:
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
-        write, kind = {
+        writers: dict[str, tuple[Callable[..., int], str]] = {
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
-            "videos": (write_videos, "videos of {} frames"),
+            "videos": (partial(write_videos, actions=own), "videos of {} frames"),
             "points": (write_points, "points of {} coordinates"),
-        }[shows]
+        }
+        write, kind = writers[shows]
         _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)
         answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])

@@ -90,23 +90,25 @@ def heat_map(times: Sequence[float], shares: Tensor, bound: float) -> str:
     return _svg(figure, axes)
 
 
-def plan_map(times: Tensor) -> str:
+def plan_map(times: Tensor, *, small: bool = False) -> str:
     """The times of tokens after each step, as SVG: columns are tokens, and steps go down.
 
     Args:
         times: shape (N, T), in [0, 1].
+        small: to stand beside others, without a bar that says which colour is which time.
     """
-    figure = Figure((4.1, 2.9), layout="constrained")
+    figure = Figure((2.3, 2.0) if small else (4.1, 2.9), layout="constrained")
     axes = figure.add_subplot()
     mesh = axes.pcolormesh(times.flip(0).numpy(), vmin=0, vmax=1, cmap="viridis", rasterized=True)
     rows, tokens = times.shape
     axes.set_yticks([rows, rows - rows // 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
     axes.set(xlabel="token", ylabel="step", xlim=(0, tokens), ylim=(0, rows))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    bar = figure.colorbar(mesh, pad=0.02, aspect=30)
-    bar.ax.set_title("time", fontsize=8, color=INK)
-    bar.ax.tick_params(colors=INK, labelsize=8)
-    bar.outline.set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(4 if small else 8, integer=True))
+    if not small:
+        bar = figure.colorbar(mesh, pad=0.02, aspect=30)
+        bar.ax.set_title("time", fontsize=8, color=INK)
+        bar.ax.tick_params(colors=INK, labelsize=8)
+        bar.outline.set_visible(False)
     return _svg(figure, axes)
 
 

@@ -18,6 +18,7 @@ from noiseloom.data import Split
 from noiseloom.fans import fans
 from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
+from noiseloom.orders import orders
 from noiseloom.paths import paths
 from noiseloom.points import points
 from noiseloom.recipes import Coded, Recipe
@@ -60,6 +61,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
         _header(name, made, described, records, run, data),
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
         _plan(run) if run else "",
+        orders(run, data, seed) if run else "",
         _loss(records),
         scores(folder / "evaluation.json", name),
         _use(name, described, made, records),

@@ -128,6 +128,8 @@ class Sample(Answer):
         label: their class, by name or index; by default all in turn.
         data: series that forecasts follow, trajectories that plans start from, or clips whose
             held-out frames and actions videos follow; by default those of training.
+        actions: of videos, a file with one row for each frame to make, .npy or .csv, which all of
+            them follow instead of recorded ones; --length is then by default that of the file.
         seed: of the draws.
         out: PNG file, for forecasts and plans CSV, for videos .webp, or with their actions
             .safetensors; by default RUN-seedSEED.png, .csv or .webp.
@@ -137,6 +139,7 @@ class Sample(Answer):
     n: int | None = None
     label: str | None = None
     data: str | None = None
+    actions: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Split
+from noiseloom.data.action_files import read_actions
 from noiseloom.data.clips import Clips
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.drifts import curves
@@ -19,7 +20,7 @@ from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_bytes
 from noiseloom.terminal import say
 
-__all__ = ["videos", "write_videos"]
+__all__ = ["to_follow", "videos", "write_videos"]
 
 
 def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
@@ -54,7 +55,42 @@ def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
     )
 
 
-def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+def to_follow(run: Run, file: str, length: int | None) -> tuple[Run, Tensor]:
+    """The run with as many frames to make as a file has actions, or fewer, and so many of these.
+
+    Args:
+        run: that films.
+        file: of actions, a row for each frame to make (`read_actions`).
+        length: frames to make; by default one for each row.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a run that does not film, or under no actions; a file that does not fit.
+    """
+    name = run.recipe.name
+    if run.recipe.drawn_as(run.facts) != "videos":
+        raise ValueError(f"a run of {name} makes no videos under actions: leave --actions out")
+    if not run.facts["actions"]:
+        raise ValueError("the run was trained on videos without actions: leave --actions out")
+    actions = read_actions(file, run.facts["actions"])
+    length = len(actions) if length is None else length
+    if len(actions) < length:
+        raise ValueError(
+            f"{file} has actions for {len(actions):,} frames, and --length is {length:,}: give "
+            "more rows, or lower --length"
+        )
+    return run.with_options(length=length), actions[:length]
+
+
+def write_videos(
+    run: Run,
+    path: Path,
+    *,
+    data: str | None,
+    count: int,
+    seed: int,
+    actions: Tensor | None = None,
+) -> int:
     """Make videos from held-out frames under held-out actions; Ctrl-C keeps what there is of them.
 
     Args:
@@ -64,6 +100,8 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
         data: where the clips lie; by default where training found them.
         count: number of videos.
         seed: of the draws.
+        actions: those of the frames to make instead, the same for all videos, float32, shape
+            (length, A); what led to the frames that are given stays as recorded.
 
     Returns:
         Frames of a video that were made.
@@ -79,6 +117,9 @@ def write_videos(run: Run, path: Path, *, data: str | None, count: int, seed: in
     split = recipe.load(place)
     recipe.fits(recipe.facts(split), run.facts)
     given, _ = recipe.asked(split.held_out, count)
+    if actions is not None:
+        before = given["actions"][:, : recipe.context]
+        given["actions"] = torch.cat((before, actions.expand(count, -1, -1)), 1)
     path.parent.mkdir(parents=True, exist_ok=True)  # if that fails, then not at the end
     last, stopped = None, False
     try:
