@@ -117,7 +117,8 @@ def test_the_loss_is_algorithm_1_with_the_times_and_weights_that_are_named(forci
     batch = split.train[rows]
     found = recipe.loss(parts, facts)(parts.denoiser, batch, rng, rows)
     clean = parts.codec.encode(batch["pixels"])
-    t, counted = noiseloom.tokens.forcing_times(forcing, (8, 8), rng.fold("time"))
+    kind = "independent" if forcing == "teacher-forcing" else forcing  # after a clean past
+    t, counted = noiseloom.tokens.forcing_times(kind, (8, 8), rng.fold("time"))
     error = clean.square().mean(-1)
     each = {
         "target": torch.ones_like(t),
