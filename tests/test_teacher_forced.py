@@ -8,7 +8,7 @@ import torch
 from noiseloom import GaussianDiffusion, Preconditioned, RectifiedFlow, Rng, SelfConditioned
 from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, VideoUNet
 from noiseloom.objective import denoising_loss, min_snr_weight, v_weight
-from noiseloom.recipes import ForcingDigits, ForcingTrajectories
+from noiseloom.recipes import ForcingDigits, ForcingDoom, ForcingExchange, ForcingTrajectories
 from noiseloom.tokens import TeacherForced, forcing_times, fused_snr_weight, sigmoid_weight
 
 B, T = 4, 6
@@ -159,3 +159,19 @@ def test_recipes_train_all_tokens_at_once_but_for_bidirectional_networks():
     assert (t[:, 1:] > 0).all()
     assert not counted[:, 0].any()
     assert counted[:, 1:].all()
+
+
+def test_a_network_that_was_never_shown_a_noisy_past_is_shown_none_unless_asked():
+    forced = {"forcing": "teacher-forcing"}
+    for recipe, rest in ((ForcingDigits, 0.1), (ForcingExchange, 0.1), (ForcingDoom, 0.0)):
+        assert recipe().resting == rest
+        assert recipe(**forced).resting == 0
+        assert recipe(**forced, rest=0.3).resting == 0.3
+        assert recipe(rest=0.0).resting == 0
+    for recipe in (ForcingExchange, ForcingDoom):
+        assert recipe().read_at == 0.02
+        assert recipe(**forced).read_at == 0
+        assert recipe(**forced, stabilisation=0.3).read_at == 0.3
+        assert recipe(stabilisation=0.0).read_at == 0
+        assert recipe.changeable().count("stabilisation") == 1
+    assert ForcingExchange(**forced, network="causal").whole_plan(None).s.min() == 0

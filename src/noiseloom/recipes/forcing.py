@@ -37,6 +37,8 @@ class DiffusionForcing(Recipe):
         plan: the order in which tokens become certain: autoregressive, full-sequence, pyramid:U,
             trapezoid:U (U steps per token), chunked:N, or a file (`SamplingPlan.load`); auto is
             autoregressive for a causal network and full-sequence for another.
+        rest: time that finished tokens wait at until all are done; null for 0.1, or for 0 where
+            teacher forcing has never shown the network a noisy past.
         forcing: times of the tokens in training: independent (Diffusion Forcing), full-sequence or
             teacher-forcing (the baselines). Teacher forcing trains every token after a clean past,
             in two passes; with network bidirectional, which has no past, one token of a sequence.
@@ -58,7 +60,7 @@ class DiffusionForcing(Recipe):
     paths: ClassVar[tuple[str, ...]] = ("plan",)
 
     plan: str = "auto"
-    rest: float = 0.1
+    rest: float | None = None
     forcing: Literal["independent", "full-sequence", "teacher-forcing"] = "independent"
     network: Literal["causal", "recurrent", "bidirectional"] = "causal"
     schedule: Literal["cosine", "scaled-cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = (
@@ -89,6 +91,17 @@ class DiffusionForcing(Recipe):
     def kind_of_times(self) -> str:
         """Of the noisy tokens in training, one of `TIMES`: after a clean past, independent."""
         return "independent" if self.clean_past else self.forcing
+
+    def past_time(self, given: float | None, usual: float) -> float:
+        """The time at which finished tokens are seen: as given, or else as in training."""
+        if given is not None:
+            return given
+        return 0.0 if self.forcing == "teacher-forcing" else usual
+
+    @property
+    def resting(self) -> float:
+        """The time that `rest` stands for."""
+        return self.past_time(self.rest, 0.1)
 
     def check_plan(self) -> None:
         """A file is read when it is needed: a run must open where its plan is not."""
