@@ -117,7 +117,8 @@ def test_the_loss_is_algorithm_1_with_the_times_and_weights_that_are_named(forci
     batch = split.train[rows]
     found = recipe.loss(parts, facts)(parts.denoiser, batch, rng, rows)
     clean = parts.codec.encode(batch["pixels"])
-    t, counted = noiseloom.tokens.forcing_times(forcing, (8, 8), rng.fold("time"))
+    kind = "independent" if forcing == "teacher-forcing" else forcing  # after a clean past
+    t, counted = noiseloom.tokens.forcing_times(kind, (8, 8), rng.fold("time"))
     error = clean.square().mean(-1)
     each = {
         "target": torch.ones_like(t),
@@ -147,6 +148,22 @@ def test_from_the_command_line(capsys, tmp_path):
     assert main([*words, "--force", "--plan", "chunky:2"]) == 2
     assert "there is no plan 'chunky:2': choose auto, full-sequence" in capsys.readouterr().err
     assert "forcing-digits" in RECIPES
+
+
+def test_a_time_that_is_left_open_is_kept_so_and_one_of_an_older_run_as_it_was(tmp_path):
+    run = tmp_path / "run"
+    words = ["train", "forcing-digits", "--out", str(run), *WORDS, "--no-evaluate"]
+    assert main([*words, "--forcing", "teacher-forcing"]) == 0
+    text = (run / "recipe.yaml").read_text()
+    assert "\nrest: null\n" in text
+    recipe = noiseloom.load(run, device="cpu").recipe
+    assert recipe.rest is None
+    assert not recipe.make_plan(None).s[-1].any()
+    (run / "recipe.yaml").write_text(text.replace("rest: null", "rest: 0.1"))
+    assert noiseloom.load(run, device="cpu").recipe.resting == 0.1
+    page = tmp_path / "run" / "report.html"
+    assert main(["report", str(run)]) == 0
+    assert page.is_file()
 
 
 def test_a_run_may_have_the_name_of_its_plan(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_tokens_restart_each_for_itself_and_rest_afterwards():
     options = ForcingDigits(sampling_steps=5, restarts=[[3, 2, 0.5, 2.0]])
     plan = options.make_plan(Cosine())
     t, s = plan.t[:, 0], plan.s[:, 0]
-    assert options.rest == 0.1
+    assert options.resting == 0.1
     assert ((t[1:] > s[:-1]).sum(0) == 2).all()  # every token, every round
     assert ((s < t)[:-1].sum(1) == 1).all()
     assert (t[-1] == 0.1).all()

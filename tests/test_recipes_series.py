@@ -142,6 +142,24 @@ def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
         assert facts[0][name][1] == facts[1][name][1]
 
 
+@pytest.mark.parametrize("options", [{}, {"network": "bidirectional"}, {"plan": "autoregressive"}])
+def test_a_teacher_forced_model_reads_what_is_known_as_it_is(options):
+    """And at the time that is asked for, if one is."""
+    recipe, parts, facts, data = made(forcing="teacher-forcing", **options)
+    given, keys = recipe.asked(data.held_out, torch.tensor([0]), 2), Rng(1).samples(2)
+
+    def made_by(**changes):
+        return forecast(replace(recipe, **changes), parts, facts, given, keys)
+
+    assert torch.equal(made_by(), made_by(stabilisation=0.0, rest=0.0))
+    assert not torch.equal(made_by(), made_by(stabilisation=0.02))
+    usual = {"forcing": "independent"}
+    assert torch.equal(made_by(**usual), made_by(**usual, stabilisation=0.02, rest=0.1))
+    assert recipe.whole_plan(None).s[..., : recipe.known].max() == 0
+    asked = replace(recipe, stabilisation=0.3).whole_plan(None)
+    assert asked.s[..., : recipe.known].unique().tolist() == [0.3]
+
+
 def test_a_joint_plan_on_a_causal_network_is_warned_of():
     recipe, parts, facts, data = made(plan="pyramid:1")
     given = recipe.asked(data.held_out, torch.tensor([0]), 1)

@@ -229,7 +229,9 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
     try:
         begun = (folder / "recipe.yaml").is_file()
         if begun:
-            options = {f.name: getattr(trained, f.name) for f in fields(trained)}
+            # Not how samples are drawn, which may have another default since.
+            names = [f.name for f in fields(trained) if f.name not in trained.changeable()]
+            options = {name: getattr(trained, name) for name in names}
             resumed(folder, options, type(trained))
             described = read_description(folder)
             same = described["data"] == absolute(task.data)

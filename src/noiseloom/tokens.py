@@ -8,20 +8,33 @@ token, so that all three are one loss:
     teacher forcing 0, ..., 0, t_n, 1, ..., 1     next-token diffusion; token n alone counts
 
 A token that is missing, or padding, is at time 1 and does not count (`missing`).
+
+That trains one token of T. A causal network can be taught all of them in one go, each by the same
+loss: its past is read clean in a pass of its own (`TeacherForced`), and the times are independent.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from noiseloom.carry import Carry, write_caches
 from noiseloom.denoiser import LOG_SNR_LIMIT
+from noiseloom.diffusion import Prediction
 from noiseloom.objective import Weight
 from noiseloom.rng import Rng
+from noiseloom.shapes import Cond
 
-__all__ = ["TIMES", "forcing_times", "fused_snr_weight", "missing", "sigmoid_weight"]
+__all__ = [
+    "TIMES",
+    "TeacherForced",
+    "forcing_times",
+    "fused_snr_weight",
+    "missing",
+    "sigmoid_weight",
+]
 
 TIMES = ("independent", "full-sequence", "teacher-forcing")
 """The kinds of `forcing_times`."""
@@ -34,7 +47,8 @@ def forcing_times(
 
     Args:
         kind: one of `TIMES`. Teacher forcing draws n uniformly from all tokens, so that it trains
-            one token of a sequence where the others train T.
+            one token of a sequence where the others train T: for networks that see all tokens. For
+            causal ones there is `TeacherForced`, with independent times.
         shape: (B, T).
         rng: key of the draws; one key per sample, or one for all.
         device: where the times go.
@@ -78,6 +92,45 @@ def missing(t: Tensor, counted: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(real, t, 1), counted & real
 
 
+class TeacherForced(nn.Module):
+    """What a causal denoiser says of noisy tokens, each after a clean past: T predictions at once.
+
+    The clean tokens are read at time 0 with an empty cache, and what they leave is the past of the
+    noisy ones, of which each sees itself alone (`nets.past.alone`). Of token n that is, to
+    rounding, the prediction at times 0, ..., 0, t_n, with gradients through both passes.
+
+    Args:
+        denoiser: `Preconditioned` of a network that keeps a cache, self-conditioned or not. Clean
+            tokens have the estimates of the noisy ones beside them.
+
+    References:
+        B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, released code (gt_cond_prob = 1).
+    """
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The prediction for every token of x, after the clean tokens `cond["past"]`, like x."""
+        given: dict[str, Any] = {**(cond or {}), "position": 0}
+        past, own = given.pop("past"), dict(carry or {})
+        clean = torch.zeros((), dtype=torch.float64)  # known to the host: no copy to the device
+        _, read = self.denoiser(past, clean, {**given, "write": True}, {**own, "cache": {}}, rng)
+        if "mask" in given:
+            given["mask"] = torch.cat((given["mask"], given["mask"]), 1)
+        own |= write_caches(read)
+        prediction, own = self.denoiser(x, t, {**given, "alone": True}, own, rng)
+        return prediction, {owner: tree for owner, tree in own.items() if owner != "cache"}
+
+
 def sigmoid_weight(bias: float = -1.0) -> Weight:
     """sigmoid(b - log-SNR) on the squared error of eps, so SNR times that on x_0's.
 
@@ -98,6 +151,7 @@ def fused_snr_weight(
     *,
     target: Literal["x0", "eps", "v"] = "v",
     variant: Literal["code", "paper"] = "code",
+    clean_past: bool = False,
 ) -> Weight:
     """Min-SNR for sequences: a clean past counts as signal.
 
@@ -120,6 +174,7 @@ def fused_snr_weight(
         cap: C > 0.
         target: whose error is weighted: the network's target, as published.
         variant: of the formula.
+        clean_past: H_t = 1 from the second token on, whatever the times: that of `TeacherForced`.
 
     Returns:
         A weight of log-SNR with tokens as axis 1.
@@ -139,6 +194,9 @@ def fused_snr_weight(
         s, capped = snr / cap, (snr / cap).clamp(max=1)
         past = [torch.zeros_like(s[:, 0])]
         for t in range(1, s.shape[1]):
+            if clean_past:
+                past.append(torch.ones_like(s[:, 0]))
+                continue
             last = capped[:, 0] if t == 1 else torch.lerp(capped[:, t - 1], past[-1], decay)
             past.append(last)
         dark = 1 - (decay if variant == "code" else 1.0) * torch.stack(past, 1)

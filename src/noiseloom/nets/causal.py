@@ -15,6 +15,9 @@ that is to have one size from the first token on begins as `network.blank(x)` in
 obeys the rules of carries: repeat and gather it as one. `Recurrent` has the same contract, and
 so have `VideoTransformer` and `VideoUNet`, whose tokens are frames.
 
+Training on a clean past reads all tokens twice: clean, and then noisy with "alone" and the cache of
+the clean ones, so that each sees of the noisy ones itself only (`tokens.TeacherForced`).
+
 The reference for any such rollout is one call on the whole history without a cache: the two are
 equal to rounding, also after the window has moved (B. Chen et al., 2024, "Diffusion Forcing",
 arXiv:2407.01392, for noise levels per token in causal networks).
@@ -125,7 +128,9 @@ class CausalTransformer(nn.Module):
                 "cache", {"tokens": [for each block {"keys", "values"}]}, each of shape
                 (B, n, heads, W / heads), keys already turned by their position; and "position",
                 an int, or int64 of shape () or (B,): the index of the first token of x in the
-                whole sequence, needed where n > 0.
+                whole sequence, needed where n > 0;
+                "alone", True where the cached tokens are 0 .. T - 1 as those of x, n = T, and
+                token i of x sees cached tokens i - window + 1 .. i - 1 and itself.
 
         Returns:
             Shape (B, T, out_features); with "cache", that and the entries of these T tokens, a

@@ -13,7 +13,8 @@ from noiseloom.nets.patches import cut
 
 __all__ = ["Inputs"]
 
-_NAMES = ("label", "estimate", "dropout", "mask", "action", "action_mask", "cache", "position")
+_TOLD = ("label", "estimate", "dropout", "mask", "action", "action_mask")
+_NAMES = (*_TOLD, "cache", "position", "alone")
 
 
 class Inputs(nn.Module):

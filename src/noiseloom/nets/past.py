@@ -16,7 +16,7 @@ from torch.nn import functional
 from noiseloom.carry import Carry
 from noiseloom.nets.attention import Sight, rotation
 
-__all__ = ["added", "blank", "cached", "check_heads", "check_window", "entries", "sight"]
+__all__ = ["added", "alone", "blank", "cached", "check_heads", "check_window", "entries", "sight"]
 
 
 def check_window(window: int) -> None:
@@ -90,6 +90,29 @@ def cached(cond: Mapping[str, Any]) -> int:
     return n
 
 
+def alone(x: Tensor, cond: Mapping[str, Any], n: int) -> bool:
+    """Whether `cond["alone"]`: the cache holds the tokens of x as the others see them.
+
+    Token i of x then sees those before it in the cache, and of x itself alone.
+
+    Args:
+        x: state.
+        cond: "alone".
+        n: number of cached tokens.
+
+    Raises:
+        ValueError: other tokens than those of x in the cache.
+    """
+    if not cond.get("alone"):
+        return False
+    if n != x.shape[1] or "real" in cond["cache"]:
+        raise ValueError(
+            f"tokens alone see a cache of the same {x.shape[1]} tokens, which began empty, got one "
+            f"of {n}: first read them with an empty cache"
+        )
+    return True
+
+
 def entries(
     x: Tensor, cond: Mapping[str, Any], shapes: Sequence[tuple[int, ...]]
 ) -> list[dict[str, Tensor]] | None:
@@ -128,12 +151,14 @@ def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -
 
     Token i sees tokens i - window + 1 .. i. No mask is made where causal order, or nothing, says
     that: for a whole history within a window, and for one token after those of a full cache.
+    Of tokens `alone` all of these but token i are the cached ones.
 
     Args:
         x: state.
         cond: "mask", bool, shape (B, n + T), True for a real token; "cache", which may say of its
             own that they are not; "position", an int, or int64 of shape () or (B,): the index of
-            the first token of x in the whole sequence.
+            the first token of x in the whole sequence, and, where they are "alone", of the first
+            cached one.
         n: number of cached tokens.
         window: number of tokens that a token sees, itself included.
         width: features of a head.
@@ -141,7 +166,7 @@ def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -
     Raises:
         ValueError: a position of another shape, or none where n > 0.
     """
-    seen = _seen(x, n, _real(x, cond), window)
+    seen = _seen(x, n, _real(x, cond), window, alone(x, cond, n))
     dtype = torch.promote_types(x.dtype, torch.float32)
     turn = rotation(_positions(x, n, cond.get("position")), width, dtype)
     return {"seen": seen, "causal": seen is None and n == 0, "turn": turn}
@@ -156,17 +181,20 @@ def _real(x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
     return real if mask is None else real & mask
 
 
-def _seen(x: Tensor, n: int, real: Tensor | None, window: int) -> Tensor | None:
+def _seen(x: Tensor, n: int, real: Tensor | None, window: int, single: bool) -> Tensor | None:
     """Shape (B or 1, T, n + T); None where causal order, or nothing, says it all."""
     length = x.shape[1]
-    whole = length <= window if n == 0 else length == 1 and n < window
+    whole = length <= window if n == 0 else length == 1 and n < window and not single
     if real is None and whole:
         return None
     index = torch.arange(n + length, device=x.device)
     age = index[n:, None] - index
-    band = (age >= 0) & (age < window)
+    band, itself = (age >= 0) & (age < window), age == 0
+    if single:
+        earlier = band[:, n:] & ~itself[:, n:]
+        band = torch.cat((earlier, itself[:, n:]), 1)
     # Padding sees itself: a softmax over nothing is not a number, and would spread.
-    return band[None] if real is None else band & real[:, None] | (age == 0)
+    return band[None] if real is None else band & real[:, None] | itself
 
 
 def _positions(x: Tensor, n: int, position: int | Tensor | None) -> Tensor:

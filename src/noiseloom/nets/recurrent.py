@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noiseloom.carry import Carry
 from noiseloom.nets.inputs import Inputs
 from noiseloom.nets.layers import Dropout, initialise, perceptron, zero
+from noiseloom.nets.past import alone
 
 __all__ = ["Recurrent"]
 
@@ -87,7 +88,8 @@ class Recurrent(nn.Module):
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: as for `CausalTransformer`, but "cache" is {"tokens": {"states": z}} with z of
                 shape (B, n, depth, W), of which the last token counts; padding leaves the states
-                as they are; "position" makes no difference, the states know no positions.
+                as they are; "position" makes no difference, the states know no positions; tokens
+                "alone" begin at the state after the cached token before them.
 
         Returns:
             Shape (B, T, out_features); with "cache", that and the states after each token, a tree
@@ -130,18 +132,24 @@ class Recurrent(nn.Module):
     def _run(self, h: Tensor, past: Tensor | None, cond: Mapping[str, Any]) -> Tensor:
         """The states after each token, shape (B, T, depth, W)."""
         mask = cond.get("mask")
-        real = None if mask is None else mask[:, -h.shape[1] :, None].unbind(1)
+        real = None if mask is None else mask[:, -h.shape[1] :, None]
+        each = [None] * h.shape[1] if real is None else real.unbind(1)
+        single = alone(h, cond, 0 if past is None else past.shape[1])
         states = []
         # Rounding errors of a state are carried on: it stays in the precision of the weights.
         with torch.autocast(h.device.type, enabled=False):
             h = h.to(self.initial.dtype)
             for i, cell in enumerate(self.cells):
-                z = self.initial[i].expand(len(h), -1) if past is None else past[:, -1, i]
-                steps = []
-                for t, u in enumerate(self.dropouts[i](h, cond.get("dropout")).unbind(1)):
-                    z = cell(u, z) if real is None else torch.where(real[t], cell(u, z), z)
-                    steps.append(z)
-                h = torch.stack(steps, 1)
+                z = self.initial[i].expand(len(h), -1)
+                h = self.dropouts[i](h, cond.get("dropout"))
+                if single and past is not None:
+                    h = _next(cell, h, torch.cat((z[:, None], past[:, :-1, i]), 1), real)
+                else:
+                    z, steps = z if past is None else past[:, -1, i], []
+                    for u, known in zip(h.unbind(1), each, strict=True):
+                        z = _next(cell, u, z, known)
+                        steps.append(z)
+                    h = torch.stack(steps, 1)
                 states.append(h)
         return torch.stack(states, 2)
 
@@ -157,3 +165,9 @@ class Recurrent(nn.Module):
                 f"expected ({len(x)}, n, {depth}, {width}) with n at least 1"
             )
         return z
+
+
+def _next(cell: nn.Module, u: Tensor, z: Tensor, real: Tensor | None) -> Tensor:
+    """The states after tokens, of shape (..., W), from those before; padding keeps them."""
+    after: Tensor = cell(u.reshape(-1, u.shape[-1]), z.reshape(-1, z.shape[-1])).view_as(u)
+    return after if real is None else torch.where(real, after, z)

@@ -21,7 +21,7 @@ from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weig
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
+from noiseloom.tokens import TeacherForced, forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training import Loss
 
 __all__ = ["DiffusionForcing", "token_plan"]
@@ -37,8 +37,11 @@ class DiffusionForcing(Recipe):
         plan: the order in which tokens become certain: autoregressive, full-sequence, pyramid:U,
             trapezoid:U (U steps per token), chunked:N, or a file (`SamplingPlan.load`); auto is
             autoregressive for a causal network and full-sequence for another.
+        rest: time that finished tokens wait at until all are done; null for 0.1, or for 0 where
+            teacher forcing has never shown the network a noisy past.
         forcing: times of the tokens in training: independent (Diffusion Forcing), full-sequence or
-            teacher-forcing (the baselines).
+            teacher-forcing (the baselines). Teacher forcing trains every token after a clean past,
+            in two passes; with network bidirectional, which has no past, one token of a sequence.
         network: causal (a transformer), recurrent (the paper's form), or bidirectional.
         schedule: of the noise.
         target: what the network predicts.
@@ -57,7 +60,7 @@ class DiffusionForcing(Recipe):
     paths: ClassVar[tuple[str, ...]] = ("plan",)
 
     plan: str = "auto"
-    rest: float = 0.1
+    rest: float | None = None
     forcing: Literal["independent", "full-sequence", "teacher-forcing"] = "independent"
     network: Literal["causal", "recurrent", "bidirectional"] = "causal"
     schedule: Literal["cosine", "scaled-cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = (
@@ -78,6 +81,27 @@ class DiffusionForcing(Recipe):
     def tokens(self) -> int:
         """T, tokens of a sequence."""
         raise NotImplementedError
+
+    @property
+    def clean_past(self) -> bool:
+        """Whether training reads the clean tokens first, and each noisy one after these."""
+        return self.forcing == "teacher-forcing" and self.network != "bidirectional"
+
+    @property
+    def kind_of_times(self) -> str:
+        """Of the noisy tokens in training, one of `TIMES`: after a clean past, independent."""
+        return "independent" if self.clean_past else self.forcing
+
+    def past_time(self, given: float | None, usual: float) -> float:
+        """The time at which finished tokens are seen: as given, or else as in training."""
+        if given is not None:
+            return given
+        return 0.0 if self.forcing == "teacher-forcing" else usual
+
+    @property
+    def resting(self) -> float:
+        """The time that `rest` stands for."""
+        return self.past_time(self.rest, 0.1)
 
     def check_plan(self) -> None:
         """A file is read when it is needed: a run must open where its plan is not."""
@@ -131,22 +155,33 @@ class DiffusionForcing(Recipe):
         if self.weight == "sigmoid":
             return sigmoid_weight()
         if self.weight == "fused-snr":
-            return fused_snr_weight(self.snr_decay, target=self.target, variant=self.snr_variant)
+            return fused_snr_weight(
+                self.snr_decay,
+                target=self.target,
+                variant=self.snr_variant,
+                clean_past=self.clean_past,
+            )
         return {"x0": None, "eps": eps_weight, "v": v_weight}[self.target]
 
     def loss(self, parts: Parts, facts: Facts) -> Loss:
-        """Algorithm 1: a time for every token, one noise, one prediction, a weight each."""
+        """Algorithm 1: a time for every token, one noise, one prediction, a weight each.
+
+        Of a causal network that is teacher-forced, each prediction is after a clean past.
+        """
         weight = self.make_weight()
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             clean = self.clean(parts, batch)
             t, counted = self.times(clean, rng.fold("time"))
+            told = self.told(batch, facts, rng)
+            if self.clean_past:
+                model, told = TeacherForced(model), {**told, "past": clean}
             return denoising_loss(
                 model,
                 parts.diffusion,
                 clean,
                 t,
-                self.told(batch, facts, rng),
+                told,
                 rng,
                 rows=rows,
                 self_conditioning=self.self_conditioning,
@@ -158,8 +193,9 @@ class DiffusionForcing(Recipe):
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
         """Times of the tokens of a training batch, and which of them count (None: all)."""
-        t, counted = forcing_times(self.forcing, clean.shape[:2], rng, clean.device)
-        return t, counted if self.forcing == "teacher-forcing" else None
+        kind = self.kind_of_times
+        t, counted = forcing_times(kind, clean.shape[:2], rng, clean.device)
+        return t, counted if kind == "teacher-forcing" else None
 
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Algorithm 2 without guidance: along the plan."""

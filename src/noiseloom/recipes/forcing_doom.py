@@ -8,7 +8,8 @@ B. Chen et al., 2024, "Diffusion Forcing", arXiv 2407.01392, Section 4.1, Figure
 frames, rolled out for 1,000 and more without a sliding window, where teacher forcing and causal
 full-sequence diffusion diverge. It is shown there in pictures; here with a curve of the distance
 to real frames over time (`noiseloom.metrics.drift`). `forcing` has the two baselines: teacher
-forcing is rolled out alike, full sequences with a window that slides (`noiseloom.sliding`).
+forcing, of every frame after clean ones, is rolled out alike, and full sequences with a window that
+slides (`noiseloom.sliding`).
 
 It is for any file of `Clips`; `noiseloom record doom` makes the one it is named after.
 """
@@ -130,6 +131,11 @@ class ForcingDoom(DiffusionForcing, Rolling):
         return self.chunk
 
     @property
+    def read_at(self) -> float:
+        """The time that `stabilisation` stands for."""
+        return self.past_time(self.stabilisation, 0.02)
+
+    @property
     def slides(self) -> bool:
         """Whether videos are made by `slide`, and not by `rollout`."""
         return self.forcing == "full-sequence" and self.plan == "auto"
@@ -246,7 +252,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
     ) -> Iterator[Finished]:
         options: dict[str, Any] = {
             "chunk": self.chunk,
-            "stabilisation": self.stabilisation,
+            "stabilisation": self.read_at,
             "cond": cond,
             "rng": rng,
             "solver": self.make_solver(),

@@ -65,8 +65,9 @@ class ForcingSeries(DiffusionForcing):
         periods: lengths of the seasons, in steps: 24 and 168 for hours. The network is told sine
             and cosine of each.
         header: whether the first row of a CSV file holds names.
-        stabilisation: time at which known and finished steps are read; `rest` is for finished ones
-            where a plan is named.
+        stabilisation: time at which known and finished steps are read; null for 0.02, or for 0
+            where teacher forcing has shown no other. May be changed for every draw. `rest` is for
+            finished ones where a plan is named.
         samples: paths that an evaluation draws for each window.
     """
 
@@ -80,7 +81,7 @@ class ForcingSeries(DiffusionForcing):
     state: Literal["values", "differences"] = "values"
     periods: tuple[float, ...] = ()
     header: Literal["auto", "yes", "no"] = "auto"
-    stabilisation: float = 0.02
+    stabilisation: float | None = None
     conditional: bool = False
     steps: int = 1500
     batch_size: int = 64
@@ -108,8 +109,18 @@ class ForcingSeries(DiffusionForcing):
             raise ValueError(
                 f"{self.name} knows no classes: leave conditional, label_drop and guidance out"
             )
-        if not 0 <= self.stabilisation < 1:
+        if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
+
+    @classmethod
+    def changeable(cls) -> tuple[str, ...]:
+        """Those of all recipes, and `stabilisation`."""
+        return (*super().changeable(), "stabilisation")
+
+    @property
+    def read_at(self) -> float:
+        """The time that `stabilisation` stands for."""
+        return self.past_time(self.stabilisation, 0.02)
 
     @property
     def known(self) -> int:
@@ -236,7 +247,7 @@ class ForcingSeries(DiffusionForcing):
                 self.complete(SamplingPlan.uniform(self.sampling_steps), parts.diffusion.schedule),
                 known,
                 memory=self.tokens - 1,
-                stabilisation=self.stabilisation,
+                stabilisation=self.read_at,
                 cond=along(None, **cond),
                 rng=rng,
                 solver=solver,
@@ -248,7 +259,7 @@ class ForcingSeries(DiffusionForcing):
             return
         self.check_order(parts.diffusion.schedule)
         plan = self.whole_plan(parts.diffusion.schedule)
-        at = torch.full((1, self.known), self.stabilisation, device=device)
+        at = torch.full((1, self.known), self.read_at, device=device)
         known = parts.diffusion.corrupt(known, at, rng.fold("stabilisation"))
         future = known.new_empty(len(known), self.horizon, known.shape[-1])
         x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
@@ -261,8 +272,8 @@ class ForcingSeries(DiffusionForcing):
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
-        own = replace(self, rest=self.stabilisation) if self._rolls else self
-        return own.make_plan(schedule).hold(range(self.known), self.stabilisation)
+        own = replace(self, rest=self.read_at) if self._rolls else self
+        return own.make_plan(schedule).hold(range(self.known), self.read_at)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""

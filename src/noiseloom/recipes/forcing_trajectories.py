@@ -174,7 +174,7 @@ class ForcingTrajectories(DiffusionForcing):
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
         """As in Algorithm 1, but for the known token, which is clean and does not count."""
         shape = len(clean), self.tokens - 1
-        t, counted = forcing_times(self.forcing, shape, rng, clean.device)
+        t, counted = forcing_times(self.kind_of_times, shape, rng, clean.device)
         first = t.new_zeros(len(clean), 1)
         return torch.cat((first, t), 1), torch.cat((first.bool(), counted), 1)
 

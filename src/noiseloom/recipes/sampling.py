@@ -46,7 +46,7 @@ class Sampling:
 
     sampling_steps: int = 100
     plan: str = "uniform"
-    rest: float = 0.0
+    rest: float | None = 0.0
     td: float = 0.0
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddim"
     churn: float = 0.0
@@ -57,7 +57,7 @@ class Sampling:
     self_guidance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rest", "td", "churn", "guidance", "momentum", "self_guidance"):
+        for name in ("td", "churn", "guidance", "momentum", "self_guidance"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.sampling_steps < 1:
@@ -67,7 +67,7 @@ class Sampling:
         if self.td and self.resample > 1:
             raise ValueError("td and resample exclude each other: going back up undoes a td")
         self.check_plan()
-        if not 0 <= self.rest < 1:
+        if self.rest is not None and not 0 <= self.rest < 1:
             raise ValueError(f"rest is a time in [0, 1), got {self.rest}")
         if self.td < 0:
             raise ValueError(f"td must be at least 0 (it is in steps), got {self.td}")
@@ -127,7 +127,12 @@ class Sampling:
             except ValueError as error:
                 told = f"restarts from sigma {ratios[0]:g} to {ratios[1]:g}"
                 raise ValueError(f"{told}, in times: {error}") from error
-        return plan.rest(self.rest) if plan.t.ndim > 1 else plan
+        return plan.rest(self.resting) if plan.t.ndim > 1 else plan
+
+    @property
+    def resting(self) -> float:
+        """The time that `rest` stands for."""
+        return self.rest or 0.0
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of all that a sample consists of, what is known among it: for people to see."""
@@ -279,7 +284,8 @@ class Rolling:
         chunk: frames that are denoised together.
         stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
             to it once, and told as such. At 0 they are read as they are, told as noiseless (a
-            log-SNR of 20), which training at independent times hardly ever shows.
+            log-SNR of 20), which training at independent times hardly ever shows. Null for 0.02,
+            or for 0 where teacher forcing has shown nothing else.
         stretch: frames of each stretch of the drift curve; of `samples` videos together they should
             be 2,560, twice the features, for there to be a Frechet distance.
 
@@ -290,14 +296,14 @@ class Rolling:
     length: int = 2000
     context: int = 4
     chunk: int = 1
-    stabilisation: float = 0.02
+    stabilisation: float | None = None
     stretch: int = 200
 
     def __post_init__(self) -> None:
         for name in ("length", "context", "chunk", "stretch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.stabilisation < 1:
+        if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
 
 
