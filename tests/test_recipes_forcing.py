@@ -64,6 +64,28 @@ def test_what_is_no_plan_is_named_when_the_options_are_read(name):
         ForcingDigits(plan=name)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("p8.csv", "2,2,2\n1,1,2\n0,0,2\n", "token 2 ends at t = 1, not 0"),
+        ("head.csv", "4,1,1\n2,1,1\n0,0,0\n", r"token 1 begins at t = 0\.25, not 1"),
+        ("bad.json", '{"t": [[[0.5]]], "s": [[[0.1]]]}', r"token 0 begins at t = 0\.5, not 1"),
+        ("end.json", '{"t": [[[1, 1, 1]]], "s": [[[0, 0.1, 0]]]}', r"token 1 ends at t = 0\.1,"),
+    ],
+)
+def test_a_file_that_leaves_noise_is_refused_and_its_first_wrong_token_named(
+    file, text, message, tmp_path
+):
+    path = tmp_path / file
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{file}: {message}") as caught:
+        token_plan(str(path), 4, 3)
+    assert "\n" not in str(caught.value)
+    recipe = ForcingSeries(plan=str(path), context=1, horizon=2)
+    with pytest.raises(ValueError, match="not"):
+        recipe.make_plan(None)
+
+
 def test_a_run_opens_where_the_file_of_its_plan_is_not():
     assert ForcingDigits(plan="gone.json").plan == "gone.json"
     with pytest.raises(FileNotFoundError):

@@ -189,7 +189,8 @@ def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
         tokens: T.
 
     Raises:
-        ValueError: a name that is none, or a file for another number of tokens.
+        ValueError: a name that is none, or a file for another number of tokens, or one that does
+            not lead each of them from 1 to 0 (tokens that are known are held afterwards).
 
     Example:
         >>> len(token_plan("pyramid:2", 10, 4))
@@ -202,6 +203,10 @@ def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
             raise ValueError(
                 f"{name} is a plan for other sequences than of {tokens} tokens: {plan}"
             )
+        try:
+            plan.check_whole()  # other tokens would come out as noise
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         return plan
     try:
         if kind in ("full-sequence", "autoregressive") and not value:
