@@ -294,9 +294,17 @@ class SamplingPlan:
 
     @property
     def joint(self) -> bool:
-        """Whether a row moves several tokens, which biases the samples of a causal denoiser."""
-        moving = (self.s != self.t).reshape(len(self), -1)
-        return self.t[0].numel() == 1 or bool((moving.sum(1) > 1).any())
+        """Whether a row moves several tokens, which biases the samples of a causal denoiser.
+
+        The last row of `rest` does not count.
+        """
+        if self.t.ndim < 3 or self.t.shape[2] == 1:
+            return True
+        moving = (self.s != self.t).reshape(*self.t.shape[:3], -1).any(3)
+        last = self.t[-1][self.s[-1] != self.t[-1]]
+        if len(self) > 1 and len(last) and 0 < last[0] < 1 and (last == last[0]).all():
+            moving = moving[:-1]
+        return bool((moving.sum(2) > 1).any())
 
     @property
     def gapless(self) -> bool:
