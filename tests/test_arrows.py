@@ -15,7 +15,7 @@ LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
-MODELS = DIFFUSION | PLANS | {"denoiser", "conditioning"}
+MODELS = DIFFUSION | PLANS | {"causality", "denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
 METHODS = LOOPS | {
     "arrival",
@@ -82,6 +82,7 @@ MAY_IMPORT = {
     "plan_file": set(),
     "plan_picture": set(),
     "plan": DIFFUSION | {"levels", "plan_file", "plan_picture"},
+    "causality": DIFFUSION | PLANS,
     "plan_parts": DIFFUSION | {"plan", "plan_file"},
     "sampling": MODELS,
     "stochastic": MODELS | {"sampling"},

@@ -335,6 +335,39 @@ def test_loops_carries_and_parameters_stay_free_of_gradients(name, inside):
     assert not carry["self_conditioning"]["estimate"].requires_grad
 
 
+class Wrong(nn.Module):
+    """A denoiser that is not exact: at time 0 too it says something else than x."""
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        return Prediction(0.9 * x + 0.1 * x.flip(1) + 0.3), {}
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_futures_keep_what_is_certain_bit_for_bit(recompute):
+    seen, x = [], Rng(0).normal((2, T, 1), F64)
+
+    def reward(end):
+        seen.append(end.detach().clone())
+        return end.sum((1, 2))
+
+    guide = MonteCarloGuided(
+        Wrong(),
+        DIFFUSION,
+        reward,
+        futures=3,
+        plan=SamplingPlan.autoregressive(2, T),
+        recompute=recompute,
+    )
+    for t in (PAST, torch.tensor([[0.0, 0.0, 0.0, 0.5]], dtype=F64)):
+        seen.clear()
+        guide(x, t, rng=Rng(1))
+        certain = t[0] == 0
+        assert len(seen) == 3
+        for end in seen:
+            assert torch.equal(end[:, certain], x[:, certain])
+            assert (end[:, ~certain] != x[:, ~certain]).all()
+
+
 def test_futures_repeat_conditions_times_and_carries():
     inner = Watching()
     guide = guides()["monte carlo"](SelfConditioned(inner))

@@ -64,6 +64,28 @@ def test_what_is_no_plan_is_named_when_the_options_are_read(name):
         ForcingDigits(plan=name)
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("p8.csv", "2,2,2\n1,1,2\n0,0,2\n", "token 2 ends at t = 1, not 0"),
+        ("head.csv", "4,1,1\n2,1,1\n0,0,0\n", r"token 1 begins at t = 0\.25, not 1"),
+        ("bad.json", '{"t": [[[0.5]]], "s": [[[0.1]]]}', r"token 0 begins at t = 0\.5, not 1"),
+        ("end.json", '{"t": [[[1, 1, 1]]], "s": [[[0, 0.1, 0]]]}', r"token 1 ends at t = 0\.1,"),
+    ],
+)
+def test_a_file_that_leaves_noise_is_refused_and_its_first_wrong_token_named(
+    file, text, message, tmp_path
+):
+    path = tmp_path / file
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{file}: {message}") as caught:
+        token_plan(str(path), 4, 3)
+    assert "\n" not in str(caught.value)
+    recipe = ForcingSeries(plan=str(path), context=1, horizon=2)
+    with pytest.raises(ValueError, match="not"):
+        recipe.make_plan(None)
+
+
 def test_a_run_opens_where_the_file_of_its_plan_is_not():
     assert ForcingDigits(plan="gone.json").plan == "gone.json"
     with pytest.raises(FileNotFoundError):
@@ -101,8 +123,9 @@ def test_a_joint_plan_on_a_causal_network_is_warned_of_with_the_bias():
     recipe = ForcingDigits(plan="pyramid:1", sampling_steps=2, **TINY)
     facts = recipe.facts(recipe.load(None))
     parts, rng = recipe.build(facts), Rng(1).samples(2)
-    with pytest.warns(UserWarning, match=r"biased.*0\.40 for full-sequence"):
-        recipe.draw(parts, facts, {"label": torch.arange(2)}, rng)
+    with pytest.warns(UserWarning, match=r"biased.*0\.40 for full-sequence") as told:
+        noiseloom.final(recipe.draw(parts, facts, {"label": torch.arange(2)}, rng))
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("forcing", ["independent", "full-sequence", "teacher-forcing"])
@@ -130,7 +153,7 @@ def test_the_loss_is_algorithm_1_with_the_times_and_weights_that_are_named(forci
     assert (found > 0).all()
 
 
-@pytest.mark.filterwarnings("default:plan chunked")
+@pytest.mark.filterwarnings("default:this plan moves")
 def test_from_the_command_line(capsys, tmp_path):
     run = tmp_path / "run"
     words = ["train", "forcing-digits", "--out", str(run), *WORDS, "--no-evaluate"]
@@ -142,7 +165,7 @@ def test_from_the_command_line(capsys, tmp_path):
     words = ["sample", str(run), "-n", "4", "--sampling-steps", "2", "--out", png]
     assert main([*words, "--plan", "chunked:8", "--rest", "0"]) == 0
     told = capsys.readouterr().err
-    assert "warning: plan chunked:8 moves several tokens together" in told
+    assert told.count("warning: this plan moves several tokens together") == 1
     assert "SamplingPlan of 2 rows of 8 tokens" in told
     assert "\n▒▒▒▒▒▒▒▒\n" in told
     assert main([*words, "--force", "--plan", "chunky:2"]) == 2

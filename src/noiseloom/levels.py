@@ -13,7 +13,16 @@ together now and then, as the papers' matrices do.
 import torch
 from torch import Tensor
 
-__all__ = ["check_levels", "check_steps", "chunks", "further", "grid", "ramp", "staircase"]
+__all__ = [
+    "astray",
+    "check_levels",
+    "check_steps",
+    "chunks",
+    "further",
+    "grid",
+    "ramp",
+    "staircase",
+]
 
 
 def staircase(steps: int, delays: list[int]) -> Tensor:
@@ -96,6 +105,22 @@ def check_levels(levels: Tensor, steps: int) -> None:
             f"levels must stay within 0 and {steps} and never rise, got in row {row}, "
             f"token {token}: {int(levels[row, token])}{before}"
         )
+
+
+def astray(first: Tensor, last: Tensor) -> str:
+    """Which token does not begin at 1 or does not end at 0, the first one, in words; "" for none.
+
+    Args:
+        first: times that a plan begins at, a row of any shape.
+        last: times that it ends at, same shape.
+    """
+    for place in ((first != 1) | (last != 0)).nonzero().tolist():
+        token = f"token {place[1]}" if len(place) > 1 else "it"
+        start, end = float(first[tuple(place)]), float(last[tuple(place)])
+        if start != 1:
+            return f"{token} begins at t = {start:.4g}, not 1"
+        return f"{token} ends at t = {end:.4g}, not 0"
+    return ""
 
 
 def check_steps(steps: int) -> None:

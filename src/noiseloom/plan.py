@@ -14,7 +14,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noiseloom.levels import check_levels, chunks, further, grid, ramp, staircase
+from noiseloom.levels import astray, check_levels, chunks, further, grid, ramp, staircase
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
 from noiseloom.plan_picture import shaded
@@ -247,6 +247,11 @@ class SamplingPlan:
             return self
         return SamplingPlan(torch.cat((t[moving], s[-1:])), torch.cat((s[moving], self.s[-1:])))
 
+    def check_whole(self) -> None:
+        """Raise ValueError, which names the first wrong token, if it is not `whole`."""
+        if wrong := astray(self.t[0], self.s[-1]):
+            raise ValueError(f"{wrong}: a plan leads every token from 1 to 0")
+
     def overshoot(self, steps: float) -> "SamplingPlan":
         """Asymmetric time intervals: move further than the clock of the next row says.
 
@@ -289,9 +294,17 @@ class SamplingPlan:
 
     @property
     def joint(self) -> bool:
-        """Whether a row moves several tokens, which biases the samples of a causal denoiser."""
-        moving = (self.s != self.t).reshape(len(self), -1)
-        return self.t[0].numel() == 1 or bool((moving.sum(1) > 1).any())
+        """Whether a row moves several tokens, which biases the samples of a causal denoiser.
+
+        The last row of `rest` does not count.
+        """
+        if self.t.ndim < 3 or self.t.shape[2] == 1:
+            return True
+        moving = (self.s != self.t).reshape(*self.t.shape[:3], -1).any(3)
+        last = self.t[-1][self.s[-1] != self.t[-1]]
+        if len(self) > 1 and len(last) and 0 < last[0] < 1 and (last == last[0]).all():
+            moving = moving[:-1]
+        return bool((moving.sum(2) > 1).any())
 
     @property
     def gapless(self) -> bool:
@@ -301,7 +314,7 @@ class SamplingPlan:
     @property
     def whole(self) -> bool:
         """Whether it leads every token all the way, from time 1 to 0."""
-        return bool((self.t[0] == 1).all() and (self.s[-1] == 0).all())
+        return not astray(self.t[0], self.s[-1])
 
     def heatmap(self, width: int = 64, height: int = 16) -> str:
         """The plan as a picture: rows are steps, columns tokens, shades the times s moved to.

@@ -16,7 +16,6 @@ its band lets it see: equal to rounding, also after the cache began to forget
 
 import contextlib
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.carry import Carry, write_caches
+from noiseloom.causality import warn_of_bias
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.plan import SamplingPlan
@@ -125,13 +125,7 @@ def rollout(
     if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
         raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
     if chunk > 1 and plan.joint:
-        warnings.warn(
-            "this plan moves several tokens of a chunk together, and a causal denoiser sees no "
-            "later token than its own: such samples are biased, however many the steps (with the "
-            "exact denoiser of an AR(1) process the covariance is off by 0.40 for full_sequence "
-            "and pyramid of slope 1, by 0.003 for autoregressive): use SamplingPlan.autoregressive",
-            stacklevel=2,
-        )
+        warn_of_bias(stacklevel=2)
     if not isinstance(rng.root, Tensor):
         rng = rng.samples(len(context), device=context.device)
     rows = list(plan.rows(context))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.carry import Carry
+from noiseloom.causality import warn_if_biased
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion, Prediction, ProductDiffusion
 from noiseloom.diffusion.gaussian import where_moved
@@ -68,7 +69,6 @@ class Step(Generic[S]):
     carry: Carry
 
 
-@torch.no_grad()
 def sample(
     denoiser: Denoiser,
     diffusion: GaussianDiffusion | ProductDiffusion,
@@ -98,8 +98,25 @@ def sample(
 
     Yields:
         One `Step` per row. Nothing is computed before it is asked for.
+
+    Warns:
+        UserWarning: a plan that moves several tokens together, and a network that is `causal`.
     """
-    solver = solver or ancestral()
+    warn_if_biased(denoiser, plan, x, stacklevel=2)
+    return _steps(denoiser, diffusion, plan, x, cond, carry, rng, solver or ancestral())
+
+
+@torch.no_grad()
+def _steps(
+    denoiser: Denoiser,
+    diffusion: GaussianDiffusion | ProductDiffusion,
+    plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
+    x: S,
+    cond: Cond | None,
+    carry: Carry | None,
+    rng: Rng,
+    solver: Solver,
+) -> Iterator[Step[S]]:
     carry, memory, result = dict(carry or {}), None, x
     rows: Any = plan.rows(x) if isinstance(plan, SamplingPlan | PartsPlan) else plan
     for index, (t, s) in enumerate(rows):

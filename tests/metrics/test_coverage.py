@@ -54,7 +54,8 @@ def test_pieces_change_nothing(monkeypatch):
     whole, distance = coverage(samples, real), nearest(samples, real)
     monkeypatch.setitem(coverage.__globals__, "ROWS", 7)
     assert coverage(samples, real) == whole
-    assert torch.equal(nearest(samples, real), distance)
+    # A product of matrices may be summed in another order where they are of another size.
+    torch.testing.assert_close(nearest(samples, real), distance)
 
 
 def test_nearest_is_exact_on_pictures():

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from noiseloom.carry import Carry, repeat
+from noiseloom.causality import is_causal, warn_of_bias
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.guidance.balance import tilted
@@ -59,8 +60,9 @@ class MonteCarloGuided(nn.Module):
         plan: how a future is completed. Its times are cut at those of the present, min(., t), so
             that one plan from 1 to 0 serves every step; rows that then move nothing are not run
             (on a GPU, to know which waits once per guided step). A causal denoiser needs an
-            autoregressive one. Futures of few rows have the right mean and too little variance,
-            by order 1 / rows (a quarter of it at 20, on an AR(1) process): "exp" feels that.
+            autoregressive one, or it is warned of, once. Futures of few rows have the right mean
+            and too little variance, by order 1 / rows (a quarter of it at 20, on an AR(1) process):
+            "exp" feels that.
         average: "mean" or "exp", of the futures' rewards.
         solver: how a future moves; by default `ancestral(1)`. It must draw noise: futures of a
             deterministic one are all the same, and a single point is no sample of x_0 given x_t.
@@ -115,6 +117,7 @@ class MonteCarloGuided(nn.Module):
         self.begin = begin
         self.rounds = rounds
         self.recompute = recompute
+        self._watched = plan.joint and is_causal(denoiser)  # until it has been warned of
 
     def forward(
         self,
@@ -180,7 +183,19 @@ class MonteCarloGuided(nn.Module):
             (torch.minimum(align(t, x), now), torch.minimum(align(s, x), now))
             for t, s in self.plan.rows(x)
         ]
-        moving = torch.stack([(s < t).any() for t, s in rows]).tolist()
+        watched = self._watched and x.ndim > 2 and not torch.compiler.is_compiling()
+
+        def tokens(t: Tensor, s: Tensor) -> Tensor:
+            """How many move, of the sample of which most do; or only whether any does."""
+            moving = s < t
+            return (
+                moving.expand(x.shape).flatten(2).any(2).sum(1).max() if watched else moving.any()
+            )
+
+        moving: list[int] = torch.stack([tokens(*row) for row in rows]).tolist()
+        if watched and max(moving) > 1:
+            self._watched = False
+            warn_of_bias(stacklevel=2)
         return [row for row, moves in zip(rows, moving, strict=True) if moves]
 
 

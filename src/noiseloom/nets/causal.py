@@ -71,6 +71,7 @@ class CausalTransformer(nn.Module):
         code_depth: number of blocks of attention between codes, before they are read.
 
     Attributes:
+        causal: True: no token sees a later one.
         memory: tokens that a cache has to hold, window - 1.
 
     Example:
@@ -79,6 +80,8 @@ class CausalTransformer(nn.Module):
         >>> net(torch.zeros(2, 5, 3), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3])
     """
+
+    causal = True
 
     def __init__(
         self,

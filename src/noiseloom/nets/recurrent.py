@@ -42,6 +42,7 @@ class Recurrent(nn.Module):
         dropout: rate before and after every cell.
 
     Attributes:
+        causal: True: no token sees a later one.
         memory: tokens that a cache has to hold, 1.
 
     Example:
@@ -51,6 +52,7 @@ class Recurrent(nn.Module):
         (torch.Size([2, 5, 3]), torch.Size([2, 5, 1, 16]))
     """
 
+    causal = True
     memory = 1
 
     def __init__(

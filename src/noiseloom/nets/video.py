@@ -71,6 +71,7 @@ class VideoTransformer(nn.Module):
         code_depth: number of blocks of attention between codes, before they are read.
 
     Attributes:
+        causal: True: no token sees a later one.
         memory: frames that a cache has to hold, window - 1.
 
     Example:
@@ -78,6 +79,8 @@ class VideoTransformer(nn.Module):
         >>> net(torch.zeros(2, 5, 3, 8, 8), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3, 8, 8])
     """
+
+    causal = True
 
     def __init__(
         self,

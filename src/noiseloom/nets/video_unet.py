@@ -64,6 +64,7 @@ class VideoUNet(nn.Module):
         dropout: rate of the residual blocks.
 
     Attributes:
+        causal: True: no token sees a later one.
         memory: frames that a cache has to hold, window - 1.
 
     Raises:
@@ -76,6 +77,8 @@ class VideoUNet(nn.Module):
         >>> net(torch.zeros(2, 5, 3, 8, 8), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3, 8, 8])
     """
+
+    causal = True
 
     def __init__(
         self,

@@ -187,7 +187,6 @@ class ForcingTrajectories(DiffusionForcing):
 
         Along the plan, the known tokens held.
         """
-        self.check_order(parts.diffusion.schedule)
         device = next(parts.denoiser.parameters()).device
         seen, done = given["observations"].to(device), given["done"].to(device)
         if seen.shape[1:] != (self.context, facts["observations"]):

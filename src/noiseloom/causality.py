@@ -1,0 +1,64 @@
+"""Causal denoisers: what they say of themselves, and a warning of plans they sample with a bias.
+
+A network that sees no later token than its own says so by an attribute, `causal = True`, and one
+that keeps a cache by `memory`, the tokens that it has to hold. Wrappers say nothing: these are
+looked for in a denoiser, and in every sub-module of it that is called `network`.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from noiseloom.plan import SamplingPlan
+from noiseloom.shapes import State
+
+__all__ = ["is_causal", "said", "warn_if_biased", "warn_of_bias"]
+
+
+def said(denoiser: Any, name: str) -> list[Any]:  # noqa: ANN401
+    """What a denoiser and its networks say of themselves.
+
+    Args:
+        denoiser: in wrappers or not; a plain function says nothing.
+        name: of the attribute.
+    """
+    modules = denoiser.named_modules() if isinstance(denoiser, nn.Module) else ()
+    inner = [m for n, m in modules if n.rpartition(".")[2] == "network"]
+    return [getattr(m, name) for m in (denoiser, *inner) if hasattr(m, name)]
+
+
+def is_causal(denoiser: Any) -> bool:  # noqa: ANN401
+    """Whether it sees no later token than its own."""
+    return any(causal is True for causal in said(denoiser, "causal"))
+
+
+def warn_if_biased(denoiser: Any, plan: Any, x: State, stacklevel: int) -> None:  # noqa: ANN401
+    """Warn of a plan that moves several tokens of a state together, if the denoiser is causal.
+
+    Args:
+        denoiser: in wrappers or not.
+        plan: rows by themselves, and plans of parts, are their maker's affair.
+        x: the state; axis 1 are its tokens.
+        stacklevel: 1 is the caller's own line.
+    """
+    if torch.compiler.is_compiling() or not isinstance(plan, SamplingPlan) or isinstance(x, dict):
+        return
+    if x.ndim > 2 and x.shape[1] > 1 and plan.joint and is_causal(denoiser):
+        warn_of_bias(stacklevel + 1)
+
+
+def warn_of_bias(stacklevel: int) -> None:
+    """Say why a joint plan is wrong for a causal denoiser, and by how much.
+
+    Args:
+        stacklevel: 1 is the caller's own line.
+    """
+    warnings.warn(
+        "this plan moves several tokens together, and a causal denoiser sees no later token than "
+        "its own: such samples are biased, however many the steps (with the exact denoiser of an "
+        "AR(1) process the covariance is off by 0.40 for full-sequence and a pyramid of slope 1, "
+        "by 0.003 for autoregressive): use an autoregressive plan",
+        stacklevel=stacklevel + 1,
+    )
