@@ -23,7 +23,7 @@ from noiseloom import (
     ancestral,
     heun,
 )
-from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer, VideoUNet
+from noiseloom.nets import CausalTransformer, Recurrent, Transformer, VideoTransformer, VideoUNet
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import final, sample
 
@@ -463,6 +463,41 @@ def test_what_does_not_fit_is_said_in_one_line():
     steps = rollout(denoiser, DIFFUSION, plan, context, cond=conditions(3), **settings)
     next(steps)
     with pytest.raises(ValueError, match="action is given for 3 tokens, and token 3"):
+        next(steps)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+def test_memory_is_the_networks_own_and_less_is_refused(kind):
+    network = build(kind)
+    denoiser = SelfConditioned(Preconditioned(Counted(network), SCHEDULE))
+    context, plan = torch.ones(B, 2, D, dtype=torch.float64), SamplingPlan.uniform(2)
+
+    def made(**options):
+        steps = rollout(denoiser, DIFFUSION, plan, context, rng=Rng(0), **options)
+        return torch.cat([step.x for step in itertools.islice(steps, 6)], 1)
+
+    torch.testing.assert_close(made(), made(memory=network.memory), rtol=0, atol=0)
+    torch.testing.assert_close(made(), made(memory=network.memory + 2))
+    for memory in range(network.memory):
+        with pytest.raises(ValueError, match=f"has to hold {network.memory} tokens, got memory"):
+            made(memory=memory)
+
+
+def test_a_rollout_asks_for_a_causal_network_and_for_finite_actions():
+    context, plan = torch.zeros(B, 2, D), SamplingPlan.uniform(2)
+    settings = {"rng": Rng(0)}
+    seeing = Preconditioned(Transformer(D, D, width=8, depth=1, heads=2, max_length=4), SCHEDULE)
+    for memory in (None, 3):
+        with pytest.raises(ValueError, match=r"needs a causal network .* this one sees all tokens"):
+            rollout(seeing, DIFFUSION, plan, context, memory=memory, **settings)
+    with pytest.raises(ValueError, match=r"has no `memory`, so say .* \(memory=\)"):
+        rollout(nn.Identity(), DIFFUSION, plan, context, **settings)
+    actions = torch.zeros(B, 9, A)
+    actions[1, 3, 0] = torch.nan
+    denoiser = Preconditioned(build("transformer", dtype=torch.float32), SCHEDULE)
+    steps = rollout(denoiser, DIFFUSION, plan, context, cond=along(action=actions), **settings)
+    next(steps)
+    with pytest.raises(ValueError, match="actions of tokens from 3 on hold numbers that are not f"):
         next(steps)
 
 

@@ -1,8 +1,8 @@
 """Causal denoisers: what they say of themselves, and a warning of plans they sample with a bias.
 
-A network that sees no later token than its own says so by an attribute, `causal = True`, and one
-that keeps a cache by `memory`, the tokens that it has to hold. Wrappers say nothing: these are
-looked for in a denoiser, and in every sub-module of it that is called `network`.
+A network that sees no later token than its own says so by an attribute, `causal = True` (False is
+one that sees all), and one that keeps a cache by `memory`, the tokens that it has to hold. Wrappers
+say nothing: these are looked for in a denoiser, and in every sub-module that is called `network`.
 """
 
 import warnings
@@ -14,7 +14,7 @@ from torch import nn
 from noiseloom.plan import SamplingPlan
 from noiseloom.shapes import State
 
-__all__ = ["is_causal", "said", "warn_if_biased", "warn_of_bias"]
+__all__ = ["is_causal", "memory_of", "said", "warn_if_biased", "warn_of_bias"]
 
 
 def said(denoiser: Any, name: str) -> list[Any]:  # noqa: ANN401
@@ -32,6 +32,33 @@ def said(denoiser: Any, name: str) -> list[Any]:  # noqa: ANN401
 def is_causal(denoiser: Any) -> bool:  # noqa: ANN401
     """Whether it sees no later token than its own."""
     return any(causal is True for causal in said(denoiser, "causal"))
+
+
+def memory_of(denoiser: Any, given: int | None = None) -> int:  # noqa: ANN401
+    """The tokens that the caches of a rollout keep: `memory` of the networks, or more.
+
+    Args:
+        denoiser: in wrappers or not.
+        given: what was asked for, if something was.
+
+    Raises:
+        ValueError: less than a network needs, one that is not causal, or nothing to go by.
+    """
+    found = [memory for memory in said(denoiser, "memory") if isinstance(memory, int)]
+    if any(causal is False for causal in said(denoiser, "causal")):
+        raise ValueError(
+            "a rollout needs a causal network that keeps a cache, such as nets.CausalTransformer, "
+            "and this one sees all tokens"
+        )
+    if given is None and not found:
+        raise ValueError(
+            "a rollout needs a causal network that keeps a cache, such as nets.CausalTransformer: "
+            "this one has no `memory`, so say how many tokens its cache has to hold (memory=)"
+        )
+    least = max(found, default=0)
+    if given is not None and given < least:
+        raise ValueError(f"this network's cache has to hold {least} tokens, got memory {given}")
+    return least if given is None else given
 
 
 def warn_if_biased(denoiser: Any, plan: Any, x: State, stacklevel: int) -> None:  # noqa: ANN401

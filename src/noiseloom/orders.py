@@ -114,7 +114,8 @@ def _steps(
 ) -> tuple[SamplingPlan, Iterator[Step[Tensor]]]:
     """The plan, its first tokens held, and the loop along it.
 
-    Not `Recipe.draw`: it holds nothing, and warns of joint plans, of which the page speaks.
+    Not `Recipe.draw`, which holds nothing. Rows, and not a plan, which would warn of a bias of
+    which the page speaks.
     """
     recipe = replace(run.recipe, plan=name)
     if not told:
@@ -123,7 +124,8 @@ def _steps(
     plan = plan.hold(range(held)) if held else plan
     denoiser = recipe.make_denoiser(run.denoiser, told).eval()
     solver = recipe.make_solver()
-    return plan, sample(denoiser, run.diffusion, plan, x, cond=told, rng=rng, solver=solver)
+    rows = list(plan.rows(x))
+    return plan, sample(denoiser, run.diffusion, rows, x, cond=told, rng=rng, solver=solver)
 
 
 def _strip(run: Run, name: str, seed: int) -> tuple[SamplingPlan, str]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.carry import Carry, write_caches
-from noiseloom.causality import warn_of_bias
+from noiseloom.causality import memory_of, warn_of_bias
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.plan import SamplingPlan
@@ -61,7 +61,7 @@ def rollout(
     plan: SamplingPlan,
     context: Tensor,
     *,
-    memory: int,
+    memory: int | None = None,
     chunk: int = 1,
     stabilisation: float = 0.02,
     cond: TokenCond | None = None,
@@ -83,7 +83,8 @@ def rollout(
         diffusion: what noise is.
         plan: moves one chunk from time 1 to 0: scalar times, or (1, chunk).
         context: the first tokens, clean, shape (B, n, ...), n >= 0.
-        memory: number of tokens that the caches keep: the network's `memory`.
+        memory: number of tokens that the caches keep, at least the network's `memory`, which is
+            taken by default.
         chunk: tokens denoised at a time. More than one need an autoregressive plan, or the
             samples are biased, however many steps are taken.
         stabilisation: t' in [0, 1).
@@ -107,20 +108,21 @@ def rollout(
 
     Raises:
         TypeError: a context of integers.
-        ValueError: a stabilisation, memory or chunk out of range, a plan that does not fit or does
-            not lead from 1 to 0, a context that is not finite (as far as the host knows it), a
-            graph without a GPU.
+        ValueError: a stabilisation, memory or chunk out of range, a network that is not causal, a
+            plan that does not fit or does not lead from 1 to 0, a context or actions that are not
+            finite (as far as the host knows them), a graph without a GPU.
 
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
     """
     if not 0 <= stabilisation < 1:
         raise ValueError(f"stabilisation is a time in [0, 1), got {stabilisation}")
-    if memory < 0 or chunk < 1 or position < 0:
+    if chunk < 1 or position < 0 or (memory is not None and memory < 0):
         raise ValueError(
             "a rollout needs memory >= 0, chunk >= 1 and position >= 0, got "
             f"{memory}, {chunk} and {position}"
         )
+    kept = memory_of(denoiser, memory)
     check_start(plan, context)
     if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
         raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
@@ -138,7 +140,7 @@ def rollout(
         seen = diffusion.corrupt(x, level.to(x.dtype), draws.fold("stabilisation"))
         given = {**given, "write": True}
         _, carry = denoiser(seen, level.to(x.dtype), given, carry, draws.fold("write"))
-        return write_caches(carry, memory)
+        return write_caches(carry, kept)
 
     @torch.no_grad()
     def make(given: dict[str, Any], carry: Carry, keys: Tensor) -> tuple[Tensor, Carry]:
@@ -219,6 +221,14 @@ def check_start(plan: SamplingPlan, context: Tensor) -> None:
 
 def _given(cond: TokenCond | None, first: int, count: int, x: Tensor) -> dict[str, Any]:
     found = cond(first, count) if callable(cond) else cond
+    action, partly = (found or {}).get("action"), "action_mask" in (found or {})
+    if (
+        isinstance(action, Tensor)
+        and action.device.type == "cpu"
+        and not partly
+        and not action.isfinite().all()
+    ):
+        raise ValueError(f"actions of tokens from {first} on hold numbers that are not finite")
     # A tensor, since compiled code is of one number; made by a fill, which waits for nothing.
     position = torch.full((), first, dtype=torch.int64, device=x.device)
     return {**(found or {}), "position": position}

@@ -47,6 +47,8 @@ class CodeTransformer(nn.Module):
         torch.Size([1, 3, 5])
     """
 
+    causal = False  # all see all
+
     def __init__(
         self,
         m: int,

@@ -54,6 +54,8 @@ class Transformer(nn.Module):
         torch.Size([2, 5, 3])
     """
 
+    causal = False  # all see all
+
     def __init__(
         self,
         in_features: int,

@@ -64,6 +64,8 @@ class UNet(nn.Module):
         torch.Size([2, 4, 8, 8])
     """
 
+    causal = False  # all see all
+
     def __init__(
         self,
         in_channels: int,
