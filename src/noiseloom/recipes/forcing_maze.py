@@ -10,9 +10,10 @@ The paper's scores (D4RL, reference returns of another controller; 159.0 of larg
 reproduced by others, issue 26 of its code) are no anchors for these. Without model or data, driving
 straight at the goal has 63 and 80 in umaze (single and multi; 100 tasks of a kind, three seeds), 44
 and 52 in medium. By a known end alone, three seeds of 3,000 updates: 90 +- 1 and 88 +- 2 in umaze,
-0.99 and 1.00 of the goals reached; by a reward alone 72 and 88. In medium, one training, models of
-independent levels had 26 and 42, of full sequences 90 and 84: half of the windows are since trained
-on as plans are, which is not measured yet (docs/results.md).
+0.99 and 1.00 of the goals reached; by a reward alone 72 and 88. In medium 87 and 80 (one training,
+12,000 updates of 256, width 256, depth 6), as full sequences have; windows of independent levels
+alone had 26 and 42. In large 42 and 48 with a new plan every 80 steps, no better than straight on
+(docs/results.md).
 B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
 """
 
