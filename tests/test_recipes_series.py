@@ -284,6 +284,37 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("plan", ["auto", "full-sequence"])
+@pytest.mark.filterwarnings("default:this plan moves")
+def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeypatch, plan):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.csv", series())
+    train = "train forcing-series --data mine.csv --horizon 4 --context 3 --windows 2 --steps 2"
+    small = "--sampling-steps 2 --width 16 --depth 1 --heads 2 --batch-size 8 --no-evaluate"
+    assert main([*train.split(), *small.split(), "--plan", plan, "--out", "run"]) == 0
+    assert main(["sample", "run", "-n", "3", "--out", "whole.csv"]) == 0
+    draw = ForcingSeries.draw
+
+    def interrupted(*args):
+        for i, step in enumerate(draw(*args)):
+            if i == 2:
+                raise KeyboardInterrupt
+            yield step
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ForcingSeries, "draw", interrupted)
+    capsys.readouterr()
+    assert main(["sample", "run", "-n", "3", "--out", "part.csv"]) == 130
+    if plan != "auto":  # of two rows of all steps the second had just been made
+        assert not (tmp_path / "part.csv").exists()
+        return
+    assert "3 paths of 2 of 4 steps: part.csv" in capsys.readouterr().err
+    whole, part = (
+        list(csv.DictReader((tmp_path / f"{name}.csv").open())) for name in ("whole", "part")
+    )
+    assert part == [row for row in whole if int(row["step"]) <= 2]
+
+
 def test_a_season_is_learnt(tmp_path):
     write(tmp_path / "mine.csv", series(600))
     words = ["train", "forcing-series", "--data", str(tmp_path / "mine.csv")]

@@ -3,20 +3,25 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from noiseloom.data import Series, read_series
+from noiseloom.data.interrupts import uninterrupted
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description
-from noiseloom.terminal import save_paths
+from noiseloom.terminal import save_paths, say
 
 __all__ = ["write_forecasts"]
 
+_BATCH = 250  # paths at a time
+
 
 def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
-    """Sample what may come after the last row of a series.
+    """Sample what may come after the last row of a series; Ctrl-C keeps the steps there are.
 
-    The file has a row for every path and step: their numbers, from 0 and from 1, and the columns.
+    Only those of forecasts that are made step by step: along a plan nothing is finished before all
+    is. The file has a row for every path and step: their numbers, from 0 and from 1, and columns.
 
     Args:
         run: of a recipe of series.
@@ -43,6 +48,29 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
             f"{path_of_data} has {len(table.values)} rows, and a forecast follows {recipe.lead}"
         )
     end = Series(table.values, table.columns, recipe.lead)
-    paths = run.samples(recipe.asked(end, torch.tensor([len(end) - 1]), count), seed=seed)
-    save_paths(path, "path", known, paths)
+    given = recipe.asked(end, torch.tensor([len(end) - 1]), count)
+    whole: list[Tensor] = []
+    part, stopped = torch.empty(0), False
+    try:
+        with run.precision():
+            for start in range(0, count, _BATCH):
+                told = {name: rows[start : start + _BATCH] for name, rows in given.items()}
+                for step in run.steps(told, seed=seed, start=start):
+                    part = (
+                        recipe.decode(run.parts, step.result, told).cpu() if recipe.rolls else part
+                    )
+                    last = step
+                whole.append(recipe.decode(run.parts, last.result, told).cpu())
+    except KeyboardInterrupt:
+        if not whole and not len(part):
+            raise
+        stopped = True
+    paths = torch.cat(whole) if whole else part
+    if not paths.isfinite().all():
+        raise ValueError("the forecasts are not finite: try other sampling options")
+    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+        save_paths(path, "path", known, paths)
+    if stopped:
+        say(f"{len(paths)} paths of {paths.shape[1]:,} of {recipe.horizon:,} steps: {path}")
+        raise KeyboardInterrupt
     return paths.shape[1]

@@ -240,7 +240,7 @@ class ForcingSeries(DiffusionForcing):
         known = self._encode(parts, values)[0]
         cond = self._season(position, self.tokens)
         denoiser, solver = self.make_denoiser(parts.denoiser, cond).eval(), self.make_solver()
-        if self._rolls:
+        if self.rolls:
             steps = rollout(
                 denoiser,
                 parts.diffusion,
@@ -267,12 +267,13 @@ class ForcingSeries(DiffusionForcing):
             yield Forecast(row.result[:, self.known :])
 
     @property
-    def _rolls(self) -> bool:
+    def rolls(self) -> bool:
+        """Whether a forecast is made step by step."""
         return self.network != "bidirectional" and self.plan == "auto"
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
-        own = replace(self, rest=self.read_at) if self._rolls else self
+        own = replace(self, rest=self.read_at) if self.rolls else self
         return own.make_plan(schedule).hold(range(self.known), self.read_at)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
