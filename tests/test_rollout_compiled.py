@@ -248,7 +248,8 @@ def test_a_token_is_made_by_one_recording(kind, wrap, settings, monkeypatch):
     expected, _ = run(network, kind, wrap, count=7, **settings)
     network.register_forward_hook(lambda *_: calls.append(1))
     y, found = run(network, kind, wrap, count=7, graph=True, **settings)
-    assert torch.equal(y, expected)
+    # To rounding: a recording is given contiguous copies, which some processors multiply otherwise.
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
     # The context; a first token, without a past another form; a token as it is; and a recorded one.
     tokens = 3 if settings["n"] == 0 else 2
     steps, chunk = 3, settings.get("chunk", 1)
