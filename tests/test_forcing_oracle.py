@@ -5,6 +5,7 @@ sampler is linear, x -> P x + n z, so its covariance goes through P C P^T + diag
 single random sample. P and n are read off `reverse`, for all rows of a plan at once.
 """
 
+import contextlib
 import math
 from functools import cache
 
@@ -142,7 +143,10 @@ def test_the_sampling_loop_makes_these_moves(name, eta, causal):
     plan, denoiser = plans(6)[name], Correlated(SCHEDULE, C, causal)
     rng = Rng(3)
     x = torch.cat((torch.eye(T, dtype=F64), rng.fold("x").normal((T, 2), F64)), 1)[None]
-    steps = sample(denoiser, DIFFUSION, plan, x, rng=rng, solver=ancestral(eta))
+    biased = pytest.warns(UserWarning, match="this plan moves several tokens together")
+    with biased if causal and plan.joint else contextlib.nullcontext():
+        steps = sample(denoiser, DIFFUSION, plan, x, rng=rng, solver=ancestral(eta))
+        steps = list(steps)
     expected = x[0]
     for i, (P, n) in enumerate(zip(*moves(plan, denoiser, eta), strict=True)):
         z = rng.fold("step", i).fold("move").normal_like(x)[0]
