@@ -1,6 +1,6 @@
 """Many commands on one machine, the most important first, within a time limit.
 
-    python tools/agenda.py tools/forcing.yaml --out tables --limit 1500
+    python tools/agenda.py tools/mazes.yaml --out tables --limit 1500
 
 The file is a list of {name, run, after, lane, seconds}: a command of `noiseloom` (or, with
 python: true, of Python), names of those that must have ended well before it, the lane it runs in,
