@@ -3,6 +3,7 @@ import torch
 
 from noiseloom.carry import (
     append_tokens,
+    caches,
     detach,
     gather,
     keep_tokens,
@@ -70,6 +71,15 @@ def test_only_leaves_under_tokens_lose_tokens():
     assert dropped["cache"]["tokens"]["keys"].shape == (5, 5, 4)
     assert isinstance(dropped["memory"]["tokens"][1], tuple)
     assert dropped["memory"]["tokens"][1][1] is None
+
+
+def test_caches_are_found_wherever_they_are_and_nothing_else():
+    cache = {"tokens": {"keys": torch.ones(1, 2, 3)}}
+    inner = {"cache": cache, "new": {"tokens": torch.ones(1, 1, 3)}, "self_conditioning": {}}
+    both = {"with": inner, "without": {"cache": {}}}
+    carry = {"guidance": both, "self_conditioning": {"estimate": torch.ones(1, 3)}}
+    assert caches(carry) == {"guidance": {"with": {"cache": cache}, "without": {"cache": {}}}}
+    assert caches({}) == {}
 
 
 def test_one_owners_tree_is_handled_like_a_carry():

@@ -325,6 +325,29 @@ def test_branches_see_one_future_and_one_noise_each_with_its_carry():
     assert torch.equal(guide.denoiser.seen[8][0], seen[0][0][1:3])
 
 
+def test_an_estimate_says_nothing_of_what_a_view_hides_or_blurs():
+    told, x = [], window()
+
+    class Told(nn.Module):
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append(cond["estimate"])
+            return Prediction(0 * x), {}
+
+    terms = [HistoryTerm(2.0), HistoryTerm(1.0, level=LEVEL), HistoryTerm(0.5, (0, 2))]
+    guide, estimate = guided(terms, denoiser=Told()), torch.ones_like(x)
+    guide(x, NOW, {"estimate": estimate}, rng=Rng(0))
+    assert [e[0, :, 0].tolist() for e in told] == [
+        [0, 0, 0, 1, 1],
+        [1, 1, 1, 1, 1],
+        [0, 0, 0, 1, 1],
+        [1, 0, 1, 1, 1],
+    ]
+    held = NOW.clone()
+    held[:, PAST] = LEVEL  # what is as noisy already is shown as it is
+    guide(x, held, {"estimate": estimate}, rng=Rng(0))
+    assert torch.equal(told[6], estimate)
+
+
 def test_a_masked_history_says_nothing_even_where_signal_is_left_at_time_1():
     views, x = Views(), window()
     guide = HistoryGuided(views, GaussianDiffusion(EDM()), vanilla_history(0.0), history=PAST)

@@ -14,6 +14,7 @@ from noiseloom import (
     ClassifierFree,
     Cosine,
     GaussianDiffusion,
+    HistoryGuided,
     Preconditioned,
     RewardGuided,
     Rng,
@@ -25,6 +26,7 @@ from noiseloom import (
     compiled,
     dpm_solver_pp_2m,
     final,
+    fractional_history,
     heun,
     replay,
     sample,
@@ -103,6 +105,18 @@ def momentum(inner):
     return ClassifierFree(SelfConditioned(inner, momentum=0.3), 1.7)
 
 
+def limited(inner):
+    return SelfConditioned(inner, limit=1.0)
+
+
+def historical(inner):
+    return SelfConditioned(HistoryGuided(inner, DIFFUSION, fractional_history(1.7, 0.5)))
+
+
+BRANCHES = {plain: 1, guided: 2, momentum: 2, historical: 3}
+WRAPPERS = pytest.mark.parametrize("wrap", BRANCHES)
+
+
 def run(network, kind, wrap=guided, *, n=2, count=10, chunk=1, dtype=torch.float64, **options):
     """The first tokens of a rollout, and its last carry."""
     head = options.pop("head", None)
@@ -128,7 +142,7 @@ def run(network, kind, wrap=guided, *, n=2, count=10, chunk=1, dtype=torch.float
 
 @KINDS
 @pytest.mark.parametrize("n", [0, 2, 7])
-@pytest.mark.parametrize("wrap", [plain, guided, momentum])
+@WRAPPERS
 def test_caches_have_one_form_from_the_first_token_on(kind, n, wrap):
     network = build(kind)
     _, found = run(network, kind, wrap, n=n)
@@ -169,7 +183,7 @@ def test_masks_cover_what_is_kept(kind):
 
 
 @KINDS
-@pytest.mark.parametrize("wrap", [plain, guided, momentum])
+@WRAPPERS
 @pytest.mark.parametrize("head", [None, SigmoidHead()])
 def test_nothing_is_kept_in_memory_that_is_lent(kind, wrap, head):
     network = build(kind)
@@ -218,6 +232,7 @@ def test_nor_when_sampling(kind):
         ("recurrent", plain, 1, 1),
         ("video", plain, 1, 1),
         ("transformer", guided, 1, 2),  # one without the label
+        ("transformer", historical, 1, 1),  # what is hidden is of the same form
         ("transformer", plain, 3, 2),  # times per token, and one time to write at
     ],
 )
@@ -238,7 +253,7 @@ def test_a_rollout_of_three_windows_compiles_the_network_once(kind, wrap, chunk,
 
 
 @KINDS
-@pytest.mark.parametrize("wrap", [plain, guided, momentum])
+@WRAPPERS
 @pytest.mark.parametrize(
     "settings", [{"n": 0}, {"n": 2, "chunk": 3}, {"n": 6, "solver": ancestral(1.0)}]
 )
@@ -253,8 +268,7 @@ def test_a_token_is_made_by_one_recording(kind, wrap, settings, monkeypatch):
     # The context; a first token, without a past another form; a token as it is; and a recorded one.
     tokens = 3 if settings["n"] == 0 else 2
     steps, chunk = 3, settings.get("chunk", 1)
-    branches = 1 if wrap is plain else 2
-    assert len(calls) == branches * ((settings["n"] > 0) + tokens * (steps * chunk + 1))
+    assert len(calls) == BRANCHES[wrap] * ((settings["n"] > 0) + tokens * (steps * chunk + 1))
     places = [leaf.data_ptr() for step in found for leaf in leaves(step.carry)]
     assert len(set(places)) == len(places) or network.memory == 0  # none is lent
 
@@ -280,7 +294,8 @@ def test_nothing_is_compiled_while_it_is_recorded(kind, monkeypatch):
 
 
 @KINDS
-def test_nothing_waits_for_the_device(kind, monkeypatch):
+@pytest.mark.parametrize("wrap", [limited, historical])
+def test_nothing_waits_for_the_device(kind, wrap, monkeypatch):
     # On the device "meta" there are no numbers: whoever asks for one raises.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     network = build(kind, dtype=torch.float32, depth=1).to("meta")
@@ -288,7 +303,7 @@ def test_nothing_waits_for_the_device(kind, monkeypatch):
     for chunk, solver in ((1, ancestral(1.0)), (2, heun()), (2, dpm_solver_pp_2m())):
         plan = SamplingPlan.uniform(2) if chunk == 1 else SamplingPlan.autoregressive(2, chunk)
         steps = rollout(
-            SelfConditioned(Preconditioned(network, SCHEDULE, target="v"), limit=1.0),
+            wrap(Preconditioned(network, SCHEDULE, target="v")),
             DIFFUSION,
             plan,
             context,

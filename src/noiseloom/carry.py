@@ -17,6 +17,7 @@ from torch import Tensor
 __all__ = [
     "Carry",
     "append_tokens",
+    "caches",
     "clone",
     "detach",
     "gather",
@@ -96,6 +97,17 @@ def append_tokens(carry: Carry, new: Carry, most: int = sys.maxsize) -> Carry:
     """
     joined: Carry = _append(carry, keep_tokens(new, most), most)
     return joined
+
+
+def caches(carry: Carry) -> Carry:
+    """Every "cache", wherever it is, and nothing else: what is known of the past alone."""
+    kept: Carry = {}
+    for owner, tree in carry.items():
+        if owner == "cache":
+            kept["cache"] = tree
+        elif isinstance(tree, dict) and (inner := caches(tree)):
+            kept[owner] = inner
+    return kept
 
 
 def write_caches(carry: Carry, most: int = sys.maxsize) -> Carry:

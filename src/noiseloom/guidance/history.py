@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from noiseloom.carry import Carry
+from noiseloom.carry import Carry, caches
 from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.guidance.gradient import remembering
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
@@ -100,11 +101,14 @@ class HistoryGuided(nn.Module):
     on the tokens that are not history; those are returned as they are. One call per branch, each
     with a carry of its own: equal views are merged and weights of zero dropped, so that a scale of
     1 is one plain call. Vanilla guidance costs 2 calls, fractional 3, temporal one per part and one
-    more unless its weights add up to 1. The noise over the history is drawn once per call, and is
-    the same in all branches.
+    more unless its weights add up to 1. The noise over the history is the same in all branches. A
+    shared self-conditioning estimate says nothing of what a view hides or blurs.
 
-    The history is in the window, held by the plan (`plan.hold(range(4))`), at 0 or a stabilised
-    level; a past that only a cache holds cannot be shown in another way.
+    The history is either in the window, held by the plan (`plan.hold(range(4))`) at 0 or a
+    stabilised level, with noise drawn at each call; or, in a `rollout`, all that is finished. There
+    each branch has a cache of its own, into which a finished token is read as the branch shows it:
+    at max(t', k), or as noise told as time 1, drawn once. What it says of such a token is what its
+    least noisy branch says.
 
     Args:
         denoiser: the inner denoiser, trained with a time per token.
@@ -113,11 +117,13 @@ class HistoryGuided(nn.Module):
             several can be joined.
         history: the history's tokens on axis 1 of the state (B, T, ...): their indices, >= 0, or
             for states that grow, such as the first windows of `slide`, a slice: slice(-2) is all
-            tokens but the last two.
+            tokens but the last two. None for what a `rollout` has finished, all of it: terms that
+            show a part are refused, as later tokens have read the others.
 
     Raises:
         ValueError: a term shows a token that is not history; a state without one of them, a time
-            that is not per token, or noise to draw without rng.
+            that is not per token, a rollout with tokens given as history or another call without,
+            or noise to draw without rng.
 
     References:
         K. Song et al., 2025, arXiv 2502.06764, Eq. 6 and Appendix A.4.
@@ -129,14 +135,21 @@ class HistoryGuided(nn.Module):
         diffusion: GaussianDiffusion,
         terms: Iterable[HistoryTerm],
         *,
-        history: Sequence[int] | slice,
+        history: Sequence[int] | slice | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.terms = tuple(terms)
-        self.history = history if isinstance(history, slice) else tuple(sorted(set(history)))
-        if isinstance(self.history, tuple):
+        self.history = history
+        if history is None:
+            if any(term.tokens for term in self.terms):
+                raise ValueError(
+                    "a rollout's history is shown as a whole, since later tokens have read all of "
+                    "it: leave the terms' tokens out, or say which tokens of a window are history"
+                )
+        elif not isinstance(history, slice):
+            self.history = tuple(sorted(set(history)))
             if self.history and self.history[0] < 0:
                 raise ValueError(f"tokens count from 0, got {self.history[0]} as history")
             _merge(self.terms, self.history)  # what is wrong with them is said now
@@ -150,48 +163,86 @@ class HistoryGuided(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The guided prediction and the carries of the branches."""
-        t, history = align(t, x), self.history
+        t, streams = align(t, x), "position" in (cond or {})
+        if streams != (self.history is None):
+            raise ValueError(
+                "a rollout's history is what its caches hold: leave history out"
+                if streams
+                else "which tokens are history? Give their indices, or a slice"
+            )
+        history = tuple(range(x.shape[1])) if streams else self._tokens(x, t)
+        others = dict(carry or {})
+        own = dict(others.pop(_OWNER, {}))
+        said: list[tuple[float, float, Prediction]] = []
+        for index, (tokens, level, weight) in enumerate(_merge(self.terms, history)):
+            name = str(index)
+            view = x, t, cond, own.get(name)
+            if not streams:
+                view = *self._show(x, t, cond, history, tokens, level, rng), own.get(name)
+            elif remembering(cond) and level > 0:
+                view = *self._blur(x, t, cond, level, rng), caches(own.get(name) or {})
+            prediction, own[name] = self.denoiser(*view, rng)
+            said.append((level, weight, prediction))
+        carry = {**others, _OWNER: own}
+        if len(said) == 1 or remembering(cond):
+            return min(said, key=lambda view: view[0])[2], carry
+        mean = torch.stack([weight * prediction.mean for _, weight, prediction in said]).sum(0)
+        return Prediction(mean if streams else torch.where(_mask(history, x), x, mean)), carry
+
+    def _tokens(self, x: Tensor, t: Tensor) -> tuple[int, ...]:
+        """The tokens of a window that are history."""
+        history = self.history
         if isinstance(history, slice):
-            history = tuple(range(x.shape[1])[history])
+            history = range(x.shape[1])[history]
         if history and (t.ndim < 2 or t.shape[1] == 1 or history[-1] >= t.shape[1]):
             raise ValueError(
                 f"tokens up to {history[-1]} are history, and a time of shape "
                 f"{tuple(t.shape)} does not say theirs: use a plan with a time per token, and hold"
             )
-        others = dict(carry or {})
-        own = dict(others.pop(_OWNER, {}))
-        means = []
-        for index, (tokens, level, weight) in enumerate(_merge(self.terms, history)):
-            seen, times = self._show(x, t, history, tokens, level, rng)
-            name = str(index)
-            prediction, own[name] = self.denoiser(seen, times, cond, own.get(name), rng)
-            means.append(weight * prediction.mean)
-        if len(means) > 1:
-            mean = torch.where(_mask(history, x), x, torch.stack(means).sum(0))
-            prediction = Prediction(mean)
-        return prediction, {**others, _OWNER: own}
+        return tuple(history or ())
 
     def _show(
         self,
         x: Tensor,
         t: Tensor,
+        cond: Cond | None,
         history: tuple[int, ...],
         tokens: tuple[int, ...],
         level: float,
         rng: Rng | None,
-    ) -> tuple[Tensor, Tensor]:
-        """The state and its times with these tokens of the history at a level, others as noise."""
+    ) -> tuple[Tensor, Tensor, Cond | None]:
+        """A window, its times and what is told, these tokens at a level, others as noise."""
         if tokens == history and (level == 0 or not tokens):
-            return x, t
-        if rng is None:
-            raise ValueError("history guidance draws noise over the history: give rng")
-        draws, shown = rng.fold("history"), _mask(tokens, x)
+            return x, t, cond
+        draws, shown = _key(rng), _mask(tokens, x)
         hidden = _mask(history, x) & ~shown
         s = torch.where(shown, t.clamp_min(level), t)
         seen = torch.where(
             hidden, self.diffusion.prior(x, draws), self.diffusion.renoise(x, t, s, draws)
         )
-        return seen, s.masked_fill(hidden, 1.0)
+        return seen, s.masked_fill(hidden, 1.0), _without_estimate(cond, hidden | (s > t))
+
+    def _blur(
+        self, x: Tensor, t: Tensor, cond: Cond | None, level: float, rng: Rng | None
+    ) -> tuple[Tensor, Tensor, Cond | None]:
+        """Finished tokens at a level > 0; at 1 they are noise alone, whatever the schedule."""
+        draws, s = _key(rng), t.clamp_min(level)
+        blurred = level < 1
+        seen = self.diffusion.renoise(x, t, s, draws) if blurred else self.diffusion.prior(x, draws)
+        return seen, s, _without_estimate(cond, torch.ones_like(x, dtype=torch.bool))
+
+
+def _key(rng: Rng | None) -> Rng:
+    if rng is None:
+        raise ValueError("history guidance draws noise over the history: give rng")
+    return rng.fold("history")
+
+
+def _without_estimate(cond: Cond | None, changed: Tensor) -> Cond | None:
+    """What is told, without an estimate where it would say what the view does not."""
+    if not cond or cond.get("estimate") is None:
+        return cond
+    return {**cond, "estimate": cond["estimate"].masked_fill(changed, 0)}
 
 
 def _merge(
