@@ -15,7 +15,18 @@ from PIL import Image
 from torch import nn
 
 import noiseloom
-from noiseloom import Rng, terminal, videos
+from noiseloom import (
+    HistoryGuided,
+    Rng,
+    SamplingPlan,
+    SelfConditioned,
+    along,
+    fractional_history,
+    rollout,
+    terminal,
+    vanilla_history,
+    videos,
+)
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
 from noiseloom.film import film
@@ -74,6 +85,8 @@ KINDS = [
     {"chunk": 2, "restarts": ((3, 1, 0.5, 2.0),)},
     {"forcing": "full-sequence", "chunk": 2},
     {"forcing": "full-sequence"},
+    {"history_guidance": 1.5},
+    {"history_guidance": 2.0, "history_level": 0.4, "chunk": 2, "self_conditioning": 0.5},
 ]
 
 
@@ -150,6 +163,38 @@ def test_stabilisation_and_chunks_change_a_video_and_its_length_does_not():
     assert (pairs[:, :1].int() - one[:, :1].int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize("again", [0.0, 0.5])
+def test_history_guidance_is_of_the_rollout_inside_of_self_conditioning(again):
+    recipe, parts, facts, data = made(self_conditioning=again)
+    given, _ = recipe.asked(data.held_out, 2)
+    plain = video(recipe, parts, facts, given, KEYS.samples(2))
+    same = replace(recipe, history_guidance=1.0, history_level=0.4)
+    assert torch.equal(video(same, parts, facts, given, KEYS.samples(2)), plain)
+    for scale, level, terms in (
+        (1.5, 0.0, vanilla_history(1.5)),
+        (2.0, 0.4, fractional_history(2.0, 0.4)),
+        (0.0, 0.0, vanilla_history(0.0)),
+    ):
+        guided = replace(recipe, history_guidance=scale, history_level=level)
+        core = parts.denoiser.denoiser if again else parts.denoiser
+        core = HistoryGuided(core, parts.diffusion, terms)
+        steps = rollout(
+            SelfConditioned(core) if again else core,
+            parts.diffusion,
+            SamplingPlan.uniform(2),
+            parts.codec.encode(given["frames"]),
+            stabilisation=0.02,
+            cond=along(action=given["actions"]),
+            rng=KEYS.samples(2),
+        )
+        frames = torch.stack([next(steps).x[:, 0] for _ in range(9)], 1)
+        one = video(guided, parts, facts, given, KEYS.samples(2))
+        assert torch.equal(one, parts.codec.decode(frames).to(torch.uint8))
+        assert not torch.equal(one, plain)
+    once = replace(recipe, self_guidance=2.0, history_guidance=1.5) if again else guided
+    video(once, parts, facts, given, KEYS.samples(2))
+
+
 def test_frames_that_are_no_numbers_are_refused():
     recipe, parts, facts, data = made()
     for parameter in parts.denoiser.parameters():
@@ -176,6 +221,13 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         ({"held_out": 0.0}, "held_out must be between 0 and 1"),
         ({"network": "causal"}, "network must be one of video, unet"),
         ({"conditional": True}, "knows no classes"),
+        ({"history_guidance": float("inf")}, "history_guidance must be a number, got inf"),
+        ({"history_level": 1.0}, r"history_level is a time in \[0, 1\), got 1"),
+        ({"history_guidance": 2.0, "history_level": 0.02}, "or above stabilisation 0.02, got 0.02"),
+        *(
+            ({"forcing": kind, "history_guidance": 2.0}, "forcing independent, or leave history_g")
+            for kind in ("teacher-forcing", "full-sequence")
+        ),
     ):
         with pytest.raises(ValueError, match=told):
             ForcingDoom(**{**TINY, **options})

@@ -19,7 +19,8 @@ from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.picture_folder import PictureFolder
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
-from noiseloom.recipes.sampling import Coding, Planning, Rolling, Sampling
+from noiseloom.recipes.rolling import Rolling
+from noiseloom.recipes.sampling import Coding, Planning, Sampling
 
 __all__ = [
     "RECIPES",

@@ -39,7 +39,7 @@ from noiseloom.recipes.filming import (
 )
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
-from noiseloom.recipes.sampling import Rolling
+from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.video_networks import PATCHES, video_transformer, video_unet
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, TokenCond, along, rollout
@@ -117,6 +117,16 @@ class ForcingDoom(DiffusionForcing, Rolling):
         if self.slides and self.restarts:
             raise ValueError(
                 "restarts are not for windows that slide: use resample, or name a plan"
+            )
+        if self.history_guidance != 1 and self.forcing != "independent":
+            raise ValueError(
+                "history_guidance is for a model that has seen its past at all levels of noise: "
+                "train with forcing independent, or leave history_guidance at 1"
+            )
+        if self.history_guidance != 1 and 0 < self.history_level <= self.read_at:
+            raise ValueError(
+                f"history_level must be 0 or above stabilisation {self.read_at:g}, got "
+                f"{self.history_level:g}"
             )
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
@@ -236,7 +246,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
         # The last chunk may be longer than the video; what comes too late is seen by no frame.
         places = torch.arange(count + self.chunk).clamp(max=count - 1)
         cond = along(action=actions[:, places]) if facts["actions"] else None
-        denoiser = self.make_denoiser(parts.denoiser, {}).eval()
+        guided = self.by_history(parts.denoiser, parts.diffusion)
+        denoiser = self.make_denoiser(guided, {}).eval()
         known = parts.codec.encode(frames.to(device))
         with self._fast(denoiser, device):
             chunks = self._roll(denoiser, parts, known, cond, rng)

@@ -1,4 +1,4 @@
-"""The options of sampling, codes, planning and rollouts, and what those of sampling name."""
+"""The options of sampling, codes and planning, and what those of sampling name."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resamp
 from noiseloom.shapes import Cond
 from noiseloom.stochastic import churned, restarted, restarts
 
-__all__ = ["Coding", "Planning", "Rolling", "Sampling"]
+__all__ = ["Coding", "Planning", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -272,39 +272,6 @@ class Planning:
             raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
         if not 0 <= self.goal_begin <= 1:
             raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
-
-
-@dataclass(frozen=True)
-class Rolling:
-    """How videos are rolled out and judged; may be changed for every rollout.
-
-    Attributes:
-        length: frames to make.
-        context: real frames that a rollout begins with, at most the network's window.
-        chunk: frames that are denoised together.
-        stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
-            to it once, and told as such. At 0 they are read as they are, told as noiseless (a
-            log-SNR of 20), which training at independent times hardly ever shows. Null for 0.02,
-            or for 0 where teacher forcing has shown nothing else.
-        stretch: frames of each stretch of the drift curve; of `samples` videos together they should
-            be 2,560, twice the features, for there to be a Frechet distance.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
-
-    length: int = 2000
-    context: int = 4
-    chunk: int = 1
-    stabilisation: float | None = None
-    stretch: int = 200
-
-    def __post_init__(self) -> None:
-        for name in ("length", "context", "chunk", "stretch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
-            raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
 
 
 def check_stretch(stretch: tuple[float, ...]) -> None:

@@ -1,0 +1,73 @@
+"""The options of rollouts, and the guidance that they name."""
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from noiseloom.conditioning import SelfConditioned
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.guidance import HistoryGuided, fractional_history
+
+__all__ = ["Rolling"]
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """How videos are rolled out and judged; may be changed for every rollout.
+
+    Attributes:
+        length: frames to make.
+        context: real frames that a rollout begins with, at most the network's window.
+        chunk: frames that are denoised together.
+        stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
+            to it once, and told as such. At 0 they are read as they are, told as noiseless (a
+            log-SNR of 20), which training at independent times hardly ever shows. Null for 0.02,
+            or for 0 where teacher forcing has shown nothing else.
+        history_guidance: scale of the guidance by what was known and made before: 1 is none, above
+            it the past is followed more, at two calls for one. It builds up over a rollout: a
+            linear process that is followed more than it follows itself grows without end.
+        history_level: time in [0, 1) of the noise on the past that guides: 0 is vanilla, above it
+            fractional guidance, by the coarse of the past alone, at three calls for one.
+        stretch: frames of each stretch of the drift curve; of `samples` videos together they should
+            be 2,560, twice the features, for there to be a Frechet distance.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    length: int = 2000
+    context: int = 4
+    chunk: int = 1
+    stabilisation: float | None = None
+    history_guidance: float = 1.0
+    history_level: float = 0.0
+    stretch: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("length", "context", "chunk", "stretch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
+            raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
+        if not math.isfinite(self.history_guidance):
+            raise ValueError(f"history_guidance must be a number, got {self.history_guidance}")
+        if not 0 <= self.history_level < 1:
+            raise ValueError(f"history_level is a time in [0, 1), got {self.history_level}")
+
+    def by_history(self, trained: nn.Module, diffusion: GaussianDiffusion) -> nn.Module:
+        """A trained denoiser guided by its past, as these options name it.
+
+        As all guidance it goes inside of self-conditioning on the estimate, which is one for all.
+
+        Args:
+            trained: the denoiser, self-conditioned or not.
+            diffusion: what noise is.
+        """
+        if self.history_guidance == 1:
+            return trained
+        if isinstance(trained, SelfConditioned):
+            core = self.by_history(trained.denoiser, diffusion)
+            return SelfConditioned(core, momentum=trained.momentum, limit=trained.limit)
+        terms = fractional_history(self.history_guidance, self.history_level)
+        return HistoryGuided(trained, diffusion, terms)
