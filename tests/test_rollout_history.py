@@ -1,23 +1,19 @@
 """History guidance in rollouts: each branch remembers the past as it is shown to it.
 
-The reference is one pass over the whole history per branch, with the past under the branch's view;
-then a chain of Gaussians, whose guided law is known.
+The reference is one pass over the whole history per branch, with the past under the branch's view.
+Laws of what is sampled are in `test_rollout_history_law`.
 """
 
 import itertools
-import math
 
 import pytest
 import torch
 from oracles import F64
 from test_rollout import DIFFUSION, LEVEL, SCHEDULE, SHAPES, B, Counted, build, conditions, leaves
-from torch import nn
 
 from noiseloom import (
     ClassifierFree,
     Clipped,
-    Cosine,
-    GaussianDiffusion,
     HistoryGuided,
     HistoryTerm,
     Preconditioned,
@@ -36,7 +32,7 @@ from noiseloom import (
 )
 from noiseloom.sampling import final, sample
 
-BLUR, PHI = 0.5, 0.8
+BLUR = 0.5
 VIEWS = {
     "unconditional": (vanilla_history(0.0), [(1.0, 1.0)]),
     "vanilla": (vanilla_history(1.8), [(1.0, -0.8), (0.0, 1.8)]),
@@ -209,119 +205,6 @@ def test_a_guided_rollout_goes_on_where_it_was_left(kind, wrap):
     for a, b in zip(whole[5:], made(denoiser, kind, 3, 0, **settings), strict=True):
         assert a.position == b.position
         assert torch.equal(a.x, b.x)
-
-
-SILENT = GaussianDiffusion(Cosine(ds=2e-4))  # whose time 1 has no signal left: alpha is 0
-
-
-class Chain(nn.Module):
-    """The exact denoiser of x_n = PHI x_{n-1} + noise of unit stationary variance, window 1.
-
-    Its cache is what it was shown last and how much signal that was told to have: a, of
-    E[x_{n-1} | a x_{n-1} + s eps] = a times that, all variances being 1.
-    """
-
-    def forward(self, x, t, cond=None, carry=None, rng=None):
-        carry = dict(carry or {})
-        past = carry.setdefault("cache", {}).get("tokens")
-        alpha, sigma = (v.to(F64) for v in SILENT.schedule(t))
-        mean, variance = torch.zeros_like(x), torch.ones((), dtype=F64)
-        if past:
-            a = past["signal"][:, -1:]
-            mean, variance = PHI * a * past["seen"][:, -1:], 1 - (PHI * a) ** 2
-        gain = variance * alpha / (variance * alpha * alpha + sigma * sigma)
-        carry["new"] = {"tokens": {"seen": x, "signal": alpha.expand_as(x)}}
-        return Prediction(mean + gain * (x - alpha * mean)), carry
-
-
-def chain(terms, count, batch, steps, rng, n=0, solver=None):
-    made = rollout(
-        HistoryGuided(Chain(), SILENT, terms),
-        SILENT,
-        SamplingPlan.uniform(steps),
-        Rng(8).normal((batch, n, 1), F64),
-        memory=1,
-        stabilisation=LEVEL,
-        rng=rng,
-        solver=solver,
-    )
-    return torch.cat([step.x for step in itertools.islice(made, count)], 1)[..., 0]
-
-
-def signal(level):
-    return float(SILENT.schedule(torch.tensor(level, dtype=F64))[0]) if level < 1 else 0.0
-
-
-@pytest.mark.parametrize("name", VIEWS)
-def test_check_13_8_in_rollouts_a_sample_is_an_exact_linear_map_of_its_draws(name):
-    """DDIM's steps composed by hand, of the laws given the past under each view."""
-    terms, branches = VIEWS[name]
-    rng, steps = Rng(5).samples(3), 12
-    x = chain(terms, 2, 3, steps, rng, n=1)
-    first, second = (rng.each("token", torch.tensor([i])) for i in (1, 2))
-    like = torch.empty(3, 1, 1, dtype=F64)
-    level, blur = torch.tensor(LEVEL, dtype=F64), torch.tensor(BLUR, dtype=F64)
-    noisy = SILENT.corrupt(x[:, :1, None], level, first.fold("stabilisation"))
-    blurred = SILENT.renoise(noisy, level, blur, first.fold("write").fold("history"))
-    got = SILENT.prior(like, second.fold("prior"))
-    for t, s in SamplingPlan.uniform(steps).rows(like):
-        (a, sd), (a_s, sd_s) = SILENT.schedule(t.to(F64)), SILENT.schedule(s.to(F64))
-        guided = 0.0
-        for shown, weight in branches:
-            q = signal(max(shown, LEVEL))
-            m = PHI * q * {0.0: noisy, BLUR: blurred, 1.0: 0 * noisy}[shown]
-            v = 1 - (PHI * q) ** 2
-            guided = guided + weight * (m + v * a / (v * a * a + sd * sd) * (got - a * m))
-        got = a_s * guided + sd_s * (got - a * guided) / sd
-    torch.testing.assert_close(x[:, 1:], got[..., 0], rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", VIEWS)
-def test_check_13_8_in_rollouts_the_law_is_that_of_composed_flows(name):
-    """x_n = G z + sum_i F_i y_i, of noise z and of the past as view i shows it, y_i.
-
-    In u = x / alpha and r = sigma^2 / alpha^2 the flow of composed scores is du / dr = 1 / 2 sum_i
-    w_i (u - m_i) / (v_i + r): with h(r) = prod_i (v_i + r)^(w_i / 2), G = h(0), the geometric mean,
-    and F_i = w_i PHI q_i h(0) / 2 int_0^inf dr / ((v_i + r) h(r)). So x is an AR(1) process again,
-    of another pull and another spread.
-    """
-    terms, branches = VIEWS[name]
-    views = [(w, signal(max(shown, LEVEL))) for shown, w in branches]
-
-    def h(r):
-        return math.prod((1 - (PHI * q) ** 2 + r) ** (w / 2) for w, q in views)
-
-    # r = e^u, by the trapezoidal rule: the integrand decays at both ends.
-    r = torch.linspace(-40, 40, 40_001, dtype=F64).exp()
-    pulls = {
-        q: w * PHI * q * h(0) / 2 * float(torch.trapezoid(1 / ((1 - (PHI * q) ** 2 + r) * h(r)), r))
-        for w, q in views
-    }
-    # Noise of the views: y_i = q_i x + sqrt(1 - q_i^2) e_i; a blurred view's is the stabilised
-    # one's, scaled, and more: together they are q_i (x + e + e_i), of growing variances.
-    levels = sorted((q, pull) for q, pull in pulls.items() if q > 0)[::-1]
-    along = sum(pull * q for q, pull in levels)
-    spread, before = 0.0, 0.0
-    for i, (q, _) in enumerate(levels):
-        noise = (1 - q * q) / (q * q)
-        spread += (noise - before) * sum(pull * p for p, pull in levels[i:]) ** 2
-        before = noise
-    batch, variance = 20_000, 1.0
-    x = chain(terms, 6, batch, 40, Rng(0), solver=heun())
-    for now, then in itertools.pairwise(x.unbind(1)):
-        after = along**2 * variance + h(0) ** 2 + spread
-        error = 5 * math.sqrt(2 / batch)  # of Heun's steps it is 0.002, at most
-        assert abs(float(now.square().mean()) / variance - 1) < error
-        assert abs(float((now * then).mean()) - along * variance) < error * max(variance, after)
-        variance = after
-    # A past that is followed more than the process follows it (PHI) is followed out of the law:
-    # above 1 the tokens grow without end.
-    assert {
-        "unconditional": along == 0 and variance == 1,
-        "vanilla": along > 1,
-        "fractional": PHI < along < 1,
-        "blurred": 0 < along < PHI,
-    }[name], (along, variance)
 
 
 @pytest.mark.parametrize("rewarding", [False, True])
