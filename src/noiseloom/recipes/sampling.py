@@ -39,7 +39,8 @@ class Sampling:
             its paper, where a network takes away a little too much. 1 is the exact law's.
         restarts: Restart's [[points, rounds, sigma_min, sigma_max], ...], as in its paper: come
             down to sigma_min, a token is noised up to sigma_max, of ratios sigma / alpha, and comes
-            down again in points - 1 rows, so many times.
+            down again through so many of Karras' levels (rho 7), both ends among the points, so
+            many rounds.
         resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
@@ -162,7 +163,7 @@ class Sampling:
             sigmas = torch.tensor(ratios, dtype=torch.float64)
             low, high = schedule.time(-2 * sigmas.log()).clamp(0, 1).tolist()
             try:
-                plan = restarts(plan, low, high, rounds, points - 1)
+                plan = restarts(plan, low, high, rounds, points - 1, schedule=schedule)
             except ValueError as error:
                 told = f"restarts from sigma {ratios[0]:g} to {ratios[1]:g}"
                 raise ValueError(f"{told}, in times: {error}") from error
