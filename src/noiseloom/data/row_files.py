@@ -1,4 +1,4 @@
-"""Actions of a person's own from a file: a row of numbers for each frame that is to be made."""
+"""Numbers of a person's own from a file, row by row: actions of frames, codes of samples."""
 
 import csv
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["read_actions"]
+__all__ = ["read_actions", "read_codes"]
 
 
 def read_actions(path: str | os.PathLike[str], features: int) -> Tensor:
@@ -22,23 +22,52 @@ def read_actions(path: str | os.PathLike[str], features: int) -> Tensor:
         FileNotFoundError: no such file.
         ValueError: another kind of file, a wrong shape, no rows, or a number that is not finite.
     """
+    found = _rows(path, features, "actions", "frame to make", f"an action has {features}")
+    found = found.float()  # what is too large for it is not finite then
+    finite = found.isfinite().all(1)
+    if not finite.all():
+        raise ValueError(f"{path}: row {int(finite.int().argmin()) + 1} is not finite")
+    return found
+
+
+def read_codes(path: str | os.PathLike[str], m: int, k: int) -> Tensor:
+    """Read codes, int64, shape (N, m), values 0 .. k - 1.
+
+    Args:
+        path: .npy of shape (N, m), or .csv without a head, one line for each of N samples.
+        m: number of latents.
+        k: number of codes of each.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file, a wrong shape, no rows, or a number that is no code.
+    """
+    found = _rows(path, m, "codes", "sample", f"a sample has {m} codes")
+    wrong = ~((found >= 0) & (found < k) & (found == found.floor()))  # NaN is wrong too
+    if wrong.any():
+        row, place = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{path}: row {row + 1} has {float(found[row, place]):g}, and codes of this run are "
+            f"whole numbers 0 to {k - 1}"
+        )
+    return found.long()
+
+
+def _rows(path: str | os.PathLike[str], width: int, what: str, of: str, known: str) -> Tensor:
+    """The numbers of a file, float64, shape (N, width), N >= 1."""
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix not in (".npy", ".csv") or path.is_dir():
-        raise ValueError(f"{path}: actions are read from .npy or .csv")
+        raise ValueError(f"{path}: {what} are read from .npy or .csv")
     try:
-        found = _array(path) if path.suffix == ".npy" else _table(path, features)
+        found = _array(path) if path.suffix == ".npy" else _table(path, width, known)
     except (ValueError, EOFError, OSError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if found.ndim != 2 or found.shape[1] != features or not len(found):
+    if found.ndim != 2 or found.shape[1] != width or not len(found):
         raise ValueError(
-            f"{path}: actions need shape (N, {features}), a row for each frame to make, got "
-            f"{tuple(found.shape)}"
+            f"{path}: {what} need shape (N, {width}), a row for each {of}, got {tuple(found.shape)}"
         )
-    finite = found.isfinite().all(1)
-    if not finite.all():
-        raise ValueError(f"{path}: row {int(finite.int().argmin()) + 1} is not finite")
     return found
 
 
@@ -46,21 +75,20 @@ def _array(path: Path) -> Tensor:
     found = np.load(path, allow_pickle=False)
     if found.dtype.kind not in "biuf":
         raise ValueError(f"it holds {found.dtype}, not real numbers")
-    with np.errstate(over="ignore"):  # what is too large for float32 is not finite then
-        return torch.from_numpy(found.astype(np.float32))
+    return torch.from_numpy(found.astype(np.float64))
 
 
-def _table(path: Path, features: int) -> Tensor:
+def _table(path: Path, width: int, known: str) -> Tensor:
     rows: list[list[float]] = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         for cells in csv.reader(file, skipinitialspace=True):
             if not cells:
                 continue
             here = f"row {len(rows) + 1}"
-            if len(cells) != features:
-                raise ValueError(f"{here} has {len(cells)} numbers, and an action has {features}")
+            if len(cells) != width:
+                raise ValueError(f"{here} has {len(cells)} numbers, and {known}")
             rows.append([_number(cell, here) for cell in cells])
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, features).float()
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, width)
 
 
 def _number(cell: str, here: str) -> float:
