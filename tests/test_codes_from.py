@@ -76,6 +76,16 @@ def test_pictures_are_told_the_codes_of_a_file(runs, files, capsys):
     assert Path("7.png").read_bytes() == Path("two.png").read_bytes()
 
 
+def test_codes_of_pictures_are_a_file_of_codes(runs, files, capsys):
+    run = runs["digits"]
+    data = run.recipe.load(None).held_out
+    codes = run.recipe.encoded(run.parts, run.facts, data, nl.Rng(0)).codes  # as the README has it
+    np.save("codes.npy", codes)
+    words = ["sample", str(run.folder), "--codes-from", "codes.npy", "-n", "9", "--out", "9.png"]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["codes"] == codes[:9].tolist()
+
+
 def test_points_are_told_the_codes_of_a_file(runs, files, capsys):
     run = runs["points"]
     assert main(["sample", str(run.folder), "--codes-from", "own.csv", "--out", "x.csv"]) == 0
