@@ -10,9 +10,9 @@ from oracles import F64, Columns, Correlated, Mixture
 
 from noiseloom.cli import main
 from noiseloom.diffusion import GaussianDiffusion
-from noiseloom.noise import EDM, SCHEDULES, Cosine
+from noiseloom.noise import EDM, SCHEDULES
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes import BitsDigits, ForcingDigits
+from noiseloom.recipes import BitsDigits
 from noiseloom.recipes.sampling import Sampling
 from noiseloom.rng import Rng
 from noiseloom.sampling import final, heun, sample
@@ -86,17 +86,6 @@ def test_noise_goes_in_between_the_two_ratios_alone():
 def test_what_means_nothing_gets_one_clear_line(options, told):
     with pytest.raises(ValueError, match=told):
         BitsDigits(**options)
-
-
-def test_limits_between_which_no_row_begins_are_refused():
-    options = Sampling(8, "karras", churn=4, churn_min=100.0)
-    told = "churn puts noise in from sigma 100 to inf, and no row of the plan begins there"
-    with pytest.raises(ValueError, match=told):
-        options.make_plan(EDM())
-    options = ForcingDigits(churn=4, churn_min=1e-9, churn_max=1e-8)
-    with pytest.raises(ValueError, match="no row of the plan begins there"):
-        options.make_plan(Cosine())
-    assert len(ForcingDigits(churn=4, churn_min=0.1).make_plan(Cosine()))
 
 
 def test_they_are_kept_with_a_run_and_older_runs_have_none(tmp_path, capsys):

@@ -303,7 +303,9 @@ def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options",
     [{"sampler": sampler} for sampler in ("ddim", "heun", "heun-edm", "dpm++2m")]
-    + [{"sampler": "heun", "resample": 2, "restarts": [[3, 2, 0.5, 2.0]]}],
+    + [{"sampler": "heun", "resample": 2, "restarts": [[3, 2, 0.5, 2.0]]}]
+    # Of two rows, by which calls are counted, none begins between these limits.
+    + [{"sampler": "heun-edm", "churn": 40.0, "churn_min": 0.05, "churn_max": 50.0}],
 )
 def test_samples_are_compared_at_equal_numbers_of_evaluations(options, monkeypatch):
     monkeypatch.setattr(disco_mixture, "paths", lambda *_, **__: {})

@@ -146,16 +146,8 @@ class Sampling:
         """A plan with its overshoot and restarts, and rest if tokens have times of their own.
 
         Raises:
-            ValueError: a stretch that has no row to restart from, a plan with gaps to restart, or
-                no row within the limits of churn.
+            ValueError: a stretch that has no row to restart from, or a plan with gaps to restart.
         """
-        if self.churn:
-            ratio = (schedule.log_snr(plan.t) / -2).exp()
-            if not ((ratio >= self.churn_min) & (ratio <= self.churn_limit)).any():
-                raise ValueError(
-                    f"churn puts noise in from sigma {self.churn_min:g} to {self.churn_limit:g}, "
-                    "and no row of the plan begins there"
-                )
         plan = plan.overshoot(self.td)
         if self.restarts and not plan.gapless:
             raise ValueError(f"restarts need a plan whose rows touch, and {self.plan} has gaps")
