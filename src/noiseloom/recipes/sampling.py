@@ -39,7 +39,7 @@ class Sampling:
             its paper, where a network takes away a little too much. 1 is the exact law's.
         restarts: Restart's [[points, rounds, sigma_min, sigma_max], ...], as in its paper: come
             down to sigma_min, a token is noised up to sigma_max, of ratios sigma / alpha, and comes
-            down again through so many of Karras' levels (rho 7), both ends among the points, so
+            down again through that many of Karras' levels (rho 7), the two among them; all this so
             many rounds.
         resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
