@@ -37,6 +37,7 @@ FRONT = {
     "code_grids",
     "commands",
     "compare",
+    "drawing",
     "figures",
     "fit",
     "fit_prior",

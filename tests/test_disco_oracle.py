@@ -1,4 +1,4 @@
-"""Eight Gaussians on a ring, told which or not: checks 5 to 10 and 17 of the notes on DisCo-Diff.
+"""Eight Gaussians on a ring, told which or not: checks 5 to 11 and 17 of the notes on DisCo-Diff.
 
 The notes' values are of 40,000 points. Here the plane is a grid, on which sums are expectations to
 many digits, and the notes' numbers have to be within five of their own standard errors.
@@ -10,9 +10,12 @@ import math
 import pytest
 import torch
 from oracles import F64, Clusters
+from torch import nn
 
 from noiseloom.curvature import curvature, jacobian_squares
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.guidance import ClassifierFree
+from noiseloom.latents import Latent, latent_loss, one_hot
 from noiseloom.noise import EDM
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
@@ -173,6 +176,54 @@ def test_check_8_conditional_denoisers_mix_back_to_the_blind_one(r):
     assert torch.equal(mean(x, r, nothing), mean(x, r))
 
 
+class Table(nn.Module):
+    """A denoiser in one dimension that knows a number for each bin of the state and each code."""
+
+    def __init__(self, bins, k):
+        super().__init__()
+        self.edges = torch.linspace(-5, 5, bins - 1, dtype=F64)
+        self.values = nn.Parameter(torch.zeros(bins, k + 1, dtype=F64))
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        codes = cond["codes"][:, 0]  # the last column is that of no code
+        column = torch.where(codes.sum(-1) == 0, codes.shape[-1], codes.argmax(-1))
+        return Prediction(self.values[torch.bucketize(x, self.edges), column[:, None]]), {}
+
+
+def test_check_8_dropped_codes_teach_a_table_the_mixed_denoiser():
+    """Trained to its least loss, which for a table is where Newton's first step ends."""
+    n, k, rate, t, key = 60_000, 3, 0.3, time(1.5), Rng(2)
+    centres = torch.tensor([-2.0, 0.5, 3.0], dtype=F64)
+    encoder = nn.Sequential(nn.Linear(1, k, dtype=F64), nn.Unflatten(1, (1, k)))
+    with torch.no_grad():  # draws of these logits are not the nearest centre alone
+        encoder[0].weight.copy_(2 * centres[:, None])
+        encoder[0].bias.copy_(-centres.square())
+    clean = centres[Rng(0).integers(k, (n,))][:, None] + 0.3 * Rng(1).normal((n, 1), F64)
+    table = Table(12, k)
+    model = Latent(table, encoder, m=1, k=k, updates=1, drop=rate, hard=True)
+    seen = []
+    table.register_forward_pre_hook(lambda _, args: seen.append((args[0], args[2]["codes"])))
+    loss = latent_loss(model, DIFFUSION, clean, t, None, key).sum()
+    (slope,) = torch.autograd.grad(loss, table.values, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), table.values)
+    values = -slope.detach() / bend.clamp_min(1e-9)
+
+    ((x, codes),) = seen
+    bins, kept, apart = torch.bucketize(x, table.edges)[:, 0], codes[:, 0].sum(-1) > 0, []
+    own = one_hot(codes[kept, 0].argmax(-1), k, F64)
+    for place in range(12):
+        told, silent = own[bins[kept] == place], clean[~kept & (bins == place)]
+        count = told.sum(0)
+        assert len(silent) > 100
+        share = count / count.sum()
+        each = torch.where(count > 0, values[place, :k], 0.0)
+        spread = float(silent.std()) * (1 / len(silent) + 1 / len(told)) ** 0.5
+        assert abs(float(share @ each - values[place, k])) < 5 * spread, place
+        often = each[count > 100]
+        apart.append(float(often.max() - often.min()) / spread)
+    assert max(apart) > 20  # codes do matter
+
+
 # Check 9: Jacobians. Exact (grids of 80 to 640 a side agree) are, told nothing, 0.5067, 1.0329,
 # 1.2161, 0.6507, 0.1023, 0.00882, and of the drift 12.605, 6.792, 1.021, 0.1720, 0.0764,
 # 0.02725: those noted at 0.5 are five standard errors high, as if of fewer points.
@@ -272,6 +323,27 @@ def test_check_10_heun_in_the_angle_is_better_where_it_knows_the_deviation(ends,
     assert own < (0.7 if calls < 35 else 1.15) * edm[1]
     assert known > edm[1]  # at the deviation of what is not drawn any more
     assert (blind > own) == (calls == 9)
+
+
+# Check 11: guidance
+
+
+@ratios
+@pytest.mark.parametrize("cfg", [-1.0, 0.0, 1.0, 2.0])
+def test_check_11_the_guided_score_is_that_of_a_power(r, cfg):
+    """grad ln p (p_k / p)^w at scale w, which the paper's numbers call cfg = w - 1."""
+    x, k = plane(r, side=20)[0].requires_grad_(), 3
+    logits = -(x[:, None] - RING.centres).square().sum(-1) / (2 * (S2 + r * r))
+    whole, own = logits.logsumexp(1), logits[:, k]  # up to the same constant
+    (score,) = torch.autograd.grad((whole + (cfg + 1) * (own - whole)).sum(), x)
+    x, before = x.detach(), RING.calls
+    got = ClassifierFree(RING, cfg + 1, drop=("codes",))(x, time(r), told(x, k))[0].mean
+    assert RING.calls - before == (1 if cfg in (-1, 0) else 2)
+    torch.testing.assert_close(got, x + r * r * score, rtol=1e-8, atol=1e-8)
+    known, blind = mean(x, r, told(x, k)), mean(x, r)
+    torch.testing.assert_close(got, known + cfg * (known - blind))
+    if cfg in (-1, 0):
+        assert torch.equal(got, known if cfg == 0 else blind)
 
 
 # Check 17: finer codes

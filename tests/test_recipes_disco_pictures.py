@@ -332,8 +332,9 @@ def test_other_patches_are_no_start(run, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
-    # A sixth of the recipe's updates, at a rate at which that is enough to begin to use codes.
-    recipe = DiscoDigits(steps=400, learning_rate=3e-3)
+    # A quarter of the recipe's updates, at a rate at which that is enough to use codes: by seeds 0
+    # to 2 the error is 0.983, 0.973 and 0.964 of that without codes; after 400 it was 0.995.
+    recipe = DiscoDigits(steps=600, learning_rate=3e-3)
     data = recipe.load(None)
     with nl.Rng(0).torch():
         parts = recipe.build(FACTS)
@@ -346,8 +347,9 @@ def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
     codes = recipe.encoded(parts, FACTS, data.held_out, nl.Rng(1)).codes
     held = data.held_out[torch.arange(360)]
     of = errors(recipe, parts, FACTS, held, codes, (1.0,), nl.Rng(2))
-    assert of["loss_1_true"] < 0.995 * of["loss_1_null"]
-    assert of["loss_1_true"] < 0.99 * of["loss_1_shuffled"]
+    assert of["loss_1_true"] < 0.99 * of["loss_1_null"]
+    assert of["loss_1_true"] < 0.98 * of["loss_1_shuffled"]
+    assert of["loss_1_null"] < of["loss_1_shuffled"]
 
 
 def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):

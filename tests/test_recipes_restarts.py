@@ -48,6 +48,25 @@ def test_the_published_setting_makes_203_evaluations():
     torch.testing.assert_close(sigmas, torch.tensor(expected, dtype=F64))
 
 
+def test_rows_are_the_published_levels():
+    """EDM's formula from t_max to the level of the plan at which a stretch ends, N_i points."""
+    schedule = EDM()
+    own = SamplingPlan.karras(36, schedule)
+    plan = Sampling(36, "karras", sampler="heun-edm", restarts=PUBLISHED).make_plan(schedule)
+    t, s = (schedule(x)[1] for x in (plan.t, plan.s))
+    starts = ((plan.t[1:] > plan.s[:-1]).nonzero()[:, 0] + 1).tolist()
+    for points, rounds, low, high in PUBLISHED:
+        ends = schedule(own.s)[1]
+        low = float(ends[(own.s - schedule.time(-2 * torch.tensor(low).log())).abs().argmin()])
+        index = torch.arange(points, dtype=F64) / (points - 1)
+        levels = (high ** (1 / 7) + index * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+        for _ in range(rounds):
+            row = starts.pop(0)
+            torch.testing.assert_close(t[row : row + points - 1], levels[:-1])
+            torch.testing.assert_close(s[row : row + points - 1], levels[1:])
+    assert not starts
+
+
 @pytest.mark.parametrize("extra", [{}, {"resample": 2}, {"churn": 3.0}])
 @pytest.mark.parametrize("schedule", [EDM(), Cosine()], ids=str)
 @pytest.mark.parametrize("slope", [None, 0.5])

@@ -284,6 +284,55 @@ def test_each_token_restarts_when_it_gets_there_and_the_others_stay():
     assert held.t[:, 0].tolist() == [[0, 1], [0, 1], [0, 0.5]]
 
 
+def edm(*sigmas):
+    return EDM().time(-2 * at(sigmas).log())
+
+
+@pytest.mark.parametrize("schedule", [EDM(), Cosine(), RectifiedFlow()], ids=str)
+def test_with_a_schedule_the_rows_of_a_round_are_evenly_in_the_root_of_the_ratio(schedule):
+    """Karras' levels: 1.5^7 = 17.0859375, 1.25^7 = 4.76837158203125 and 1, whatever the plan's."""
+    times = schedule.time(-2 * at([60.0, 17.0, 9.0, 1.0, 0.3]).log())
+    plan = SamplingPlan.from_times(torch.cat((at([1.0]), times, at([0.0]))))
+    low, high = (float(schedule.time(-2 * at(r).log())) for r in (1.0, 17.0859375))
+    again = restarts(plan, low, high, 2, 2, schedule=schedule)
+    assert len(again) == len(plan) + 4
+    t, s = (torch.exp(schedule.log_snr(x[4:8]) / -2) for x in (again.t, again.s))
+    between = 4.76837158203125
+    torch.testing.assert_close(t, at([17.0859375, between] * 2), rtol=1e-11, atol=0)
+    torch.testing.assert_close(s, at([between, 1.0] * 2), rtol=1e-11, atol=0)
+    # By default there are as many as the plan has in between, here from 17 and from 9.
+    assert len(restarts(plan, low, high, 2, schedule=schedule)) == len(plan) + 6
+    # The ends are taken as they are, to the last bit.
+    assert again.t[4] == high
+    assert again.s[5] == plan.s[3]
+
+
+def test_rows_of_a_restart_may_end_where_there_is_no_noise():
+    plan = SamplingPlan.from_times(torch.cat((edm(80, 2.0), at([0.0]))))
+    again = restarts(plan, 0.0, float(edm(128 / 2**7)[0]), 1, 4, schedule=EDM())
+    roots = EDM()(torch.cat((again.t[2:], again.s[-1:])))[1] ** (1 / 7)
+    torch.testing.assert_close(roots, at([1, 0.75, 0.5, 0.25, 0]))
+
+
+def test_rows_from_where_there_is_no_signal_have_no_levels():
+    plan, flow = SamplingPlan.uniform(4), RectifiedFlow()
+    with pytest.raises(ValueError, match="levels from time 1, where nothing but noise is left"):
+        restarts(plan, 0.5, 1.0, 1, schedule=flow)
+    assert restarts(plan, 0.5, 1.0, 1, 1, schedule=flow).t.tolist() == [1, 0.75, 1, 0.5, 0.25]
+
+
+def test_tokens_have_levels_from_where_each_restarts():
+    plan = restarts(SamplingPlan.pyramid(8, 3, 2), 0.3, 0.8, 1, 3, schedule=Cosine())
+    t, s = plan.t[:, 0], plan.s[:, 0]
+    for token in range(3):
+        begin = int((t[1:, token] > s[:-1, token]).nonzero()[0]) + 1
+        moves = [n for n in range(begin, len(plan)) if s[n, token] < t[n, token]][:3]
+        times = torch.stack([t[n, token] for n in moves] + [s[moves[-1], token]])
+        roots = torch.exp(Cosine().log_snr(times) / -14)
+        torch.testing.assert_close(roots.diff(), roots.diff().mean().expand(3))
+        assert (times[0], times[-1]) == (0.8, 0.25)
+
+
 def test_the_published_setting_of_203_calls():
     """N = 36, and points, rounds, t_min, t_max of each: Xu et al.'s for EDM on ImageNet-64."""
     schedule = EDM()
@@ -297,7 +346,7 @@ def test_the_published_setting_of_203_calls():
     )
     for points, rounds, *sigmas in published:
         low, high = schedule.time(-2 * at(sigmas).log()).tolist()
-        plan = restarts(plan, low, high, rounds, points - 1)
+        plan = restarts(plan, low, high, rounds, points - 1, schedule=schedule)
     exact, x = Mixture(schedule), 80 * Rng(0).normal((50,), F64)
     steps = list(
         sample(exact, GaussianDiffusion(schedule), plan, x, rng=Rng(0), solver=both(heun(), 1))

@@ -1,7 +1,7 @@
 """What each verb of the command line does with the words after it.
 
-Options are made of the words, what they name is looked up, and `commands`, `compare` or `record`
-does the work. PyTorch is imported once it is needed.
+Options are made of the words, what they name is looked up, and `commands`, `drawing`, `compare` or
+`record` does the work. PyTorch is imported once it is needed.
 """
 
 import os
@@ -162,19 +162,23 @@ def _compare(words: list[str], command: str) -> None:
 
 
 def _sample(words: list[str], command: str) -> None:
-    from noiseloom import commands
+    from noiseloom.drawing import sample
     from noiseloom.recipes import Coding, Planning, Rolling, Sampling
 
     kinds = (Sampling, Coding, Planning, Rolling)
+    file = value_of(words, "--codes")
+    if file and Path(file).suffix in (".npy", ".csv"):
+        raise UsageError(f"codes from a file are given as --codes-from {file}")
     args = _parse("sample", words, Sample, *kinds)
     options = args.build(Sample)
-    commands.sample(
+    sample(
         _source(args),
         {name: value for kind in kinds for name, value in args.of(kind).items()},
         n=options.n,
         label=options.label,
         data=options.data,
         actions=options.actions,
+        codes_from=options.codes_from,
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,

@@ -1,10 +1,7 @@
 """What the command line does, once it is known what was meant."""
 
-import difflib
 import json
-from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +11,13 @@ from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.fit_prior import make_prior
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
-from noiseloom.recipes import RECIPES, Recipe, Sampling
+from noiseloom.recipes import RECIPES, Recipe
 from noiseloom.run import Run
 from noiseloom.run import load as load_run
 from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 
 __all__ = [
-    "class_index",
     "demo",
     "evaluate",
     "load",
@@ -29,7 +25,6 @@ __all__ = [
     "publish",
     "recipes",
     "report",
-    "sample",
     "train",
 ]
 
@@ -114,125 +109,6 @@ def demo(kind: type[Recipe], options: Options, out: Path, *, command: str, as_js
     ]
     result = {"run": str(out), "metrics": metrics, "report": page, "picture": str(picture)}
     answer(as_json, result, lines, ("", "samples", "aim", "held-out real"), table)
-
-
-def sample(
-    source: str,
-    changes: Options,
-    *,
-    n: int | None,
-    label: str | None,
-    data: str | None,
-    actions: str | None,
-    seed: int,
-    out: Path | None,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Draw pictures into one PNG; forecasts or plans into one CSV; videos into one WebP, or clips.
-
-    Args:
-        source: what `load` takes.
-        changes: sampling options that differ from the run's.
-        n: how many; by default 64, of videos, which are large, 4.
-        label: name or index of the pictures' class; by default all classes in turn.
-        data: where the series lies that forecasts follow, the trajectories that plans start from,
-            or the clips that videos begin with; by default where training found them.
-        actions: file of those that videos follow; by default recorded ones.
-        seed: of the draws.
-        out: the file; by default named after run and seed, in the current folder.
-        force: replace the file.
-        as_json: answer a program.
-    """
-    if n is not None and n < 1:
-        raise ValueError(f"-n must be at least 1, got {n}")
-    run, own = load(source), None
-    if actions is not None:
-        from noiseloom.videos import to_follow
-
-        run, own = to_follow(run, actions, changes.get("length"))
-    run = run.with_options(**changes)
-    shows = run.recipe.drawn_as(run.facts)
-    if shows is None:
-        raise ValueError(
-            f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
-            "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
-        )
-    if n is None:
-        n = 4 if shows == "videos" else 64
-    ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
-    path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{path} is a folder: name a file, --out {path / 'samples'}{ending}"
-        )
-    if path.exists() and not force:
-        raise FileExistsError(
-            f"{path} exists: choose another with --out, or replace it with --force"
-        )
-    options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
-    result = {"file": str(path), "seed": seed, "options": options}
-    if shows != "pictures":
-        from noiseloom.forecast import write_forecasts
-        from noiseloom.paths import write_plans
-        from noiseloom.points import write_points
-        from noiseloom.videos import write_videos
-
-        if label is not None:
-            raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
-        writers: dict[str, tuple[Callable[..., int], str]] = {
-            "series": (write_forecasts, "paths of {} steps"),
-            "trajectories": (write_plans, "plans of {} steps"),
-            "videos": (partial(write_videos, actions=own), "videos of {} frames"),
-            "points": (write_points, "points of {} coordinates"),
-        }
-        write, kind = writers[shows]
-        _say_plan(run)
-        steps = write(run, path, data=data, count=n, seed=seed)
-        answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])
-        return
-    if data is not None:
-        raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
-    labels = _labels(run, source, n, label)
-    _say_plan(run)
-    columns = None
-    if label is None and len(run.classes) <= 16:  # each column is of one class
-        columns = min(n, len(run.classes) * max(1, round(n**0.5 / len(run.classes))))
-    save_picture(path, run.pixels(labels, seed=seed), run.facts["levels"], columns)
-    answer(as_json, {**result, "labels": labels.tolist()}, [f"{n} samples: {path}"])
-
-
-def _say_plan(run: Run) -> None:
-    """The order in which tokens become certain, where they have times of their own."""
-    plan = run.recipe.whole_plan(run.diffusion.schedule)
-    if plan.s[0].numel() > 1:
-        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
-
-
-def _labels(run: Run, source: str, n: int, label: str | None) -> torch.Tensor:
-    if label is None:
-        return torch.arange(n) % len(run.classes)
-    if not run.recipe.conditional or len(run.classes) == 1:
-        raise ValueError(f"{source} was trained without classes: leave --label out")
-    return torch.full((n,), class_index(run.classes, label))
-
-
-def class_index(classes: Sequence[str], text: str) -> int:
-    """The index of a class that is given by name, or else by index.
-
-    Raises:
-        ValueError: no such class.
-    """
-    if text in classes:
-        return classes.index(text)
-    last = len(classes) - 1
-    if text.removeprefix("-").isdecimal():
-        if 0 <= int(text) <= last:
-            return int(text)
-        raise ValueError(f"class {text} is out of range: the run has the classes 0 to {last}")
-    near = difflib.get_close_matches(text, classes, 1)
-    hint = f"did you mean {near[0]!r}? An index" if near else "take a name, or an index"
-    raise ValueError(f"no class {text!r}: {hint} 0 to {last}")
 
 
 def evaluate(

@@ -20,6 +20,7 @@ __all__ = [
     "chunks",
     "further",
     "grid",
+    "log_ratios",
     "ramp",
     "staircase",
 ]
@@ -66,6 +67,26 @@ def grid(steps: int, times: Tensor | None = None) -> Tensor:
             f"{steps} steps need {steps + 1} increasing times from 0 to 1, got {times.tolist()}"
         )
     return times
+
+
+def log_ratios(high: float, low: float, count: int, rho: float = 7.0) -> Tensor:
+    """Logarithms of Karras' levels, noise-to-signal ratios uniform in their rho-th root.
+
+    sigma_i = (high^(1/rho) + i / (N - 1) (low^(1/rho) - high^(1/rho)))^rho.
+
+    Args:
+        high: first ratio, finite.
+        low: last ratio, >= 0.
+        count: N >= 2.
+        rho: exponent, > 0.
+
+    References:
+        T. Karras et al., 2022, arXiv 2206.00364, Eq. 5.
+    """
+    first, last = (
+        torch.full((count,), end ** (1 / rho), dtype=torch.float64) for end in (high, low)
+    )
+    return rho * first.lerp(last, torch.linspace(0, 1, count, dtype=torch.float64)).log()
 
 
 def further(t: Tensor, s: Tensor, steps: float) -> Tensor:

@@ -14,7 +14,16 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noiseloom.levels import astray, check_levels, chunks, further, grid, ramp, staircase
+from noiseloom.levels import (
+    astray,
+    check_levels,
+    chunks,
+    further,
+    grid,
+    log_ratios,
+    ramp,
+    staircase,
+)
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
 from noiseloom.plan_picture import shaded
@@ -95,13 +104,8 @@ class SamplingPlan:
         """
         if steps < 2 or not 0 < sigma_min < sigma_max or rho <= 0:
             raise ValueError("karras needs steps >= 2, 0 < sigma_min < sigma_max and rho > 0")
-        mix = torch.linspace(0, 1, steps, dtype=torch.float64)
-        sigma = torch.lerp(
-            torch.full_like(mix, sigma_max ** (1 / rho)),
-            torch.full_like(mix, sigma_min ** (1 / rho)),
-            mix,
-        )
-        times = schedule.time(-2 * rho * sigma.log()).clamp(0, 1)
+        logs = log_ratios(sigma_max, sigma_min, steps, rho)
+        times = schedule.time(-2 * logs).clamp(0, 1)
         times[0] = 1.0
         return cls.from_times(torch.cat((times, times.new_zeros(1))))
 

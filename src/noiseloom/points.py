@@ -45,7 +45,9 @@ def points(run: Run, data: Split[Any] | None, seed: int) -> str:
     return section("Samples", f'<p>{text}</p><div class="pair">{figures}</div>')
 
 
-def write_points(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+def write_points(
+    run: Run, path: Path, *, data: str | None, count: int, seed: int, codes: Tensor | None = None
+) -> int:
     """Draw points into a CSV file, a row each.
 
     Args:
@@ -54,6 +56,7 @@ def write_points(run: Run, path: Path, *, data: str | None, count: int, seed: in
         data: must be None: samples follow no data.
         count: number of points.
         seed: of the draws.
+        codes: that they are told, int64, shape (count, m); by default as the run's options say.
 
     Returns:
         Coordinates of a point.
@@ -63,7 +66,7 @@ def write_points(run: Run, path: Path, *, data: str | None, count: int, seed: in
     """
     if data is not None:
         raise ValueError("points follow no data: leave --data out")
-    drawn = _drawn(run, count, seed)
+    drawn = _drawn(run, count, seed, codes)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow([f"x{i}" for i in range(drawn.shape[1])])
@@ -71,5 +74,6 @@ def write_points(run: Run, path: Path, *, data: str | None, count: int, seed: in
     return drawn.shape[1]
 
 
-def _drawn(run: Run, count: int, seed: int) -> Tensor:
-    return run.samples({"label": torch.zeros(count, dtype=torch.int64)}, seed=seed)
+def _drawn(run: Run, count: int, seed: int, codes: Tensor | None = None) -> Tensor:
+    given = {"label": torch.zeros(count, dtype=torch.int64)}
+    return run.samples(given if codes is None else {**given, "codes": codes}, seed=seed)

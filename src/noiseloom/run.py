@@ -135,24 +135,26 @@ class Run:
         return paced(steps, lambda step: f"frame {step.result.shape[1]:,} of {length:,}")
 
     def pixels(
-        self, labels: Tensor, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
+        self, labels: Tensor | Given, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
     ) -> Tensor:
         """Pictures of the given classes, shape (N, C, H, W), on the CPU.
 
         They are uint8, or int16 or int32 where the data's levels do not fit.
 
         Args:
-            labels: classes, int64, shape (N,).
+            labels: classes, int64, shape (N,); or what `samples` takes: with codes too, {"label",
+                "codes"}, int64, (N,) and (N, m).
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
 
         Raises:
-            ValueError: estimates that are not finite, or a label out of range.
+            ValueError: estimates that are not finite, or a label or code out of range.
         """
         last_level = self.facts.get("levels", 256) - 1
         integers = next(kind for kind in INTEGERS if last_level <= torch.iinfo(kind).max)
-        found = self.samples({"label": labels}, seed=seed, batch_size=batch_size, dtype=dtype)
+        given = {"label": labels} if isinstance(labels, Tensor) else labels
+        found = self.samples(given, seed=seed, batch_size=batch_size, dtype=dtype)
         return found.to(integers)
 
     def samples(

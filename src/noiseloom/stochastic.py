@@ -17,8 +17,10 @@ import math
 import torch
 from torch import Tensor
 
+from noiseloom.levels import log_ratios
 from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver
+from noiseloom.schedule import Schedule
 from noiseloom.shapes import State, align
 
 __all__ = ["churned", "restarted", "restarts"]
@@ -112,11 +114,21 @@ def _touch(end: State, start: State) -> bool:
 
 
 def restarts(
-    plan: SamplingPlan, low: float, high: float, rounds: int, rows: int | None = None
+    plan: SamplingPlan,
+    low: float,
+    high: float,
+    rounds: int,
+    rows: int | None = None,
+    *,
+    schedule: Schedule | None = None,
 ) -> SamplingPlan:
     """The plan in which each token, come down to `low`, goes `rounds` times from `high` to there.
 
-    The rows in between lead from `high` through the plan's own times, or so many evenly along them.
+    The rows of a round lead from `high` through the plan's own times, or so many evenly along
+    them; with a schedule they are the paper's, ratios r = sigma / alpha uniform in their 7th root,
+
+        r_i = (r_high^(1/7) + i / rows (r_low^(1/7) - r_high^(1/7)))^7.
+
     Tokens that come to `low` in one row restart together, while the others stay. Give it to
     `sample` with a solver that is `restarted`; several stretches are as many calls. The paper
     counts points, N_i: `rows` is N_i - 1.
@@ -128,10 +140,12 @@ def restarts(
             sigma.log())`.
         rounds: K >= 0; 0 is the plan itself.
         rows: of each round; by default as many as the plan has in between.
+        schedule: whose ratios the rows divide.
 
     Raises:
         TypeError: rounds or rows are not whole numbers.
-        ValueError: a number is out of range, or a token has no time near `low` below `high`.
+        ValueError: a number is out of range, a token has no time near `low` below `high`, or there
+            are ratios to divide from a `high` at which no signal is left.
 
     References:
         Y. Xu et al., 2023, Restart Sampling, arXiv 2306.14878, Algorithm 1.
@@ -159,7 +173,7 @@ def restarts(
             count = rows or max(len(times) - 1 for times in again.values())
             block = s[row].repeat(count + 1, 1)
             for token, times in again.items():
-                block[:, token] = _along(times, count)
+                block[:, token] = _along(times, count, schedule)
             begins += [block[:-1]] * rounds
             ends += [block[1:]] * rounds
     shape = (-1, *plan.t.shape[1:])
@@ -179,8 +193,14 @@ def _stretch(t: Tensor, s: Tensor, low: float, high: float) -> tuple[int, Tensor
     return row, t.new_tensor([high, *between, float(end)])
 
 
-def _along(times: Tensor, count: int) -> Tensor:
-    """So many moves evenly along given times, linearly between them."""
+def _along(times: Tensor, count: int, schedule: Schedule | None) -> Tensor:
+    """So many moves evenly along given times, linearly between them; or by ratios of their ends."""
+    if schedule is not None:
+        first, last = (schedule.log_snr(times[[0, -1]]) / -2).exp().tolist()
+        if count > 1 and first == math.inf:
+            raise ValueError("there are no levels from time 1, where nothing but noise is left")
+        inner = schedule.time(-2 * log_ratios(first, last, count + 1)[1:-1])
+        return torch.cat((times[:1], inner.clamp(times[-1], times[0]), times[-1:]))
     place = torch.linspace(0, len(times) - 1, count + 1, dtype=times.dtype)
     low, high = place.floor(), place.ceil()
     return torch.lerp(times[low.long()], times[high.long()], place - low)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Split
-from noiseloom.data.action_files import read_actions
 from noiseloom.data.clips import Clips
 from noiseloom.data.interrupts import uninterrupted
+from noiseloom.data.row_files import read_actions
 from noiseloom.drifts import curves
 from noiseloom.figures import animation
 from noiseloom.film import film

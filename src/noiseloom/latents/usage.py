@@ -81,9 +81,10 @@ class UsageBonus:
 
     p the share of training that is done, the means over samples whose codes were not dropped. The
     first term has all codes used while they find what they stand for, and then fades; the second
-    has each sample decide for one. Both are needed: with the first alone, pairs of modes come to
-    share pairs of codes, half and half at random. At p = fade / (1 + fade) and equal weights it is
-    a bonus on I(z; x). Neither is in the paper.
+    has each sample decide for one, where by the first alone pairs of modes may share pairs of
+    codes, half and half at random. On eight Gaussians they do not: the first alone is better
+    (docs/results.md). At p = fade / (1 + fade) and equal weights it is a bonus on I(z; x). Neither
+    is in the paper.
 
     Args:
         marginal: weight of the first term, >= 0.

@@ -17,10 +17,11 @@ from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.picture_folder import PictureFolder
+from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.rolling import Rolling
-from noiseloom.recipes.sampling import Coding, Planning, Sampling
+from noiseloom.recipes.sampling import Coding, Sampling
 
 __all__ = [
     "RECIPES",

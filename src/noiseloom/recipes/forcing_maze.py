@@ -34,8 +34,8 @@ from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.planning import Replanning, goal_reward
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
-from noiseloom.recipes.sampling import Planning
 from noiseloom.rng import Rng
 
 __all__ = ["ForcingMaze"]

@@ -28,8 +28,9 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
 from noiseloom.priors import Prior
+from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.rolling import Rolling
-from noiseloom.recipes.sampling import Coding, Planning, Sampling
+from noiseloom.recipes.sampling import Coding, Sampling
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
 from noiseloom.training import Loss, Tracker, Training

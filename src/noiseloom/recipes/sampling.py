@@ -1,4 +1,4 @@
-"""The options of sampling, codes and planning, and what those of sampling name."""
+"""The options of sampling and codes, and what those of sampling name."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resamp
 from noiseloom.shapes import Cond
 from noiseloom.stochastic import churned, restarted, restarts
 
-__all__ = ["Coding", "Planning", "Sampling"]
+__all__ = ["Coding", "Sampling"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,16 @@ class Sampling:
         td: overshoot (asymmetric time intervals), in steps, >= 0.
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun (in the angle), heun-edm
             (in sigma / alpha), or dpm++2m.
-        churn: EDM's S_churn: noise put in before every row, of ratio churn / N, at most 0.41.
+        churn: EDM's S_churn >= 0: before a row noise is put in, so that sigma / alpha grows by the
+            share churn / N, at most 0.41.
+        churn_min: EDM's S_min >= 0, the least ratio sigma / alpha of a row that churn is for.
+        churn_max: EDM's S_max, the largest; null for no limit.
+        churn_noise: EDM's S_noise > 0, a factor of the noise that churn puts in; 1.003 to 1.007 in
+            its paper, where a network takes away a little too much. 1 is the exact law's.
         restarts: Restart's [[points, rounds, sigma_min, sigma_max], ...], as in its paper: come
             down to sigma_min, a token is noised up to sigma_max, of ratios sigma / alpha, and comes
-            down again in points - 1 rows, so many times.
+            down again through that many of Karras' levels (rho 7), the two among them; all this so
+            many rounds.
         resample: times that a row is made, going back up between them; 1 is once.
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
@@ -50,6 +56,9 @@ class Sampling:
     td: float = 0.0
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddim"
     churn: float = 0.0
+    churn_min: float = 0.0
+    churn_max: float | None = None
+    churn_noise: float = 1.0
     restarts: tuple[tuple[int, int, float, float], ...] = ()
     resample: int = 1
     guidance: float = 1.0
@@ -57,7 +66,8 @@ class Sampling:
     self_guidance: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("td", "churn", "guidance", "momentum", "self_guidance"):
+        numbers = ("td", "churn", "churn_min", "churn_noise", "guidance", "momentum")
+        for name in (*numbers, "self_guidance"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)}")
         if self.sampling_steps < 1:
@@ -77,8 +87,7 @@ class Sampling:
             raise ValueError("self_guidance and momentum exclude each other")
         if self.self_guidance < 0:
             raise ValueError(f"self_guidance must be at least 0, got {self.self_guidance}")
-        if self.churn < 0:
-            raise ValueError(f"churn must be at least 0, got {self.churn}")
+        self.check_churn()
         object.__setattr__(self, "restarts", tuple(map(tuple, self.restarts)))  # files have lists
         for stretch in self.restarts:
             check_stretch(stretch)
@@ -90,6 +99,29 @@ class Sampling:
                 raise ValueError(
                     f"dpm++2m is a multistep sampler, which cannot cross the gaps of {name}"
                 )
+
+    def check_churn(self) -> None:
+        """Raise ValueError if the numbers of churn are out of range, or there is none of it."""
+        if self.churn < 0:
+            raise ValueError(f"churn must be at least 0, got {self.churn}")
+        if not 0 <= self.churn_min < self.churn_limit:
+            raise ValueError(
+                "churn_min and churn_max need 0 <= churn_min < churn_max, got "
+                f"{self.churn_min} and {self.churn_max}"
+            )
+        if self.churn_noise <= 0:
+            raise ValueError(f"churn_noise must be above 0, got {self.churn_noise}")
+        for name, idle in (("churn_min", 0), ("churn_max", None), ("churn_noise", 1)):
+            if not self.churn and getattr(self, name) != idle:
+                told = "null" if idle is None else idle
+                raise ValueError(
+                    f"{name} says nothing without churn: give --churn, or leave it at {told}"
+                )
+
+    @property
+    def churn_limit(self) -> float:
+        """The ratio that `churn_max` stands for."""
+        return math.inf if self.churn_max is None else self.churn_max
 
     def check_plan(self) -> None:
         """Raise ValueError if `plan` names none."""
@@ -123,7 +155,7 @@ class Sampling:
             sigmas = torch.tensor(ratios, dtype=torch.float64)
             low, high = schedule.time(-2 * sigmas.log()).clamp(0, 1).tolist()
             try:
-                plan = restarts(plan, low, high, rounds, points - 1)
+                plan = restarts(plan, low, high, rounds, points - 1, schedule=schedule)
             except ValueError as error:
                 told = f"restarts from sigma {ratios[0]:g} to {ratios[1]:g}"
                 raise ValueError(f"{told}, in times: {error}") from error
@@ -148,7 +180,14 @@ class Sampling:
             "heun-edm": lambda: heun(math.inf),
             "dpm++2m": dpm_solver_pp_2m,
         }
-        solver = churned(solvers[self.sampler](), self.churn, self.sampling_steps)
+        solver = churned(
+            solvers[self.sampler](),
+            self.churn,
+            self.sampling_steps,
+            low=self.churn_min,
+            high=self.churn_limit,
+            noise=self.churn_noise,
+        )
         solver = resampled(solver, self.resample)
         return restarted(solver) if self.restarts else solver
 
@@ -216,62 +255,6 @@ class Coding:
             raise ValueError(
                 f"evaluations must be odd numbers from 3 on, got {list(self.evaluations)}"
             )
-
-
-@dataclass(frozen=True)
-class Planning:
-    """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
-
-    Attributes:
-        deadline: share of the horizon after which an episode's first plan rests at the goal: these
-            tokens are known, the others are drawn to go with them. Later plans have what is left
-            of it, but a quarter of the horizon at least, or the deadline itself if that is less.
-            0: the end of a plan is open.
-        arrival: when plans with a known end rest at the goal: from the deadline on (deadline), or,
-            for every task by itself, as early as the recording allows (earliest): arrivals are
-            tried from soon to late until a plan keeps to places and paces that were recorded.
-        goal_guidance: besides: none, gradient (of the reward of the estimate), or monte-carlo (of
-            the mean reward of sampled futures).
-        goal_scale: of the guidance; 0 is none.
-        goal_begin: time from which on tokens are guided (`RewardGuided`).
-        goal_rounds: towards where the reward and what the model knows balance, each a backward
-            pass; 0 for the plain gradient, which overshoots (`guidance.balance`).
-        futures: sampled by monte-carlo for each plan and step.
-        future_steps: rows of the plan by which a future is completed. Few rows spread futures too
-            little: on a Gaussian of 17 tokens 4 leave 0.37 of the variance, 20 leave 0.77.
-        control: what is done about a plan: its own actions, or a PD law on its positions and
-            velocities (positions).
-        replan: steps from one plan to the next.
-
-    Raises:
-        ValueError: an option is out of range.
-    """
-
-    deadline: float = 0.6
-    arrival: Literal["deadline", "earliest"] = "deadline"
-    goal_guidance: Literal["none", "gradient", "monte-carlo"] = "none"
-    goal_scale: float = 30.0
-    goal_begin: float = 0.95
-    goal_rounds: int = 4
-    futures: int = 8
-    future_steps: int = 4
-    control: Literal["actions", "positions"] = "positions"
-    replan: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("futures", "future_steps", "replan"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.deadline <= 1:
-            raise ValueError(f"deadline is a share of the horizon, got {self.deadline}")
-        if not 0 <= self.goal_scale < math.inf:
-            raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
-        if self.arrival == "earliest" and not self.deadline:
-            raise ValueError("arrival earliest is of plans with a known end: give a deadline")
-        if self.goal_rounds < 0:
-            raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
-        if not 0 <= self.goal_begin <= 1:
-            raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
 
 
 def check_stretch(stretch: tuple[float, ...]) -> None:

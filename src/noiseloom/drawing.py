@@ -1,0 +1,164 @@
+"""What `noiseloom sample` does, once it is known what was meant: draw, and write it to a file."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from noiseloom.commands import load
+from noiseloom.data.row_files import read_codes
+from noiseloom.fit import Options
+from noiseloom.latents import Latent
+from noiseloom.recipes import Sampling
+from noiseloom.run import Run
+from noiseloom.terminal import answer, save_picture, say
+
+__all__ = ["class_index", "sample"]
+
+
+def sample(
+    source: str,
+    changes: Options,
+    *,
+    n: int | None,
+    label: str | None,
+    data: str | None,
+    actions: str | None,
+    codes_from: str | None,
+    seed: int,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Draw pictures into one PNG; forecasts or plans into one CSV; videos into one WebP, or clips.
+
+    Args:
+        source: what `load` takes.
+        changes: sampling options that differ from the run's.
+        n: how many; by default 64, of videos, which are large, 4.
+        label: name or index of the pictures' class; by default all classes in turn.
+        data: where the series lies that forecasts follow, the trajectories that plans start from,
+            or the clips that videos begin with; by default where training found them.
+        actions: file of those that videos follow; by default recorded ones.
+        codes_from: file of those that samples are told, a row each; by default as `codes` says.
+        seed: of the draws.
+        out: the file; by default named after run and seed, in the current folder.
+        force: replace the file.
+        as_json: answer a program.
+    """
+    if n is not None and n < 1:
+        raise ValueError(f"-n must be at least 1, got {n}")
+    run, own, codes = load(source), None, None
+    if codes_from is not None:
+        codes = _codes_of(run, source, codes_from, n, changes)
+        n = len(codes)
+    if actions is not None:
+        from noiseloom.videos import to_follow
+
+        run, own = to_follow(run, actions, changes.get("length"))
+    run = run.with_options(**changes)
+    shows = run.recipe.drawn_as(run.facts)
+    if shows is None:
+        raise ValueError(
+            f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
+            "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
+        )
+    if n is None:
+        n = 4 if shows == "videos" else 64
+    ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
+    path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder: name a file, --out {path / 'samples'}{ending}"
+        )
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists: choose another with --out, or replace it with --force"
+        )
+    options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
+    result = {"file": str(path), "seed": seed, "options": options}
+    told = {} if codes is None else {"codes": codes}
+    result |= {name: value.tolist() for name, value in told.items()}
+    if shows != "pictures":
+        from noiseloom.forecast import write_forecasts
+        from noiseloom.paths import write_plans
+        from noiseloom.points import write_points
+        from noiseloom.videos import write_videos
+
+        if label is not None:
+            raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
+        writers: dict[str, tuple[Callable[..., int], str]] = {
+            "series": (write_forecasts, "paths of {} steps"),
+            "trajectories": (write_plans, "plans of {} steps"),
+            "videos": (partial(write_videos, actions=own), "videos of {} frames"),
+            "points": (partial(write_points, codes=codes), "points of {} coordinates"),
+        }
+        write, kind = writers[shows]
+        _say_plan(run)
+        steps = write(run, path, data=data, count=n, seed=seed)
+        answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])
+        return
+    if data is not None:
+        raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
+    labels = _labels(run, source, n, label)
+    _say_plan(run)
+    columns = None
+    if label is None and codes is None and len(run.classes) <= 16:  # each column is of one class
+        columns = min(n, len(run.classes) * max(1, round(n**0.5 / len(run.classes))))
+    pixels = run.pixels({"label": labels, **told}, seed=seed)
+    save_picture(path, pixels, run.facts["levels"], columns)
+    answer(as_json, {**result, "labels": labels.tolist()}, [f"{n} samples: {path}"])
+
+
+def _codes_of(run: Run, source: str, file: str, n: int | None, changes: Options) -> torch.Tensor:
+    """The codes of a file, of its first n rows, for samples of a run with codes."""
+    model = run.denoiser
+    if not isinstance(model, Latent):
+        raise ValueError(f"{source} was trained without codes: leave --codes-from out")
+    for name in ("codes", "code_temperature", "code_top_p"):
+        if name in changes:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"with --codes-from nothing is drawn by {option}: leave it out")
+    codes = read_codes(file, model.m, model.k)
+    if n is not None and n > len(codes):
+        raise ValueError(
+            f"{file} has codes for {len(codes):,} samples, and -n is {n:,}: give more rows, or "
+            "lower -n"
+        )
+    return codes[:n]
+
+
+def _say_plan(run: Run) -> None:
+    """The order in which tokens become certain, where they have times of their own."""
+    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    if plan.s[0].numel() > 1:
+        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
+
+
+def _labels(run: Run, source: str, n: int, label: str | None) -> torch.Tensor:
+    if label is None:
+        return torch.arange(n) % len(run.classes)
+    if not run.recipe.conditional or len(run.classes) == 1:
+        raise ValueError(f"{source} was trained without classes: leave --label out")
+    return torch.full((n,), class_index(run.classes, label))
+
+
+def class_index(classes: Sequence[str], text: str) -> int:
+    """The index of a class that is given by name, or else by index.
+
+    Raises:
+        ValueError: no such class.
+    """
+    if text in classes:
+        return classes.index(text)
+    last = len(classes) - 1
+    if text.removeprefix("-").isdecimal():
+        if 0 <= int(text) <= last:
+            return int(text)
+        raise ValueError(f"class {text} is out of range: the run has the classes 0 to {last}")
+    near = difflib.get_close_matches(text, classes, 1)
+    hint = f"did you mean {near[0]!r}? An index" if near else "take a name, or an index"
+    raise ValueError(f"no class {text!r}: {hint} 0 to {last}")
