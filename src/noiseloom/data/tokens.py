@@ -1,0 +1,121 @@
+"""Discrete data as tokens: whole numbers in rows, every position with classes of its own.
+
+Text, tables and sequences differ in how a line of a file becomes a row, which a `Vocabulary` knows;
+what is learnt from the rows is the same for all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["TokenWindows", "Tokens", "Vocabulary"]
+
+
+class Vocabulary(Protocol):
+    """What tokens mean: rows of a file to whole numbers and back."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each position, K_1, ..., K_T; one number for text, where all are alike."""
+
+    def encode(self, rows: Sequence[Any]) -> Tensor:
+        """Tokens of rows, int64, shape (N, T).
+
+        Raises:
+            ValueError: a row that cannot be written in these classes, by its number, from 1.
+        """
+
+    def decode(self, tokens: Tensor) -> list[Any]:
+        """Rows of tokens (N, T), such as `encode` takes."""
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values from which `noiseloom.data.vocabulary` makes it again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Rows of tokens.
+
+    Attributes:
+        values: integers of any type, shape (N, T), column c in 0 .. sizes[c] - 1.
+        sizes: K_1, ..., K_T.
+
+    Raises:
+        ValueError: a shape or a class that does not fit.
+    """
+
+    values: Tensor
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[1] != len(self.sizes):
+            raise ValueError(
+                f"tokens must have shape (N, {len(self.sizes)}), got {tuple(self.values.shape)}"
+            )
+        if self.values.device.type == "cpu" and len(self.values):
+            low, high = self.values.amin(0), self.values.amax(0)
+            wrong = ((low < 0) | (high >= torch.tensor(self.sizes))).nonzero()[:, 0]
+            if len(wrong):
+                c = int(wrong[0])
+                raise ValueError(
+                    f"column {c} has classes 0 .. {self.sizes[c] - 1}, got values from "
+                    f"{int(low[c])} to {int(high[c])}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
+        """The rows at `indices`, in that order: {"tokens" (b, T) int64}."""
+        return {"tokens": self.values[indices].long()}
+
+    def to(self, device: torch.device | str) -> "Tokens":
+        """The same rows on a device."""
+        return Tokens(self.values.to(device), self.sizes)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Rows and numbers of classes."""
+        return self.values, torch.tensor(self.sizes)
+
+
+class TokenWindows:
+    """Stretches of equal length of a long text, cut when asked for.
+
+    Args:
+        text: integers of any type, shape (L,), 0 .. classes - 1; it may be a file that is mapped
+            into memory.
+        length: T, tokens of a window.
+        classes: K.
+        stride: tokens from one window's start to the next.
+
+    Raises:
+        ValueError: `length` or `stride` below 1, or a text shorter than a window.
+    """
+
+    def __init__(self, text: Tensor, length: int, classes: int, stride: int = 1) -> None:
+        if length < 1 or stride < 1:
+            raise ValueError(f"length and stride must be at least 1, got {length} and {stride}")
+        if len(text) < length:
+            raise ValueError(f"a text of {len(text)} tokens has no window of {length}")
+        self.text, self.length, self.stride = text, length, stride
+        self.sizes = (classes,) * length
+
+    def __len__(self) -> int:
+        return (len(self.text) - self.length) // self.stride + 1
+
+    def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
+        """The windows at `indices`, in that order: {"tokens" (b, T) int64}."""
+        steps = torch.arange(self.length, device=indices.device)
+        rows = indices[:, None] * self.stride + steps
+        return {"tokens": self.text[rows].long()}
+
+    def to(self, device: torch.device | str) -> "TokenWindows":
+        """The same windows, with the whole text on a device."""
+        return TokenWindows(self.text.to(device), self.length, self.sizes[0], self.stride)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Text and window."""
+        return self.text, torch.tensor([self.length, self.stride, self.sizes[0]])
