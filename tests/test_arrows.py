@@ -15,8 +15,9 @@ LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
-MODELS = DIFFUSION | PLANS | {"causality", "denoiser", "conditioning"}
+MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
+LOOPS |= {"bound", "unmasking"}
 METHODS = LOOPS | {
     "arrival",
     "guidance",
@@ -27,7 +28,7 @@ METHODS = LOOPS | {
     "rollouts",
     "tokens",
 }
-METHODS |= {"priors", "sliding"}
+METHODS |= {"next_token", "priors", "sliding"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
@@ -78,6 +79,7 @@ MAY_IMPORT = {
     "encodings": LAWS,
     "diffusion": SPACES,
     "denoiser": DIFFUSION,
+    "class_denoiser": DIFFUSION | {"denoiser"},
     "conditioning": DIFFUSION | {"denoiser"},
     "levels": set(),
     "plan_file": set(),
@@ -90,6 +92,9 @@ MAY_IMPORT = {
     "curvature": MODELS | {"sampling"},
     "objective": MODELS,
     "likelihood": MODELS,
+    "bound": MODELS,
+    "unmasking": MODELS | {"sampling"},
+    "next_token": LOOPS | {"priors"},
     "guidance": LOOPS,
     "latents": LOOPS,
     "context": LOOPS,

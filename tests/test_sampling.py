@@ -216,6 +216,7 @@ def test_sample_17_is_the_same_alone_and_in_a_batch_of_100(solver):
         """The diffusion, remembering the states it drew noise for and the noise."""
 
         schedule = d.schedule
+        result = d.result
         seen = ()
 
         def reverse(self, x, prediction, t, s, rng=None, **options):

@@ -72,7 +72,8 @@ def warn_if_biased(denoiser: Any, plan: Any, x: State, stacklevel: int) -> None:
     """
     if torch.compiler.is_compiling() or not isinstance(plan, SamplingPlan) or isinstance(x, dict):
         return
-    if x.ndim > 2 and x.shape[1] > 1 and plan.joint and is_causal(denoiser):
+    sequence = x.ndim > 2 or (x.ndim == 2 and not x.is_floating_point())
+    if sequence and x.shape[1] > 1 and plan.joint and is_causal(denoiser):
         warn_of_bias(stacklevel + 1)
 
 

@@ -1,9 +1,12 @@
 """The public names: `import noiseloom` offers each of them."""
 
+from noiseloom.bound import nats_bound
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.curvature import flow_geometry, jacobian_squares
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import (
+    CategoricalDiffusion,
     GaussianDiffusion,
     Prediction,
     ProductDiffusion,
@@ -24,6 +27,7 @@ from noiseloom.guidance import (
 )
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
+from noiseloom.next_token import NextToken
 from noiseloom.noise import (
     DDPM,
     EDM,
@@ -56,6 +60,7 @@ from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.terminal import save_picture
 from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training.precision import compiled
+from noiseloom.unmasking import by_confidence
 
 __all__ = [
     "DDPM",
@@ -63,8 +68,11 @@ __all__ = [
     "AutoregressivePrior",
     "Bits",
     "BitsPrior",
+    "CategoricalDiffusion",
+    "ClassDenoiser",
     "ClassifierFree",
     "Clipped",
+    "CodeDenoiser",
     "Cosine",
     "Facts",
     "Finished",
@@ -75,6 +83,7 @@ __all__ = [
     "LinearGamma",
     "LinearHead",
     "MonteCarloGuided",
+    "NextToken",
     "OneHot",
     "Parts",
     "PartsPlan",
@@ -102,6 +111,7 @@ __all__ = [
     "ZeroCentre",
     "along",
     "ancestral",
+    "by_confidence",
     "churned",
     "compiled",
     "denoising_loss",
@@ -116,6 +126,7 @@ __all__ = [
     "jacobian_squares",
     "latent_loss",
     "load",
+    "nats_bound",
     "push",
     "resampled",
     "restarted",

@@ -21,7 +21,12 @@ from torch import Tensor
 from noiseloom.carry import Carry
 from noiseloom.causality import warn_if_biased
 from noiseloom.denoiser import Denoiser
-from noiseloom.diffusion import GaussianDiffusion, Prediction, ProductDiffusion
+from noiseloom.diffusion import (
+    CategoricalDiffusion,
+    GaussianDiffusion,
+    Prediction,
+    ProductDiffusion,
+)
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
@@ -56,7 +61,8 @@ class Step(Generic[S]):
         s: times it moved to.
         x: the state after it.
         prediction: what the denoiser said in it, a `Prediction`, or one for each part by name.
-        result: per token, the mean of the last row that moved it.
+        result: per token, what the last row that moved it says: the mean; of classes the state at
+            time 0, before that the likeliest.
         carry: what the next call will be given.
     """
 
@@ -71,7 +77,7 @@ class Step(Generic[S]):
 
 def sample(
     denoiser: Denoiser,
-    diffusion: GaussianDiffusion | ProductDiffusion,
+    diffusion: GaussianDiffusion | CategoricalDiffusion | ProductDiffusion,
     plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
     x: S,
     *,
@@ -109,7 +115,7 @@ def sample(
 @torch.no_grad()
 def _steps(
     denoiser: Denoiser,
-    diffusion: GaussianDiffusion | ProductDiffusion,
+    diffusion: GaussianDiffusion | CategoricalDiffusion | ProductDiffusion,
     plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
     x: S,
     cond: Cond | None,
@@ -118,6 +124,7 @@ def _steps(
     solver: Solver,
 ) -> Iterator[Step[S]]:
     carry, memory, result = dict(carry or {}), None, x
+    noise: Any = diffusion
     rows: Any = plan.rows(x) if isinstance(plan, SamplingPlan | PartsPlan) else plan
     for index, (t, s) in enumerate(rows):
         if isinstance(x, dict):
@@ -125,9 +132,7 @@ def _steps(
         x, prediction, carry, memory = solver(
             denoiser, diffusion, x, t, s, cond, carry, memory, rng.fold("step", index)
         )
-        parts = isinstance(x, dict)
-        means = {n: p.mean for n, p in prediction.items()} if parts else prediction.mean
-        result = map_state(_decided, means, result, t, s)
+        result = map_state(_decided, noise.result(prediction, x, s), result, t, s)
         yield Step(index, t, s, x, prediction, result, carry)
 
 
@@ -290,3 +295,5 @@ def resampled(solver: Solver, rounds: int) -> Solver:
 def _check_one(x: Tensor | dict[str, Tensor], solver: str) -> None:
     if isinstance(x, dict):
         raise TypeError(f"{solver} moves one tensor, not the parts {sorted(x)}: use ancestral")
+    if not x.is_floating_point():
+        raise TypeError(f"{solver} moves numbers, and classes are drawn: use ancestral")

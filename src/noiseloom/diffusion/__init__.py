@@ -1,5 +1,6 @@
 """What noise is, on one kind of space: one file per kind."""
 
+from noiseloom.diffusion.categorical import CategoricalDiffusion
 from noiseloom.diffusion.gaussian import (
     GaussianDiffusion,
     Subspace,
@@ -11,6 +12,7 @@ from noiseloom.diffusion.prediction import Prediction
 from noiseloom.diffusion.product import ProductDiffusion
 
 __all__ = [
+    "CategoricalDiffusion",
     "GaussianDiffusion",
     "Prediction",
     "ProductDiffusion",

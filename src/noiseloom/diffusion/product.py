@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from noiseloom.diffusion.categorical import CategoricalDiffusion
 from noiseloom.diffusion.gaussian import GaussianDiffusion
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.rng import Rng
@@ -28,7 +29,7 @@ class ProductDiffusion:
         parts: by name; their order does not count.
     """
 
-    parts: Mapping[str, GaussianDiffusion]
+    parts: Mapping[str, GaussianDiffusion | CategoricalDiffusion]
 
     def prior(self, like: Parts, rng: Rng) -> Parts:
         """A state at time 1, with the shapes, types and devices of `like`."""
@@ -80,6 +81,11 @@ class ProductDiffusion:
         t, s = part_times(t, x), part_times(s, x)
         return {n: own.renoise(x[n], t[n], s[n], rng.fold(n)) for n, own in self._of(x)}
 
+    def result(self, prediction: Mapping[str, Prediction], x: Parts, s: Tensor | Parts) -> Parts:
+        """What the parts of a state are decoded from."""
+        s = part_times(s, x)
+        return {n: own.result(prediction[n], x[n], s[n]) for n, own in self._of(x)}
+
     def loss(
         self, prediction: Mapping[str, Prediction], clean: Parts, x: Parts, t: Tensor | Parts
     ) -> Parts:
@@ -94,6 +100,6 @@ class ProductDiffusion:
         t = part_times(t, x)
         return {n: own.tilt(prediction[n], grad[n], x[n], t[n]) for n, own in self._of(x)}
 
-    def _of(self, x: Parts) -> Iterator[tuple[str, GaussianDiffusion]]:
+    def _of(self, x: Parts) -> Iterator[tuple[str, GaussianDiffusion | CategoricalDiffusion]]:
         for name in parts_of(self.parts, x):
             yield name, self.parts[name]

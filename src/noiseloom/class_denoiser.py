@@ -1,0 +1,203 @@
+"""Denoisers of classes: a network says a logit for every class of every token.
+
+Of classes themselves (`ClassDenoiser`), it sees one-hot vectors, `diffusion.width` entries a token;
+of codes that stand for them (`CodeDenoiser`), states of a Gaussian diffusion, the codes. The
+network is any that reads states (B, T, D), so caches, conditions and self-conditioning are those of
+every other state.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from noiseloom.carry import Carry
+from noiseloom.denoiser import LOG_SNR_LIMIT, Preconditioned
+from noiseloom.diffusion import CategoricalDiffusion, Prediction
+from noiseloom.noise import Schedule
+from noiseloom.rng import Rng
+from noiseloom.shapes import Cond
+
+__all__ = ["ClassDenoiser", "CodeDenoiser", "LogitHead", "absent_classes"]
+
+
+class LogitHead:
+    """The output is a logit per class: mean = softmax(f), the probabilities."""
+
+    def outputs(self, channels: int) -> int:
+        """As many as there are classes."""
+        return channels
+
+    def __call__(self, output: Tensor) -> Prediction:
+        """Logits to probabilities."""
+        return Prediction(output.softmax(-1), output)
+
+
+class ClassDenoiser(nn.Module):
+    """p(x_0 | x_t) of every token, from a network for vectors.
+
+        p = softmax(f(onehot(x_t), log-SNR)),    and for masks: p(x_0 = x_t) = 1 where x_t is none.
+
+    Logits are over clean classes alone, so that a mask has no probability, and tokens that are seen
+    are copied. Their law does not depend on the time, and the network is told log-SNR 0 always.
+    Classes that a place does not have get no probability either.
+
+    Args:
+        network: `(x, log_snr, cond) -> logits`, of `diffusion.width` features a token and K out.
+        diffusion: what noise is.
+        sizes: classes of each place of an absorbing diffusion, where there are fewer than K;
+            others' probabilities say it.
+        clock: of `Preconditioned`.
+
+    References:
+        S. Sahoo et al., 2024, arXiv 2406.07524, Section 3.2.3 (the substitution parametrisation).
+    """
+
+    absent: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        diffusion: CategoricalDiffusion,
+        *,
+        sizes: Sequence[int] | None = None,
+        clock: float = LOG_SNR_LIMIT,
+    ) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+        self.inner = Preconditioned(
+            network, diffusion.schedule, target="x0", head=LogitHead(), clock=clock
+        )
+        pi = diffusion.probabilities
+        absent = absent_classes(sizes, diffusion.num_classes) if pi is None else pi <= 0
+        # What is masked or seen says all that time could: p(x_0 | x_t) of masks does not know it.
+        self.timeless = diffusion.kind == "absorbing"
+        self.register_buffer("absent", absent, persistent=False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network."""
+        return self.inner.network
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The probabilities of the clean classes, shape (B, T, K), with their logits.
+
+        An estimate that has no axis for classes is that of a first call, null.
+        """
+        width, classes = self.diffusion.width, self.diffusion.num_classes
+        dtype = next(self.inner.parameters()).dtype
+        told = dict(cond or {})
+        if "estimate" in told:
+            known = told.pop("estimate")
+            if known.ndim > x.ndim:
+                told["estimate"] = functional.pad(known.to(dtype), (0, width - classes))
+        state = functional.one_hot(x, width).to(dtype)
+        if self.timeless:
+            t = self.diffusion.schedule.time(torch.zeros((), dtype=torch.float64))
+        prediction, carry = self.inner(state, t, told, carry, rng)
+        logits = _present(prediction, self.absent)
+        mean = logits.softmax(-1)
+        if self.diffusion.kind == "absorbing":
+            mean = torch.where((x == classes)[..., None], mean, state[..., :classes])
+        return Prediction(mean, logits, hidden=prediction.hidden), carry
+
+
+class CodeDenoiser(nn.Module):
+    """E[x_0 | x_t] of states that are codes of classes, and the codec between the two.
+
+        p = softmax(f(x_t, log-SNR)),    mean = p @ codes
+
+    exact for any law of each token, whatever the codes are: analog bits, one-hot vectors, or
+    learnt embeddings, which are vectors of unit variance, so that noise hides all alike and
+    nothing is gained by growing.
+
+    Args:
+        network: `(x, log_snr, cond) -> logits`, of n features a token and K out.
+        schedule: t -> (alpha, sigma).
+        codes: the table, shape (K, n).
+        learnt: whether it is learnt.
+        sizes: classes of each place, where there are fewer than K.
+        clock: of `Preconditioned`.
+
+    References:
+        T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Section 3.1 (softmax over codes);
+        S. Dieleman et al., 2022, 2211.15089, Sections 3.1 and 3.2 (learnt, normalised).
+    """
+
+    table: Tensor
+    absent: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        codes: Tensor,
+        *,
+        learnt: bool = False,
+        sizes: Sequence[int] | None = None,
+        clock: float = LOG_SNR_LIMIT,
+    ) -> None:
+        super().__init__()
+        self.inner = Preconditioned(network, schedule, target="x0", head=LogitHead(), clock=clock)
+        self.learnt = learnt
+        if learnt:
+            self.table = nn.Parameter(codes.clone())
+        else:
+            self.register_buffer("table", codes.clone(), persistent=False)
+        self.register_buffer("absent", absent_classes(sizes, len(codes)), persistent=False)
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network."""
+        return self.inner.network
+
+    @property
+    def codes(self) -> Tensor:
+        """The codes as they are diffused, shape (K, n)."""
+        return functional.rms_norm(self.table, self.table.shape[-1:]) if self.learnt else self.table
+
+    def encode(self, data: Tensor) -> Tensor:
+        """The codes of classes (B, T), shape (B, T, n)."""
+        return self.codes.to(data.device)[data]
+
+    def decode(self, state: Tensor) -> Tensor:
+        """The class of the nearest code, among those that a place has, shape (B, T)."""
+        codes = self.codes.to(state)
+        score = state @ codes.T - codes.square().sum(-1) / 2
+        absent = self.absent
+        return (score if absent is None else score.masked_fill(absent, -torch.inf)).argmax(-1)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """The mean, in the shape of x, with logits (B, T, K) and the codes they are of."""
+        prediction, carry = self.inner(x, t, cond, carry, rng)
+        logits, codes = _present(prediction, self.absent), self.codes
+        mean = logits.softmax(-1) @ codes
+        return Prediction(mean, logits, codes, hidden=prediction.hidden), carry
+
+
+def absent_classes(sizes: Sequence[int] | None, classes: int) -> Tensor | None:
+    """Which of K classes a place does not have, bool of shape (T, K); None if all have all."""
+    if sizes is None or min(sizes) == classes:
+        return None
+    return torch.arange(classes) >= torch.tensor(sizes)[:, None]
+
+
+def _present(prediction: Prediction, absent: Tensor | None) -> Tensor:
+    logits = prediction.logits
+    assert logits is not None
+    return logits if absent is None else logits.masked_fill(absent, -torch.inf)

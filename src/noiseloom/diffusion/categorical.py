@@ -1,0 +1,312 @@
+"""Categorical noise: a token keeps its class, or has been drawn anew from a law of its own.
+
+With gamma = alpha^2 / (alpha^2 + sigma^2) the law of a token x_t given x_0 is
+
+    q(x_t | x_0) = gamma [x_t = x_0] + (1 - gamma) pi(x_t)
+
+in continuous time, where pi is a class of its own, the mask (absorbing), uniform, or any law such
+as the classes' own frequencies (marginal). A denoiser gives p(x_0 | x_t) for every token. Both that
+and x_0 itself enter a move, and the likelihood, through the one vector
+
+    r(j) = q(x_t = j) / q(x_t = y) = gamma w_j + (1 - gamma) pi_j sum_k w_k,
+    w_k = p(x_0 = k) / q(x_t = y | x_0 = k)
+
+the ratio of probabilities of being at j and where the token is, y.
+
+J. Austin et al., 2021, arXiv 2107.03006 (discrete diffusion); A. Campbell et al., 2022, 2205.14987
+(continuous time); S. Sahoo et al., 2024, 2406.07524, and J. Shi et al., 2024, 2406.04329 (masks);
+A. Lou, C. Meng, S. Ermon, 2024, 2310.16834 (ratios); Y. Schiff et al., 2024, 2412.10193 (uniform).
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from noiseloom.diffusion.gaussian import check_order, where_moved
+from noiseloom.diffusion.prediction import Prediction
+from noiseloom.noise import LinearGamma, Schedule
+from noiseloom.rng import Rng
+from noiseloom.shapes import align, mean_like
+
+__all__ = ["CategoricalDiffusion", "drawn"]
+
+_STEP = 1e-4  # of the difference that gives the rate of a schedule
+
+
+@dataclass(frozen=True, eq=False)
+class CategoricalDiffusion:
+    """Noise on classes 0 .. K - 1, each token of a state (B, ...) of int64 by itself.
+
+    Args:
+        num_classes: K >= 2; the mask of an absorbing diffusion is class K besides.
+        kind: absorbing, uniform, or marginal.
+        schedule: t -> (alpha, sigma); linear in gamma, the log-linear mask, by default.
+        probabilities: pi of a marginal diffusion, shape (K,), or (T, K) for tokens (B, T) with a
+            law for each place; a class of probability 0 is none there.
+
+    Raises:
+        ValueError: fewer than two classes, or probabilities that are none, missing, or too many.
+    """
+
+    num_classes: int
+    kind: Literal["absorbing", "uniform", "marginal"] = "absorbing"
+    schedule: Schedule = field(default_factory=LinearGamma)
+    probabilities: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
+        if self.kind not in ("absorbing", "uniform", "marginal"):
+            raise ValueError(f"kind must be absorbing, uniform or marginal, got {self.kind!r}")
+        pi = self.probabilities
+        if (pi is None) != (self.kind != "marginal"):
+            raise ValueError("probabilities are those of a marginal diffusion, and of it alone")
+        if pi is not None and not (
+            pi.shape[-1:] == (self.num_classes,)
+            and (pi >= 0).all()
+            and torch.allclose(pi.sum(-1), torch.ones(()).to(pi))
+        ):
+            raise ValueError(
+                f"probabilities must be >= 0 and add up to 1 over {self.num_classes} classes, "
+                f"got shape {tuple(pi.shape)}"
+            )
+
+    @classmethod
+    def of_sizes(cls, sizes: tuple[int, ...], schedule: Schedule | None = None) -> Self:
+        """Uniform over the classes 0 .. K_c - 1 of each place c."""
+        most = max(sizes)
+        counts = torch.tensor(sizes)[:, None]
+        pi = (torch.arange(most) < counts) / counts
+        return cls(most, "marginal", schedule or LinearGamma(), pi)
+
+    @property
+    def width(self) -> int:
+        """Values of a token: K, and one more for the mask."""
+        return self.num_classes + (self.kind == "absorbing")
+
+    def prior(self, shape: tuple[int, ...] | Tensor, rng: Rng) -> Tensor:
+        """A state at time 1: masks, or draws of pi.
+
+        Args:
+            shape: its shape, or a tensor like it (shape and device).
+            rng: key of the draw.
+        """
+        place = shape.device if isinstance(shape, Tensor) else None
+        size = tuple(shape.shape if isinstance(shape, Tensor) else shape)
+        empty = torch.empty(size, dtype=torch.int64, device=place)
+        return self._anew(empty, rng)
+
+    def corrupt(self, clean: Tensor, t: Tensor, rng: Rng) -> Tensor:
+        """A draw of q(x_t | x_0).
+
+        Args:
+            clean: x_0, int64 in 0 .. K - 1.
+            t: time, a left prefix of its shape.
+            rng: key of the draw.
+        """
+        share = self.noise(align(t, clean)).to(torch.float32)
+        return self._mixed(clean, share, rng)
+
+    def renoise(self, x: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+        """One move up from t to s >= t, a draw of q(x_s | x_t); the identity where s == t.
+
+        A token stays with probability gamma_s / gamma_t.
+
+        Raises:
+            ValueError: s < t, as far as the host knows them.
+        """
+        t, s = align(t, x), align(s, x)
+        check_order(t, s, down=False)
+        share = -torch.expm1(_log_keep(self._log_snr(s)) - _log_keep(self._log_snr(t)))
+        return where_moved(self._mixed(x, share.nan_to_num(0.0).to(torch.float32), rng), x, t, s)
+
+    def reverse(
+        self,
+        x: Tensor,
+        prediction: Prediction,
+        t: Tensor,
+        s: Tensor,
+        rng: Rng | None = None,
+        *,
+        stochasticity: float = 0.0,
+        variance: Literal["small", "large"] = "small",
+    ) -> Tensor:
+        """One move from t to s <= t, a draw of sum_k p(x_0 = k) q(x_s | x_t, x_0 = k).
+
+        Args:
+            x: state at t.
+            prediction: p(x_0 | x_t) of each token.
+            t: time of `x`, a left prefix of its shape.
+            s: time to move to.
+            rng: key of the draw.
+            stochasticity: 0, for Gaussian states: there is no move without a draw here.
+            variance: of Gaussian states' noise.
+
+        Raises:
+            ValueError: s > t (as far as the host knows), a stochasticity, or no rng.
+        """
+        if stochasticity:
+            raise ValueError("classes are always drawn: leave stochasticity at 0, or use churned")
+        if rng is None:
+            raise ValueError("a move of classes is a draw: give rng")
+        t, s = align(t, x), align(s, x)
+        check_order(t, s, down=True)
+        new = drawn(self.moved(x, prediction, t, s), rng)
+        return where_moved(new, x, t, s)
+
+    def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
+        """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
+        now, then = (_lifted(self._log_snr(align(v, x))) for v in (t, s))
+        p = prediction.mean
+        if self.kind == "absorbing":
+            freed = -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
+            freed = freed.to(p.dtype)
+            law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
+            hidden = (x == self.num_classes)[..., None]
+            return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
+        kept = (_log_keep(now) - _log_keep(then)).exp().to(p.dtype)  # gamma_t / gamma_s
+        pi = self._pi(x, p)
+        here = functional.one_hot(x, self.num_classes).to(p)
+        arrives = kept * here + (1 - kept) * (pi * here).sum(-1, keepdim=True)
+        w = self._weighed(here, p, pi, now)
+        spread = (-then).sigmoid().to(p.dtype) * pi * w.sum(-1, keepdim=True)
+        law = arrives * (then.sigmoid().to(p.dtype) * w + spread)
+        return law / law.sum(-1, keepdim=True)
+
+    def result(self, prediction: Prediction, x: Tensor, s: Tensor) -> Tensor:
+        """The classes of a state at time s: itself where that is 0, else the likeliest."""
+        return where_moved(prediction.mean.argmax(-1), x, torch.zeros_like(s), align(s, x))
+
+    def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The integrand of the continuous-time negative ELBO: its mean over t ~ U(0, 1) is one.
+
+        Masks: (u' / u) (-log p(x_0)) of masked tokens, u = 1 - gamma (1 / t for the linear one).
+        Otherwise, with beta = u' / gamma and d(j) = log r_0(j) / r(j), r_0 that of x_0 itself,
+
+            beta pi_y sum_{j != y} r_0(j) (exp(-d(j)) - 1 + d(j)),
+
+        Args:
+            prediction: p(x_0 | x_t), with logits where there are some.
+            clean: x_0, int64.
+            x: x_t.
+            t: its time.
+
+        Returns:
+            Nats of a token, averaged over the axes where the aligned time is 1, in its shape.
+
+        References:
+            S. Sahoo et al., 2024, arXiv 2406.07524, Eq. 10; Y. Schiff et al., 2024, 2412.10193,
+            Eq. 18; A. Lou, C. Meng, S. Ermon, 2024, 2310.16834, Theorem 3.6.
+        """
+        t = align(t, clean)
+        p, share = prediction.mean, self.noise(t)
+        if self.kind == "absorbing":
+            nats = -self._log_probability(prediction, clean)
+            weight = (self.rate(t) / share).nan_to_num(0.0, posinf=0.0).to(nats.dtype)
+            return mean_like(torch.where(x == self.num_classes, nats * weight, 0), t)
+        pi, now = self._pi(x, p), _lifted(self._log_snr(t))
+        here = functional.one_hot(x, self.num_classes).to(p)
+        truth = functional.one_hot(clean, self.num_classes).to(p)
+        gamma, noise = now.sigmoid().to(p.dtype), (-now).sigmoid().to(p.dtype)
+        ratios = []
+        for law in (truth, p):
+            w = self._weighed(here, law, pi, now)
+            ratios.append(gamma * w + noise * pi * w.sum(-1, keepdim=True))
+        r_0, r = ratios
+        none = (pi <= 0) | (here > 0)
+        d = torch.where(none, 0, r_0.masked_fill(none, 1).log() - r.masked_fill(none, 1).log())
+        total = torch.where(none, 0, r_0 * (torch.expm1(-d) + d)).sum(-1)
+        beta = (self.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
+        return mean_like(beta * (pi * here).sum(-1) * total, t)
+
+    def tilt(self, prediction: Prediction, grad: Tensor, x: Tensor, t: Tensor) -> Prediction:
+        """The prediction after multiplying p(x_0) by a likelihood that has a factor per token.
+
+        p(x_0 = k) becomes p(x_0 = k) exp(grad_k), normalised: exact where tokens are independent
+        given x_t, and in the last row of each token.
+
+        Args:
+            prediction: p(x_0 | x_t).
+            grad: log-likelihood of every clean class, shape (*x.shape, K).
+            x: x_t.
+            t: its time.
+        """
+        if grad.shape != prediction.mean.shape:
+            raise ValueError(
+                f"a likelihood of classes needs shape {tuple(prediction.mean.shape)}, a number for "
+                f"each clean class, got {tuple(grad.shape)}"
+            )
+        logits = prediction.mean.log() + grad
+        return Prediction(logits.softmax(-1), logits)
+
+    def noise(self, t: Tensor) -> Tensor:
+        """The share of noise, u = 1 - gamma = sigma^2 / (alpha^2 + sigma^2), in float64."""
+        alpha, sigma = self.schedule(t if t.device.type == "mps" else t.double())
+        return sigma * sigma / (alpha * alpha + sigma * sigma)
+
+    def rate(self, t: Tensor) -> Tensor:
+        """Its rate u' = du / dt, by a difference: exact where it is linear, to 1e-7 elsewhere."""
+        t = t if t.device.type == "mps" else t.double()
+        low, high = (t - _STEP).clamp_min(0), (t + _STEP).clamp_max(1)
+        return (self.noise(high) - self.noise(low)) / (high - low)
+
+    def _log_snr(self, t: Tensor) -> Tensor:
+        """Logit of gamma; without end at time 0, where no schedule's rest of noise is left."""
+        t = t if t.device.type == "mps" else t.double()
+        return self.schedule.log_snr(t).masked_fill(t == 0, torch.inf)
+
+    def _pi(self, x: Tensor, p: Tensor) -> Tensor:
+        if self.probabilities is None:
+            return torch.full_like(p, 1 / self.num_classes)
+        return self.probabilities.to(p).expand_as(p)
+
+    def _weighed(self, here: Tensor, law: Tensor, pi: Tensor, now: Tensor) -> Tensor:
+        """The weights law(k) / q(x_t = y | x_0 = k)."""
+        there = (-now).sigmoid().to(law.dtype) * (pi * here).sum(-1, keepdim=True)
+        likely = now.sigmoid().to(law.dtype) * here + there
+        return law / likely.clamp_min(torch.finfo(law.dtype).tiny)
+
+    def _log_probability(self, prediction: Prediction, clean: Tensor) -> Tensor:
+        if prediction.logits is None:
+            return prediction.mean.gather(-1, clean[..., None])[..., 0].log()
+        logits = prediction.logits.float()
+        return logits.gather(-1, clean[..., None])[..., 0] - logits.logsumexp(-1)
+
+    def _mixed(self, x: Tensor, share: Tensor, rng: Rng) -> Tensor:
+        """Each token with probability `share` anew."""
+        u = rng.fold("replaced").uniform(x.shape, device=x.device)
+        return torch.where(u < share, self._anew(x, rng.fold("class")), x)
+
+    def _anew(self, x: Tensor, rng: Rng) -> Tensor:
+        """Draws of pi in the shape of x."""
+        if self.kind == "absorbing":
+            return torch.full_like(x, self.num_classes)
+        if self.probabilities is None:
+            return rng.integers(self.num_classes, x.shape, x.device)
+        law = self.probabilities.to(x.device, torch.float32)
+        return drawn(law.expand(*x.shape, self.num_classes), rng)
+
+
+def drawn(law: Tensor, rng: Rng) -> Tensor:
+    """A class for each row of probabilities (..., K), which need not add up to 1.
+
+    By one uniform number a token, the place in the cumulative sum: unlike the largest of K Gumbel
+    numbers in float32 it does not favour likely classes, and a class of probability 0 is never
+    drawn.
+    """
+    total = law.double().cumsum(-1) if law.device.type != "mps" else law.cumsum(-1)
+    u = rng.uniform(law.shape[:-1], device=law.device)[..., None].to(total)
+    return (total <= u * total[..., -1:]).sum(-1)
+
+
+def _log_keep(log_snr: Tensor) -> Tensor:
+    """Log of gamma."""
+    return functional.logsigmoid(log_snr)
+
+
+def _lifted(t: Tensor) -> Tensor:
+    """With an axis for classes; a number stays one, and on the host."""
+    return t[..., None] if t.ndim else t

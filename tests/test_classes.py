@@ -1,0 +1,263 @@
+"""Denoisers of classes and codes, their bounds, the autoregressive model, orders of unmasking."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, sample
+from noiseloom.bound import nats_bound
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.diffusion import CategoricalDiffusion
+from noiseloom.encodings import Bits, OneHot
+from noiseloom.nets import CausalTransformer, Transformer
+from noiseloom.next_token import NextToken
+from noiseloom.sampling import ancestral, dpm_solver_pp_2m, final, heun, resampled
+from noiseloom.stochastic import churned, restarted, restarts
+from noiseloom.unmasking import by_confidence
+from tests.test_categorical import Exact, K, joint, kinds, made
+
+SIZES = (3, 2, 3, 3)
+
+
+def stirred(network: nn.Module) -> nn.Module:
+    """Not zero at the end, where untrained networks are."""
+    with Rng(7).torch():
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+def network(features: int, causal: bool = False, **options: object) -> nn.Module:
+    if causal:
+        made = CausalTransformer(features, K, width=16, depth=1, heads=2, window=4, **options)
+    else:
+        made = Transformer(features, K, max_length=4, width=16, depth=1, heads=2, **options)
+    return stirred(made).eval()
+
+
+@kinds
+def test_seen_tokens_are_copied_and_masks_have_no_probability(kind: str) -> None:
+    diffusion = made(kind)
+    denoiser = ClassDenoiser(network(diffusion.width), diffusion)
+    x = diffusion.prior((5, 4), Rng(0))
+    x[:, 0] = torch.tensor([0, 1, 2, 0, 1])
+    prediction, _ = denoiser(x, torch.full((5,), 0.5))
+    assert prediction.mean.shape == (5, 4, K)
+    torch.testing.assert_close(prediction.mean.sum(-1), torch.ones(5, 4))
+    copied = prediction.mean[:, 0].argmax(-1) == x[:, 0]
+    sure = prediction.mean[:, 0].amax(-1) == 1
+    assert bool((copied & sure).all()) is (kind == "absorbing")
+    early, _ = denoiser(x, torch.full((5,), 0.1))
+    assert torch.equal(early.mean, prediction.mean) is (kind == "absorbing")
+
+
+@pytest.mark.parametrize("kind", ["absorbing", "places", "codes"])
+def test_classes_that_a_place_lacks_are_never_drawn(kind: str) -> None:
+    t = torch.full((50,), 0.5)
+    if kind == "codes":
+        table = Bits(3).table
+        codes = CodeDenoiser(network(2), Cosine(), table, sizes=SIZES)
+        with torch.no_grad():
+            prediction, _ = codes(Rng(0).normal((50, 4, 2)), t)
+        assert codes.decode(Rng(1).normal((50, 4, 2))).amax(0).tolist() == [2, 1, 2, 2]
+        assert prediction.logits is not None
+        assert float(prediction.logits.softmax(-1)[:, 1, 2].max()) == 0
+        return
+    if kind == "absorbing":
+        diffusion = made(kind)
+        denoiser = ClassDenoiser(network(4), diffusion, sizes=SIZES)
+    else:
+        diffusion = CategoricalDiffusion.of_sizes(SIZES)
+        denoiser = ClassDenoiser(network(3), diffusion)
+    x = diffusion.prior((50, 4), Rng(0))
+    steps = sample(denoiser, diffusion, SamplingPlan.uniform(5), x, rng=Rng(1))
+    assert final(steps).result.amax(0).tolist() == [2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_codes_are_read_as_they_are_written(learnt: bool) -> None:
+    table = Rng(0).normal((3, 5)) * 3
+    codes = CodeDenoiser(network(5), Cosine(), table, learnt=learnt)
+    data = torch.tensor([[0, 1, 2, 2], [2, 2, 0, 1]])
+    state = codes.encode(data)
+    assert torch.equal(codes.decode(state), data)
+    if learnt:  # of unit variance, and trained through what is noised
+        torch.testing.assert_close(codes.codes.square().mean(-1), torch.ones(3))
+        state.sum().backward()
+        assert codes.table.grad is not None
+    else:
+        assert not list(codes.named_parameters(recurse=False))
+
+
+@kinds
+@pytest.mark.parametrize("wrapper", ["plain", "resampled", "churned", "restarted"])
+def test_noise_put_back_leaves_the_law(kind: str, wrapper: str) -> None:
+    diffusion, data = made(kind), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    n, plan = 40_000, SamplingPlan.uniform(6)
+    solver = {
+        "plain": ancestral(),
+        "resampled": resampled(ancestral(), 3),
+        "churned": churned(ancestral(), 2.0, 6),
+        "restarted": restarted(ancestral()),
+    }[wrapper]
+    if wrapper == "restarted":
+        plan = restarts(plan, 0.2, 0.8, 2)
+    exact = Exact(diffusion, data)
+    # One place: the law of every state is known, and looked up.
+    x = diffusion.prior((n, 1), Rng(0))
+
+    def looked_up(x: Tensor, t: Tensor, *rest: object) -> tuple[Prediction, dict[str, object]]:
+        states = torch.arange(diffusion.width)[:, None]
+        some = t.flatten()[:1].double() if t.ndim else t.double()
+        prediction, _ = exact(states, some.reshape(()))
+        return Prediction(prediction.mean[x[:, 0]]), {}
+
+    result = final(sample(looked_up, diffusion, plan, x, rng=Rng(1), solver=solver)).x
+    counts = torch.bincount(result.flatten(), minlength=diffusion.width).double()
+    assert not counts[K:].any()
+    chi = ((counts[:K] - n * data).square() / (n * data)).sum()
+    assert float(chi) < 13.8  # 1 in 1,000 at 2 degrees of freedom
+
+
+@pytest.mark.parametrize("solver", [heun(), dpm_solver_pp_2m()])
+def test_solvers_for_numbers_refuse_classes(solver: object) -> None:
+    diffusion = made("uniform")
+    denoiser = ClassDenoiser(network(3), diffusion)
+    x = diffusion.prior((2, 4), Rng(0))
+    with pytest.raises(TypeError, match="classes are drawn"):
+        final(sample(denoiser, diffusion, SamplingPlan.uniform(3), x, rng=Rng(1), solver=solver))
+
+
+def test_by_confidence_the_surest_come_first_as_many_as_a_row_has() -> None:
+    diffusion = CategoricalDiffusion(2)
+    sure = torch.tensor([0.9, 0.6, 0.99, 0.7, 0.8, 0.95])
+
+    def denoiser(x: Tensor, t: Tensor, *rest: object) -> tuple[Prediction, dict[str, object]]:
+        mean = torch.stack((sure, 1 - sure), -1).expand(len(x), 6, 2)
+        seen = torch.nn.functional.one_hot(x.clamp(max=1), 2).float()
+        return Prediction(torch.where((x == 2)[..., None], mean, seen)), {}
+
+    x = diffusion.prior((400, 6), Rng(0))
+    steps = list(
+        sample(denoiser, diffusion, SamplingPlan.uniform(3), x, rng=Rng(1), solver=by_confidence())
+    )
+    assert [int((s.x[0] < 2).sum()) for s in steps] == [2, 4, 6]
+    first = steps[0].x
+    plain = (first < 2) & (first == 0)
+    assert int(plain.sum(0).argmax()) == 2  # the surest of all
+    assert all(torch.equal(b.x[a.x < 2], a.x[a.x < 2]) for a, b in itertools.pairwise(steps))
+    with pytest.raises(ValueError, match="absorbing diffusion only"):
+        uniform = made("uniform")
+        final(
+            sample(
+                denoiser,
+                uniform,
+                SamplingPlan.uniform(2),
+                uniform.prior((2, 6), Rng(0)),
+                rng=Rng(1),
+                solver=by_confidence(),
+            )
+        )
+
+
+def entropy(data: Tensor) -> float:
+    return -float((data * data.log()).sum())
+
+
+def drawn_rows(data: Tensor, count: int) -> Tensor:
+    rows = torch.tensor(list(itertools.product(range(K), repeat=data.ndim)))
+    pick = torch.multinomial(
+        data.flatten(), count, replacement=True, generator=torch.Generator().manual_seed(0)
+    )
+    return rows[pick]
+
+
+@kinds
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_bound_of_classes_is_the_entropy_or_more(kind: str, exact: bool) -> None:
+    diffusion, data = made(kind), joint(2)
+    rows = drawn_rows(data, 4_000)
+    denoiser = Exact(diffusion, data if exact else data.T.contiguous())
+    nats = nats_bound(denoiser, diffusion, rows, Rng(0), points=4)
+    error = float(nats.std()) / math.sqrt(len(nats))
+    truth = -data[rows[:, 0], rows[:, 1]].log().mean()
+    if exact:
+        assert abs(float(nats.mean() - truth)) < 4 * error < 0.2
+    else:
+        assert float(nats.mean() - truth) > 3 * error
+
+
+class ExactCodes:
+    """E[x_0 | x_t] of codes of a joint law, by sums over all of it."""
+
+    def __init__(self, codes: Tensor, data: Tensor) -> None:
+        self.codes, self.data = codes, data
+
+    def __call__(
+        self, x: Tensor, t: Tensor, cond: object = None, carry: object = None, rng: object = None
+    ) -> tuple[Prediction, dict[str, object]]:
+        alpha, sigma = (v.reshape(-1, 1, 1, 1) for v in Cosine()(t.double()))
+        distance = (x.double()[:, :, None] - alpha * self.codes.double()).square().sum(-1)
+        likely = -distance / (2 * sigma[..., 0] ** 2)
+        total = likely[:, 0, :, None] + likely[:, 1, None, :] + self.data.log()
+        p = total.flatten(1).softmax(1).reshape(total.shape)
+        both = torch.stack((p.sum(2), p.sum(1)), 1)
+        return Prediction((both @ self.codes.double()).to(x)), {}
+
+
+@pytest.mark.parametrize("kind", ["bits", "onehot", "embedding"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_bound_of_codes_is_the_entropy_or_more(kind: str, exact: bool) -> None:
+    table = {
+        "bits": Bits(3).table,
+        "onehot": OneHot(3).table,
+        "embedding": Rng(3).normal((3, 4)),
+    }[kind]
+    codec = CodeDenoiser(network(table.shape[1]), Cosine(), table, learnt=kind == "embedding")
+    data = joint(2)
+    rows = drawn_rows(data, 4_000)
+    denoiser = ExactCodes(codec.codes.detach(), data if exact else data.T.contiguous())
+    diffusion = GaussianDiffusion(Cosine())
+    nats = nats_bound(denoiser, diffusion, rows, Rng(0), codec=codec, points=16)
+    error = float(nats.std()) / math.sqrt(len(nats))
+    truth = float(-data[rows[:, 0], rows[:, 1]].log().mean())
+    if exact:
+        assert abs(float(nats.mean()) - truth) < 4 * error < 0.2
+    else:
+        assert float(nats.mean()) - truth > 3 * error
+
+
+def test_a_gaussian_bound_needs_codes() -> None:
+    with pytest.raises(ValueError, match="of codes"):
+        nats_bound(
+            Exact(made("uniform"), joint(1)), GaussianDiffusion(), torch.zeros(1, 1).long(), Rng(0)
+        )
+
+
+def test_the_autoregressive_law_adds_up_to_one_and_is_what_is_drawn() -> None:
+    model = NextToken(network(K + 1, causal=True), K, sizes=SIZES)
+    rows = torch.tensor(list(itertools.product(range(K), repeat=4)))
+    with torch.no_grad():
+        p = model.log_prob(rows).exp()
+    assert float(p.sum()) == pytest.approx(1, abs=1e-5)
+    assert not p[rows[:, 1] == 2].any()
+    n = 20_000
+    drawn = model.sample(4, Rng(0).samples(n))
+    index = (drawn * torch.tensor([27, 9, 3, 1])).sum(1)
+    counts, there = torch.bincount(index, minlength=81).double(), p > 0
+    chi = ((counts - n * p)[there].square() / (n * p[there])).sum()
+    assert float(chi) < 95  # 1 in 1,000 at 53 degrees of freedom
+    assert torch.equal(drawn[7:9], model.sample(4, Rng(0).samples(2, start=7)))
+
+
+def test_what_is_known_is_kept_and_a_prefix_is_told() -> None:
+    model = NextToken(network(K + 1, causal=True), K)
+    known = torch.tensor([1, 0, 2, 0]), torch.tensor([True, False, True, False])
+    drawn = model.sample(4, Rng(0).samples(500), known=known)
+    assert bool((drawn[:, 0] == 1).all() and (drawn[:, 2] == 2).all())
+    expected = model.conditionals(torch.tensor([[1, 0, 0, 0]]))[0, 1].exp()
+    found = torch.bincount(drawn[:, 1], minlength=K) / 500
+    torch.testing.assert_close(found, expected.detach(), atol=0.07, rtol=0)
