@@ -37,11 +37,13 @@ class LogitHead:
 class ClassDenoiser(nn.Module):
     """p(x_0 | x_t) of every token, from a network for vectors.
 
-        p = softmax(f(onehot(x_t), log-SNR)),    and for masks: p(x_0 = x_t) = 1 where x_t is none.
+        p(x_0 = k | x_t) ~ softmax(f(onehot(x_t), log-SNR))_k q(x_t | x_0 = k), token by token
 
-    Logits are over clean classes alone, so that a mask has no probability, and tokens that are seen
-    are copied. Their law does not depend on the time, and the network is told log-SNR 0 always.
-    Classes that a place does not have get no probability either.
+    What a token says of its own class is known, and what the network says is what the others make
+    of it: exact for independent tokens with a constant f. For masks it is the substitution
+    parametrisation, no probability on the mask and tokens that are seen copied, and their law does
+    not depend on the time: the network is told log-SNR 0 always. For other noise it is what makes
+    small times learnable, where p differs from a copy by terms of 1 - gamma.
 
     Args:
         network: `(x, log_snr, cond) -> logits`, of `diffusion.width` features a token and K out.
@@ -100,14 +102,11 @@ class ClassDenoiser(nn.Module):
             if known.ndim > x.ndim:
                 told["estimate"] = functional.pad(known.to(dtype), (0, width - classes))
         state = functional.one_hot(x, width).to(dtype)
-        if self.timeless:
-            t = self.diffusion.schedule.time(torch.zeros((), dtype=torch.float64))
-        prediction, carry = self.inner(state, t, told, carry, rng)
+        clock = self.diffusion.schedule.time(torch.zeros(())) if self.timeless else t
+        prediction, carry = self.inner(state, clock, told, carry, rng)
         logits = _present(prediction, self.absent)
-        mean = logits.softmax(-1)
-        if self.diffusion.kind == "absorbing":
-            mean = torch.where((x == classes)[..., None], mean, state[..., :classes])
-        return Prediction(mean, logits, hidden=prediction.hidden), carry
+        logits = logits + self.diffusion.evidence(x, t).to(logits.dtype)
+        return Prediction(logits.softmax(-1), logits, hidden=prediction.hidden), carry
 
 
 class CodeDenoiser(nn.Module):
@@ -183,11 +182,12 @@ class CodeDenoiser(nn.Module):
         carry: Carry | None = None,
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
-        """The mean, in the shape of x, with logits (B, T, K) and the codes they are of."""
+        """The mean, in the shape of x, with logits (B, T, 1, K) and the codes they are of."""
         prediction, carry = self.inner(x, t, cond, carry, rng)
         logits, codes = _present(prediction, self.absent), self.codes
         mean = logits.softmax(-1) @ codes
-        return Prediction(mean, logits, codes, hidden=prediction.hidden), carry
+        # A code is the one group of its token.
+        return Prediction(mean, logits[..., None, :], codes, hidden=prediction.hidden), carry
 
 
 def absent_classes(sizes: Sequence[int] | None, classes: int) -> Tensor | None:

@@ -176,6 +176,24 @@ class CategoricalDiffusion:
         law = arrives * (then.sigmoid().to(p.dtype) * w + spread)
         return law / law.sum(-1, keepdim=True)
 
+    def evidence(self, x: Tensor, t: Tensor) -> Tensor:
+        """What a token says of its own class: ln q(x_t | x_0 = k), shape (*x.shape, K).
+
+        Of a mask it is nothing, 0 for all, and of a class that is seen beside masks everything.
+        """
+        classes = torch.arange(self.num_classes, device=x.device)
+        here = x[..., None] == classes
+        if self.kind == "absorbing":
+            hidden = (x == self.num_classes)[..., None]
+            return torch.zeros_like(here, dtype=torch.float32).masked_fill(
+                ~(here | hidden), -torch.inf
+            )
+        now = _lifted(self._log_snr(align(t, x)))
+        flat = torch.full((*x.shape, self.num_classes), 0.0, device=x.device)
+        pi = (self._pi(x, flat) * here).sum(-1, keepdim=True)
+        gamma, noise = now.sigmoid().to(flat.dtype), (-now).sigmoid().to(flat.dtype)
+        return (gamma * here + noise * pi).log()
+
     def result(self, prediction: Prediction, x: Tensor, s: Tensor) -> Tensor:
         """The classes of a state at time s: itself where that is 0, else the likeliest."""
         return where_moved(prediction.mean.argmax(-1), x, torch.zeros_like(s), align(s, x))
@@ -207,7 +225,8 @@ class CategoricalDiffusion:
             nats = -self._log_probability(prediction, clean)
             weight = (self.rate(t) / share).nan_to_num(0.0, posinf=0.0).to(nats.dtype)
             return mean_like(torch.where(x == self.num_classes, nats * weight, 0), t)
-        pi, now = self._pi(x, p), _lifted(self._log_snr(t))
+        # Bounded, so that tokens that are shown, and are not to count, have a finite loss.
+        pi, now = self._pi(x, p), _lifted(self._log_snr(t).clamp_max(30))
         here = functional.one_hot(x, self.num_classes).to(p)
         truth = functional.one_hot(clean, self.num_classes).to(p)
         gamma, noise = now.sigmoid().to(p.dtype), (-now).sigmoid().to(p.dtype)

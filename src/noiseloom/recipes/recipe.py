@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.data import Images, Split
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
 from noiseloom.priors import Prior
+from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.sampling import Coding, Sampling
@@ -72,7 +73,7 @@ class Parts:
     """
 
     denoiser: nn.Module
-    diffusion: GaussianDiffusion
+    diffusion: GaussianDiffusion | CategoricalDiffusion
     codec: Codec
     prior: Prior | None = None
 
@@ -90,7 +91,7 @@ class Recipe(Sampling, Training):
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
         in_data: those of them that are looked for in the data first.
-        shows: what its data are: pictures, series, trajectories, videos or points. Report and
+        shows: what its data are: pictures, series, trajectories, videos, points or rows. Report and
             `sample` go by it; they leave out what is none of these: pictures without shape, levels
             and classes among the facts, or others of no recipe of ours.
     """
@@ -99,7 +100,9 @@ class Recipe(Sampling, Training):
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     in_data: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points"]] = "pictures"
+    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points", "rows"]] = (
+        "pictures"
+    )
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -131,7 +134,11 @@ class Recipe(Sampling, Training):
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
         """Names of the options that may change with every draw: they are no part of a training."""
-        kinds = [kind for kind in (Sampling, Coding, Planning, Rolling) if issubclass(cls, kind)]
+        kinds = [
+            kind
+            for kind in (Sampling, Coding, Planning, Rolling, Choosing)
+            if issubclass(cls, kind)
+        ]
         return (*(f.name for kind in kinds for f in fields(kind)), "samples")
 
     def check(self) -> None:

@@ -1,0 +1,406 @@
+"""One data set, every kind of state: what is diffused is one option, and everything else is equal.
+
+Rows of tokens, from text, tables or sequences, are learnt
+
+- as classes: masked (absorbing), uniform, or marginal noise (`CategoricalDiffusion`),
+- as codes in a Gaussian diffusion: analog bits, one-hot vectors, or learnt embeddings,
+- token by token (autoregressive), which most would take,
+
+by one transformer. Each says its bits per token, a bound or exact (`nats_bound`, `NextToken`), and
+draws rows, whole or in the gaps of a template. From top to bottom: the options, what is built, the
+loss, the draw. Recipes for a kind of data say how a file becomes tokens, and judge samples.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.bound import nats_bound
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.conditioning import SelfConditioned
+from noiseloom.data import Split
+from noiseloom.data.tokens import Vocabulary
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
+from noiseloom.encodings import Bits, OneHot
+from noiseloom.nets import CausalTransformer, Transformer
+from noiseloom.next_token import NextToken
+from noiseloom.noise import SCHEDULES, Schedule
+from noiseloom.objective import denoising_loss, stratified_times
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.choosing import Choosing
+from noiseloom.recipes.forcing import token_plan
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
+from noiseloom.rng import Rng
+from noiseloom.sampling import Solver, sample
+from noiseloom.training import Loss
+from noiseloom.unmasking import by_confidence
+
+__all__ = ["CLASSES", "CODES", "Classes", "Rows"]
+
+CLASSES = ("masked", "uniform", "marginal")
+"""States that are classes."""
+CODES = ("bits", "onehot", "embedding")
+"""States that are codes of classes, in a Gaussian diffusion."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the autoregressive state yields: rows, finished.
+
+    Attributes:
+        result: tokens (B, T).
+    """
+
+    result: Tensor
+
+
+@dataclass(frozen=True)
+class Classes(Recipe, Choosing):
+    """A model of rows of tokens; options of `Choosing` too.
+
+    Attributes:
+        state: what is diffused: masked, uniform or marginal classes; bits, onehot or embedding
+            codes; or autoregressive, which is no diffusion.
+        code: of the bits: binary, gray, or random.
+        features: of a learnt embedding.
+        schedule: of the noise; auto is linear for classes and cosine for codes.
+        times: of the tokens of a row in training: shared, or independent, which other plans than
+            uniform need where noise shows in a token (all states but masked).
+        objective: of classes: the bound itself, or the cross-entropy of hidden tokens (masked) or
+            of all (uniform, marginal), which has the same optimum and less variance. Of codes it is
+            the cross-entropy always.
+        infill: share of the rows in training that show a random part of their tokens clean, so
+            that the rest can be drawn beside what is known.
+        self_conditioning: share of the batch with a first pass; null for 0.5 of codes, which need
+            it, and 0 of classes.
+        width: features of a token inside the network.
+        depth: blocks.
+        heads: attention heads.
+        dropout: rate in the network.
+        judged: held-out rows whose bits an evaluation measures.
+        levels: noise levels of each of them.
+    """
+
+    shows: ClassVar[Any] = "rows"
+
+    state: Literal[
+        "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive"
+    ] = "masked"
+    code: Literal["binary", "gray", "random"] = "binary"
+    features: int = 16
+    schedule: Literal["auto", "cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = "auto"
+    times: Literal["shared", "independent"] = "shared"
+    objective: Literal["bound", "cross-entropy"] = "bound"
+    infill: float = 0.1
+    self_conditioning: float | None = None
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    dropout: float = 0.0
+    judged: int = 1024
+    levels: int = 16
+    conditional: bool = False
+    steps: int = 2000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    beta2: float = 0.99
+    decay: Literal["constant", "cosine"] = "cosine"
+    ema_decay: float = 0.999
+    threads: int = 1
+    sampling_steps: int = 64
+    samples: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Choosing.__post_init__(self)
+        if self.conditional or self.label_drop:
+            raise ValueError(f"{self.name} knows no classes of rows: leave conditional off")
+        for name in ("features", "width", "depth", "heads", "judged", "levels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("infill", "share"):
+            if not 0 <= getattr(self, name) <= 1:
+                named = "self_conditioning" if name == "share" else name
+                raise ValueError(f"{named} must be in [0, 1], got {getattr(self, name)}")
+        if self.state not in CODES and self.sampler != "ddim":
+            raise ValueError(
+                f"sampler {self.sampler} moves numbers, and state {self.state} has classes: leave "
+                "it at ddim, whose moves are draws there"
+            )
+        if self.unmask == "confidence" and self.state != "masked":
+            raise ValueError("unmask confidence is of state masked")
+        if self.state == "autoregressive" and (self.td or self.churn or self.restarts):
+            raise ValueError("td, churn and restarts are of diffusions, not of autoregressive rows")
+        if not self.any_order and self.plan not in ("uniform", "karras"):
+            raise ValueError(
+                f"plan {self.plan} needs a model that was trained with a time per token: train "
+                "one with --times independent"
+            )
+
+    @property
+    def any_order(self) -> bool:
+        """Whether tokens may have times of their own."""
+        return self.state == "masked" or self.times == "independent"
+
+    @property
+    def share(self) -> float:
+        """What `self_conditioning` stands for."""
+        if self.self_conditioning is None:
+            return 0.5 if self.state in CODES else 0.0
+        return self.self_conditioning
+
+    def vocabulary(self, facts: Facts) -> Vocabulary:
+        """What tokens mean."""
+        raise NotImplementedError
+
+    def facts(self, data: Split[Any]) -> Facts:
+        """Length, classes of each place and their frequencies in (at most 10,000) training rows."""
+        sizes, train = list(data.train.sizes), data.train
+        few = train[torch.linspace(0, len(train) - 1, min(len(train), 10_000)).long()]["tokens"]
+        most = max(sizes)
+        counts = torch.stack([torch.bincount(c, minlength=most) for c in few.T]).double()
+        alike = len(set(sizes)) == 1 and self.alike
+        pi = counts.sum(0, keepdim=True) if alike else counts
+        # No class that a place has is impossible, seen here or not.
+        pi = (pi + 0.5) * (torch.arange(most) < torch.tensor(sizes)[: len(pi), None])
+        frequencies = (pi / pi.sum(1, keepdim=True)).tolist()
+        return {"length": len(sizes), "sizes": sizes, "frequencies": frequencies}
+
+    @property
+    def alike(self) -> bool:
+        """Whether a class means the same in every place."""
+        return True
+
+    def fits(self, facts: Facts, own: Facts) -> None:
+        """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
+        for name in ("length", "sizes", "vocabulary"):
+            if facts.get(name) != own.get(name):
+                raise ValueError(
+                    f"the run draws rows of {name} {own.get(name)}, and the data have "
+                    f"{facts.get(name)}"
+                )
+
+    def drawn_as(self, facts: Facts) -> str | None:
+        """Rows."""
+        return "rows"
+
+    @property
+    def noise_schedule(self) -> Schedule:
+        """The schedule that `schedule` stands for."""
+        usual = "cosine" if self.state in CODES else "linear"
+        return SCHEDULES[usual if self.schedule == "auto" else self.schedule]
+
+    def make_network(self, inputs: int, classes: int, length: int) -> nn.Module:
+        """The transformer: K logits of every token; the autoregressive one sees the past alone."""
+        common: dict[str, Any] = {
+            "width": self.width,
+            "depth": self.depth,
+            "heads": self.heads,
+            "dropout": self.dropout,
+        }
+        if self.state == "autoregressive":
+            return CausalTransformer(inputs, classes, window=length, **common)
+        common |= {"max_length": length, "self_conditioning": self.share > 0}
+        return Transformer(inputs, classes, **common)
+
+    def build(self, facts: Facts) -> Parts:
+        """The denoiser of the state, its noise, and the codec that is a part of it."""
+        sizes, length = facts["sizes"], facts["length"]
+        classes = max(sizes)
+        if self.state == "autoregressive":
+            network = self.make_network(classes + 1, classes, length)
+            diffusion = CategoricalDiffusion(classes)
+            return Parts(NextToken(network, classes, sizes), diffusion, _AsTheyAre())
+        if self.state in CODES:
+            table = self._table(classes)
+            network = self.make_network(table.shape[1], classes, length)
+            learnt = self.state == "embedding"
+            schedule = self.noise_schedule
+            core: Any = CodeDenoiser(network, schedule, table, learnt=learnt, sizes=sizes)
+            return Parts(self._conditioned(core), GaussianDiffusion(schedule), core)
+        noise = self._noise(facts, classes)
+        core = ClassDenoiser(self.make_network(noise.width, classes, length), noise, sizes=sizes)
+        return Parts(self._conditioned(core), noise, _AsTheyAre())
+
+    def _conditioned(self, core: nn.Module) -> nn.Module:
+        return SelfConditioned(core) if self.share else core
+
+    def _noise(self, facts: Facts, classes: int) -> CategoricalDiffusion:
+        schedule, sizes = self.noise_schedule, facts["sizes"]
+        if self.state == "masked":
+            return CategoricalDiffusion(classes, "absorbing", schedule)
+        if self.state == "marginal":
+            pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
+            return CategoricalDiffusion(
+                classes, "marginal", schedule, pi[0] if len(pi) == 1 else pi
+            )
+        if min(sizes) == classes:
+            return CategoricalDiffusion(classes, "uniform", schedule)
+        return CategoricalDiffusion.of_sizes(tuple(sizes), schedule)
+
+    def _table(self, classes: int) -> Tensor:
+        if self.state == "bits":
+            return Bits(classes, code=self.code).table
+        if self.state == "onehot":
+            # Of unit variance where classes are alike, as the schedule expects of a state.
+            table = OneHot(classes).table
+            return (table - table.mean()) / table.std(correction=0).clamp_min(1e-6)
+        return torch.randn(classes, self.features)
+
+    def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
+        """The states of a training batch."""
+        return parts.codec.encode(batch["tokens"])
+
+    def loss(self, parts: Parts, facts: Facts) -> Loss:
+        """Nats a token: of classes the bound itself, of codes the cross-entropy of the head.
+
+        Tokens that a row shows clean do not count.
+        """
+
+        def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+            tokens = batch["tokens"]
+            if isinstance(model, NextToken):
+                keys = rng.fold("dropout").key
+                assert isinstance(keys, Tensor)
+                return -model.log_prob(tokens, keys) / tokens.shape[1]
+            t, counted = self.training_times(tokens, rng.fold("time"), rows)
+            noise = parts.diffusion
+            if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
+                noise = _Plain(**vars(noise))
+            return denoising_loss(
+                model,
+                noise,
+                self.clean(parts, batch),
+                t,
+                {},
+                rng,
+                rows=rows,
+                self_conditioning=self.share,
+                counted=counted,
+                cross_entropy=True,
+            )
+
+        return loss
+
+    def training_times(self, tokens: Tensor, rng: Rng, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Times (B, T) of the tokens of a batch, and which count: not those that are shown."""
+        if self.times == "independent":
+            t = rng.uniform(tokens.shape, device=tokens.device)
+        else:
+            # From 1 down: what is stratified over a batch is as well over those with a first pass.
+            one = stratified_times(rows, self.batch_size, rng, tokens.device)
+            t = one[:, None].expand(tokens.shape)
+        shows = rng.fold("infill").uniform(rows.shape, device=tokens.device) < self.infill
+        rate = rng.fold("rate").uniform(rows.shape, device=tokens.device)
+        picked = rng.fold("shown").uniform(tokens.shape, device=tokens.device) < rate[:, None]
+        shown = picked & shows[:, None]
+        return t.masked_fill(shown, 0.0), ~shown
+
+    def check_plan(self) -> None:
+        """Plans of tokens, by the names that `forcing` has, and those of all at once."""
+        if self.plan not in ("uniform", "karras"):
+            token_plan(self.plan, self.sampling_steps, 2)
+
+    def plan_of(self, facts: Facts, schedule: Schedule, held: Tensor | None) -> SamplingPlan:
+        """The plan for rows of this length, with tokens that are held."""
+        if self.plan not in ("uniform", "karras"):
+            plan = token_plan(self.plan, self.sampling_steps, facts["length"])
+        else:
+            plan = self.named_plan(schedule)
+            if held is not None:
+                one = torch.ones(facts["length"])
+                plan = SamplingPlan(plan.t[:, None, None] * one, plan.s[:, None, None] * one)
+        return self.complete(plan if held is None else plan.hold(held), schedule)
+
+    def make_solver(self) -> Solver:
+        """The solver these options name."""
+        if self.unmask == "confidence":
+            return by_confidence(self.order_noise)
+        return super().make_solver()
+
+    def template(self, facts: Facts) -> tuple[Tensor, Tensor] | None:
+        """Tokens that are known, and where: (T,) and bool (T,); None without a template."""
+        raise NotImplementedError
+
+    def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
+        """Rows, as many as `rng` has keys; what the template knows stays as it is."""
+        assert isinstance(rng.root, Tensor)
+        device = next(parts.denoiser.parameters()).device
+        known, length = self.template(facts), facts["length"]
+        trained = parts.denoiser.eval()
+        if isinstance(trained, NextToken):
+            drawn = trained.sample(
+                length, rng, temperature=self.temperature, top_p=self.top_p, known=known
+            )
+            return iter([Rows(drawn)])
+        count = len(rng.root)
+        like = parts.codec.encode(torch.zeros(1, length, dtype=torch.int64, device=device))
+        x = parts.diffusion.prior(like.detach().expand(count, *like.shape[1:]), rng.fold("prior"))
+        held = None
+        if known is not None:
+            tokens, held = (v.to(device) for v in known)
+            clean = parts.codec.encode(tokens[None]).detach()
+            x = torch.where(held.reshape(1, -1, *(1,) * (x.ndim - 2)), clean, x)
+        plan = self.plan_of(facts, parts.diffusion.schedule, None if held is None else held.cpu())
+        denoiser = self.make_denoiser(trained, {})
+        return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
+
+    @torch.no_grad()
+    def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
+        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
+        device = next(parts.denoiser.parameters()).device
+        model, found = parts.denoiser.eval(), []
+        for start in range(0, len(tokens), 128):
+            rows = tokens[start : start + 128].to(device)
+            if isinstance(model, NextToken):
+                found.append(-model.log_prob(rows).double())
+                continue
+            codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
+            keys = rng.samples(len(rows), start, device)
+            passes = 2 if self.share else 1
+            found.append(
+                nats_bound(
+                    model,
+                    parts.diffusion,
+                    rows,
+                    keys,
+                    codec=codec,
+                    points=self.levels,
+                    passes=passes,
+                )
+            )
+        each = torch.cat(found).cpu() / tokens.shape[1] / math.log(2)
+        return float(each.mean()), float(each.std() / math.sqrt(len(each)))
+
+    def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Bits per token of held-out rows; a bound, but of the autoregressive state."""
+        held = data.held_out
+        rows = torch.linspace(0, len(held) - 1, min(self.judged, len(held))).long()
+        bits, error = self.bits(parts, held[rows]["tokens"], rng.fold("bits"))
+        return {"bits_per_token": bits, "bits_per_token_se": error}
+
+
+class _Plain(CategoricalDiffusion):
+    """Whose loss is the cross-entropy, of the hidden tokens alone where some are hidden."""
+
+    def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The -ln p(x_0), in the shape of the state."""
+        assert prediction.logits is not None
+        nats = -prediction.logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0]
+        return nats if self.kind != "absorbing" else nats * (x == self.num_classes)
+
+
+class _AsTheyAre:
+    """The codec of states that are classes."""
+
+    def encode(self, data: Tensor) -> Tensor:
+        """The classes."""
+        return data
+
+    def decode(self, state: Tensor) -> Tensor:
+        """The classes."""
+        return state
