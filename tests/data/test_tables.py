@@ -9,36 +9,11 @@ import tracemalloc
 
 import pytest
 import torch
+from table_cases import people, written
 
 from noiseloom.data import Split, read_table
 from noiseloom.data.tables import _MOST
 from noiseloom.data.tokens import Tokens
-
-
-def written(path, text, encoding="utf-8"):
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def people(path, rows=400, seed=0, delimiter=",", gaps=0.0):
-    """A file of every kind of column: spikes, few and many whole numbers, words, an identifier."""
-    draw = random.Random(seed)
-    names = ("id", "age", "income", "city", "children", "debt", "who")
-    lines = [delimiter.join(names)]
-    for i in range(rows):
-        cells = [
-            str(i + 7),
-            str(draw.randint(18, 90)),
-            str(draw.randint(0, 10**6)),
-            draw.choice(["Köln", '"a, b; c"', '"he said ""no"""', "Bonn"]),
-            str(min(int(draw.expovariate(0.7)), 5)),
-            "0" if draw.random() < 0.4 else repr(draw.lognormvariate(5, 2)),
-            f"person {i}",
-        ]
-        if gaps:
-            cells = [draw.choice(["", "NA", "?"]) if draw.random() < gaps else c for c in cells]
-        lines.append(delimiter.join(cells))
-    return written(path, "\n".join(lines) + "\n")
 
 
 def test_columns_are_taken_for_what_they_are(tmp_path):

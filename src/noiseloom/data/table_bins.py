@@ -36,12 +36,12 @@ def binned(numbers: Reals, bins: int, whole: bool) -> list[tuple[float, float, f
 
 
 def _quantiles(part: Reals, count: int, whole: bool) -> list[tuple[float, float, float]]:
-    cuts = np.unique(np.quantile(part, np.linspace(0, 1, count + 1), method="lower"))
-    starts = np.searchsorted(part, cuts[:-1] if len(cuts) > 1 else cuts)
-    found = []
-    for i, start in enumerate(starts.tolist()):
-        last = i == len(starts) - 1
-        stop = len(part) if last else int(starts[i + 1])
-        high = part[-1] if last else cuts[i + 1] - whole
-        found.append((float(part[start]), float(high), float(part[(start + stop - 1) // 2])))
-    return found
+    cuts = np.unique(part[np.arange(count) * len(part) // count])
+    starts = [*np.searchsorted(part, cuts).tolist(), len(part)]
+    highs = [*(cuts[1:] - whole).tolist(), float(part[-1])]
+    return [
+        (low, high, float(part[(start + stop - 1) // 2]))
+        for low, high, start, stop in zip(
+            cuts.tolist(), highs, starts[:-1], starts[1:], strict=True
+        )
+    ]
