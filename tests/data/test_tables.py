@@ -30,7 +30,7 @@ def test_columns_are_taken_for_what_they_are(tmp_path):
     }
     assert set(vocabulary.left_out) == {"id", "who"}
     assert "counts the rows" in split.notes[0]
-    assert "another text" in split.notes[1]
+    assert "its first 257 texts are all different" in split.notes[1]
     assert vocabulary.columns[2].values == ("Bonn", "Köln", "a, b; c", 'he said "no"')
     assert (len(split.train), len(split.held_out)) == (360, 40)
     assert split.train.values.dtype == torch.uint8
@@ -74,7 +74,7 @@ PLAIN = "".join(f"{i % 7},{'xyz'[i % 3]}\n" for i in range(40))
         ("a,b\n" + PLAIN + "oops,x\n", {}, "line 42, column 'a': 'oops' is no number, and all"),
         ("a,b\n" + PLAIN + "1,17\n", {}, "line 42, column 'b': '17' is a number, and text is"),
         ("a,b\n" + PLAIN + "1e999,x\n", {}, "line 42, column 'a': 1e999 is too large"),
-        ("a,b\n" + PLAIN + '1,"x\n', {}, "unexpected end of data"),
+        ("a,b\n" + PLAIN + '1,"x\n', {}, "line 42: unexpected end of data"),
         ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' has a decimal comma"),
         ("a,b\n" + "5,x\n5,y\n" * 9, {}, "column 'a' has one value in all training rows"),
         ("a,b\n" + "?,x\n,y\n" * 9, {}, "column 'a' has one value in all training rows"),
@@ -111,12 +111,11 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_codes_with_a_leading_zero_stay_text_wherever_they_come(tmp_path):
-    for zips in (["10115", "02134"], ["02134", "10115"]):
+    long = "12345678901234567"  # a float would lose its last digit
+    for zips in (["10115", "02134"], ["02134", "10115"], [long, "17"], ["17", long]):
         text = "zip,b\n" + "".join(f"{zips[i // 30]},{i % 2}\n" for i in range(60))
-        assert read_table(written(tmp_path / "a.csv", text))[1].columns[0].values == (
-            "02134",
-            "10115",
-        )
+        column = read_table(written(tmp_path / "a.csv", text))[1].columns[0]
+        assert column.values == tuple(sorted(zips))
 
 
 def test_missing_values_are_a_class_or_no_rows(tmp_path):
@@ -213,6 +212,11 @@ def test_rare_categories_share_a_class(tmp_path):
     assert vocabulary.columns[1].values == ("a", "b")
     counts = torch.bincount(split.train.values[:, 1].long())
     assert 250 < counts[2] < 300
+    # Where there is a word "other", rare ones are it.
+    path.write_text(path.read_text().replace(",b\n", ",other\n"))
+    split, vocabulary = read_table(path, rare=2)
+    assert (vocabulary.columns[1].values, vocabulary.sizes[1]) == (("a", "other"), 2)
+    assert torch.bincount(split.train.values[:, 1].long())[1] == counts[1] + counts[2]
     assert len(words) < _MOST
 
 

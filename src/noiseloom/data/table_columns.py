@@ -68,8 +68,10 @@ class Column:
 
     def __post_init__(self) -> None:
         here = f"column {self.name!r}"
-        if self.kind not in ("categorical", "integer", "real"):
+        if self.kind not in ("categorical", "integer", "real") or not isinstance(self.name, str):
             raise ValueError(f"{here} is of no known kind: {self.kind!r}")
+        if self.type not in ("text", "integer", "real"):
+            raise ValueError(f"{here} has values of no known type: {self.type!r}")
         if self.kind == "categorical":
             allowed: type | tuple[type, ...] = str if self.type == "text" else (int, float)
             if not self.values or not all(_is(value, allowed) for value in self.values):
@@ -83,6 +85,8 @@ class Column:
             raise ValueError(f"{here} has intervals that overlap or hold no number")
         if (np.diff(ends[0]) <= 0).any():
             raise ValueError(f"{here} has an interval twice")
+        if self.kind == "integer" and (ends % 1).any():
+            raise ValueError(f"{here} has whole numbers in intervals that do not begin so")
 
     @property
     def size(self) -> int:
@@ -102,7 +106,7 @@ class Column:
         """
         if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return None
-        text = str(cell).strip()
+        text = (str(cell).lower() if isinstance(cell, bool) else str(cell)).strip()
         if text.lower() in GAPS:
             return None
         if self.type == "text" or (self.kind == "categorical" and text == OTHER):
@@ -199,8 +203,9 @@ class Column:
     def examples(self) -> str:
         """Some values, for a table that people read."""
         if self.kind != "categorical":
-            return f"{self.lows[0]:g} .. {self.highs[-1]:g}"
-        some = ", ".join(map(str, self.values[:3]))
+            ends = (self.lows[0], self.highs[-1])
+            return " .. ".join(f"{end:g}" if self.kind == "real" else str(end) for end in ends)
+        some = ", ".join(" ".join(str(value).split())[:24] for value in self.values[:3])
         return some + ", ..." * (len(self.values) > 3)
 
     def refusal(self, value: Value) -> str:

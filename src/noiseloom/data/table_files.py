@@ -88,8 +88,16 @@ def _csv(text: IO[str]) -> Rows:
         itertools.chain(head, text), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     names = next(row for row in reader if any(map(str.strip, row)))
-    rows = ((reader.line_num, row) for row in reader if row)
-    return Rows(tuple(name.strip() for name in names), rows, comma=delimiter == ",")
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        try:
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
+
+    return Rows(tuple(name.strip() for name in names), rows(), comma=delimiter == ",")
 
 
 def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:
@@ -139,7 +147,9 @@ def _text(value: object) -> str:
 
 def _check_names(names: Sequence[str]) -> None:
     if "" in names:
-        raise ValueError(f"column {names.index('') + 1} has no name in the header")
+        raise ValueError(
+            f"column {names.index('') + 1} has no name in the header: name it or leave it out"
+        )
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise ValueError(f"two columns are called {twice[0]!r}")

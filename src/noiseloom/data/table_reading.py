@@ -51,7 +51,10 @@ class Reading:
             if name in wishes or name == keep:
                 continue
             if column.kind == "identifier":
-                self.leave_out(name, "every row has another text")
+                told = "every row has another text"
+                if column.known < len(self.where):
+                    told = f"its first {column.known:,} texts are all different"
+                self.leave_out(name, told)
                 continue
             whole = column.kind == "number" and not column.pointed and len(self.where) >= 8
             if whole and (np.diff(column.values()) == 1).all():

@@ -19,7 +19,6 @@ __all__ = ["Stored", "read_columns"]
 Cells: TypeAlias = Literal["text", "number"]
 
 _CHUNK = 4096
-_CODE = re.compile(r"0[0-9]+")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
@@ -40,6 +39,7 @@ class Stored:
         codes: of a column of text, the place in `index`, -1 where missing.
         index: texts by first appearance.
         pointed: whether a number was written with a point or an exponent.
+        known: how many cells of text there were, until they were too many.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Stored:
     codes: "array[int]" = field(default_factory=lambda: array("i"))
     index: dict[str, int] = field(default_factory=dict)
     pointed: bool = False
+    known: int = 0
     _missing_first: int = 0
-    _known: int = 0
     _plain: bool = True
     _coded: bool = False
 
@@ -71,7 +71,7 @@ class Stored:
         found = [None if (c := cell.strip()).lower() in GAPS else c for cell in cells]
         first = next((cell for cell in found if cell is not None), None)
         if self.kind is None and first is not None:
-            number = self.wanted == "number" or (not self.wanted and NUMBER.fullmatch(first))
+            number = self.wanted == "number" or (not self.wanted and _is_number(first))
             self.kind = "number" if number else "text"
             self.numbers.extend([math.nan] * self._missing_first * (self.kind == "number"))
             self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
@@ -84,7 +84,7 @@ class Stored:
 
     def close(self) -> None:
         """After the last cell: a column of text in which none comes twice is an identifier."""
-        if self.kind == "text" and not self.told and len(self.index) == self._known > 1:
+        if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
             self._forget()
 
     def values(self) -> Reals:
@@ -110,9 +110,9 @@ class Stored:
             if cell is None:
                 kept.append(math.nan)
                 continue
+            if _is_code(cell) and self._plain and not self.wanted:
+                return False
             if not NUMBER.fullmatch(cell):
-                if _CODE.fullmatch(cell) and self._plain and not self.wanted:
-                    return False
                 before = (
                     ""
                     if self.wanted
@@ -125,9 +125,8 @@ class Stored:
             number = float(cell)
             if math.isinf(number):
                 raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
-            plain = cell.isdigit() and number < 2**53
-            self._plain = self._plain and plain
-            self.pointed = self.pointed or not (plain or cell.lstrip("+-").isdigit())
+            self._plain = self._plain and cell.isdigit()
+            self.pointed = self.pointed or not cell.lstrip("+-").isdigit()
             kept.append(number)
         self.numbers.extend(kept)
         return True
@@ -140,7 +139,7 @@ class Stored:
                 if math.isnan(number)
                 else self.index.setdefault(str(int(number)), len(self.index))
             )
-            self._known += not math.isnan(number)
+            self.known += not math.isnan(number)
         self.numbers = array("d")
 
     def _extend_text(self, cells: list[str | None], where: Sequence[str]) -> None:
@@ -149,12 +148,12 @@ class Stored:
             if cell is None:
                 self.codes.append(-1)
                 continue
-            self._known += 1
+            self.known += 1
             if cell not in index:
                 self._check(cell, place)
                 index[cell] = len(index)
                 if len(index) > self.cap:
-                    if len(index) == self._known and not self.told:
+                    if len(index) == self.known and not self.told:
                         self._forget()
                         return
                     raise ValueError(
@@ -166,7 +165,7 @@ class Stored:
     def _check(self, cell: str, place: str) -> None:
         if self.wanted:
             return
-        self._coded = self._coded or bool(_CODE.fullmatch(cell))
+        self._coded = self._coded or _is_code(cell)
         here = f"{place}, column {self.name!r}: {cell!r}"
         if self.index and NUMBER.fullmatch(cell) and not (self._coded and cell.isdigit()):
             raise ValueError(
@@ -178,6 +177,17 @@ class Stored:
 
     def _forget(self) -> None:
         self.kind, self.codes, self.index = "identifier", array("i"), {}
+
+
+def _is_code(cell: str) -> bool:
+    """Whether digits are no number: with a 0 in front, or so many that a float would lose some."""
+    return (
+        cell.isascii() and cell.isdigit() and ((cell != "0" and cell[0] == "0") or len(cell) > 15)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return NUMBER.fullmatch(cell) is not None and not _is_code(cell)
 
 
 def read_columns(

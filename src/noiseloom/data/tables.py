@@ -43,11 +43,16 @@ def read_table(
     The file is read once. Categories, ranges and bins are made of the training rows alone. A column
     of numbers is one of whole numbers, a class each, where they span at most `whole`; of categories
     where few are different (at most `bins`, and four rows for each); and else in bins with about
-    equally many rows, where a number that is frequent has a bin of its own. A column of text has
-    its words as categories, sorted; where every row has another word it is an identifier, and left
-    out with a note, as is one that counts the rows. A held-out row with a category that no training
-    row has is an error that names it, unless `rare` or the schema makes a class for such; held-out
-    numbers beyond the training rows are in the nearest class, and a note says how many.
+    equally many rows, where a number that is frequent has a bin of its own.
+
+    A column of text has
+    its words as categories, sorted; where every row has another word, or so have all until there
+    are more than `max_classes`, it is an identifier, and left out with a note, as is one that
+    counts the rows. Digits that begin with 0 or are more than 15 are words.
+
+    A held-out row with a category that no training row has is an error that names it, unless `rare`
+    or the schema makes a class for such; held-out numbers beyond the training rows are in the
+    nearest class, and a note says how many.
 
     Args:
         path: a .csv or .csv.gz file in UTF-8, its cells separated by commas, semicolons or tabs, or
