@@ -1,0 +1,268 @@
+"""A column of a table as classes: categories, whole numbers one by one, or bins of numbers."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noiseloom.rng import Rng
+
+__all__ = ["GAPS", "NUMBER", "OTHER", "Column", "Kind", "Reals", "Value"]
+
+Value: TypeAlias = str | int | float | None
+Kind: TypeAlias = Literal["categorical", "integer", "real"]
+Reals: TypeAlias = NDArray[np.float64]
+Classes: TypeAlias = NDArray[np.int64]
+
+GAPS = frozenset(("", "na", "n/a", "nan", "null", "?"))
+"""Cells that are missing values, in small letters."""
+
+# A number that begins with 0 (a postcode, 02134) is none: its zero would be lost.
+NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+OTHER = "other"
+"""How the class of all values that have none of their own is written."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the classes 0 .. K - 1 of a column mean.
+
+    First come the values or the intervals, then the class `other`, then that of missing values,
+    where there are such.
+
+    Attributes:
+        name: of the column.
+        kind: categorical, integer or real.
+        type: of its values: text, integer or real.
+        values: of categories, different ones; empty for other kinds.
+        lows: least number of each interval, increasing; of integers these are whole numbers.
+        highs: largest number of each interval, >= its low; a real interval that touches the next is
+            open at its high. An interval whose ends are equal is one number, and exact.
+        medians: of the numbers in each, one of them.
+        other: whether values that are none of `values` have a class; where a category is itself
+            called "other", it is that one.
+        gap: whether missing values have a class.
+        gaps: rows that were missing in training.
+        bins: how many intervals were asked for; 0 of categories, and of whole numbers one by one.
+
+    Raises:
+        ValueError: none or equal values, intervals that overlap or hold no number.
+    """
+
+    name: str
+    kind: Kind
+    type: Literal["text", "integer", "real"]
+    values: tuple[str | int | float, ...] = ()
+    lows: tuple[int | float, ...] = ()
+    highs: tuple[int | float, ...] = ()
+    medians: tuple[int | float, ...] = ()
+    other: bool = False
+    gap: bool = False
+    gaps: int = 0
+    bins: int = 0
+
+    def __post_init__(self) -> None:
+        here = f"column {self.name!r}"
+        if self.kind not in ("categorical", "integer", "real") or not isinstance(self.name, str):
+            raise ValueError(f"{here} is of no known kind: {self.kind!r}")
+        if self.type not in ("text", "integer", "real"):
+            raise ValueError(f"{here} has values of no known type: {self.type!r}")
+        if self.kind == "categorical":
+            allowed: type | tuple[type, ...] = str if self.type == "text" else (int, float)
+            if not self.values or not all(_is(value, allowed) for value in self.values):
+                raise ValueError(f"{here} needs values that are all {self.type}")
+            if len(set(self.values)) < len(self.values):
+                raise ValueError(f"{here} has a value twice")
+            return
+        ends = np.array([self.lows, self.medians, self.highs], dtype=np.float64)
+        ordered = ends.T.flatten()
+        if not ordered.size or not np.isfinite(ordered).all() or (np.diff(ordered) < 0).any():
+            raise ValueError(f"{here} has intervals that overlap or hold no number")
+        if (np.diff(ends[0]) <= 0).any():
+            raise ValueError(f"{here} has an interval twice")
+        if self.kind == "integer" and (ends % 1).any():
+            raise ValueError(f"{here} has whole numbers in intervals that do not begin so")
+
+    @property
+    def size(self) -> int:
+        """K, the number of classes."""
+        return len(self.values or self.lows) + len(self._rest())
+
+    @property
+    def exact(self) -> bool:
+        """Whether every value is a class, so that nothing is lost."""
+        return self.lows == self.highs
+
+    def parse(self, cell: object) -> Value:
+        """The value of a cell of a file, or of a value: None where it is missing.
+
+        Raises:
+            ValueError: no number, or no whole one, where the column has them.
+        """
+        if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+            return None
+        text = (str(cell).lower() if isinstance(cell, bool) else str(cell)).strip()
+        if text.lower() in GAPS:
+            return None
+        if self.type == "text" or (self.kind == "categorical" and text == OTHER):
+            return text
+        if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+            raise ValueError(f"{text!r} is no finite number")
+        number = float(text)
+        if self.kind == "integer" and not number.is_integer():
+            raise ValueError(f"{text!r} is no whole number")
+        return int(number) if self.type == "integer" and number.is_integer() else number
+
+    def classes(self, values: Sequence[Value]) -> Classes:
+        """Classes of values, int64, shape (N,); -1 where a value has none."""
+        if self.kind == "categorical":
+            return self._of(self._places(), values)
+        numbers = np.array([math.nan if v is None else v for v in values], dtype=np.float64)
+        return self.of_numbers(numbers)
+
+    def of_numbers(self, numbers: Reals) -> Classes:
+        """Classes of numbers, of which missing ones are NaN; -1 where a number has none.
+
+        Numbers outside of all intervals are in the nearest, though not in one that is a single
+        number where there is another: next to a heap of zeros lies no zero.
+        """
+        missing = np.isnan(numbers)
+        gap = self.size - 1 if self.gap else -1
+        if self.kind == "categorical":
+            unique, inverse = np.unique(numbers[~missing], return_inverse=True)
+            found = np.full(len(numbers), gap, dtype=np.int64)
+            found[~missing] = self._of(self._places(), unique.tolist())[inverse]
+            return found
+        lows, highs = (np.array(ends, dtype=np.float64) for ends in (self.lows, self.highs))
+        known = np.where(missing, lows[0], numbers)
+        left = (np.searchsorted(lows, known, side="right") - 1).clip(0)
+        right = (left + 1).clip(max=len(lows) - 1)
+        point = lows == highs
+        nearer = np.abs(lows[right] - known) < np.abs(known - highs[left])
+        choose = np.where(point[left] == point[right], nearer, point[left])
+        outside = (known > highs[left]) & (right > left)
+        return np.where(missing, gap, np.where(outside & choose, right, left)).astype(np.int64)
+
+    def within(self, numbers: Reals) -> NDArray[np.bool_]:
+        """Whether each number lies in the interval of its class; categories and gaps do."""
+        if self.kind == "categorical":
+            return np.ones(len(numbers), dtype=np.bool_)
+        at = self.of_numbers(numbers).clip(0, len(self.lows) - 1)
+        inside = (numbers >= np.array(self.lows)[at]) & (numbers <= np.array(self.highs)[at])
+        found: NDArray[np.bool_] = inside | np.isnan(numbers)
+        return found
+
+    def decode(self, classes: Classes, rng: Rng | None = None) -> list[Value]:
+        """Values of classes, shape (N,).
+
+        Args:
+            classes: 0 .. K - 1.
+            rng: one key or a key for each row, draws uniformly within an interval; without it an
+                interval gives its median.
+        """
+        if self.kind == "categorical" or rng is None:
+            values = [*(self.values or map(self._typed, self.medians)), *self._rest()]
+            return [values[k] for k in classes.tolist()]
+        at = classes.clip(max=len(self.lows) - 1)
+        low, high = (np.array(ends, dtype=np.float64)[at] for ends in (self.lows, self.highs))
+        # Two draws of 23 bits: one alone could not reach every whole number of a wide interval.
+        pair = rng.uniform((len(classes), 2)).double().numpy()
+        share = pair[:, 0] - 2.0**-24 + 2.0**-23 * pair[:, 1]
+        if self.kind == "integer":
+            drawn = np.minimum(low + np.floor(share * (high - low + 1)), high)
+        else:  # rounding must not lead into the next interval, which begins at `high`
+            below = np.where(high > low, np.nextafter(high, low), low)
+            drawn = np.minimum(low + share * (high - low), below)
+        found = [self._typed(value) for value in drawn.tolist()]
+        return [v if k < len(self.lows) else None for v, k in zip(found, classes, strict=True)]
+
+    def log_widths(self) -> Reals:
+        """Nats that a class loses, (K,): log(high - low), of integers log(high - low + 1).
+
+        The density of a number in class k is p(k) e^-nats; of one that is its own class, category
+        or gap, 0 nats: there p(k) is a probability.
+        """
+        found = np.zeros(self.size)
+        if self.kind != "categorical":
+            width = np.array(self.highs, dtype=np.float64) - np.array(self.lows)
+            width = width + 1 if self.kind == "integer" else np.where(width > 0, width, 1)
+            found[: len(width)] = np.log(width)
+        return found
+
+    @property
+    def called(self) -> str:
+        """The kind, with what its classes are."""
+        return f"{self.kind}, in bins" if self.bins else self.kind
+
+    @property
+    def examples(self) -> str:
+        """Some values, for a table that people read."""
+        if self.kind != "categorical":
+            ends = (self.lows[0], self.highs[-1])
+            return " .. ".join(f"{end:g}" if self.kind == "real" else str(end) for end in ends)
+        some = ", ".join(" ".join(str(value).split())[:24] for value in self.values[:3])
+        return some + ", ..." * (len(self.values) > 3)
+
+    def refusal(self, value: Value) -> str:
+        """What is wrong with a value that has no class."""
+        if value is None:
+            return f"column {self.name!r}: a value is missing, and there is no class for that"
+        return f"column {self.name!r}: there is no class for {value!r}"
+
+    def schema(self) -> dict[str, Any]:
+        """What a schema says of it."""
+        found: dict[str, Any] = {"kind": self.kind}
+        if self.kind == "categorical":
+            found["values"] = list(self.values)
+        elif self.bins:
+            found["bins"] = self.bins
+        else:
+            found |= {"low": self.lows[0], "high": self.highs[-1]}
+        settings = {"other": self.other, "missing": self.gap}
+        return found | {name: True for name, said in settings.items() if said}
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values; what is empty is left out."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
+        return {name: value for name, value in found.items() if value or name == "name"}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "Column":
+        """Make it again of what `facts` gave.
+
+        Raises:
+            ValueError: other facts.
+        """
+        try:
+            found: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()
+            }
+            return cls(**found)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"these are no facts of a column: {error}") from error
+
+    def _rest(self) -> list[Value]:
+        """What the classes after the values or intervals decode to."""
+        return [OTHER] * (self.other and OTHER not in self.values) + [None] * self.gap
+
+    def _places(self) -> dict[object, int]:
+        return {value: place for place, value in enumerate(self.values)}
+
+    def _of(self, places: Mapping[object, int], values: Sequence[Value]) -> Classes:
+        other = places.get(OTHER, len(self.values)) if self.other else -1
+        gap = self.size - 1 if self.gap else -1
+        found = (gap if v is None else places.get(v, other) for v in values)
+        return np.fromiter(found, dtype=np.int64, count=len(values))
+
+    def _typed(self, value: int | float) -> int | float:
+        return int(value) if self.type == "integer" else float(value)
+
+
+def _is(value: object, allowed: type | tuple[type, ...]) -> bool:
+    return isinstance(value, allowed) and not isinstance(value, bool)

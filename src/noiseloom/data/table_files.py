@@ -1,0 +1,159 @@
+"""A table from a file, opened and read row by row."""
+
+import csv
+import gzip
+import io
+import itertools
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from noiseloom.data.table_columns import NUMBER
+
+__all__ = ["Rows", "opened"]
+
+
+class Rows(NamedTuple):
+    """A table that is open.
+
+    Attributes:
+        names: of its columns.
+        rows: where in the file a row is, and its cells.
+        unit: what "where" counts, line or row.
+        words: columns that the file itself says are text.
+        comma: whether commas separate its cells, so that no number has one.
+    """
+
+    names: tuple[str, ...]
+    rows: Iterator[tuple[int, list[str]]]
+    unit: str = "line"
+    words: frozenset[str] = frozenset()
+    comma: bool = True
+
+    def check(self, place: int, cells: Sequence[str]) -> None:
+        """Raise where a row has another length than the header.
+
+        Raises:
+            ValueError: so.
+        """
+        if len(cells) != len(self.names):
+            raise ValueError(
+                f"{self.unit} {place} has {len(cells)} cells, and the header {len(self.names)}"
+            )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Rows]:
+    """Open a table, .csv, .csv.gz or .parquet; errors of reading become one line with its name.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: a .parquet file, without the extra `parquet`.
+        ValueError: another kind of file, a damaged or empty one, one without a header of different
+            names, or whatever is wrong with its rows.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.is_dir() or not path.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
+        raise ValueError(f"{path} is no table: give a .csv, .csv.gz or .parquet file")
+    try:
+        with (
+            _binary(path) as file,
+            io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,  # not of Parquet
+        ):
+            table = _parquet(file, path) if path.suffix.lower() == ".parquet" else _csv(text)
+            _check_names(table.names)
+            yield table
+    except (csv.Error, EOFError, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise ValueError(f"{path} is no UTF-8 text: save it in that encoding") from error
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _binary(path: Path) -> IO[bytes]:
+    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
+    file: IO[bytes] = opener(path, "rb")
+    return file
+
+
+def _csv(text: IO[str]) -> Rows:
+    head = list(itertools.islice(text, 50))
+    if not "".join(head).strip():
+        raise ValueError("the file is empty")
+    delimiter = max(",;\t", key=lambda mark: _fits(head, mark))
+    # Strict: a quote that is never closed would make one cell of the rest of the file.
+    reader = csv.reader(
+        itertools.chain(head, text), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    names = next(row for row in reader if any(map(str.strip, row)))
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        try:
+            for row in reader:
+                if row:
+                    yield reader.line_num, row
+        except csv.Error as error:
+            raise ValueError(f"line {reader.line_num}: {error}") from error
+
+    return Rows(tuple(name.strip() for name in names), rows(), comma=delimiter == ",")
+
+
+def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:
+    """How well a mark separates the first lines: into equally many cells each, and into many."""
+    try:
+        widths = [
+            len(row) for row in csv.reader(head, delimiter=mark, skipinitialspace=True) if row
+        ]
+    except csv.Error:
+        return False, 0
+    return len(set(widths)) == 1 and widths[0] > 1, widths[0]
+
+
+def _parquet(file: IO[bytes], path: Path) -> Rows:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: Parquet files need the extra noiseloom[parquet]: "
+            "pip install 'noiseloom[parquet]'"
+        ) from error
+    found = pyarrow.parquet.ParquetFile(file)
+    words = set()
+    for column in found.schema_arrow:
+        kind = column.type
+        if pyarrow.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
+            raise ValueError(f"column {column.name!r} is of {kind}: a cell must be one value")
+        # Numbers are told from their text as in any file; what the file calls text stays so.
+        if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+            words.add(column.name)
+    batches = (batch.columns for batch in found.iter_batches(4096))
+    rows = (
+        row for columns in batches for row in zip(*(c.to_pylist() for c in columns), strict=True)
+    )
+    cells = ([_text(value) for value in row] for row in rows)
+    return Rows(tuple(found.schema_arrow.names), enumerate(cells, 1), "row", frozenset(words))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if "" in names:
+        raise ValueError(
+            f"column {names.index('') + 1} has no name in the header: name it or leave it out"
+        )
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"two columns are called {twice[0]!r}")
+    if all(map(NUMBER.fullmatch, names)):
+        raise ValueError(
+            f"the first row has numbers ({', '.join(names[:3])}), and names of columns are expected"
+        )

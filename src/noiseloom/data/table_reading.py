@@ -1,0 +1,224 @@
+"""Columns of a table on their way to tokens: what is left out, held out, and a class."""
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from noiseloom.data.folder import HELD_OUT, TRAIN
+from noiseloom.data.split import Split
+from noiseloom.data.table_columns import Classes, Column
+from noiseloom.data.table_schema import Rules, Wish, categorical, numeric
+from noiseloom.data.table_store import Stored
+from noiseloom.data.table_vocabulary import TableVocabulary
+from noiseloom.data.tokens import Tokens
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """The columns of a file, each let go once it is tokens.
+
+    Args:
+        columns: by name.
+        where: in the file each row is.
+        unit: what that counts, line or row.
+        left_out: columns that were not read, and why.
+    """
+
+    def __init__(
+        self,
+        columns: dict[str, Stored],
+        where: "array[int]",
+        unit: str,
+        left_out: dict[str, str],
+    ) -> None:
+        self.columns, self.where, self.unit, self.left_out = columns, where, unit, left_out
+        self.notes = [f"column {name!r} is left out: {why}" for name, why in left_out.items()]
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Drop a column, and note why."""
+        self.left_out[name] = why
+        self.notes.append(f"column {name!r} is left out: {why}")
+        del self.columns[name]
+
+    def identifiers(self, wishes: Mapping[str, Wish], keep: str | None) -> None:
+        """Leave out columns that tell rows apart and say nothing of them."""
+        for name, column in list(self.columns.items()):
+            if name in wishes or name == keep:
+                continue
+            if column.kind == "identifier":
+                told = "every row has another text"
+                if column.known < len(self.where):
+                    told = f"its first {column.known:,} texts are all different"
+                self.leave_out(name, told)
+                continue
+            whole = column.kind == "number" and not column.pointed and len(self.where) >= 8
+            if whole and (np.diff(column.values()) == 1).all():
+                self.leave_out(name, "it counts the rows")
+
+    def rows(self, missing: str) -> NDArray[np.intp]:
+        """The rows that are kept."""
+        gaps = np.zeros(len(self.where), dtype=np.bool_)
+        for column in self.columns.values():
+            found = column.missing(len(self.where))
+            if missing == "refuse" and found.any():
+                raise ValueError(
+                    f"{self._place(found.argmax())}, column {column.name!r}: a value is missing "
+                    f"({found.sum():,} are): choose missing='class' or missing='drop'"
+                )
+            gaps |= found
+        if missing == "drop" and gaps.any():
+            self.notes.append(
+                f"{gaps.sum():,} of {len(gaps):,} rows with missing values are left out"
+            )
+            return np.flatnonzero(~gaps)
+        if gaps.any():
+            self.notes.append(
+                f"{gaps.sum():,} of {len(gaps):,} rows have missing values, which are a class"
+            )
+        return np.arange(len(gaps))
+
+    def by_column(
+        self, column: Stored, rows: NDArray[np.intp], value: str | None
+    ) -> NDArray[np.bool_]:
+        """Which of the rows are held out, as a column says."""
+        here = f"column {column.name!r}"
+        if column.missing(len(self.where))[rows].any():
+            raise ValueError(f"{here} is missing in some rows, and says what is held out")
+        words = list(column.index)
+        if value is None:
+            unknown = [word for word in words if word.lower() not in TRAIN | HELD_OUT]
+            if unknown:
+                raise ValueError(
+                    f"{here} has {unknown[0]!r}, which is neither train nor test: say which value "
+                    "is held out (held_out_value)"
+                )
+            chosen = np.array([word.lower() in HELD_OUT for word in words])
+        else:
+            chosen = np.array([word == value for word in words])
+        held: NDArray[np.bool_] = chosen[np.frombuffer(column.codes, dtype=np.int32)[rows]]
+        if held.all() or not held.any():
+            told = "all rows" if held.all() else "no row"
+            raise ValueError(f"{here} holds out {told}, and both parts need one")
+        return held
+
+    def tokens(
+        self,
+        rows: NDArray[np.intp],
+        held: NDArray[np.bool_],
+        wishes: Mapping[str, Wish],
+        rules: Rules,
+        constant: str,
+    ) -> tuple[Split[Tokens], TableVocabulary]:
+        """Tokens of the rows, by classes that are made of those to learn from.
+
+        Raises:
+            ValueError: a column with one value, or a value without a class.
+        """
+        train = rows[~held]
+        made = []
+        for name, stored in list(self.columns.items()):
+            column = self._column(stored, train, wishes.get(name), rules)
+            if column is not None:
+                made.append(column)
+            elif constant == "leave_out":
+                self.leave_out(name, "all training rows have one value")
+            else:
+                raise ValueError(
+                    f"column {name!r} has one value in all training rows: leave it "
+                    "out in the schema, or all such with constant='leave_out'"
+                )
+        vocabulary = TableVocabulary(tuple(made), self.left_out)
+        kind = _smallest(max(vocabulary.sizes))
+        parts = [torch.empty((int(part.sum()), len(made)), dtype=kind) for part in (~held, held)]
+        for c, column in enumerate(made):
+            stored = self.columns.pop(column.name)
+            classes = self._classes(stored, column, rows, held)
+            for tokens, part in zip(parts, (~held, held), strict=True):
+                tokens[:, c] = torch.from_numpy(classes[part])
+        sets = [Tokens(tokens, vocabulary.sizes) for tokens in parts]
+        return Split(sets[0], sets[1], tuple(self.notes)), vocabulary
+
+    def _column(
+        self, stored: Stored, train: NDArray[np.intp], wish: Wish | None, rules: Rules
+    ) -> Column | None:
+        """The classes of a column; None where training rows have one value."""
+        if stored.kind is None:
+            return None
+        if wish and wish.kind == "integer":
+            wrong = np.flatnonzero(stored.values() % 1 > 0)  # not so of NaN
+            if len(wrong):
+                raise ValueError(
+                    f"{self._place(wrong[0])}, column {stored.name!r}: "
+                    f"{stored.values()[wrong[0]]:g} is no whole number"
+                )
+        number = stored.kind == "number" and not (wish and wish.kind == "categorical")
+        column = (numeric if number else categorical)(stored, train, wish, rules)
+        said = column is not None and wish is not None and column.size > 1
+        if column is None or not (said or len(np.unique(stored.cells()[train])) > 1):
+            return None
+        gaps = int(stored.missing(len(self.where))[train].sum())
+        gap = gaps > 0 or (wish is not None and wish.missing)
+        return replace(column, gap=gap, gaps=gaps)
+
+    def _classes(
+        self,
+        stored: Stored,
+        column: Column,
+        rows: NDArray[np.intp],
+        held: NDArray[np.bool_],
+    ) -> Classes:
+        cells = stored.cells()[rows]
+        if stored.kind == "number":
+            classes = column.of_numbers(cells)
+            outside = ~column.within(cells)
+            if (outside & ~held).any():  # a range of the schema, which may be of other rows
+                at = int((outside & ~held).argmax())
+                raise ValueError(
+                    f"{self._place(rows[at])}, column {column.name!r}: {cells[at]:g} is not in "
+                    f"{column.lows[0]} .. {column.highs[-1]}, as the schema has it"
+                )
+            if outside.any():
+                self.notes.append(
+                    f"column {column.name!r}: {outside.sum():,} of {held.sum():,} held-out numbers "
+                    "are beyond those of training rows, or between its bins: they are in the "
+                    "nearest class"
+                )
+        else:
+            values = [*map(column.parse, stored.index), None]  # code -1 is a missing value
+            classes = column.classes(values)[cells]
+        if (classes < 0).any():
+            at = int((classes < 0).argmax())
+            self._refuse(stored, column, at, rows, held)
+        return classes
+
+    def _refuse(
+        self,
+        stored: Stored,
+        column: Column,
+        at: int,
+        rows: NDArray[np.intp],
+        held: NDArray[np.bool_],
+    ) -> None:
+        cell = stored.cells()[rows[at]]
+        text = list(stored.index)[cell] if stored.kind == "text" and cell >= 0 else f"{cell:g}"
+        gone = bool(stored.missing(len(self.where))[rows[at]])
+        why = "no training row has it" if held[at] else "the schema has none"
+        way = "missing='drop', or missing: true" if gone else "rare=1 or more, or other: true"
+        raise ValueError(
+            f"{self._place(rows[at])}, {column.refusal(None if gone else text)}: {why}; give {way} "
+            "in the schema"
+        )
+
+    def _place(self, row: int | np.intp) -> str:
+        return f"{self.unit} {self.where[int(row)]}"
+
+
+def _smallest(classes: int) -> torch.dtype:
+    if classes <= 2**8:
+        return torch.uint8
+    return torch.int16 if classes <= 2**15 else torch.int32

@@ -1,0 +1,229 @@
+"""Columns of a table that is read once, row by row: its cells as numbers, and not as they stand."""
+
+import itertools
+import math
+import re
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noiseloom.data.table_columns import GAPS, NUMBER, Reals
+from noiseloom.data.table_files import Rows
+
+__all__ = ["Stored", "read_columns"]
+
+Cells: TypeAlias = Literal["text", "number"]
+
+_CHUNK = 4096
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+
+
+@dataclass
+class Stored:
+    """The cells of a column so far: 8 bytes a number, 4 bytes a text and each text once.
+
+    Attributes:
+        name: of the column.
+        wanted: text or number if that is known; else the first cell decides, and another kind of
+            cell later is an error.
+        cap: how many different texts there may be.
+        told: whether a person said that it is to be kept, so that it is no identifier.
+        comma: whether commas separate cells, so that no number has one.
+        natural: whether texts that are all numbers may be meant as numbers.
+        kind: text, number, or identifier: every text another; None while all are missing.
+        numbers: of a column of numbers, NaN where missing.
+        codes: of a column of text, the place in `index`, -1 where missing.
+        index: texts by first appearance.
+        pointed: whether a number was written with a point or an exponent.
+        known: how many cells of text there were, until they were too many.
+    """
+
+    name: str
+    wanted: Literal["text", "number"] | None
+    cap: int
+    told: bool
+    comma: bool
+    natural: bool = True
+    kind: Literal["text", "number", "identifier"] | None = None
+    numbers: "array[float]" = field(default_factory=lambda: array("d"))
+    codes: "array[int]" = field(default_factory=lambda: array("i"))
+    index: dict[str, int] = field(default_factory=dict)
+    pointed: bool = False
+    known: int = 0
+    _missing_first: int = 0
+    _plain: bool = True
+    _coded: bool = False
+
+    def extend(self, cells: Iterable[str], where: Sequence[str]) -> None:
+        """Keep some more cells.
+
+        Args:
+            cells: one a row.
+            where: the rows, for errors.
+
+        Raises:
+            ValueError: a cell of another kind than those before, or more texts than `cap`.
+        """
+        found = [None if (c := cell.strip()).lower() in GAPS else c for cell in cells]
+        first = next((cell for cell in found if cell is not None), None)
+        if self.kind is None and first is not None:
+            number = self.wanted == "number" or (not self.wanted and _is_number(first))
+            self.kind = "number" if number else "text"
+            self.numbers.extend([math.nan] * self._missing_first * (self.kind == "number"))
+            self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
+        if self.kind == "number" and not self._extend_numbers(found, where):
+            self._to_text()
+        if self.kind == "text":
+            self._extend_text(found, where)
+        if self.kind is None:
+            self._missing_first += len(found)
+
+    def close(self) -> None:
+        """After the last cell: a column of text in which none comes twice is an identifier."""
+        if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
+            self._forget()
+
+    def values(self) -> Reals:
+        """The numbers, float64, shape (N,)."""
+        return np.frombuffer(self.numbers, dtype=np.float64)
+
+    def cells(self) -> NDArray[Any]:
+        """Numbers, or codes of text, shape (N,)."""
+        return np.frombuffer(self.codes, dtype=np.int32) if self.kind == "text" else self.values()
+
+    def missing(self, count: int) -> NDArray[np.bool_]:
+        """Which of the `count` rows are missing."""
+        if self.kind is None:
+            return np.ones(count, dtype=np.bool_)
+        cells = self.cells()
+        found: NDArray[np.bool_] = cells < 0 if self.kind == "text" else np.isnan(cells)
+        return found
+
+    def _extend_numbers(self, cells: list[str | None], where: Sequence[str]) -> bool:
+        """Whether these are numbers; not so where the column turns out to be of codes (02134)."""
+        kept = array("d")
+        for cell, place in zip(cells, where, strict=True):
+            if cell is None:
+                kept.append(math.nan)
+                continue
+            if _is_code(cell) and self._plain and not self.wanted:
+                return False
+            if not NUMBER.fullmatch(cell):
+                before = (
+                    ""
+                    if self.wanted
+                    else (
+                        ", and all before it are: mend it, or say in the schema that the column is "
+                        "categorical"
+                    )
+                )
+                raise ValueError(f"{place}, column {self.name!r}: {cell!r} is no number{before}")
+            number = float(cell)
+            if math.isinf(number):
+                raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
+            self._plain = self._plain and cell.isdigit()
+            self.pointed = self.pointed or not cell.lstrip("+-").isdigit()
+            kept.append(number)
+        self.numbers.extend(kept)
+        return True
+
+    def _to_text(self) -> None:
+        self.kind, self._coded = "text", True
+        for number in self.numbers:
+            self.codes.append(
+                -1
+                if math.isnan(number)
+                else self.index.setdefault(str(int(number)), len(self.index))
+            )
+            self.known += not math.isnan(number)
+        self.numbers = array("d")
+
+    def _extend_text(self, cells: list[str | None], where: Sequence[str]) -> None:
+        index = self.index
+        for cell, place in zip(cells, where, strict=True):
+            if cell is None:
+                self.codes.append(-1)
+                continue
+            self.known += 1
+            if cell not in index:
+                self._check(cell, place)
+                index[cell] = len(index)
+                if len(index) > self.cap:
+                    if len(index) == self.known and not self.told:
+                        self._forget()
+                        return
+                    raise ValueError(
+                        f"{place}, column {self.name!r}: more than {self.cap:,} different texts: "
+                        "leave the column out, or raise max_classes"
+                    )
+            self.codes.append(index[cell])
+
+    def _check(self, cell: str, place: str) -> None:
+        if self.wanted:
+            return
+        self._coded = self._coded or _is_code(cell)
+        here = f"{place}, column {self.name!r}: {cell!r}"
+        if self.index and NUMBER.fullmatch(cell) and not (self._coded and cell.isdigit()):
+            raise ValueError(
+                f"{here} is a number, and text is before it ({next(iter(self.index))!r}): if it is "
+                "a name too, say in the schema that the column is categorical"
+            )
+        if not self.comma and _COMMA.fullmatch(cell):
+            raise ValueError(f"{here} has a decimal comma: write numbers with points")
+
+    def _forget(self) -> None:
+        self.kind, self.codes, self.index = "identifier", array("i"), {}
+
+
+def _is_code(cell: str) -> bool:
+    """Whether digits are no number: with a 0 in front, or so many that a float would lose some."""
+    return (
+        cell.isascii() and cell.isdigit() and ((cell != "0" and cell[0] == "0") or len(cell) > 15)
+    )
+
+
+def _is_number(cell: str) -> bool:
+    return NUMBER.fullmatch(cell) is not None and not _is_code(cell)
+
+
+def read_columns(
+    table: Rows, leave_out: Iterable[str], wanted: Mapping[str, Literal["text", "number"]], cap: int
+) -> tuple[dict[str, Stored], "array[int]"]:
+    """Read a table to its end.
+
+    Args:
+        table: open.
+        leave_out: columns that are not read.
+        wanted: text or number, of columns of which it is known.
+        cap: how many different texts a column may have.
+
+    Returns:
+        The columns by name, and where in the file each row is.
+
+    Raises:
+        ValueError: rows of another length than the header, or as `Stored` has it.
+    """
+    given = {**dict.fromkeys(table.words, "text"), **wanted}
+    columns: dict[str, Stored] = {}
+    for name in table.names:
+        if name not in leave_out:
+            known: Any = given.get(name)
+            columns[name] = Stored(
+                name, known, cap, name in wanted, table.comma, name not in table.words
+            )
+    where: array[int] = array("q")
+    while rows := list(itertools.islice(table.rows, _CHUNK)):
+        for place, cells in rows:
+            table.check(place, cells)
+        places = [f"{table.unit} {place}" for place, _ in rows]
+        for name, column in zip(table.names, zip(*(c for _, c in rows), strict=True), strict=True):
+            if name in columns:
+                columns[name].extend(column, places)
+        where.extend(place for place, _ in rows)
+    for stored in columns.values():
+        stored.close()
+    return columns, where

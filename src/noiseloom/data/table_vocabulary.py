@@ -1,0 +1,275 @@
+"""What the tokens of a table mean: a column each, to values and files and back."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from noiseloom.data.table_columns import Classes, Column, Value
+from noiseloom.data.table_files import opened
+from noiseloom.data.table_schema import check_names
+from noiseloom.rng import Rng
+
+__all__ = ["TableVocabulary"]
+
+_HEAD = """\
+# A line for each column. Kinds: categorical, integer, real, or leave_out.
+#   {kind: categorical, values: [a, b], other: true}  other: a class for all other values
+#   {kind: integer, low: 0, high: 9}  every whole number a class; or bins: 32
+#   {kind: real, bins: 32}  intervals that hold about equally many rows
+# missing: true keeps a class for missing values. Columns without a line are inferred.
+"""
+
+
+@dataclass(frozen=True)
+class TableVocabulary:
+    """The columns of a table as T tokens, token c with K_c classes.
+
+    Attributes:
+        columns: those that are tokens, in the order of the file.
+        left_out: columns of the file that are not, and why.
+
+    Raises:
+        ValueError: no columns, or two of one name.
+    """
+
+    columns: tuple[Column, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise ValueError("no column is left")
+        if len(set(self.names)) < len(self.columns):
+            raise ValueError("two columns have one name")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the T columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Classes of each column, K_1, ..., K_T."""
+        return tuple(column.size for column in self.columns)
+
+    def encode(self, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Tensor:
+        """Tokens of rows, int64, shape (N, T).
+
+        A number beyond or between the intervals of its column is in the nearest of them.
+
+        Args:
+            rows: values or cells of the T columns, in their order or by name; None, NaN and the
+                words of a file are missing values.
+
+        Raises:
+            ValueError: a row of another length, a value that has no class, by row and column.
+        """
+        ordered = []
+        for number, row in enumerate(rows, 1):
+            if isinstance(row, Mapping):
+                check_names(row, self.names, f"row {number}: the vocabulary")
+                check_names(self.names, row, f"row {number}")
+                row = [row[name] for name in self.names]
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"row {number} has {len(row)} values, and there are {len(self.columns)} columns"
+                )
+            ordered.append(row)
+        places = [f"row {number}" for number in range(1, len(ordered) + 1)]
+        tokens = torch.zeros((len(ordered), len(self.columns)), dtype=torch.int64)
+        for c, column in enumerate(self.columns):
+            tokens[:, c] = _encode(column, [row[c] for row in ordered], places)
+        return tokens
+
+    def decode(self, tokens: Tensor, rng: Rng | None = None) -> list[list[Value]]:
+        """Rows of values: text, whole or real numbers, None where missing.
+
+        Args:
+            tokens: integers of any type, shape (N, T).
+            rng: draws uniformly within the interval of a number, with one key or a key for each
+                row; without it an interval gives the median of its training rows.
+
+        Raises:
+            ValueError: another shape, or a class that a column does not have.
+        """
+        values = self._checked(tokens)
+        found = [
+            column.decode(values[:, c], rng.fold("column", c) if rng else None)
+            for c, column in enumerate(self.columns)
+        ]
+        return [list(row) for row in zip(*found, strict=True)]
+
+    def log_widths(self, tokens: Tensor) -> Tensor:
+        """Nats that each token's interval loses, float64, shape (N, T).
+
+        -log density(row) = -log p(tokens) + sum of these: log(high - low) of an interval of reals,
+        log(high - low + 1) of one of whole numbers, 0 of what is exact. The density is that of
+        `decode` with an Rng, and where a column has exact numbers too it is one with atoms.
+
+        Args:
+            tokens: integers of any type, shape (N, T).
+
+        Raises:
+            ValueError: another shape, or a class that a column does not have.
+        """
+        values = self._checked(tokens)
+        found = [c.log_widths()[values[:, i]] for i, c in enumerate(self.columns)]
+        return torch.from_numpy(np.stack(found, 1))
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values from which `from_facts` makes it again."""
+        columns = [column.facts() for column in self.columns]
+        return {"kind": "table", "columns": columns, "left_out": dict(self.left_out)}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "TableVocabulary":
+        """Make a vocabulary again of what `facts` gave.
+
+        Raises:
+            ValueError: other facts.
+        """
+        try:
+            if facts["kind"] != "table":
+                raise ValueError(f"these are facts of {facts['kind']!r}, not of a table")
+            columns = tuple(Column.from_facts(found) for found in facts["columns"])
+            return cls(columns, dict(facts.get("left_out", {})))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"these are no facts of a table: {error}") from error
+
+    def schema(self) -> dict[str, Any]:
+        """What `read_table` takes as `schema` to make the same columns of the same rows."""
+        found = {column.name: column.schema() for column in self.columns}
+        return {**found, **dict.fromkeys(self.left_out, "leave_out")}
+
+    def write_schema(self, path: str | os.PathLike[str], force: bool = False) -> None:
+        """Write the schema as a YAML file, to be edited and given back.
+
+        Args:
+            path: the file.
+            force: replace a file that is there.
+
+        Raises:
+            FileExistsError: there is such a file, and no `force`.
+        """
+        path = _free(path, force)
+        # One line a column, where a column's own settings are the leaves.
+        text = yaml.safe_dump(
+            self.schema(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
+        )
+        path.write_text(_HEAD + text, encoding="utf-8")
+
+    def describe(self) -> str:
+        """A table for people: name, kind, classes, examples and missing rows of each column."""
+        body = [["column", "kind", "classes", "examples", "missing"]]
+        for column in self.columns:
+            body.append(
+                [column.name, column.called, str(column.size), column.examples, str(column.gaps)]
+            )
+        body += [[name, "left out", "", reason, ""] for name, reason in self.left_out.items()]
+        widths = [max(map(len, cells)) for cells in zip(*body, strict=True)]
+        lines = ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in body]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def read_template(self, path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
+        """Rows with gaps, for a model to fill.
+
+        Empty cells and "?" are unknown, and so is a column that is not there. NA, NaN and null say
+        that a value is known to be missing, where the column has a class for that.
+
+        Args:
+            path: a file as `read_table` takes it, with any of the columns; those that were left out
+                are passed over.
+
+        Returns:
+            Tokens, int64, shape (N, T), 0 where unknown, and whether each is known, bool (N, T).
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a column that is none of the table's, a value without a class, by line.
+        """
+        with opened(Path(path).expanduser()) as table:
+            check_names(table.names, [*self.names, *self.left_out], "the vocabulary")
+            places, rows = [], []
+            for place, row in table.rows:
+                table.check(place, row)
+                places.append(f"{table.unit} {place}")
+                rows.append(dict(zip(table.names, row, strict=True)))
+            if not rows:
+                raise ValueError("there are no rows below the header")
+            tokens = torch.zeros((len(rows), len(self.columns)), dtype=torch.int64)
+            known = torch.zeros(tokens.shape, dtype=torch.bool)
+            for c, column in enumerate(self.columns):
+                cells = [row.get(column.name, "").strip() for row in rows]
+                there = [i for i, cell in enumerate(cells) if cell not in ("", "?")]
+                found = _encode(column, [cells[i] for i in there], [places[i] for i in there])
+                tokens[there, c], known[there, c] = found, True
+        return tokens, known
+
+    def write_rows(
+        self,
+        path: str | os.PathLike[str],
+        tokens: Tensor,
+        rng: Rng | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write rows as a CSV file with the header of the original, less what was left out of it.
+
+        Args:
+            path: the file.
+            tokens: integers of any type, shape (N, T).
+            rng: as `decode` has it.
+            force: replace a file that is there.
+
+        Raises:
+            FileExistsError: there is such a file, and no `force`.
+            ValueError: tokens that `decode` refuses.
+        """
+        rows = self.decode(tokens, rng)
+        with _free(path, force).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(self.names)
+            writer.writerows(rows)  # a missing value is an empty cell
+
+    def _checked(self, tokens: Tensor) -> Classes:
+        if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
+            raise ValueError(
+                f"tokens must have shape (N, {len(self.columns)}), got {tuple(tokens.shape)}"
+            )
+        values: Classes = tokens.detach().cpu().long().numpy()
+        wrong = (values < 0) | (values >= np.array(self.sizes))
+        if wrong.any():
+            row, c = np.argwhere(wrong)[0].tolist()
+            raise ValueError(
+                f"row {row + 1}, column {self.names[c]!r}: class {values[row, c]} of "
+                f"0 .. {self.sizes[c] - 1}"
+            )
+        return values
+
+
+def _encode(column: Column, cells: Sequence[object], places: Sequence[str]) -> Tensor:
+    values = []
+    for cell, place in zip(cells, places, strict=True):
+        try:
+            values.append(column.parse(cell))
+        except ValueError as error:
+            raise ValueError(f"{place}, column {column.name!r}: {error}") from None
+    classes = column.classes(values)
+    if (classes < 0).any():
+        at = int((classes < 0).argmax())
+        raise ValueError(f"{places[at]}, {column.refusal(values[at])}")
+    return torch.from_numpy(classes)
+
+
+def _free(path: str | os.PathLike[str], force: bool) -> Path:
+    path = Path(path).expanduser()
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists: choose another name, or replace it with force")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

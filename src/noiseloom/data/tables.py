@@ -1,0 +1,129 @@
+"""A table of a person's own as tokens, one a column: .csv, .csv.gz or .parquet."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noiseloom.data.split import Split
+from noiseloom.data.table_files import opened
+from noiseloom.data.table_reading import Reading
+from noiseloom.data.table_schema import Rules, check_names, read_schema
+from noiseloom.data.table_store import Cells, read_columns
+from noiseloom.data.table_vocabulary import TableVocabulary
+from noiseloom.data.tokens import Tokens
+from noiseloom.rng import Rng
+
+__all__ = ["read_table"]
+
+_MOST = 65_536
+"""Different texts of a column, where rare ones are to be thrown together."""
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    schema: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+    missing: Literal["class", "refuse", "drop"] = "class",
+    constant: Literal["refuse", "leave_out"] = "refuse",
+    bins: int = 32,
+    whole: int = 100,
+    rare: int = 0,
+    max_classes: int = 256,
+    held_out: float = 0.1,
+    seed: int = 0,
+    split_by: str | None = None,
+    held_out_value: str | None = None,
+) -> tuple[Split[Tokens], TableVocabulary]:
+    """Read a table with a header as tokens, one a column.
+
+    The file is read once. Categories, ranges and bins are made of the training rows alone. A column
+    of numbers is one of whole numbers, a class each, where they span at most `whole`; of categories
+    where few are different (at most `bins`, and four rows for each); and else in bins with about
+    equally many rows, where a number that is frequent has a bin of its own.
+
+    A column of text has
+    its words as categories, sorted; where every row has another word, or so have all until there
+    are more than `max_classes`, it is an identifier, and left out with a note, as is one that
+    counts the rows. Digits that begin with 0 or are more than 15 are words.
+
+    A held-out row with a category that no training row has is an error that names it, unless `rare`
+    or the schema makes a class for such; held-out numbers beyond the training rows are in the
+    nearest class, and a note says how many.
+
+    Args:
+        path: a .csv or .csv.gz file in UTF-8, its cells separated by commas, semicolons or tabs, or
+            a .parquet file.
+        schema: a YAML file, or a mapping such as it holds, that says what columns are
+            (`noiseloom.data.table_schema`); the others are inferred.
+        missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a
+            column in which some are a class for them, "refuse" raises, "drop" leaves out the rows.
+        constant: whether a column with one value in all training rows is an error or left out.
+        bins: intervals of a column of numbers, about, >= 2.
+        whole: the most whole numbers that are a class each, >= 2.
+        rare: categories in fewer training rows share a class, "other", with those in none; at 0
+            there is no such class. From 2 on it is also trained where there are rare ones.
+        max_classes: the most of a column, less other and missing.
+        held_out: share of the rows to hold out, in (0, 1), drawn.
+        seed: decides which.
+        split_by: a column that says instead which rows to hold out, and is no token: its words are
+            train or training, and test, val, validation or held_out.
+        held_out_value: the word of that column whose rows are held out, all others being trained
+            on, where it has other words.
+
+    Returns:
+        The rows in the order of the file, in the smallest type of integers, and what they mean.
+
+    Raises:
+        FileNotFoundError: no such file or schema.
+        ImportError: a .parquet file, without the extra `parquet`.
+        ValueError: a damaged or empty file, a row of another length than the header, columns
+            without names or with equal ones, a column whose cells change between numbers and text,
+            or with more classes than `max_classes`, or anything above that is refused; with the
+            line and the value where it is one.
+    """
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
+    if missing not in ("class", "refuse", "drop") or constant not in ("refuse", "leave_out"):
+        raise ValueError(
+            "missing must be 'class', 'refuse' or 'drop' and constant 'refuse' or 'leave_out', got "
+            f"{missing!r} and {constant!r}"
+        )
+    rules = Rules(bins, whole, rare, max_classes)
+    wishes = read_schema(schema)
+    with opened(Path(path).expanduser()) as table:
+        check_names(wishes, table.names)
+        check_names([split_by] if split_by else [], table.names)
+        skipped = [n for n, wish in wishes.items() if wish.kind == "leave_out" and n != split_by]
+        left_out = dict.fromkeys(skipped, "by the schema")
+        cells: dict[str, Cells] = {n: w.cells for n, w in wishes.items() if n not in left_out}
+        if split_by:
+            cells[split_by] = "text"
+        columns, where = read_columns(
+            table, left_out, cells, _MOST if rare > 1 else rules.max_classes
+        )
+        if not where:
+            raise ValueError("there are no rows below the header")
+        reading = Reading(columns, where, table.unit, left_out)
+        reading.identifiers(wishes, split_by)
+        part = columns.pop(split_by) if split_by else None
+        if split_by:
+            reading.left_out[split_by] = "says what is held out"
+        rows = reading.rows(missing)
+        if part:
+            held = reading.by_column(part, rows, held_out_value)
+        else:
+            held = _drawn(rows, held_out, seed)
+        return reading.tokens(rows, held, wishes, rules, constant)
+
+
+def _drawn(rows: NDArray[np.intp], share: float, seed: int) -> NDArray[np.bool_]:
+    if len(rows) < 2:
+        raise ValueError(f"there are {len(rows)} rows: both parts need one")
+    count = min(max(1, round(share * len(rows))), len(rows) - 1)
+    held = np.zeros(len(rows), dtype=np.bool_)
+    held[Rng(seed).fold("held out").permutation(len(rows))[:count].numpy()] = True
+    return held

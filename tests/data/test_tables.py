@@ -1,0 +1,280 @@
+"""Tables: what is read of a file, what is refused and where, and what is held out."""
+
+import gzip
+import os
+import random
+import sys
+import threading
+import tracemalloc
+
+import pytest
+import torch
+from table_cases import people, written
+
+from noiseloom.data import Split, read_table
+from noiseloom.data.tables import _MOST
+from noiseloom.data.tokens import Tokens
+
+
+def test_columns_are_taken_for_what_they_are(tmp_path):
+    split, vocabulary = read_table(people(tmp_path / "a.csv"))
+    assert isinstance(split, Split)
+    assert isinstance(split.train, Tokens)
+    kinds = {c.name: (c.kind, c.bins, c.type) for c in vocabulary.columns}
+    assert kinds == {
+        "age": ("integer", 0, "integer"),
+        "income": ("integer", 32, "integer"),
+        "city": ("categorical", 0, "text"),
+        "children": ("integer", 0, "integer"),
+        "debt": ("real", 32, "real"),
+    }
+    assert set(vocabulary.left_out) == {"id", "who"}
+    assert "counts the rows" in split.notes[0]
+    assert "its first 257 texts are all different" in split.notes[1]
+    assert vocabulary.columns[2].values == ("Bonn", "Köln", "a, b; c", 'he said "no"')
+    assert (len(split.train), len(split.held_out)) == (360, 40)
+    assert split.train.values.dtype == torch.uint8
+    assert split.train.sizes == vocabulary.sizes
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("form", ["plain", "bom", "gz", "crlf", "blank lines", "spaces"])
+def test_the_form_of_a_file_makes_no_difference(tmp_path, delimiter, form):
+    reference = read_table(people(tmp_path / "a.csv"))[0]
+    path = people(tmp_path / "b.csv", delimiter=delimiter)
+    content = path.read_bytes()
+    if form == "bom":
+        path.write_bytes(b"\xef\xbb\xbf" + content)
+    elif form == "gz":
+        path = tmp_path / "b.csv.gz"
+        path.write_bytes(gzip.compress(content))
+    elif form == "crlf":
+        path.write_bytes(content.replace(b"\n", b"\r\n"))
+    elif form == "blank lines":
+        path.write_bytes(b"\n" + content.replace(b"\n", b"\n\n"))
+    elif form == "spaces" and delimiter != "\t":
+        path.write_bytes(content.replace(delimiter.encode(), delimiter.encode() + b" "))
+    assert read_table(path)[0].fingerprint() == reference.fingerprint()
+
+
+PLAIN = "".join(f"{i % 7},{'xyz'[i % 3]}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("", {}, "a.csv: the file is empty"),
+        ("\n \n", {}, "the file is empty"),
+        ("a,b\n", {}, "no rows below the header"),
+        ("a,a\n" + PLAIN, {}, "two columns are called 'a'"),
+        ("a,\n" + PLAIN, {}, "column 2 has no name"),
+        (PLAIN.replace("x", "1").replace("y", "2").replace("z", "3"), {}, "first row has numbers"),
+        ("a,b\n" + PLAIN + "1\n", {}, "line 42 has 1 cells, and the header 2"),
+        ("a,b\n1,x\n1,2,3\n", {}, "line 3 has 3 cells, and the header 2"),
+        ("a,b\n" + PLAIN + "oops,x\n", {}, "line 42, column 'a': 'oops' is no number, and all"),
+        ("a,b\n" + PLAIN + "1,17\n", {}, "line 42, column 'b': '17' is a number, and text is"),
+        ("a,b\n" + PLAIN + "1e999,x\n", {}, "line 42, column 'a': 1e999 is too large"),
+        ("a,b\n" + PLAIN + '1,"x\n', {}, "line 42: unexpected end of data"),
+        ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' has a decimal comma"),
+        ("a,b\n" + "5,x\n5,y\n" * 9, {}, "column 'a' has one value in all training rows"),
+        ("a,b\n" + "?,x\n,y\n" * 9, {}, "column 'a' has one value in all training rows"),
+        ("a,b\n1,x\n", {}, "there are 1 rows: both parts need one"),
+        ("a,b\n" + PLAIN, {"split_by": "c"}, "no column 'c': there are a, b"),
+        ("age,b\n" + PLAIN, {"schema": {"aeg": "real"}}, "no column 'aeg': did you mean 'age'"),
+        ("a,b\n" + PLAIN, {"schema": {"b": "real"}}, "line 2, column 'b': 'x' is no number"),
+        ("a,b\n.5,x\n" + PLAIN, {"schema": {"a": "integer"}}, "line 2, column 'a': 0.5 is no"),
+        ("a,b\n" + PLAIN, {"schema": {"a": {"kind": "integer", "high": 3}}}, "is not in 0 .. 3"),
+        ("a,b\n" + PLAIN, {"schema": {"a": "leave_out", "b": "leave_out"}}, "no column is left"),
+        ("a,b\n" + "1,x\n1,x\n2,y\n" * 9, {"max_classes": 2, "rare": 99}, "raise rare|lower rare"),
+        ("a,b\n" + "".join(f"1,x{i // 2}\n" for i in range(600)), {}, "more than 256 different"),
+        ("a,b\n" + PLAIN + "2,\n", {"missing": "refuse"}, "line 42, column 'b': a value is mis"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line(tmp_path, text, options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_table(written(tmp_path / "a.csv", text), **options)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "a.csv"))
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"a\.csv does not exist"):
+        read_table(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="is no table: give a"):
+        read_table(written(tmp_path / "a.xlsx", ""))
+    with pytest.raises(ValueError, match="no UTF-8 text"):
+        read_table(written(tmp_path / "a.csv", "a,b\nÄ,1\n", "latin-1"))
+    whole = gzip.compress(b"a,b\n" + PLAIN.encode())
+    (tmp_path / "a.csv.gz").write_bytes(whole[:-20])
+    with pytest.raises(ValueError, match=r"a\.csv\.gz: "):
+        read_table(tmp_path / "a.csv.gz")
+
+
+def test_codes_with_a_leading_zero_stay_text_wherever_they_come(tmp_path):
+    long = "12345678901234567"  # a float would lose its last digit
+    for zips in (["10115", "02134"], ["02134", "10115"], [long, "17"], ["17", long]):
+        text = "zip,b\n" + "".join(f"{zips[i // 30]},{i % 2}\n" for i in range(60))
+        column = read_table(written(tmp_path / "a.csv", text))[1].columns[0]
+        assert column.values == tuple(sorted(zips))
+
+
+def test_missing_values_are_a_class_or_no_rows(tmp_path):
+    path = people(tmp_path / "a.csv", gaps=0.05)
+    schema = {"id": "leave_out", "who": "leave_out"}
+    split, vocabulary = read_table(path, schema=schema)
+    assert all(column.gap for column in vocabulary.columns)
+    total = 0
+    for c, column in enumerate(vocabulary.columns):
+        missing = (split.train.values[:, c] == column.size - 1).sum().item()
+        assert missing == column.gaps > 0
+        total += missing
+    assert any("have missing values, which are a class" in note for note in split.notes)
+
+    dropped, vocabulary = read_table(path, schema=schema, missing="drop")
+    rows = len(dropped.train) + len(dropped.held_out)
+    assert any(f"{400 - rows} of 400 rows with missing" in note for note in dropped.notes)
+    assert 0 < 400 - rows <= total + 40 * 5
+    assert not any(column.gap for column in vocabulary.columns)
+
+
+def test_constants_are_left_out_on_request(tmp_path):
+    path = written(tmp_path / "a.csv", "a,b,c\n" + "5,x,\n5,y,\n" * 9)
+    split, vocabulary = read_table(path, constant="leave_out")
+    assert vocabulary.names == ("b",)
+    assert [note.split(":")[0] for note in split.notes[-2:]] == [
+        "column 'a' is left out",
+        "column 'c' is left out",
+    ]
+
+
+def test_held_out_rows_teach_nothing(tmp_path):
+    """Whatever the held-out rows say, the classes are the same, and so are the training tokens."""
+    draw = random.Random(1)
+    train = [
+        f"{draw.gauss(0, 1)},{draw.randint(0, 9)},{draw.choice('xyz')},train" for _ in range(99)
+    ]
+    found = []
+    for held in ("0.5,3,x,test", "1e9,-44,y,Validation"):
+        lines = ["r,n,w,part", *train[:50], held, *train[50:]]
+        path = written(tmp_path / "a.csv", "\n".join(lines))
+        split, vocabulary = read_table(path, split_by="part")
+        found.append((split.train.values, vocabulary.facts()))
+        assert len(split.held_out) == 1
+        assert vocabulary.left_out == {"part": "says what is held out"}
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert sum("nearest class" in note for note in split.notes) == 2  # 1e9 and -44
+    assert split.held_out.values[0, 1] == 0  # the least whole number
+
+
+def test_a_split_by_other_words_needs_one_that_is_held_out(tmp_path):
+    path = written(tmp_path / "a.csv", "a,b,y\n" + PLAIN.replace("\n", ",2019\n") + "1,x,2020\n")
+    with pytest.raises(ValueError, match="'2019', which is neither train nor test"):
+        read_table(path, split_by="y")
+    split, _ = read_table(path, split_by="y", held_out_value="2020")
+    assert (len(split.train), len(split.held_out)) == (40, 1)
+    with pytest.raises(ValueError, match="holds out no row"):
+        read_table(path, split_by="y", held_out_value="2021")
+
+
+def test_the_seed_draws_the_rows(tmp_path):
+    path = people(tmp_path / "a.csv")
+    prints = {read_table(path, seed=seed, held_out=0.3)[0].fingerprint() for seed in (0, 0, 1)}
+    assert len(prints) == 2
+    assert len(read_table(path, held_out=0.3)[0].held_out) == 120
+
+
+def test_a_category_of_held_out_rows_alone_is_named_or_other(tmp_path):
+    text = "a,b,part\n" + PLAIN.replace("\n", ",train\n") + "1,w,test\n2,x,test\n"
+    path = written(tmp_path / "a.csv", text)
+    with pytest.raises(ValueError, match="line 42, column 'b': there is no class for 'w': no tr"):
+        read_table(path, split_by="part")
+    for options in ({"rare": 1}, {"schema": {"b": {"kind": "categorical", "other": True}}}):
+        split, vocabulary = read_table(path, split_by="part", **options)
+        assert vocabulary.decode(split.held_out.values) == [[1, "other"], [2, "x"]]
+        assert vocabulary.sizes[1] == 4
+    gap = written(tmp_path / "b.csv", text.replace("1,w", "1,"))
+    with pytest.raises(ValueError, match=r"line 42.*no class for that.*missing='drop', or missing"):
+        read_table(gap, split_by="part")
+    split, vocabulary = read_table(
+        gap, split_by="part", schema={"b": {"kind": "categorical", "missing": True}}
+    )
+    assert vocabulary.decode(split.held_out.values)[0] == [1, None]
+
+
+def test_rare_categories_share_a_class(tmp_path):
+    words = [f"w{i}" for i in range(300)] + ["a", "b"] * 200
+    random.Random(0).shuffle(words)
+    path = written(
+        tmp_path / "a.csv", "n,w\n" + "".join(f"{i % 5},{w}\n" for i, w in enumerate(words))
+    )
+    split, vocabulary = read_table(path, rare=2)
+    assert vocabulary.columns[1].values == ("a", "b")
+    counts = torch.bincount(split.train.values[:, 1].long())
+    assert 250 < counts[2] < 300
+    # Where there is a word "other", rare ones are it.
+    path.write_text(path.read_text().replace(",b\n", ",other\n"))
+    split, vocabulary = read_table(path, rare=2)
+    assert (vocabulary.columns[1].values, vocabulary.sizes[1]) == (("a", "other"), 2)
+    assert torch.bincount(split.train.values[:, 1].long())[1] == counts[1] + counts[2]
+    assert len(words) < _MOST
+
+
+def test_a_file_is_read_in_one_pass(tmp_path):
+    """A pipe gives its bytes once."""
+    reference = read_table(people(tmp_path / "a.csv", rows=9_000))[0]
+    content = (tmp_path / "a.csv").read_bytes()
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    found = read_table(pipe)[0]
+    writer.join()
+    assert found.fingerprint() == reference.fingerprint()
+
+
+def test_rows_are_not_kept(tmp_path):
+    """A row more takes 8 bytes for its line, and 4 or 8 a cell, twice while an array grows; cells
+    of text would take 50 each and more."""
+    peaks, sizes = [], (10_000, 40_000)
+    for rows in sizes:
+        path = people(tmp_path / "a.csv", rows=rows)
+        tracemalloc.start()
+        split, _ = read_table(path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert split.train.values.dtype == torch.uint8
+    a_row = (peaks[1] - peaks[0]) / (sizes[1] - sizes[0])
+    assert a_row < 20 * 6
+
+
+def test_parquet_needs_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"pip install 'noiseloom\[parquet\]'"):
+        read_table(written(tmp_path / "a.parquet", "x"))
+
+
+def test_parquet_is_the_same_table(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    draw = random.Random(0)
+    columns = {
+        "n": [draw.randint(0, 9) for _ in range(5_000)],
+        "r": [draw.gauss(0, 1) for _ in range(5_000)],
+        "w": [draw.choice(["1", "2", None]) for _ in range(5_000)],
+        "t": [draw.random() < 0.5 for _ in range(5_000)],
+    }
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet", row_group_size=700)
+    split, vocabulary = read_table(tmp_path / "a.parquet", held_out=0.2)
+    assert [c.type for c in vocabulary.columns] == ["integer", "real", "text", "text"]
+    assert vocabulary.columns[2].values == ("1", "2")  # text, as the file says
+    rows = list(zip(*columns.values(), strict=True))
+    lines = [f"{n},{r!r},{w or ''},{str(t).lower()}\n" for n, r, w, t in rows]
+    path = written(tmp_path / "a.csv", "n,r,w,t\n" + "".join(lines))
+    same, _ = read_table(path, held_out=0.2, schema=vocabulary.schema())
+    assert same.fingerprint() == split.fingerprint()
+    parquet.write_table(pyarrow.table({"a": [[1], [2]]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="column 'a' is of list"):
+        read_table(tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match=r"c\.parquet: "):
+        read_table(written(tmp_path / "c.parquet", "not one"))
