@@ -17,6 +17,7 @@ from noiseloom.data.series import Series, Table, read_series, rolling
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.templates import template
+from noiseloom.data.text import read_text
 from noiseloom.data.tokens import Tokens, TokenWindows, Vocabulary
 from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
@@ -44,6 +45,7 @@ __all__ = [
     "gaussians_on_a_circle",
     "image_folder",
     "read_series",
+    "read_text",
     "rolling",
     "stratified",
     "template",
