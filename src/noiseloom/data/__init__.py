@@ -13,6 +13,7 @@ from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
+from noiseloom.data.sequences import read_sequences
 from noiseloom.data.series import Series, Table, read_series, rolling
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
@@ -44,6 +45,7 @@ __all__ = [
     "digits",
     "gaussians_on_a_circle",
     "image_folder",
+    "read_sequences",
     "read_series",
     "read_text",
     "rolling",
