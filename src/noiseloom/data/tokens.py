@@ -90,32 +90,54 @@ class TokenWindows:
         length: T, tokens of a window.
         classes: K.
         stride: tokens from one window's start to the next.
+        parts: (begin, end) of the parts of the text that this is, which no window crosses and
+            outside of which it reads nothing; all of it by default.
 
     Raises:
-        ValueError: `length` or `stride` below 1, or a text shorter than a window.
+        ValueError: `length` or `stride` below 1, parts that are not of the text or that are all
+            shorter than a window.
     """
 
-    def __init__(self, text: Tensor, length: int, classes: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        text: Tensor,
+        length: int,
+        classes: int,
+        stride: int = 1,
+        parts: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         if length < 1 or stride < 1:
             raise ValueError(f"length and stride must be at least 1, got {length} and {stride}")
-        if len(text) < length:
-            raise ValueError(f"a text of {len(text)} tokens has no window of {length}")
+        self.parts = ((0, len(text)),) if parts is None else tuple(parts)
+        if any(not 0 <= begin <= end <= len(text) for begin, end in self.parts):
+            raise ValueError(f"parts of a text of {len(text)} tokens end there, got {self.parts}")
+        longest = max((end - begin for begin, end in self.parts), default=0)
+        if longest < length:
+            raise ValueError(f"a text of {longest} tokens has no window of {length}")
         self.text, self.length, self.stride = text, length, stride
         self.sizes = (classes,) * length
+        counts = [max((end - begin - length) // stride + 1, 0) for begin, end in self.parts]
+        # Windows of earlier parts, and where the first window of a part would begin if it were one.
+        self._before = torch.tensor([0, *counts]).cumsum(0).to(text.device)
+        begins = torch.tensor([begin for begin, _ in self.parts], device=text.device)
+        self._origin = begins - self._before[:-1] * stride
 
     def __len__(self) -> int:
-        return (len(self.text) - self.length) // self.stride + 1
+        return int(self._before[-1])
 
     def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
         """The windows at `indices`, in that order: {"tokens" (b, T) int64}."""
         steps = torch.arange(self.length, device=indices.device)
-        rows = indices[:, None] * self.stride + steps
+        part = torch.searchsorted(self._before, indices, right=True) - 1
+        rows = (self._origin[part] + indices * self.stride)[:, None] + steps
         return {"tokens": self.text[rows].long()}
 
     def to(self, device: torch.device | str) -> "TokenWindows":
         """The same windows, with the whole text on a device."""
-        return TokenWindows(self.text.to(device), self.length, self.sizes[0], self.stride)
+        text = self.text.to(device)
+        return TokenWindows(text, self.length, self.sizes[0], self.stride, self.parts)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Text and window."""
-        return self.text, torch.tensor([self.length, self.stride, self.sizes[0]])
+        """The parts of the text, and the window."""
+        facts = torch.tensor([self.length, self.stride, self.sizes[0]])
+        return *(self.text[begin:end] for begin, end in self.parts), facts
