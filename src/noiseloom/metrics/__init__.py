@@ -14,16 +14,22 @@ from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
+from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
+from noiseloom.metrics.rows import copied_share, noised_tokens
+from noiseloom.metrics.text import distinct_ngrams, judged_bits, word_validity
 
 __all__ = [
     "Coverage",
     "Drift",
     "Features",
+    "NGramModel",
     "agreement",
     "bit_histogram",
+    "copied_share",
     "coverage",
     "discreteness",
+    "distinct_ngrams",
     "energy_distance",
     "expected_coverage",
     "forecast_report",
@@ -33,10 +39,13 @@ __all__ = [
     "frechet_spread",
     "historical_paths",
     "image_report",
+    "judged_bits",
     "kid",
     "memorised_share",
     "nearest",
     "noised",
+    "noised_tokens",
     "quantile_score",
     "set_distances",
+    "word_validity",
 ]
