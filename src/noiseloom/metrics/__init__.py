@@ -17,7 +17,17 @@ from noiseloom.metrics.kid import kid
 from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
 from noiseloom.metrics.rows import copied_share, noised_tokens
+from noiseloom.metrics.tables import (
+    closest,
+    cramers_v,
+    dependence_gap,
+    invalid_share,
+    marginal_distances,
+    only,
+    pair_distances,
+)
 from noiseloom.metrics.text import distinct_ngrams, judged_bits, word_validity
+from noiseloom.metrics.two_sample import two_sample_accuracy
 
 __all__ = [
     "Coverage",
@@ -26,8 +36,11 @@ __all__ = [
     "NGramModel",
     "agreement",
     "bit_histogram",
+    "closest",
     "copied_share",
     "coverage",
+    "cramers_v",
+    "dependence_gap",
     "discreteness",
     "distinct_ngrams",
     "energy_distance",
@@ -39,13 +52,18 @@ __all__ = [
     "frechet_spread",
     "historical_paths",
     "image_report",
+    "invalid_share",
     "judged_bits",
     "kid",
+    "marginal_distances",
     "memorised_share",
     "nearest",
     "noised",
     "noised_tokens",
+    "only",
+    "pair_distances",
     "quantile_score",
     "set_distances",
+    "two_sample_accuracy",
     "word_validity",
 ]
