@@ -17,6 +17,15 @@ from noiseloom.metrics.kid import kid
 from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
 from noiseloom.metrics.rows import copied_share, noised_tokens
+from noiseloom.metrics.sequences import (
+    canonical_smiles,
+    kmer_distance,
+    length_distance,
+    lengths,
+    novelty,
+    uniqueness,
+    validity,
+)
 from noiseloom.metrics.tables import (
     closest,
     cramers_v,
@@ -36,6 +45,7 @@ __all__ = [
     "NGramModel",
     "agreement",
     "bit_histogram",
+    "canonical_smiles",
     "closest",
     "copied_share",
     "coverage",
@@ -55,15 +65,21 @@ __all__ = [
     "invalid_share",
     "judged_bits",
     "kid",
+    "kmer_distance",
+    "length_distance",
+    "lengths",
     "marginal_distances",
     "memorised_share",
     "nearest",
     "noised",
     "noised_tokens",
+    "novelty",
     "only",
     "pair_distances",
     "quantile_score",
     "set_distances",
     "two_sample_accuracy",
+    "uniqueness",
+    "validity",
     "word_validity",
 ]
