@@ -159,6 +159,16 @@ def test_words_may_end_at_other_classes_too_and_classes_may_be_any():
     assert math.isnan(word_validity(torch.ones(2, 5).long(), rows, [3])[0])
 
 
+def test_a_long_text_is_read_in_pieces(monkeypatch):
+    train = Rng(0).integers(6, (2000,))
+    rows = Rng(1).integers(6, (50, 30))
+    whole = word_validity(rows, train, [0])
+    assert 0.3 < whole[0] < 0.9
+    for words in (1, 2, 7):
+        monkeypatch.setitem(word_validity.__globals__, "_WORDS", words)
+        assert word_validity(rows, train, [0]) == whole
+
+
 def test_the_error_of_the_share_of_words_is_its_spread():
     """Words of one letter, of which one in four is unknown, of random number in a row."""
 

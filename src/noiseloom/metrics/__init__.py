@@ -8,6 +8,7 @@ from noiseloom.metrics.coverage import (
     memorised_share,
     nearest,
 )
+from noiseloom.metrics.discrete import discrete_report
 from noiseloom.metrics.drift import Drift, frame_statistics
 from noiseloom.metrics.energy import energy_distance
 from noiseloom.metrics.features import Features, agreement
@@ -51,6 +52,7 @@ __all__ = [
     "coverage",
     "cramers_v",
     "dependence_gap",
+    "discrete_report",
     "discreteness",
     "distinct_ngrams",
     "energy_distance",

@@ -6,16 +6,19 @@ not text that repeats one good line; made of samples and asked about real text i
 samples never have. Both numbers mean something only beside those of real text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noiseloom.metrics.ngrams import NGramModel, ngram_codes
+from noiseloom.metrics.ngrams import Ints, NGramModel, ngram_codes
 from noiseloom.metrics.rows import mean_and_error
 
 __all__ = ["distinct_ngrams", "judged_bits", "word_validity"]
+
+_WORDS = 100_000  # of the training text at a time
 
 
 def judged_bits(
@@ -95,14 +98,13 @@ def word_validity(rows: Tensor, train: Tensor, breaks: Sequence[int]) -> tuple[f
     """
     if not breaks:
         raise ValueError("words need at least one class that parts them")
-    known = {
-        word
-        for words in _words(train[None] if train.ndim == 1 else train, breaks)
-        for word in words
-    }
-    found = [[word in known for word in words] for words in _words(rows, breaks)]
-    valid = torch.tensor([sum(row) for row in found], dtype=torch.float64)
+    known: set[str] = set()
+    for line in _lines(train[None] if train.ndim == 1 else train, breaks):
+        for piece in _pieces(line, breaks[0]):
+            known.update(_words(piece, breaks[0]))
+    found = [_words(line, breaks[0]) for line in _lines(rows, breaks)]
     words = torch.tensor([len(row) for row in found], dtype=torch.float64)
+    valid = torch.tensor([sum(word in known for word in row) for row in found]).double()
     if not words.sum():
         return float("nan"), float("nan")
     share = valid.sum() / words.sum()
@@ -110,12 +112,24 @@ def word_validity(rows: Tensor, train: Tensor, breaks: Sequence[int]) -> tuple[f
     return float(share), float(error / (len(rows) ** 0.5 * words.mean()))
 
 
-def _words(rows: Tensor, breaks: Sequence[int]) -> list[list[str]]:
-    """The words of each row, as strings whose characters stand for classes."""
-    first, *others = breaks
-    x = rows.cpu().to(torch.int32).numpy()
-    for other in others:
-        x = np.where(x == other, first, x)
+def _lines(rows: Tensor, breaks: Sequence[int]) -> Ints:
+    """Rows in which all breaks are the first of them."""
+    x = rows.cpu().long().numpy()
+    return np.where(np.isin(x, breaks), breaks[0], x)
+
+
+def _words(line: Ints, space: int) -> list[str]:
+    """The words of a row but its first and last, as strings whose characters stand for classes."""
     # Python's strings split quickly, and a character can be any class there is.
-    lines = (row.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass") for row in x)
-    return [[word for word in line.split(chr(first))[1:-1] if word] for line in lines]
+    text = line.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+    return [word for word in text.split(chr(space))[1:-1] if word]
+
+
+def _pieces(line: Ints, space: int) -> Iterator[Ints]:
+    """A row in pieces from a break to a break: the words of a book need not all be held at once."""
+    spaces = np.flatnonzero(line == space)
+    edges = spaces[::_WORDS].tolist()
+    if len(spaces):
+        edges.append(int(spaces[-1]))
+    for start, end in pairwise(edges):
+        yield line[start : end + 1]
