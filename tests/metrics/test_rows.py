@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from noiseloom.metrics import copied_share, noised_tokens
-from noiseloom.metrics.rows import mean_and_error, row_keys
+from noiseloom.metrics import copied_share, noised_tokens, row_keys
+from noiseloom.metrics.rows import mean_and_error
 from noiseloom.rng import Rng
 
 

@@ -99,6 +99,7 @@ def test_invalid_rows_by_hand():
     assert invalid_share(rows, SIZES, [only([0], torch.tensor([0]))])[0] == 4 / 5
     pairs = only([1, 0], torch.tensor([[0, 0], [2, 1]]))
     assert invalid_share(rows, SIZES, [pairs])[0] == 3 / 5
+    assert invalid_share(rows[2:4], SIZES, [pairs]) == (1, 0)  # and no row is left to ask about
     asked = []
 
     def sees(some):

@@ -17,7 +17,7 @@ from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_sprea
 from noiseloom.metrics.kid import kid
 from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
-from noiseloom.metrics.rows import copied_share, noised_tokens
+from noiseloom.metrics.rows import copied_share, noised_tokens, row_keys
 from noiseloom.metrics.sequences import (
     canonical_smiles,
     kmer_distance,
@@ -79,6 +79,7 @@ __all__ = [
     "only",
     "pair_distances",
     "quantile_score",
+    "row_keys",
     "set_distances",
     "two_sample_accuracy",
     "uniqueness",

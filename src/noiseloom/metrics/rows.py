@@ -79,12 +79,11 @@ def noised_tokens(
     """
     if not 0 <= amount <= 1:
         raise ValueError(f"the share of noise must be in [0, 1], got {amount}")
-    count = torch.tensor(sizes, dtype=torch.float64).expand(rows.shape[1])
-    where = rng.fold("where").uniform(rows.shape) < amount
-    if pad is None:
-        drawn = (rng.fold("what").uniform(rows.shape, torch.float64) * count).long()
-    else:
-        drawn = (rng.fold("what").uniform(rows.shape, torch.float64) * (count - 1)).long()
+    place = rows.device
+    count = torch.tensor(sizes, dtype=torch.float64, device=place) - int(pad is not None)
+    where = rng.fold("where").uniform(rows.shape, device=place) < amount
+    drawn = (rng.fold("what").uniform(rows.shape, torch.float64, place) * count).long()
+    if pad is not None:
         drawn += drawn >= pad
         where &= rows != pad
     return torch.where(where, drawn, rows.long())

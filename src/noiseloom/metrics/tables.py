@@ -148,7 +148,8 @@ def only(columns: Sequence[int], allowed: Tensor) -> Rule:
     known = {tuple(row) for row in allowed.reshape(len(allowed), len(columns)).tolist()}
 
     def keeps(rows: Tensor) -> Tensor:
-        return torch.tensor([tuple(row) in known for row in rows[:, list(columns)].tolist()])
+        found = [tuple(row) in known for row in rows[:, list(columns)].tolist()]
+        return torch.tensor(found, dtype=torch.bool)
 
     return keeps
 

@@ -32,7 +32,8 @@ def judged_bits(
 
     A judge of more text is a better one: where judges are made of samples, give them as many tokens
     as each other. The error has the spread of the rows judged, not of the text the judge was made
-    of; it takes rows as independent, which neighbours in a text are not quite.
+    of; it takes rows as independent, which those of one book are not: two stretches of half a
+    million letters of novels, in rows of 250, were 0.044 bits apart with errors of 0.005.
 
     Args:
         judge: a fitted model, or the rows to make it of, integers, shape (M, S).
