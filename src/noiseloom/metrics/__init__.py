@@ -8,22 +8,53 @@ from noiseloom.metrics.coverage import (
     memorised_share,
     nearest,
 )
+from noiseloom.metrics.discrete import discrete_report
 from noiseloom.metrics.drift import Drift, frame_statistics
 from noiseloom.metrics.energy import energy_distance
 from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
+from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
+from noiseloom.metrics.rows import copied_share, noised_tokens, row_keys
+from noiseloom.metrics.sequences import (
+    canonical_smiles,
+    kmer_distance,
+    length_distance,
+    lengths,
+    novelty,
+    uniqueness,
+    validity,
+)
+from noiseloom.metrics.tables import (
+    closest,
+    cramers_v,
+    dependence_gap,
+    invalid_share,
+    marginal_distances,
+    only,
+    pair_distances,
+)
+from noiseloom.metrics.text import distinct_ngrams, judged_bits, word_validity
+from noiseloom.metrics.two_sample import two_sample_accuracy
 
 __all__ = [
     "Coverage",
     "Drift",
     "Features",
+    "NGramModel",
     "agreement",
     "bit_histogram",
+    "canonical_smiles",
+    "closest",
+    "copied_share",
     "coverage",
+    "cramers_v",
+    "dependence_gap",
+    "discrete_report",
     "discreteness",
+    "distinct_ngrams",
     "energy_distance",
     "expected_coverage",
     "forecast_report",
@@ -33,10 +64,25 @@ __all__ = [
     "frechet_spread",
     "historical_paths",
     "image_report",
+    "invalid_share",
+    "judged_bits",
     "kid",
+    "kmer_distance",
+    "length_distance",
+    "lengths",
+    "marginal_distances",
     "memorised_share",
     "nearest",
     "noised",
+    "noised_tokens",
+    "novelty",
+    "only",
+    "pair_distances",
     "quantile_score",
+    "row_keys",
     "set_distances",
+    "two_sample_accuracy",
+    "uniqueness",
+    "validity",
+    "word_validity",
 ]
