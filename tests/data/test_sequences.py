@@ -110,7 +110,7 @@ def test_other_sequences_are_read_by_a_vocabulary_that_is_there(tmp_path):
         read_sequences(path, vocabulary=Symbols("MKVW", 7))
     with pytest.raises(ValueError, match="line 7: a sequence of 5 symbols, and length is 4"):
         read_sequences(path, vocabulary=Symbols("ACDEFGHIKLMNPQRSTVWY", 4))
-    with pytest.raises(ValueError, match="is of rows of numbers"):
+    with pytest.raises(ValueError, match="the vocabulary is not of symbols"):
         read_sequences(path, vocabulary=Numbers(3, 3))
 
 
@@ -128,7 +128,7 @@ def test_rows_of_numbers(tmp_path, kind):
     for other in (Numbers(1, 3), Numbers(2, 4)):
         with pytest.raises(ValueError, match="has rows of 3 numbers up to 1, and the vocabulary"):
             read_sequences(path, vocabulary=other)
-    with pytest.raises(ValueError, match="the vocabulary is of symbols"):
+    with pytest.raises(ValueError, match="holds rows of numbers, and the vocabulary is not"):
         read_sequences(path, vocabulary=Symbols("ab", 3))
     with pytest.raises(ValueError, match="not for arrays"):
         read_sequences(path, length=3)
@@ -180,6 +180,8 @@ def test_what_are_no_rows_of_numbers_is_refused(tmp_path, array, told):
         ("x.csv", b"a,b\nMK,1\n", {}, "say which column holds the sequences; there are a, b"),
         ("x.csv", b"a,b\nMK,1\n", {"column": "c"}, "no 'c'; there are a, b"),
         ("x.csv", b"a,b\nMK,1\n", {"column": "a", "split": "c"}, "has no column 'c'; it has a, b"),
+        ("x.csv", b"a;b\nMK;1\nVK;2", {}, "has semicolons or tabs between its cells"),
+        ("x.txt", b">a\nMK\n>b\nVK", {}, r"call such a file \.fasta"),
         ("x.csv", b"a,a\nMK,1\n", {"column": "a"}, "two columns 'a'"),
         ("x.csv", b"a,b\nMK,1\nMK\n", {"column": "a"}, "line 3: 1 cells, and 2 names"),
         ("x.csv", b"a,b\nMK,1\nVK,2\n", {"column": "a", "split": "b"}, "line 2: '1' in the column"),

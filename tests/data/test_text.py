@@ -236,8 +236,39 @@ def test_a_damaged_cache_is_named(tmp_path):
     about.write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         read(path, cache=cache)
-    with pytest.raises(OSError, match=r"x\.txt"):
+    with pytest.raises(OSError, match=r"tokens cannot be written to .*x\.txt: File exists"):
         read(path, cache=path)
+
+
+def test_a_source_that_may_not_be_read_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
+    path = tmp_path / "x.txt"
+    path.write_text(TEXT, encoding="utf-8")
+
+    usual = Path.open
+
+    def refused(file, *options, **named):
+        if file == path:
+            raise PermissionError(13, "Permission denied")
+        return usual(file, *options, **named)
+
+    monkeypatch.setattr(Path, "open", refused)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(ValueError, match=r"x\.txt cannot be read: .*Permission denied"):
+            read(path, cache=cache, alphabet="letters")
+
+
+@pytest.mark.parametrize("by_numpy", [True, False])
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, by_numpy):
+    path, cache = tmp_path / "x.txt", tmp_path / "cache"
+    path.write_text(TEXT, encoding="utf-8")
+
+    def full(*_):
+        raise OSError("9 requested and 0 written") if by_numpy else OSError(28, "No space left")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match=r"tokens cannot be written to .*(0 written|No space left)"):
+        read(path, cache=cache)
+    assert not list(cache.iterdir())
 
 
 def test_memory_does_not_grow_with_a_file(tmp_path, monkeypatch):

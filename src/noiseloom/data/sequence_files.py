@@ -53,7 +53,8 @@ def read_records(path: Path, column: str | None, split: str | None) -> tuple[lis
     Args:
         path: FASTA: upper case, lines of a record joined. .smi: the first word of a line. .txt: a
             line each, without spaces around. .csv: a column, without spaces around.
-        column: of a .csv file; by default the one called smiles or sequence, or the only one.
+        column: of a .csv file, whose first row has names; by default the one called
+            smiles or sequence, or the only one.
         split: a column of a .csv file that says which part a row is of.
 
     Returns:
@@ -82,7 +83,7 @@ def read_records(path: Path, column: str | None, split: str | None) -> tuple[lis
     elif suffix == ".smi":
         found = (Record((s.split() or [""])[0], n) for n, s in lines_of(path, (suffix,)))
     else:
-        found = (Record(s.strip(), n) for n, s in lines_of(path, (suffix,)))
+        found = _plain(path)
     records = [record for record in found if record.text]
     if not records:
         raise ValueError(f"{path} holds no sequence")
@@ -110,6 +111,13 @@ def read_numbers(path: Path) -> NDArray[np.int64]:
     return found.astype(np.int64)
 
 
+def _plain(path: Path) -> Iterator[Record]:
+    for number, line in lines_of(path, (".txt",)):
+        if number == 1 and line.startswith(">"):
+            raise ValueError(f"{path} begins with '>' as FASTA does: call such a file .fasta")
+        yield Record(line.strip(), number)
+
+
 def _fasta(path: Path) -> Iterator[Record]:
     head, parts = 0, list[str]()
     suffix = suffix_of(path)
@@ -134,6 +142,8 @@ def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not names:
         raise ValueError(f"{path} is empty")
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise ValueError(f"{path} has semicolons or tabs between its cells: write it with commas")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}: rename one")

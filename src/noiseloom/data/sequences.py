@@ -13,7 +13,7 @@ from noiseloom.data.folder import HELD_OUT, TRAIN
 from noiseloom.data.sequence_files import Record, read_numbers, read_records, suffix_of
 from noiseloom.data.split import Split
 from noiseloom.data.symbols import Numbers, Spelling, Symbols, spelt
-from noiseloom.data.tokens import Tokens
+from noiseloom.data.tokens import Tokens, Vocabulary
 from noiseloom.rng import Rng
 
 __all__ = ["read_sequences"]
@@ -29,7 +29,7 @@ def read_sequences(
     spelling: Literal["auto", "characters", "smiles"] = "auto",
     length: int | None = None,
     longer: Literal["refuse", "drop"] = "refuse",
-    vocabulary: Symbols | Numbers | None = None,
+    vocabulary: Vocabulary | None = None,
     held_out: float = 0.1,
     split: str | None = None,
     seed: int = 0,
@@ -44,7 +44,8 @@ def read_sequences(
         path: FASTA (.fasta, .fa, .faa, .fna), read as upper case; .smi, the first word of a line;
             .txt, a sequence a line; .csv, a column; any of these with .gz after it; or .npy, whole
             numbers 0 .. K - 1 of shape (N, T), which have no end.
-        column: of a .csv file; by default the one called smiles or sequence, or the only one.
+        column: of a .csv file, whose first row has names; by default the one called smiles or
+            sequence, or the only one.
         spelling: "characters": each is a symbol; "smiles": symbols of SMILES (`spelt`); "auto":
             those for .smi and for a column called smiles.
         length: T >= 1, symbols of the longest sequence; by default that of the file.
@@ -79,8 +80,8 @@ def read_sequences(
         if column is not None or split is not None or length is not None:
             raise ValueError(f"{path}: column, split and length are not for arrays")
         return _of_numbers(path, vocabulary, held_out, seed)
-    if isinstance(vocabulary, Numbers):
-        raise ValueError(f"{path} holds sequences, and the vocabulary is of rows of numbers")
+    if not (vocabulary is None or isinstance(vocabulary, Symbols)):
+        raise ValueError(f"{path} holds sequences, and the vocabulary is not of symbols")
 
     records, name = read_records(path, column, split)
     if vocabulary is not None:
@@ -113,7 +114,7 @@ def read_sequences(
 
 
 def _of_numbers(
-    path: Path, vocabulary: Symbols | Numbers | None, held_out: float, seed: int
+    path: Path, vocabulary: Vocabulary | None, held_out: float, seed: int
 ) -> tuple[Split[Tokens], Numbers]:
     values = torch.from_numpy(read_numbers(path))
     if vocabulary is None:
@@ -121,7 +122,7 @@ def _of_numbers(
             raise ValueError(f"{path} holds one value only, {int(values[0, 0])}")
         vocabulary = Numbers(int(values.amax()) + 1, values.shape[1])
     if not isinstance(vocabulary, Numbers):
-        raise ValueError(f"{path} holds rows of numbers, and the vocabulary is of symbols")
+        raise ValueError(f"{path} holds rows of numbers, and the vocabulary is not")
     if values.shape[1] != vocabulary.length or int(values.amax()) >= vocabulary.classes:
         raise ValueError(
             f"{path} has rows of {values.shape[1]} numbers up to {int(values.amax())}, and the "

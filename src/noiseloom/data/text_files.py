@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 __all__ = ["CHUNK", "lines_of", "state_of", "texts"]
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Bytes that are read at once."""
 
 _PLAIN = (".txt", ".md")
@@ -94,7 +94,7 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryI
         if not inside:
             raise ValueError(f"{path} holds no {kinds} files")
         for part in inside:
-            with part.open("rb") as file:
+            with _opened(part) as file:
                 yield str(part), file
     elif name.endswith(_TAR) and suffixes == _PLAIN:
         count = 0
@@ -107,14 +107,19 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryI
         if not count:
             raise ValueError(f"{path} holds no {kinds} files")
     elif name.endswith(tuple(f"{suffix}.gz" for suffix in suffixes)):
-        with gzip.open(path, "rb") as packed:
+        with _opened(path) as file, gzip.open(file) as packed:
             yield str(path), packed  # type: ignore[misc]
     elif name.endswith(suffixes):
-        with path.open("rb") as file:
+        with _opened(path) as file:
             yield str(path), file
     else:
         also = ", a folder or a tar file of them" if suffixes == _PLAIN else ""
         raise ValueError(f"{path}: read are {kinds} files, with or without .gz{also}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    with _readable(str(path)):
+        return path.open("rb")
 
 
 def _decoded(file: BinaryIO, name: str) -> Iterator[str]:

@@ -53,8 +53,11 @@ def mapped_tokens(
     if not about.exists():
         classes, facts, pieces = encode()
         kind = torch.empty(0, dtype=smallest(classes)).numpy().dtype
-        folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{tokens.name}.{os.getpid()}.part"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"tokens cannot be written to {folder}: {error.strerror}") from error
         try:
             count = 0
             with part.open("wb") as file:
@@ -65,6 +68,9 @@ def mapped_tokens(
             told = {"classes": classes, "count": count, "facts": facts}
             part.write_text(json.dumps(told), encoding="utf-8")
             part.replace(about)
+        except OSError as error:
+            why = error.strerror or error  # NumPy tells only how much it could write
+            raise OSError(f"tokens cannot be written to {folder}: {why}") from error
         finally:
             part.unlink(missing_ok=True)
     try:

@@ -6,6 +6,7 @@ what is learnt from the rows is the same for all.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 import torch
@@ -117,13 +118,14 @@ class TokenWindows:
         self.text, self.length, self.stride = text, length, stride
         self.sizes = (classes,) * length
         counts = [max((end - begin - length) // stride + 1, 0) for begin, end in self.parts]
+        self._count = sum(counts)  # on the host: to ask a device would wait for it
         # Windows of earlier parts, and where the first window of a part would begin if it were one.
         self._before = torch.tensor([0, *counts]).cumsum(0).to(text.device)
         begins = torch.tensor([begin for begin, _ in self.parts], device=text.device)
         self._origin = begins - self._before[:-1] * stride
 
     def __len__(self) -> int:
-        return int(self._before[-1])
+        return self._count
 
     def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
         """The windows at `indices`, in that order: {"tokens" (b, T) int64}."""
@@ -133,9 +135,13 @@ class TokenWindows:
         return {"tokens": self.text[rows].long()}
 
     def to(self, device: torch.device | str) -> "TokenWindows":
-        """The same windows, with the whole text on a device."""
-        text = self.text.to(device)
-        return TokenWindows(text, self.length, self.sizes[0], self.stride, self.parts)
+        """The same windows, with the parts of the text on a device, and no others."""
+        if torch.device(device) == self.text.device:
+            return self  # a mapped file stays one
+        own = [self.text[begin:end].to(device) for begin, end in self.parts]
+        ends = [0, *accumulate(map(len, own))]
+        parts = list(pairwise(ends))
+        return TokenWindows(torch.cat(own), self.length, self.sizes[0], self.stride, parts)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The parts of the text, and the window."""
