@@ -59,6 +59,7 @@ FRONT |= {
     "prior_folder",
     "publish",
     "record",
+    "rows",
     "run_folder",
     "scores",
     "table",

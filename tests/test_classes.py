@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from tests.test_categorical import Exact, K, joint, kinds, made
 from torch import Tensor, nn
 
 from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, sample
@@ -17,7 +18,6 @@ from noiseloom.next_token import NextToken
 from noiseloom.sampling import ancestral, dpm_solver_pp_2m, final, heun, resampled
 from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.unmasking import by_confidence
-from tests.test_categorical import Exact, K, joint, kinds, made
 
 SIZES = (3, 2, 3, 3)
 
@@ -149,18 +149,11 @@ def test_by_confidence_the_surest_come_first_as_many_as_a_row_has() -> None:
     plain = (first < 2) & (first == 0)
     assert int(plain.sum(0).argmax()) == 2  # the surest of all
     assert all(torch.equal(b.x[a.x < 2], a.x[a.x < 2]) for a, b in itertools.pairwise(steps))
+    uniform, plan = made("uniform"), SamplingPlan.uniform(2)
+    start = uniform.prior((2, 6), Rng(0))
+    steps = sample(denoiser, uniform, plan, start, rng=Rng(1), solver=by_confidence())
     with pytest.raises(ValueError, match="absorbing diffusion only"):
-        uniform = made("uniform")
-        final(
-            sample(
-                denoiser,
-                uniform,
-                SamplingPlan.uniform(2),
-                uniform.prior((2, 6), Rng(0)),
-                rng=Rng(1),
-                solver=by_confidence(),
-            )
-        )
+        final(steps)
 
 
 def entropy(data: Tensor) -> float:
@@ -255,7 +248,8 @@ def test_the_autoregressive_law_adds_up_to_one_and_is_what_is_drawn() -> None:
 
 def test_what_is_known_is_kept_and_a_prefix_is_told() -> None:
     model = NextToken(network(K + 1, causal=True), K)
-    known = torch.tensor([1, 0, 2, 0]), torch.tensor([True, False, True, False])
+    tokens, known = torch.tensor([1, 0, 2, 0]), torch.tensor([True, False, True, False])
+    known = tokens.expand(500, 4), known.expand(500, 4)
     drawn = model.sample(4, Rng(0).samples(500), known=known)
     assert bool((drawn[:, 0] == 1).all() and (drawn[:, 2] == 2).all())
     expected = model.conditionals(torch.tensor([[1, 0, 0, 0]]))[0, 1].exp()

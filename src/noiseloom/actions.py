@@ -179,6 +179,7 @@ def _sample(words: list[str], command: str) -> None:
         data=options.data,
         actions=options.actions,
         codes_from=options.codes_from,
+        known=options.known,
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,

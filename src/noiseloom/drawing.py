@@ -13,6 +13,7 @@ from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
 from noiseloom.recipes import Sampling
+from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
 from noiseloom.terminal import answer, save_picture, say
 
@@ -28,6 +29,7 @@ def sample(
     data: str | None,
     actions: str | None,
     codes_from: str | None,
+    known: str | None,
     seed: int,
     out: Path | None,
     force: bool,
@@ -43,6 +45,8 @@ def sample(
         data: where the series lies that forecasts follow, the trajectories that plans start from,
             or the clips that videos begin with; by default where training found them.
         actions: file of those that videos follow; by default recorded ones.
+        known: of rows, a template with gaps ("_"), or for tables a .csv file of rows with empty
+            cells: what is known stays, and is drawn beside.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
@@ -60,15 +64,21 @@ def sample(
 
         run, own = to_follow(run, actions, changes.get("length"))
     run = run.with_options(**changes)
+    if known is not None and run.recipe.drawn_as(run.facts) != "rows":
+        raise ValueError(f"{source} draws no rows of tokens: leave --known out")
     shows = run.recipe.drawn_as(run.facts)
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
             "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
         )
+    if n is None and known is not None:
+        n = len(known_rows(run, known, None)["known"])
     if n is None:
         n = 4 if shows == "videos" else 64
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
+    if shows == "rows":
+        ending = rows_ending(run)
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     if path.is_dir():
         raise IsADirectoryError(
@@ -94,6 +104,7 @@ def sample(
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (partial(write_videos, actions=own), "videos of {} frames"),
+            "rows": (partial(write_rows, known=known), "rows of {} tokens"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

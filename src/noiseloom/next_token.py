@@ -70,9 +70,9 @@ class NextToken(nn.Module):
             rng: one key per sample (B,).
             temperature: of each factor, >= 0.
             top_p: mass of the nucleus of each, in (0, 1].
-            known: tokens (T,) and where they are known, bool (T,): these are put where they belong
-                as the model comes to them. A prefix is conditioned on exactly; what comes before a
-                known token does not know of it.
+            known: tokens (B, T) and where they are known, bool (B, T): these are put where they
+                belong as the model comes to them. A prefix is conditioned on exactly; what comes
+                before a known token does not know of it.
 
         Returns:
             int64, shape (B, T).
@@ -93,7 +93,7 @@ class NextToken(nn.Module):
             cache = append_tokens(cache, new, self.network.memory)
             z = choose(self._present(logits.float(), i)[:, 0], u[:, i], temperature, top_p)
             if given is not None:
-                z = torch.where(given[1][i], given[0][i], z)
+                z = torch.where(given[1][:, i], given[0][:, i], z)
             token = z[:, None]
             made.append(token)
         return torch.cat(made, 1)

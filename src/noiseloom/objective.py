@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import noiseloom.carry as carries
 from noiseloom.carry import Carry
 from noiseloom.denoiser import LOG_SNR_LIMIT
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
@@ -154,7 +154,7 @@ def drop_condition(label: Tensor, null: int, rate: float, rng: Rng) -> Tensor:
 
 def denoising_loss(
     denoiser: nn.Module,
-    diffusion: GaussianDiffusion,
+    diffusion: GaussianDiffusion | CategoricalDiffusion,
     clean: Tensor,
     t: Tensor,
     cond: Cond | None,
@@ -175,7 +175,7 @@ def denoising_loss(
     Args:
         denoiser: what is trained, in training mode.
         diffusion: what noise is.
-        clean: x_0, shape (B, ...), floating point.
+        clean: x_0, shape (B, ...): numbers, or classes (int64).
         t: time, shape (B,) or a longer left prefix.
         cond: conditions, batch first.
         rng: key of the noise; one key per sample, or one for all, from which each sample has its

@@ -22,6 +22,7 @@ from noiseloom.orders import orders
 from noiseloom.paths import paths
 from noiseloom.points import points
 from noiseloom.recipes import Coded, Recipe
+from noiseloom.rows import rows
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
@@ -96,6 +97,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
         "series": fans,
         "trajectories": paths,
         "videos": videos,
+        "rows": rows,
     }
     recipe = run.recipe
     wanting = isinstance(recipe, Coded) and recipe.wants_prior and recipe.codes == "prior"

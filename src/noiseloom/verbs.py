@@ -130,11 +130,13 @@ class Sample(Answer):
             held-out frames and actions videos follow; by default those of training.
         actions: of videos, a file with one row for each frame to make, .npy or .csv, which all of
             them follow instead of recorded ones; --length is then by default that of the file.
+        known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
+            file of rows with empty cells; -n is then by default 4 for each row of it.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
-        out: PNG file, for forecasts and plans CSV, for videos .webp, or with their actions
-            .safetensors; by default RUN-seedSEED.png, .csv or .webp.
+        out: PNG file, for forecasts, plans and tables CSV, for text and sequences .txt, for videos
+            .webp, or with their actions .safetensors; by default RUN-seedSEED with that ending.
         force: replace the file if it exists.
     """
 
@@ -143,6 +145,7 @@ class Sample(Answer):
     data: str | None = None
     actions: str | None = None
     codes_from: str | None = None
+    known: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False

@@ -27,6 +27,7 @@ from noiseloom.nets.causal import CausalTransformer
 from noiseloom.nets.codes import CodeEmbedding, CodeHead
 from noiseloom.nets.encoders import ImageEncoder, SequenceEncoder
 from noiseloom.nets.mlp import MLP, VectorEncoder
+from noiseloom.nets.placed import Placed
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
@@ -40,6 +41,7 @@ __all__ = [
     "CodeHead",
     "DiT",
     "ImageEncoder",
+    "Placed",
     "Recurrent",
     "SequenceEncoder",
     "Transformer",

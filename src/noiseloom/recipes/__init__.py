@@ -4,6 +4,8 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.choosing import Choosing
+from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
 from noiseloom.recipes.disco_digits import DiscoDigits
@@ -22,6 +24,9 @@ from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.sampling import Coding, Sampling
+from noiseloom.recipes.sequences import Sequences
+from noiseloom.recipes.table import Tables
+from noiseloom.recipes.text import Text
 
 __all__ = [
     "RECIPES",
@@ -29,6 +34,8 @@ __all__ = [
     "BitsCifar10",
     "BitsDigits",
     "BitsImages",
+    "Choosing",
+    "Classes",
     "Coded",
     "CodedPictures",
     "Coding",
@@ -53,6 +60,10 @@ __all__ = [
     "Recipe",
     "Rolling",
     "Sampling",
+    "Sequences",
+    "Tables",
+    "Text",
+    "TokenSplit",
 ]
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -70,6 +81,9 @@ RECIPES: dict[str, type[Recipe]] = {
         DiscoMixture,
         DiscoDigits,
         DiscoImages,
+        Text,
+        Tables,
+        Sequences,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

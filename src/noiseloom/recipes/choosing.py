@@ -1,4 +1,4 @@
-"""The options of drawing tokens: in which order, how boldly, and beside which that are known."""
+"""The options of drawing tokens: in which order and how boldly."""
 
 import math
 from dataclasses import dataclass
@@ -19,8 +19,6 @@ class Choosing:
         order_noise: of confidence, >= 0: the order's temperature; 0 is strictly by confidence.
         temperature: of the autoregressive state, >= 0; 1 is its law.
         top_p: mass of the nucleus of each token of the autoregressive state, in (0, 1].
-        known: a template, "" for none: what is written in it is kept, and its gaps are drawn.
-        gap: the character of a gap.
 
     Raises:
         ValueError: an option is out of range.
@@ -30,12 +28,8 @@ class Choosing:
     order_noise: float = 0.0
     temperature: float = 1.0
     top_p: float = 1.0
-    known: str = ""
-    gap: str = "_"
 
     def __post_init__(self) -> None:
         check_choice(self.temperature, self.top_p)
-        if len(self.gap) != 1:
-            raise ValueError(f"gap is one character, got {self.gap!r}")
         if not 0 <= self.order_noise < math.inf:
             raise ValueError(f"order_noise must be at least 0, got {self.order_noise}")

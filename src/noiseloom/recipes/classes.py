@@ -12,7 +12,7 @@ loss, the draw. Recipes for a kind of data say how a file becomes tokens, and ju
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.encodings import Bits, OneHot
+from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
 from noiseloom.noise import SCHEDULES, Schedule
@@ -39,12 +40,23 @@ from noiseloom.sampling import Solver, sample
 from noiseloom.training import Loss
 from noiseloom.unmasking import by_confidence
 
-__all__ = ["CLASSES", "CODES", "Classes", "Rows"]
+__all__ = ["CLASSES", "CODES", "Classes", "Rows", "TokenSplit"]
 
 CLASSES = ("masked", "uniform", "marginal")
 """States that are classes."""
 CODES = ("bits", "onehot", "embedding")
 """States that are codes of classes, in a Gaussian diffusion."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSplit(Split[Any]):
+    """Rows of tokens in two parts, and what they mean.
+
+    Attributes:
+        vocabulary: of both.
+    """
+
+    vocabulary: Vocabulary | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,7 @@ class Classes(Recipe, Choosing):
     """
 
     shows: ClassVar[Any] = "rows"
+    kind: ClassVar[Literal["text", "table", "sequences"]]
 
     state: Literal[
         "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive"
@@ -153,10 +166,6 @@ class Classes(Recipe, Choosing):
             return 0.5 if self.state in CODES else 0.0
         return self.self_conditioning
 
-    def vocabulary(self, facts: Facts) -> Vocabulary:
-        """What tokens mean."""
-        raise NotImplementedError
-
     def facts(self, data: Split[Any]) -> Facts:
         """Length, classes of each place and their frequencies in (at most 10,000) training rows."""
         sizes, train = list(data.train.sizes), data.train
@@ -168,7 +177,9 @@ class Classes(Recipe, Choosing):
         # No class that a place has is impossible, seen here or not.
         pi = (pi + 0.5) * (torch.arange(most) < torch.tensor(sizes)[: len(pi), None])
         frequencies = (pi / pi.sum(1, keepdim=True)).tolist()
-        return {"length": len(sizes), "sizes": sizes, "frequencies": frequencies}
+        words = getattr(data, "vocabulary", None)
+        found = {"length": len(sizes), "sizes": sizes, "frequencies": frequencies}
+        return found | ({} if words is None else {"vocabulary": words.facts()})
 
     @property
     def alike(self) -> bool:
@@ -305,16 +316,16 @@ class Classes(Recipe, Choosing):
         if self.plan not in ("uniform", "karras"):
             token_plan(self.plan, self.sampling_steps, 2)
 
-    def plan_of(self, facts: Facts, schedule: Schedule, held: Tensor | None) -> SamplingPlan:
-        """The plan for rows of this length, with tokens that are held."""
-        if self.plan not in ("uniform", "karras"):
-            plan = token_plan(self.plan, self.sampling_steps, facts["length"])
-        else:
-            plan = self.named_plan(schedule)
-            if held is not None:
-                one = torch.ones(facts["length"])
-                plan = SamplingPlan(plan.t[:, None, None] * one, plan.s[:, None, None] * one)
-        return self.complete(plan if held is None else plan.hold(held), schedule)
+    def plan_of(self, facts: Facts, schedule: Schedule) -> SamplingPlan:
+        """The plan for rows of this length."""
+        if self.plan in ("uniform", "karras"):
+            return self.make_plan(schedule)
+        plan = token_plan(self.plan, self.sampling_steps, facts["length"])
+        return self.complete(plan, schedule)
+
+    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan, of 16 tokens where it is by token: for people to see."""
+        return self.plan_of({"length": 16}, schedule)
 
     def make_solver(self) -> Solver:
         """The solver these options name."""
@@ -322,30 +333,32 @@ class Classes(Recipe, Choosing):
             return by_confidence(self.order_noise)
         return super().make_solver()
 
-    def template(self, facts: Facts) -> tuple[Tensor, Tensor] | None:
-        """Tokens that are known, and where: (T,) and bool (T,); None without a template."""
-        raise NotImplementedError
-
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
-        """Rows, as many as `rng` has keys; what the template knows stays as it is."""
+        """Rows, as many as `rng` has keys.
+
+        Given {"tokens" (B, T), "known" bool (B, T)}, those that are known stay as they are, and the
+        others are drawn beside them; the autoregressive state knows of those before alone.
+        """
         assert isinstance(rng.root, Tensor)
-        device = next(parts.denoiser.parameters()).device
-        known, length = self.template(facts), facts["length"]
+        device, length = next(parts.denoiser.parameters()).device, facts["length"]
+        known = None
+        if "known" in given:
+            known = given["tokens"].to(device), given["known"].to(device)
         trained = parts.denoiser.eval()
         if isinstance(trained, NextToken):
             drawn = trained.sample(
                 length, rng, temperature=self.temperature, top_p=self.top_p, known=known
             )
             return iter([Rows(drawn)])
-        count = len(rng.root)
         like = parts.codec.encode(torch.zeros(1, length, dtype=torch.int64, device=device))
-        x = parts.diffusion.prior(like.detach().expand(count, *like.shape[1:]), rng.fold("prior"))
-        held = None
+        like = like.detach().expand(len(rng.root), *like.shape[1:])
+        x = parts.diffusion.prior(like, rng.fold("prior"))
+        plan = self.plan_of(facts, parts.diffusion.schedule)
         if known is not None:
-            tokens, held = (v.to(device) for v in known)
-            clean = parts.codec.encode(tokens[None]).detach()
-            x = torch.where(held.reshape(1, -1, *(1,) * (x.ndim - 2)), clean, x)
-        plan = self.plan_of(facts, parts.diffusion.schedule, None if held is None else held.cpu())
+            tokens, held = known
+            clean = parts.codec.encode(tokens).detach()
+            x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
+            plan = _held(plan, held.cpu())
         denoiser = self.make_denoiser(trained, {})
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
@@ -376,12 +389,36 @@ class Classes(Recipe, Choosing):
         each = torch.cat(found).cpu() / tokens.shape[1] / math.log(2)
         return float(each.mean()), float(each.std() / math.sqrt(len(each)))
 
+    def report(
+        self,
+        draw: Callable[..., Tensor],
+        data: Split[Any],
+        rng: Rng,
+        **options: Any,  # noqa: ANN401
+    ) -> dict[str, float]:
+        """What `discrete_report` says of samples, beside as many training rows as a judge reads."""
+        rows = draw({"row": torch.arange(self.samples)})
+        train, held = data.train, data.held_out
+        most = min(len(train), max(10_000_000 // len(train.sizes), 1))
+        stride = max(len(train) // most, 1)
+        seen = train[torch.arange(0, most) * stride]["tokens"]
+        held = held[torch.arange(min(len(held), len(seen)))]["tokens"]
+        return discrete_report(
+            self.kind, rows, seen, held, rng.fold("report"), sizes=train.sizes, **options
+        )
+
     def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
         """Bits per token of held-out rows; a bound, but of the autoregressive state."""
         held = data.held_out
         rows = torch.linspace(0, len(held) - 1, min(self.judged, len(held))).long()
         bits, error = self.bits(parts, held[rows]["tokens"], rng.fold("bits"))
         return {"bits_per_token": bits, "bits_per_token_se": error}
+
+
+def _held(plan: SamplingPlan, held: Tensor) -> SamplingPlan:
+    """The plan for rows (B, T) with tokens of each that are known, at time 0 from the start."""
+    t, s = (torch.where(held, 0, v.reshape(len(v), 1, -1)).contiguous() for v in (plan.t, plan.s))
+    return SamplingPlan(t, s)
 
 
 class _Plain(CategoricalDiffusion):

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.data import Images, Split
-from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
 from noiseloom.priors import Prior
@@ -67,13 +66,13 @@ class Parts:
 
     Attributes:
         denoiser: the module that is trained.
-        diffusion: what noise is.
+        diffusion: what noise is: one of `noiseloom.diffusion`.
         codec: data to state and back.
         prior: what draws the codes of a model that has some, once it was trained.
     """
 
     denoiser: nn.Module
-    diffusion: GaussianDiffusion | CategoricalDiffusion
+    diffusion: Any
     codec: Codec
     prior: Prior | None = None
 

@@ -1,0 +1,77 @@
+"""Sequences of one's own by any kind of state: proteins, SMILES, or any string a line.
+
+`noiseloom train sequences --data FILE.fasta`. A class for the end comes after the last symbol, so
+that the model decides how long a sequence is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from noiseloom.data import Split, Symbols, read_sequences
+from noiseloom.metrics import canonical_smiles
+from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.rng import Rng
+
+__all__ = ["Sequences"]
+
+
+@dataclass(frozen=True)
+class Sequences(Classes):
+    """Options of `Classes` for sequences.
+
+    Attributes:
+        column: of a .csv file; "" for the one called smiles or sequence, or the only one.
+        spelling: a symbol is a character (characters) or one of SMILES (smiles); auto by the file.
+        longest: symbols of the longest sequence; 0 for that of the file.
+        longer: refuse a file with longer ones, or drop them.
+        held_out: share that is held out.
+        split: column of a .csv file that says which rows are held out, "" for the share.
+        chemistry: judge validity and novelty by rdkit's canonical SMILES (extra chem).
+    """
+
+    name: ClassVar[str] = "sequences"
+    summary: ClassVar[str] = "proteins, SMILES or other strings of one's own, by any kind of state"
+    kind: ClassVar[Literal["text", "table", "sequences"]] = "sequences"
+
+    column: str = ""
+    spelling: Literal["auto", "characters", "smiles"] = "auto"
+    longest: int = 0
+    longer: Literal["refuse", "drop"] = "refuse"
+    held_out: float = 0.1
+    split: str = ""
+    chemistry: bool = False
+
+    def load(self, data: str | None) -> Split[Any]:
+        """The sequences at a path."""
+        if data is None:
+            raise ValueError(
+                "sequences need --data FILE: .fasta, .smi, .txt (one a line), .csv or .npy"
+            )
+        split, words = read_sequences(
+            data,
+            column=self.column or None,
+            spelling=self.spelling,
+            length=self.longest or None,
+            longer=self.longer,
+            held_out=self.held_out,
+            split=self.split or None,
+        )
+        return TokenSplit(split.train, split.held_out, split.notes, words)
+
+    def check(self) -> None:
+        """The extra that `chemistry` needs."""
+        if self.chemistry:
+            canonical_smiles("C")
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Validity, uniqueness, novelty, lengths and stretches of symbols."""
+        assert isinstance(data, TokenSplit)
+        words, options = data.vocabulary, dict[str, Any]()
+        if isinstance(words, Symbols):
+            options["pad"] = words.end
+            if self.chemistry:
+                options["forms"] = lambda rows: [canonical_smiles(s) for s in words.decode(rows)]
+        return self.report(draw, data, rng, **options)

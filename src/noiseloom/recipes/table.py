@@ -1,0 +1,75 @@
+"""A table of one's own by any kind of state: `noiseloom train table --data FILE.csv`.
+
+A column is a token with classes of its own: categories, whole numbers, or intervals of real ones.
+The inferred schema can be written, edited and given back (`--schema FILE.yaml`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from noiseloom.data import Split, read_table
+from noiseloom.nets import Placed
+from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.rng import Rng
+
+__all__ = ["Tables"]
+
+
+@dataclass(frozen=True)
+class Tables(Classes):
+    """Options of `Classes` for tables.
+
+    Attributes:
+        schema: a YAML file that says what columns are; "" infers it.
+        missing: values that are missing are a class of their own (class), refused, or their rows
+            are dropped.
+        bins: intervals of a column of real numbers.
+        rare: categories of at most so many rows share a class "other"; 0 for none.
+        held_out: share of the rows that is held out.
+        split: a column that says which rows are held out, "" for the share.
+    """
+
+    name: ClassVar[str] = "table"
+    summary: ClassVar[str] = "a table of one's own, by any kind of state"
+    kind: ClassVar[Literal["text", "table", "sequences"]] = "table"
+    paths: ClassVar[tuple[str, ...]] = ("schema",)
+
+    schema: str = ""
+    missing: Literal["class", "refuse", "drop"] = "class"
+    bins: int = 32
+    rare: int = 0
+    held_out: float = 0.1
+    split: str = ""
+    sampling_steps: int = 32
+
+    @property
+    def alike(self) -> bool:
+        """A class of one column is not that of another."""
+        return False
+
+    def make_network(self, inputs: int, classes: int, length: int) -> nn.Module:
+        """The transformer, with maps in and out for each column."""
+        inner = super().make_network(self.width, self.width, length)
+        return Placed(inner, length, inputs, classes, self.width)
+
+    def load(self, data: str | None) -> Split[Any]:
+        """The rows at a path."""
+        if data is None:
+            raise ValueError("table needs --data FILE.csv, .csv.gz or .parquet")
+        split, words = read_table(
+            data,
+            schema=self.schema or None,
+            missing=self.missing,
+            bins=self.bins,
+            rare=self.rare,
+            held_out=self.held_out,
+            split_by=self.split or None,
+        )
+        return TokenSplit(split.train, split.held_out, split.notes, words)
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Columns, pairs, what a classifier can tell, copies and distances to training rows."""
+        return self.report(draw, data, rng)

@@ -1,0 +1,66 @@
+"""Text of one's own by any kind of state: `noiseloom train text --data FILE.txt --state masked`.
+
+Characters or pieces, in windows of equal length; bits per token on windows that were held out, and
+samples under a judge of n-grams. The claim is the comparison: `noiseloom compare text --data FILE
+state=masked,uniform,bits,embedding,autoregressive`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from noiseloom.data import Split, read_text
+from noiseloom.data.characters import Characters
+from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.rng import Rng
+
+__all__ = ["Text"]
+
+
+@dataclass(frozen=True)
+class Text(Classes):
+    """Options of `Classes` for text.
+
+    Attributes:
+        length: tokens of a window.
+        alphabet: all characters that occur; letters, the 27 of text8; or a sentencepiece model.
+        held_out: share of the text that is held out.
+        blocks: 0: the end of the text is held out; else it is cut into so many blocks, some of
+            which are drawn.
+        cache: a folder to keep tokens in, for a text larger than memory; "" for memory.
+    """
+
+    name: ClassVar[str] = "text"
+    summary: ClassVar[str] = "text of one's own, by any kind of state"
+    kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
+    paths: ClassVar[tuple[str, ...]] = ("alphabet", "cache")
+
+    length: int = 64
+    alphabet: str = "all"
+    held_out: float = 0.1
+    blocks: int = 0
+    cache: str = ""
+
+    def load(self, data: str | None) -> Split[Any]:
+        """Windows of the text at a path."""
+        if data is None:
+            raise ValueError("text needs --data FILE.txt, a folder of such files, or a tar file")
+        split, words = read_text(
+            data,
+            self.length,
+            alphabet=self.alphabet,
+            held_out=self.held_out,
+            blocks=self.blocks or None,
+            cache=self.cache or None,
+        )
+        return TokenSplit(split.train, split.held_out, split.notes, words)
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Bits under n-grams in both directions, distinct n-grams, words that occur."""
+        assert isinstance(data, TokenSplit)
+        words, breaks = data.vocabulary, []
+        if isinstance(words, Characters):
+            breaks = [i for i, c in enumerate(words.characters) if c.isspace()]
+        return self.report(draw, data, rng, breaks=breaks)

@@ -1,0 +1,132 @@
+"""What a run draws as rows of tokens: text, sequences or a table, in a file and in a report."""
+
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.data import Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.gallery import section
+from noiseloom.rng import Rng
+from noiseloom.run import Run
+from noiseloom.run_folder import write_text
+
+__all__ = ["known_rows", "rows", "rows_ending", "write_rows"]
+
+COUNT = 12
+"""Rows of a report."""
+TIMES = 4
+"""How often each row of a template is drawn, by default."""
+
+
+def rows_ending(run: Run) -> str:
+    """Of the file that rows are written to."""
+    return ".csv" if isinstance(_words(run), TableVocabulary) else ".txt"
+
+
+def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
+    """What a template knows, for so many samples.
+
+    Args:
+        run: of rows.
+        known: text with gaps ("_"), or for a table the path of a .csv file.
+        count: number of samples; by default `TIMES` for each row of the template.
+
+    Raises:
+        ValueError: a template that does not fit the run.
+        FileNotFoundError: no such file.
+    """
+    words = _words(run)
+    if isinstance(words, TableVocabulary):
+        tokens, there = words.read_template(known)
+    else:
+        one, mask = template(known, words, length=run.facts["length"])
+        tokens, there = one[None], mask[None]
+    number = count or TIMES * len(tokens)
+    each = torch.arange(number) * len(tokens) // number
+    return {"tokens": tokens[each], "known": there[each]}
+
+
+def write_rows(
+    run: Run, path: Path, *, data: str | None, count: int, seed: int, known: str | None = None
+) -> int:
+    """Draw rows into a file: a .csv of a table, else a line each; what has line breaks by "---".
+
+    Args:
+        run: of rows.
+        path: of the file, which is replaced.
+        data: must be None: samples follow no data.
+        count: number of rows.
+        seed: of the draws.
+        known: a template, of which all the rows are made.
+
+    Returns:
+        Tokens of a row.
+
+    Raises:
+        ValueError: data are named, or a template does not fit.
+    """
+    if data is not None:
+        raise ValueError("rows follow no data: leave --data out, and see --known")
+    given = {"row": torch.arange(count)}
+    if known is not None:
+        given = known_rows(run, known, count)
+    drawn = run.samples(given, seed=seed)
+    words = _words(run)
+    if isinstance(words, TableVocabulary):
+        keys = Rng(seed).fold("values").samples(len(drawn))
+        words.write_rows(path, drawn, keys, force=True)
+        return drawn.shape[1]
+    texts = [_line(row) for row in words.decode(drawn)]
+    mark = "\n---\n" if any("\n" in text for text in texts) else "\n"
+    write_text(path, mark.join(texts) + "\n")
+    return drawn.shape[1]
+
+
+def rows(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """A section of a page: samples, beside held-out rows if the data are at hand.
+
+    Args:
+        run: of rows.
+        data: two parts of rows of tokens.
+        seed: of the draws.
+    """
+    drawn = run.samples({"row": torch.arange(COUNT)}, seed=seed)
+    sets = [("Samples", drawn)]
+    if data is not None:
+        places = torch.linspace(0, len(data.held_out) - 1, min(COUNT, len(data.held_out))).long()
+        sets.append(("Held out", data.held_out[places]["tokens"]))
+    words, shown = _words(run), partial(_table, _words(run))
+    text = f"As drawn with seed {seed}, state {getattr(run.recipe, 'state', '')}."
+    parts = "".join(f"<h3>{name}</h3>{shown(tokens)}" for name, tokens in sets)
+    if isinstance(words, TableVocabulary):
+        text += " Numbers of intervals are their middles."
+    return section("Samples", f"<p>{text}</p>{parts}")
+
+
+def _words(run: Run) -> Vocabulary:
+    return vocabulary(run.facts["vocabulary"])
+
+
+def _line(row: Any) -> str:  # noqa: ANN401
+    return row if isinstance(row, str) else ",".join(map(str, row))
+
+
+def _table(words: Vocabulary, tokens: Tensor) -> str:
+    found = words.decode(tokens)
+    if isinstance(words, TableVocabulary):
+        head = "".join(f"<th>{escape(name)}</th>" for name in words.names)
+        lines = "".join(
+            "<tr>" + "".join(f"<td>{escape(_cell(v))}</td>" for v in row) + "</tr>" for row in found
+        )
+        return f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>'
+    return "".join(f"<pre>{escape(_line(row))}</pre>" for row in found)
+
+
+def _cell(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
