@@ -7,6 +7,7 @@ from noiseloom.diffusion import (
     GaussianDiffusion,
     Prediction,
     ProductDiffusion,
+    RiemannianDiffusion,
     Symmetric,
     Whole,
     ZeroCentre,
@@ -24,6 +25,7 @@ from noiseloom.guidance import (
 )
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
+from noiseloom.manifolds import Torus
 from noiseloom.noise import (
     DDPM,
     EDM,
@@ -84,6 +86,7 @@ __all__ = [
     "Recipe",
     "RectifiedFlow",
     "RewardGuided",
+    "RiemannianDiffusion",
     "Rng",
     "Run",
     "SamplingPlan",
@@ -98,6 +101,7 @@ __all__ = [
     "Step",
     "Symmetric",
     "TabularPrior",
+    "Torus",
     "Whole",
     "ZeroCentre",
     "along",

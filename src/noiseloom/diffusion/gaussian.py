@@ -22,7 +22,15 @@ from noiseloom.noise import Cosine, Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import align, mean_like
 
-__all__ = ["GaussianDiffusion", "Subspace", "Symmetric", "Whole", "ZeroCentre", "where_moved"]
+__all__ = [
+    "GaussianDiffusion",
+    "Subspace",
+    "Symmetric",
+    "Whole",
+    "ZeroCentre",
+    "check_order",
+    "where_moved",
+]
 
 
 class Subspace(Protocol):
@@ -184,7 +192,7 @@ class GaussianDiffusion:
         if not 0 <= stochasticity <= 1:
             raise ValueError(f"stochasticity must be in [0, 1], got {stochasticity}")
         t, s = self._align(t, x), self._align(s, x)
-        _check_order(t, s, down=True)
+        check_order(t, s, down=True)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         mean = prediction.mean
@@ -210,7 +218,7 @@ class GaussianDiffusion:
             ValueError: s < t, as far as the host knows them.
         """
         t, s = self._align(t, x), self._align(s, x)
-        _check_order(t, s, down=False)
+        check_order(t, s, down=False)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
         ratio = alpha_s / alpha_t.masked_fill(alpha_t <= 0, 1)
@@ -271,7 +279,7 @@ class GaussianDiffusion:
         return t
 
 
-def _check_order(t: Tensor, s: Tensor, *, down: bool) -> None:
+def check_order(t: Tensor, s: Tensor, *, down: bool) -> None:
     """Whether a move goes the way it should, as far as the host knows its times."""
     if not t.device.type == s.device.type == "cpu" or torch.compiler.is_compiling():
         return

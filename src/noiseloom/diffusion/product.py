@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from noiseloom.diffusion.gaussian import GaussianDiffusion
 from noiseloom.diffusion.prediction import Prediction
+from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.rng import Rng
 from noiseloom.shapes import part_times, parts_of
 
@@ -28,7 +28,7 @@ class ProductDiffusion:
         parts: by name; their order does not count.
     """
 
-    parts: Mapping[str, GaussianDiffusion]
+    parts: Mapping[str, Diffusion]
 
     def prior(self, like: Parts, rng: Rng) -> Parts:
         """A state at time 1, with the shapes, types and devices of `like`."""
@@ -94,6 +94,6 @@ class ProductDiffusion:
         t = part_times(t, x)
         return {n: own.tilt(prediction[n], grad[n], x[n], t[n]) for n, own in self._of(x)}
 
-    def _of(self, x: Parts) -> Iterator[tuple[str, GaussianDiffusion]]:
+    def _of(self, x: Parts) -> Iterator[tuple[str, Diffusion]]:
         for name in parts_of(self.parts, x):
             yield name, self.parts[name]
