@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from noiseloom.diffusion import Prediction
+from noiseloom.diffusion import Prediction, from_score
+from noiseloom.manifolds import Torus
 from noiseloom.shapes import align
 
 F64 = torch.float64
@@ -205,6 +206,42 @@ class Clusters(Oracle):
         component = torch.searchsorted(level, rng.fold("k").uniform((count,), F64) * level[-1])
         noise = rng.fold("x").normal((count, self.centres.shape[1]), F64)
         return self.centres[component] + self.std * noise, component
+
+
+class Circle(nn.Module):
+    """A law on the circle by its coefficients c_n = E exp(i n x_0), n = 1, ..., N, per entry.
+
+    Heat multiplies c_n by exp(-n^2 sigma^2 / 2), and the density is (1 + 2 Re sum c_n exp(-i n x))
+    / (2 pi): the score is known for any such law, with no image of anything.
+    """
+
+    def __init__(self, schedule, coefficients):
+        super().__init__()
+        self.schedule, self.coefficients = schedule, coefficients
+        self.n = torch.arange(1, len(coefficients) + 1, dtype=F64)
+
+    @classmethod
+    def mixture(cls, schedule, centres=(-2.6, 0.4, 1.9), weights=(0.5, 0.3, 0.2), std=0.4, N=30):
+        """Wrapped normals about centres, one of them across the seam by default."""
+        n = torch.arange(1, N + 1, dtype=F64)[:, None]
+        centres, weights = torch.tensor(centres, dtype=F64), torch.tensor(weights, dtype=F64)
+        turned = torch.polar(weights * (-n * n * std**2 / 2).exp(), n * centres)
+        return cls(schedule, turned.sum(1))
+
+    def density(self, x, sigma=0.0):
+        """In one over a whole turn: 1 is uniform."""
+        return self.series(x, torch.as_tensor(sigma, dtype=F64))[0]
+
+    def series(self, x, sigma):
+        """The density and its derivative."""
+        n, x, sigma = self.n, x[..., None].double(), sigma[..., None].double()
+        waves = self.coefficients * torch.polar((-n * n * sigma * sigma / 2).exp(), -n * x)
+        return 1 + 2 * waves.real.sum(-1), 2 * (n * waves.imag).sum(-1)
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        sigma = self.schedule(align(t, x))[1]
+        density, slope = self.series(x, sigma)
+        return from_score(Torus(), x, (slope / density).to(x), sigma), dict(carry or {})
 
 
 class Columns:

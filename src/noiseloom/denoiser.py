@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry, clone
-from noiseloom.diffusion import Prediction
+from noiseloom.diffusion import Prediction, from_score
+from noiseloom.manifolds import Manifold
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
@@ -136,6 +137,8 @@ class Preconditioned(nn.Module):
         v:   mean = (alpha y - sigma f) / r
         edm: mean = (alpha d^2 x / q + sigma d f) / q, q = sqrt(alpha^2 d^2 + sigma^2), d =
              data_std; the network sees x / q
+        score: score = f / sigma, mean = exp_x(sigma f), on a manifold, whose features of x (of an
+             angle its sine and cosine) the network sees
 
     Args:
         network: `(x, log_snr, cond) -> output`, or `-> (output, hidden)`. log_snr is float32 of
@@ -143,12 +146,13 @@ class Preconditioned(nn.Module):
             `cond["position"]`, the index of the state's first token, it is called with the carry's
             cache as `cond["cache"]`, and returns `(output, entries)`, which are handed on as "new".
         schedule: t -> (alpha, sigma).
-        target: what the network predicts; "eps" needs alpha(1) > 0.
+        target: what the network predicts; "eps" needs alpha(1) > 0, "score" a manifold.
         head: how outputs become an estimate; other than linear only with target "x0".
         data_std: d, the standard deviation of the data, used by "edm".
         clock: largest |log-SNR| that the network is told, in (0, 20]: a time beyond is told as the
             nearest that is not. Times that training hardly ever draws (for a cosine |log-SNR| > 10
             one in a hundred, and both ends of a plan) are then ordinary ones.
+        manifold: where the states live, for "score".
 
     References:
         T. Salimans, J. Ho, 2022, arXiv 2202.00512 (v); T. Karras et al., 2022, 2206.00364, Eq. 7
@@ -160,16 +164,19 @@ class Preconditioned(nn.Module):
         network: nn.Module,
         schedule: Schedule,
         *,
-        target: Literal["x0", "eps", "v", "edm"] = "x0",
+        target: Literal["x0", "eps", "v", "edm", "score"] = "x0",
         head: Head | None = None,
         data_std: float = 1.0,
         clock: float = LOG_SNR_LIMIT,
+        manifold: Manifold | None = None,
     ) -> None:
         super().__init__()
         if not 0 < clock <= LOG_SNR_LIMIT:
             raise ValueError(f"clock must be in (0, {LOG_SNR_LIMIT:g}], got {clock}")
-        if target not in ("x0", "eps", "v", "edm"):
-            raise ValueError(f"target must be one of x0, eps, v, edm, got {target!r}")
+        if target not in ("x0", "eps", "v", "edm", "score"):
+            raise ValueError(f"target must be one of x0, eps, v, edm, score, got {target!r}")
+        if (target == "score") != (manifold is not None):
+            raise ValueError("target 'score' is for a manifold, and on one there is no other")
         if head is not None and not isinstance(head, LinearHead) and target != "x0":
             raise ValueError(f"a cross-entropy head predicts x0, not {target!r}")
         if target == "eps" and float(schedule(torch.ones(()))[0]) == 0:
@@ -183,6 +190,7 @@ class Preconditioned(nn.Module):
         self.head = head or LinearHead()
         self.data_std = data_std
         self.clock = clock
+        self.manifold = manifold
 
     def forward(
         self,
@@ -205,7 +213,8 @@ class Preconditioned(nn.Module):
                 carry["cache"] = blank(x) if blank else {}
             write = cond.get("write", False)
             cond = {**{k: v for k, v in cond.items() if k != "write"}, "cache": carry["cache"]}
-        output = self.network(x * scale, self._clock(x, t), cond)
+        seen = x * scale if self.manifold is None else self.manifold.features(x)
+        output = self.network(seen, self._clock(x, t), cond)
         output, hidden = output if isinstance(output, tuple) else (output, None)
         # Without gradients the network may be a CUDA graph, which writes its next results where
         # these are. What outlives the call is copied: a mean that is the output itself, a hidden
@@ -229,6 +238,8 @@ class Preconditioned(nn.Module):
     ) -> Prediction:
         if self.target == "x0":
             return self.head(f)
+        if self.manifold is not None:
+            return from_score(self.manifold, x, f / sigma.masked_fill(sigma * sigma <= 0, 1), sigma)
         if self.target == "eps":
             return Prediction((x - sigma * f) / alpha)
         if self.target == "v":

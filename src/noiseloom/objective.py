@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import noiseloom.carry as carries
 from noiseloom.carry import Carry
 from noiseloom.denoiser import LOG_SNR_LIMIT
-from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
+from noiseloom.diffusion import Diffusion
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
@@ -154,7 +154,7 @@ def drop_condition(label: Tensor, null: int, rate: float, rng: Rng) -> Tensor:
 
 def denoising_loss(
     denoiser: nn.Module,
-    diffusion: GaussianDiffusion | CategoricalDiffusion,
+    diffusion: Diffusion,
     clean: Tensor,
     t: Tensor,
     cond: Cond | None,
@@ -183,7 +183,8 @@ def denoising_loss(
             per sample, and "denoiser" to the denoiser, the same in both passes.
         rows: global positions of the samples, int64 on the CPU; by default 0 .. B - 1.
         self_conditioning: share of rows that take the first pass, in [0, 1].
-        weight: of the error of x_0 by log-SNR, or None for 1.
+        weight: of the error of x_0 by log-SNR, or None for 1. On manifolds the loss is the error
+            of sigma times the score, and so is what it weighs.
         counted: bool, a left prefix of the state's shape as a time is: the entries the mean is
             over, by default all. A sample without any has loss 0.
         cross_entropy: use the head's logits instead of its mean's squared error.

@@ -10,6 +10,7 @@ from noiseloom.diffusion import (
     GaussianDiffusion,
     Prediction,
     ProductDiffusion,
+    RiemannianDiffusion,
     Symmetric,
     Whole,
     ZeroCentre,
@@ -27,6 +28,7 @@ from noiseloom.guidance import (
 )
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
+from noiseloom.manifolds import Torus
 from noiseloom.next_token import NextToken
 from noiseloom.noise import (
     DDPM,
@@ -93,6 +95,7 @@ __all__ = [
     "Recipe",
     "RectifiedFlow",
     "RewardGuided",
+    "RiemannianDiffusion",
     "Rng",
     "Run",
     "SamplingPlan",
@@ -107,6 +110,7 @@ __all__ = [
     "Step",
     "Symmetric",
     "TabularPrior",
+    "Torus",
     "Whole",
     "ZeroCentre",
     "along",

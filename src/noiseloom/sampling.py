@@ -21,12 +21,7 @@ from torch import Tensor
 from noiseloom.carry import Carry
 from noiseloom.causality import warn_if_biased
 from noiseloom.denoiser import Denoiser
-from noiseloom.diffusion import (
-    CategoricalDiffusion,
-    GaussianDiffusion,
-    Prediction,
-    ProductDiffusion,
-)
+from noiseloom.diffusion import Diffusion, Prediction, ProductDiffusion, RiemannianDiffusion
 from noiseloom.diffusion.gaussian import where_moved
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
@@ -77,7 +72,7 @@ class Step(Generic[S]):
 
 def sample(
     denoiser: Denoiser,
-    diffusion: GaussianDiffusion | CategoricalDiffusion | ProductDiffusion,
+    diffusion: Diffusion | ProductDiffusion,
     plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
     x: S,
     *,
@@ -115,7 +110,7 @@ def sample(
 @torch.no_grad()
 def _steps(
     denoiser: Denoiser,
-    diffusion: GaussianDiffusion | CategoricalDiffusion | ProductDiffusion,
+    diffusion: Diffusion | ProductDiffusion,
     plan: SamplingPlan | PartsPlan | Iterable[tuple[S, S]],
     x: S,
     cond: Cond | None,
@@ -147,7 +142,7 @@ def final(steps: Iterator[Step[S]]) -> Step[S]:
 
 
 def ancestral(stochasticity: float = 0.0, variance: Literal["small", "large"] = "small") -> Solver:
-    """DDIM (stochasticity 0) to DDPM (stochasticity 1), first order.
+    """DDIM (stochasticity 0) to DDPM (stochasticity 1), first order; each diffusion has its own.
 
     Args:
         stochasticity: eta in [0, 1].
@@ -208,7 +203,7 @@ def heun(data_std: float = 1.0) -> Solver:
         return (d * alpha * eps - sigma * mean / d) * scale
 
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        _check_one(x, "heun")
+        _check_flat(diffusion, x, "heun")
         first, carry = denoiser(x, t, cond, carry, rng.fold("denoiser"))
         end = diffusion.reverse(x, first, t, s)
         if s.ndim == 0 and s.device.type == "cpu" and s == 0:
@@ -246,7 +241,7 @@ def dpm_solver_pp_2m() -> Solver:
     """
 
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        _check_one(x, "dpm_solver_pp_2m")
+        _check_flat(diffusion, x, "dpm_solver_pp_2m")
         prediction, carry = denoiser(x, t, cond, carry, rng.fold("denoiser"))
         mean, before, after = prediction.mean, align(t, x), align(s, x)
         now, then = diffusion.schedule.log_snr(before), diffusion.schedule.log_snr(after)
@@ -292,8 +287,11 @@ def resampled(solver: Solver, rounds: int) -> Solver:
     return move
 
 
-def _check_one(x: Tensor | dict[str, Tensor], solver: str) -> None:
+def _check_flat(diffusion: object, x: Tensor | dict[str, Tensor], solver: str) -> None:
     if isinstance(x, dict):
         raise TypeError(f"{solver} moves one tensor, not the parts {sorted(x)}: use ancestral")
+    if isinstance(diffusion, RiemannianDiffusion):
+        space = diffusion.manifold
+        raise TypeError(f"{solver} moves on lines, which {space} has not: use ancestral")
     if not x.is_floating_point():
         raise TypeError(f"{solver} moves numbers, and classes are drawn: use ancestral")

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from noiseloom.diffusion import RiemannianDiffusion
 from noiseloom.levels import log_ratios
 from noiseloom.plan import SamplingPlan
 from noiseloom.sampling import Solver
@@ -48,7 +49,7 @@ def churned(
         low: S_min, the least ratio sigma / alpha.
         high: S_max, the largest.
         noise: S_noise > 0, a factor of the noise put in: above 1 it makes up for what a network
-            takes away too much, and biases an exact denoiser.
+            takes away too much, and biases an exact denoiser. Other than 1 in flat spaces only.
 
     References:
         T. Karras et al., 2022, arXiv 2206.00364, Algorithm 2.
@@ -67,6 +68,8 @@ def churned(
     def move(denoiser, diffusion, x, t, s, cond, carry, memory, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         if isinstance(x, dict):
             raise TypeError(f"churned moves one tensor, not the parts {sorted(x)}")
+        if noise != 1 and isinstance(diffusion, RiemannianDiffusion):
+            raise TypeError(f"on {diffusion.manifold} churn's noise must be 1, got {noise}")
         t, schedule, key = align(t, x), diffusion.schedule, rng.fold("churn")
         now = schedule.log_snr(t)
         inside = (now >= least) & (now <= most) & (align(s, x) < t)

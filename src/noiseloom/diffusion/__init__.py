@@ -10,14 +10,19 @@ from noiseloom.diffusion.gaussian import (
 )
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.diffusion.product import ProductDiffusion
+from noiseloom.diffusion.protocol import Diffusion
+from noiseloom.diffusion.riemannian import RiemannianDiffusion, from_score
 
 __all__ = [
     "CategoricalDiffusion",
+    "Diffusion",
     "GaussianDiffusion",
     "Prediction",
     "ProductDiffusion",
+    "RiemannianDiffusion",
     "Subspace",
     "Symmetric",
     "Whole",
     "ZeroCentre",
+    "from_score",
 ]

@@ -6,9 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from noiseloom.diffusion.categorical import CategoricalDiffusion
-from noiseloom.diffusion.gaussian import GaussianDiffusion
 from noiseloom.diffusion.prediction import Prediction
+from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.rng import Rng
 from noiseloom.shapes import part_times, parts_of
 
@@ -29,7 +28,7 @@ class ProductDiffusion:
         parts: by name; their order does not count.
     """
 
-    parts: Mapping[str, GaussianDiffusion | CategoricalDiffusion]
+    parts: Mapping[str, Diffusion]
 
     def prior(self, like: Parts, rng: Rng) -> Parts:
         """A state at time 1, with the shapes, types and devices of `like`."""
@@ -100,6 +99,6 @@ class ProductDiffusion:
         t = part_times(t, x)
         return {n: own.tilt(prediction[n], grad[n], x[n], t[n]) for n, own in self._of(x)}
 
-    def _of(self, x: Parts) -> Iterator[tuple[str, GaussianDiffusion | CategoricalDiffusion]]:
+    def _of(self, x: Parts) -> Iterator[tuple[str, Diffusion]]:
         for name in parts_of(self.parts, x):
             yield name, self.parts[name]

@@ -92,7 +92,8 @@ class RewardGuided(nn.Module):
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             prediction, carry = self.denoiser(state, t, cond, carry, rng)
-        plain = Prediction(prediction.mean.detach())
+        score = None if prediction.score is None else prediction.score.detach()
+        plain = Prediction(prediction.mean.detach(), score=score)
 
         def gradient(shift: Tensor | float) -> Tensor:
             with torch.enable_grad():
