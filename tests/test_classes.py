@@ -255,3 +255,41 @@ def test_what_is_known_is_kept_and_a_prefix_is_told() -> None:
     expected = model.conditionals(torch.tensor([[1, 0, 0, 0]]))[0, 1].exp()
     found = torch.bincount(drawn[:, 1], minlength=K) / 500
     torch.testing.assert_close(found, expected.detach(), atol=0.07, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["absorbing", "uniform", "marginal", "bits", "onehot", "embedding"]
+)
+def test_independent_tokens_need_no_network(kind: str) -> None:
+    """With a constant for f, the law of a token, the denoiser is exact at every time."""
+    law = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(law.log())
+
+        def forward(self, x: Tensor, log_snr: Tensor, cond: object = None) -> Tensor:
+            return self.logits.expand(*x.shape[:2], K)
+
+    for value in (0.02, 0.4, 0.9):
+        t = torch.tensor(value, dtype=torch.float64)
+        if kind in ("absorbing", "uniform", "marginal"):
+            diffusion = made(kind)
+            x = torch.arange(diffusion.width)[:, None]
+            expected, _ = Exact(diffusion, law)(x, t)
+            found, _ = ClassDenoiser(Constant(), diffusion)(x, t)
+            torch.testing.assert_close(found.mean, expected.mean, atol=1e-6, rtol=0)
+            continue
+        table = {
+            "bits": Bits(3).table,
+            "onehot": OneHot(3).table,
+            "embedding": Rng(3).normal((3, 4)),
+        }
+        codes = CodeDenoiser(Constant(), Cosine(), table[kind], learnt=kind == "embedding").double()
+        x = Rng(5).normal((20, 1, table[kind].shape[1])).double()
+        alpha, sigma = Cosine()(t)
+        near = -(x - alpha * codes.codes).square().sum(-1)[:, None] / (2 * sigma**2)
+        expected_mean = (near + law.log()).softmax(-1) @ codes.codes
+        found, _ = codes(x, t)
+        torch.testing.assert_close(found.mean, expected_mean, atol=1e-6, rtol=0)
