@@ -59,7 +59,7 @@ def test_classes_that_a_place_lacks_are_never_drawn(kind: str) -> None:
     t = torch.full((50,), 0.5)
     if kind == "codes":
         table = Bits(3).table
-        codes = CodeDenoiser(network(2), Cosine(), table, sizes=SIZES)
+        codes = CodeDenoiser(network(5), Cosine(), table, sizes=SIZES)
         with torch.no_grad():
             prediction, _ = codes(Rng(0).normal((50, 4, 2)), t)
         assert codes.decode(Rng(1).normal((50, 4, 2))).amax(0).tolist() == [2, 1, 2, 2]
@@ -80,7 +80,7 @@ def test_classes_that_a_place_lacks_are_never_drawn(kind: str) -> None:
 @pytest.mark.parametrize("learnt", [True, False])
 def test_codes_are_read_as_they_are_written(learnt: bool) -> None:
     table = Rng(0).normal((3, 5)) * 3
-    codes = CodeDenoiser(network(5), Cosine(), table, learnt=learnt)
+    codes = CodeDenoiser(network(8), Cosine(), table, learnt=learnt)
     data = torch.tensor([[0, 1, 2, 2], [2, 2, 0, 1]])
     state = codes.encode(data)
     assert torch.equal(codes.decode(state), data)
@@ -209,7 +209,7 @@ def test_the_bound_of_codes_is_the_entropy_or_more(kind: str, exact: bool) -> No
         "onehot": OneHot(3).table,
         "embedding": Rng(3).normal((3, 4)),
     }[kind]
-    codec = CodeDenoiser(network(table.shape[1]), Cosine(), table, learnt=kind == "embedding")
+    codec = CodeDenoiser(nn.Identity(), Cosine(), table, learnt=kind == "embedding")
     data = joint(2)
     rows = drawn_rows(data, 4_000)
     denoiser = ExactCodes(codec.codes.detach(), data if exact else data.T.contiguous())

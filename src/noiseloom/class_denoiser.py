@@ -122,7 +122,8 @@ class CodeDenoiser(nn.Module):
     nothing is gained by growing.
 
     Args:
-        network: `(x, log_snr, cond) -> logits`, of n features a token and K out.
+        network: `(x, log_snr, cond) -> logits`, of K + n features a token and K out: it sees what
+            each token says of its class, as probabilities, before the state itself.
         schedule: t -> (alpha, sigma).
         codes: the table, shape (K, n).
         learnt: whether it is learnt.
@@ -197,9 +198,12 @@ class CodeDenoiser(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The mean, in the shape of x, with logits (B, T, 1, K) and the codes they are of."""
-        prediction, carry = self.inner(x, t, cond, carry, rng)
-        logits, codes = _present(prediction, self.absent), self.codes
-        logits = logits + self.evidence(x, t)
+        codes, evidence, told = self.codes, self.evidence(x, t), dict(cond or {})
+        if "estimate" in told:
+            told["estimate"] = functional.pad(told["estimate"], (len(codes), 0))
+        seen = torch.cat((evidence.softmax(-1), x), -1)
+        prediction, carry = self.inner(seen, t, told, carry, rng)
+        logits = _present(prediction, self.absent) + evidence
         mean = logits.softmax(-1) @ codes
         # A code is the one group of its token.
         return Prediction(mean, logits[..., None, :], codes, hidden=prediction.hidden), carry

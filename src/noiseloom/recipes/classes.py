@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
@@ -26,6 +27,7 @@ from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.encodings import Bits, OneHot
+from noiseloom.information import information_schedule
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
@@ -79,7 +81,8 @@ class Classes(Recipe, Choosing):
             codes; or autoregressive, which is no diffusion.
         code: of the bits: binary, gray, or random.
         features: of a learnt embedding.
-        schedule: of the noise; auto is linear for classes and cosine for codes.
+        schedule: of the noise; auto is linear for classes, and for codes
+            the one by which tokens lose what they say as evenly (`information_schedule`).
         times: of the tokens of a row in training: shared, or independent, which other plans than
             uniform need where noise shows in a token (all states but masked).
         objective: of classes: the bound itself, or the cross-entropy of hidden tokens (masked) or
@@ -201,9 +204,8 @@ class Classes(Recipe, Choosing):
 
     @property
     def noise_schedule(self) -> Schedule:
-        """The schedule that `schedule` stands for."""
-        usual = "cosine" if self.state in CODES else "linear"
-        return SCHEDULES[usual if self.schedule == "auto" else self.schedule]
+        """The schedule of classes that `schedule` stands for."""
+        return SCHEDULES["linear" if self.schedule == "auto" else self.schedule]
 
     def make_network(self, inputs: int, classes: int, length: int) -> nn.Module:
         """The transformer: K logits of every token; the autoregressive one sees the past alone."""
@@ -228,9 +230,9 @@ class Classes(Recipe, Choosing):
             return Parts(NextToken(network, classes, sizes), diffusion, _AsTheyAre())
         if self.state in CODES:
             table = self._table(classes)
-            network = self.make_network(table.shape[1], classes, length)
+            network = self.make_network(sum(table.shape), classes, length)
             learnt = self.state == "embedding"
-            schedule = self.noise_schedule
+            schedule = self._code_schedule(table, facts)
             core: Any = CodeDenoiser(network, schedule, table, learnt=learnt, sizes=sizes)
             return Parts(self._conditioned(core), GaussianDiffusion(schedule), core)
         noise = self._noise(facts, classes)
@@ -252,6 +254,14 @@ class Classes(Recipe, Choosing):
         if min(sizes) == classes:
             return CategoricalDiffusion(classes, "uniform", schedule)
         return CategoricalDiffusion.of_sizes(tuple(sizes), schedule)
+
+    def _code_schedule(self, table: Tensor, facts: Facts) -> Schedule:
+        if self.schedule != "auto":
+            return SCHEDULES[self.schedule]
+        if self.state == "embedding":  # as far apart as these, but the same whenever it is built
+            table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
+        pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
+        return information_schedule(table, pi.mean(0))
 
     def _table(self, classes: int) -> Tensor:
         if self.state == "bits":
