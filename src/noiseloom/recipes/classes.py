@@ -203,6 +203,16 @@ class Classes(Recipe, Choosing):
         return "rows"
 
     @property
+    def usage(self) -> str:
+        """Lines of Python that draw from a loaded `run`, and what its tokens mean."""
+        return (
+            "from noiseloom.data import vocabulary\n"
+            "\n"
+            'words = vocabulary(run.facts["vocabulary"])\n'
+            'drawn = run.samples({"row": torch.arange(16)}, seed=1)  # tokens; words.decode(drawn)'
+        )
+
+    @property
     def noise_schedule(self) -> Schedule:
         """The schedule of classes that `schedule` stands for."""
         return SCHEDULES["linear" if self.schedule == "auto" else self.schedule]
