@@ -8,7 +8,17 @@ import torch
 from tests.test_categorical import Exact, K, joint, kinds, made
 from torch import Tensor, nn
 
-from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, sample
+from noiseloom import (
+    ClassifierFree,
+    Cosine,
+    GaussianDiffusion,
+    Prediction,
+    Rng,
+    SamplingPlan,
+    SelfConditioned,
+    SelfGuided,
+    sample,
+)
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.diffusion import CategoricalDiffusion
@@ -293,3 +303,41 @@ def test_independent_tokens_need_no_network(kind: str) -> None:
         expected_mean = (near + law.log()).softmax(-1) @ codes.codes
         found, _ = codes(x, t)
         torch.testing.assert_close(found.mean, expected_mean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+@kinds
+def test_guidance_of_classes_weighs_log_probabilities(kind: str, scale: float) -> None:
+    diffusion = made(kind)
+    told = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    laws = {0: told, 1: torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)}
+
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.none = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor, log_snr: Tensor, cond: dict[str, Tensor]) -> Tensor:
+            return laws[0 if "label" in cond else 1].log().float().expand(*x.shape[:2], K)
+
+    denoiser = ClassifierFree(ClassDenoiser(Told(), diffusion), scale)
+    x, t = diffusion.prior((40, 2), Rng(0)), torch.tensor(1.0)
+    label = {"label": torch.zeros(40, dtype=torch.int64)}
+    prediction, _ = denoiser(x, t, label)
+    expected = laws[0] ** scale * laws[1] ** (1 - scale)
+    expected = (expected / expected.sum()).float().expand(40, 2, K)
+    torch.testing.assert_close(prediction.mean, expected, atol=1e-5, rtol=0)
+    # Tokens that are seen beside masks stay copied, and all of a sampling run is classes.
+    end = final(sample(denoiser, diffusion, SamplingPlan.uniform(4), x, cond=label, rng=Rng(1)))
+    assert 0 <= int(end.x.min()) <= int(end.x.max()) < K
+
+
+def test_self_guidance_and_self_conditioning_work_on_classes() -> None:
+    diffusion = made("absorbing")
+    inner = ClassDenoiser(network(4, self_conditioning=True), diffusion)
+    x = diffusion.prior((6, 4), Rng(0))
+    for denoiser in (SelfConditioned(inner), SelfGuided(inner, 2.0)):
+        steps = sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1))
+        end = final(steps)
+        assert int(end.x.max()) < K
+        assert torch.equal(end.result, end.x)
