@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tests.test_categorical import Exact, K, joint, kinds, made
+from test_categorical import Exact, K, joint, kinds, made
 from torch import Tensor, nn
 
 from noiseloom import (
