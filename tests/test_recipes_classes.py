@@ -260,3 +260,20 @@ def test_data_of_other_words_are_refused(files, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(out), "--data", str(other)]) == 2
     assert "sizes" in capsys.readouterr().err
+
+
+def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, capsys):
+    schema = tmp_path / "schema.yaml"
+    trained(files, tmp_path, "table", "--no-evaluate", "--schema", str(schema))
+    said = capsys.readouterr().err
+    assert "job     categorical" in said
+    text = schema.read_text()
+    assert "gain" in text
+    lines = ["gain: leave_out" if line.startswith("gain:") else line for line in text.splitlines()]
+    schema.write_text("\n".join(lines) + "\n")
+    out = tmp_path / "second"
+    command = ["train", "table", "--data", str(files / "table.csv"), "--out", str(out), *TINY]
+    assert main([*command, "--no-evaluate", "--schema", str(schema)]) == 0
+    run = noiseloom.load(out)
+    assert run.facts["length"] == 2
+    assert "left out" in capsys.readouterr().err
