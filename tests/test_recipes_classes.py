@@ -6,14 +6,16 @@ import random
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import noiseloom
 from noiseloom import Rng
 from noiseloom.cli import main
-from noiseloom.data import Split, Tokens, vocabulary
+from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.training import train
 
@@ -95,6 +97,60 @@ def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_p
             assert kind == "sequences" or all(line[i] == c for i, c in fixed)
         assert all(line.startswith(template.split("_")[0]) for line in lines)
     capsys.readouterr()
+
+
+def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
+    folder, colours = tmp_path / "tiles", np.array([[0, 0, 0], [255, 0, 0], [9, 200, 40]])
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(40):
+        pixels = colours[draw.integers(3, size=(4, 4))].astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    out = tmp_path / "run"
+    command = ["train", "palette", "--data", str(folder), "--out", str(out), "--side", "4", *TINY]
+    assert main([*command, "--no-evaluate"]) == 0
+    run = noiseloom.load(out)
+    words = vocabulary(run.facts["vocabulary"])
+    assert sorted(words.colours) == sorted(map(tuple, colours.tolist()))  # as they are
+    drawn = run.samples({"row": torch.arange(5)}, seed=0)
+    pixels = words.pixels(drawn)
+    assert pixels.shape == (5, 3, 4, 4)
+    assert torch.equal(words.encode(pixels), drawn)
+    half = np.zeros((4, 4, 4), dtype=np.uint8)
+    half[:2] = (255, 0, 0, 255)
+    Image.fromarray(half).save(tmp_path / "half.png")
+    tokens, known = words.read_template(tmp_path / "half.png")
+    red = words.colours.index((255, 0, 0))
+    assert known[0].tolist() == [True] * 8 + [False] * 8
+    assert (tokens[known] == red).all()
+    file = tmp_path / "drawn.png"
+    template = str(tmp_path / "half.png")
+    assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert file.stat().st_size > 0
+    for name, told in (("5.png", "5 x 5"), ("full.png", "no transparent")):
+        side = 5 if "5" in name else 4
+        Image.new("RGBA", (side, side), (255, 0, 0, 255)).save(tmp_path / name)
+        with pytest.raises(ValueError, match=told):
+            words.read_template(tmp_path / name)
+    with pytest.raises(ValueError, match="2 to 256 colours"):
+        RECIPES["palette"](side=4, colours=1).load(str(folder))
+    capsys.readouterr()
+
+
+def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):
+    draw = np.random.default_rng(0)
+    for i in range(30):
+        ramp = draw.integers(256, size=3) * np.linspace(0, 1, 64)[:, None]
+        Image.fromarray(ramp.reshape(8, 8, 3).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    errors = []
+    for colours in (4, 16, 64):
+        split, palette = read_palette(tmp_path, 8, colours)
+        assert len(palette.colours) <= colours
+        again = vocabulary(json.loads(json.dumps(palette.facts())))
+        assert again == palette
+        real = image_folder(tmp_path, 8).train.pixels.float()
+        errors.append(float((palette.pixels(split.train.values).float() - real).square().mean()))
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ class Classes(Recipe, Choosing):
     """
 
     shows: ClassVar[Any] = "rows"
-    kind: ClassVar[Literal["text", "table", "sequences"]]
+    kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
 
     state: Literal[
         "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive"
