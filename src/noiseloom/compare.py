@@ -145,7 +145,7 @@ def compare(
     }
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     head, lines = rows(good, metrics)
-    head = arrowed(head)
+    head = arrowed(head, good)
     write_text(out / "table.md", markdown(head, lines, table))
     others = " and table.md"
     if kind.shows == "videos":

@@ -222,9 +222,10 @@ def _mean(values: Iterable[float | None]) -> str:
     return number(statistics.fmean(there) if there else None)
 
 
-def arrowed(head: Sequence[str]) -> list[str]:
-    """Headings that say which direction is better."""
-    return [f"{name} {direction(name)}".strip() for name in head]
+def arrowed(head: Sequence[str], cells: Sequence[Cell]) -> list[str]:
+    """The headings of `rows`, with the direction that is better behind those of metrics."""
+    options = len({name for cell in cells for name in cell.options})
+    return [*head[:options], *(f"{name} {direction(name)}".strip() for name in head[options:])]
 
 
 def default_metrics(kind: type[Recipe]) -> tuple[str, ...]:
