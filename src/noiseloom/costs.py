@@ -53,10 +53,11 @@ def unequal_note(parameters: Mapping[str, float]) -> str | None:
     if not parameters:
         return None
     least, most = (pick(parameters, key=lambda n: parameters[n]) for pick in (min, max))
-    more = parameters[most] / max(parameters[least], 1) - 1
-    if more <= ALIKE:
+    more = parameters[most] - parameters[least]
+    if more <= ALIKE * parameters[least]:
         return None
+    share = more / max(parameters[least], 1)
     return (
-        f"warning: parameters differ by {more:.0%}: {parameters[least]:,.0f} of {least}, "
+        f"warning: parameters differ by {share:.1%}: {parameters[least]:,.0f} of {least}, "
         f"{parameters[most]:,.0f} of {most}"
     )
