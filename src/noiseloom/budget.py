@@ -2,8 +2,9 @@
 
 Before anything is trained, an update of every run is timed by the loop that trains it, all of them
 in turn in one process, so that whatever else the machine does hits all alike, and the median is
-taken. The number of updates that this makes is fixed from then on: it is kept in a file, and a
-comparison that goes on reads it there. What is trained depends on no clock after that.
+taken; so all are in memory at once. The number of updates that this makes is fixed from then on: it
+is kept in a file, and a comparison that goes on reads it there. What is trained depends on no clock
+after that.
 """
 
 import contextlib
