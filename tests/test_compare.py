@@ -88,7 +88,7 @@ def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
         assert cell["deviation"]["coverage"] == pytest.approx(statistics.stdev(values))
         assert ("discreteness" in cell["mean"]) == (cell["options"]["state"] == "bits")
     lines = (out / "table.md").read_text().splitlines()
-    assert lines[0].startswith("| state | loss_kind | td | class_agreement | kid_digits |")
+    assert lines[0].startswith("| state | loss_kind | td | class_agreement ↑ | kid_digits ↓ |")
     assert any(line.startswith("| held-out real |") for line in lines)
     assert lines[2].startswith("| bits | l2 | 0 |")
     assert "±" in shown.out
@@ -109,7 +109,7 @@ def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
     assert compare(out, *words, "--metrics", "cov*") == 0
     assert fitted[0] == folder.name
     assert ["code=gray" in name for name in fitted] == [False, True, True]
-    assert (out / "table.md").read_text().splitlines()[0] == "| code | coverage | seeds |"
+    assert (out / "table.md").read_text().splitlines()[0] == "| code | coverage ↑ | seeds |"
 
 
 def test_errors_are_one_line(capsys, tmp_path):
@@ -160,7 +160,7 @@ def test_cells_with_files_are_found_again(capsys, tmp_path, monkeypatch, fitted)
     for _ in range(2):
         assert main([*words, "--json"]) == 0
         cells = json.loads(capsys.readouterr().out)["cells"]
-        assert [cell["mean"] for cell in cells] == [{"found": 2.0}] * 2
+        assert [cell["mean"]["found"] for cell in cells] == [2.0] * 2
     assert len(fitted) == 1
 
 
@@ -182,6 +182,9 @@ def test_processes_make_what_one_makes(capsys, tmp_path):
         assert "run 2 of 2 is done: " in told
         assert (jobs == "1") == ("training: mine" in told)  # the other processes are quiet
         tables.append(json.loads((out / "table.json").read_text()))
+    for cell in (cell for table in tables for cell in table["cells"]):
+        for part in ("mean", "values"):
+            assert cell[part].pop("train_seconds")  # of another computation
     assert len(tables[0]["cells"]) == 4
     assert tables[0]["cells"] == tables[1]["cells"]
 
@@ -352,13 +355,16 @@ def test_a_recipe_of_ones_own_shows_its_own_metrics(capsys, tmp_path):
     words = ["compare", "./examples/my_recipe.py", "--out", str(tmp_path / "own"), "--seeds", "1"]
     words += ["--grid", "width=8", "--steps", "2", "--samples", "4", "--sampling-steps", "2"]
     assert main(words) == 0
-    assert "striped" in capsys.readouterr().out
+    assert "striped" in (told := capsys.readouterr().out)
+    assert "parameters" in told
     words += ["--seeds", "2"]
     assert main([*words, "--metrics", "sharpness"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    told = lines.index("so far no metric is called sharpness: there are striped")
+    told = lines.index(
+        "so far no metric is called sharpness: there are striped, parameters, train_seconds"
+    )
     assert lines[told - 1].startswith("run 1 of 2 is done")
-    assert "error: no metric is called sharpness: there are striped" in lines[-1]
+    assert "error: no metric is called sharpness: there are striped, " in lines[-1]
 
 
 def test_each_of_several_processes_keeps_a_log(capsys, tmp_path):

@@ -14,11 +14,11 @@ import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.curvature import jacobian_squares
 from noiseloom.data import Points
+from noiseloom.glossary import MEANINGS
 from noiseloom.latents import Latent, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
 from noiseloom.recipes.code_examination import code_sources, error, paths
-from noiseloom.scores import MEANINGS
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}

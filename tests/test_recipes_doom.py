@@ -539,7 +539,7 @@ def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):
     assert "drift.html" in capsys.readouterr().out
     table = json.loads((place / "table" / "table.json").read_text())
     assert [cell["n"] for cell in table["cells"]] == [2] * 6
-    assert "| kid_coarse_first | kid_coarse_last | kid_coarse_worst |" in (
+    assert "| kid_coarse_first ↓ | kid_coarse_last ↓ | kid_coarse_worst ↓ |" in (
         (place / "table" / "table.md").read_text()
     )
     page = (place / "table" / "drift.html").read_text()

@@ -14,7 +14,7 @@ OWN = {"random_walk": 1.0, "four_season": 2.0, "phase_se": 3.0, "in_se_order": 4
 def test_a_name_that_only_ends_like_an_anchor_is_a_metric(tmp_path):
     head, lines = metrics_rows(OURS | OWN)
     assert head == ["metric", "samples", "held-out real"]
-    assert [line[0] for line in lines] == ["kid", *OWN]
+    assert [line[0] for line in lines] == ["kid ↓", *OWN]
     assert [line[1] for line in lines[1:]] == ["1", "2", "3", "4"]
     assert lines[0][2] == "0.25"
 

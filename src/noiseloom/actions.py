@@ -16,6 +16,7 @@ from noiseloom.arguments import (
     nearest,
     parse,
     read_config,
+    state_axis,
     take_many,
     value_of,
 )
@@ -89,6 +90,12 @@ def _with_recipe(
         from noiseloom.run_folder import read_description
 
         name = read_description(Path(out).expanduser())["recipe"]
+    elif verb == "compare" and (data := value_of(words, "--data")):
+        from noiseloom.recipes.by_file import recipe_for
+        from noiseloom.terminal import say
+
+        name = recipe_for(data)
+        say(f"{data}: recipe {name}")
     else:
         raise UsageError(f"{verb} needs a recipe: noiseloom {verb} RECIPE (see noiseloom recipes)")
     kind = _recipe_named(name)
@@ -130,11 +137,16 @@ def _demo(words: list[str], command: str) -> None:
 def _compare(words: list[str], command: str) -> None:
     grid, words = take_many(words, "--grid")
     cells, words = take_many(words, "--cells")
+    grid, words = state_axis(words, grid, cells)
     kind, words, config = _with_recipe("compare", words, Compare)
     options = _parse("compare", words, Compare, kind, config=config).build(Compare)
     out = _folder(options.out, "compare")
     if not grid and not cells:
-        raise UsageError("compare needs --grid NAME=A,B ... or --cells 'NAME=A NAME=B' ...")
+        raise UsageError(
+            "compare needs --grid NAME=A,B ..., --cells 'NAME=A NAME=B' ..., or --state A,B"
+        )
+    if options.budget is not None and value_of(words, "--steps"):
+        raise UsageError("--budget says the steps of every run: leave --steps out")
     from noiseloom import compare
 
     combinations = compare.combinations(grid, cells)
@@ -155,9 +167,10 @@ def _compare(words: list[str], command: str) -> None:
         out,
         jobs=options.jobs,
         data=options.data,
-        metrics=options.metrics.split(",") if options.metrics else compare.METRICS,
+        metrics=options.metrics.split(",") if options.metrics else None,
         command=command,
         as_json=options.json,
+        budget=options.budget,
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "nearest",
     "parse",
     "read_config",
+    "state_axis",
     "take_many",
     "value_of",
 ]
@@ -163,6 +164,27 @@ def take_many(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
         if word:
             place.append(word)
     return taken, rest
+
+
+def state_axis(
+    words: Sequence[str], grid: Sequence[str], cells: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The grid with what `--state A,B` is short for, and the words without it.
+
+    One state beside other cells is an option of all of them, as any other.
+
+    Raises:
+        UsageError: states in the grid besides.
+    """
+    text = value_of(words, "--state")
+    if not text or text.startswith("-") or ("," not in text and (grid or cells)):
+        return list(grid), list(words)
+    if any(word.removeprefix("--").partition("=")[0] == "state" for word in grid):
+        raise UsageError("states are given twice: as --state, and in the grid")
+    place = next(i for i, word in enumerate(words) if word.split("=")[0] == "--state")
+    rest = list(words)
+    del rest[place : place + (1 if "=" in words[place] else 2)]
+    return [f"state={text}", *grid], rest
 
 
 def read_config(path: Path) -> Config:

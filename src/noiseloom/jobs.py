@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["in_jobs"]
+__all__ = ["check_jobs", "in_jobs"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,10 +42,7 @@ def in_jobs(
         ValueError: fewer than one job, or several in one of several processes.
         OSError: a process was killed.
     """
-    if jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare starts its own processes: use --jobs, and no torchrun")
+    check_jobs(jobs)
     if jobs == 1:
         for i, task in enumerate(tasks):
             yield i, work(task)
@@ -76,6 +73,14 @@ def in_jobs(
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise ValueError if so many processes cannot be started, or not from this one."""
+    if jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {jobs}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("compare starts its own processes: use --jobs, and no torchrun")
 
 
 def _begin(

@@ -36,6 +36,7 @@ from noiseloom.run_folder import (
     write_bytes,
     write_text,
 )
+from noiseloom.tally import Tally
 from noiseloom.terminal import paced
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
@@ -183,13 +184,16 @@ class Run:
         count = len(next(iter(given.values())))
         if not count:
             raise ValueError("no samples are asked for: give at least one")
+        tally = Tally(self.denoiser)
+        watching = tally.watching if self.recipe.tallied else nullcontext
         with self.precision(dtype):
             for start in range(0, count, batch_size):
                 part = {name: rows[start : start + batch_size] for name, rows in given.items()}
                 size = min(batch_size, count - start)
                 last = None
-                for step in self.steps(part, seed=seed, start=start, progress=progress):
-                    last = step
+                with watching():
+                    for step in self.steps(part, seed=seed, start=start, progress=progress):
+                        last = step
                 assert last is not None
                 wrong = int((~last.result.isfinite()).flatten(1).any(1).sum())
                 if wrong:
@@ -201,7 +205,7 @@ class Run:
                 for name, value in self.recipe.inspect(self.parts, last).items():
                     totals[name] = totals.get(name, 0.0) + value * size / count
         self.statistics.clear()
-        self.statistics.update(totals)
+        self.statistics.update(totals | (tally.report(count) if self.recipe.tallied else {}))
         return torch.cat(found)
 
     def precision(self, dtype: str = "auto") -> AbstractContextManager[None]:

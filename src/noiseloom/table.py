@@ -12,11 +12,35 @@ from typing import Any
 import torch
 
 from noiseloom import __version__
+from noiseloom.glossary import direction
 from noiseloom.recipes import Recipe
 from noiseloom.terminal import ANCHORS, bare, number
 
-__all__ = ["METRICS", "Cell", "chosen", "markdown", "record", "rows", "source", "text_of"]
+__all__ = [
+    "COSTS",
+    "METRICS",
+    "Cell",
+    "arrowed",
+    "chosen",
+    "default_metrics",
+    "device",
+    "markdown",
+    "record",
+    "rows",
+    "source",
+    "text_of",
+]
 
+COSTS = (
+    "samples_per_second",
+    "network_evaluations",
+    "steps",
+    "parameters",
+    "train_seconds",
+    "prior_seconds",
+    "gpu_gigabytes",
+)
+"""What a run is and takes, whatever it makes."""
 METRICS = (
     "class_agreement",
     "kid_*",
@@ -26,9 +50,6 @@ METRICS = (
     "memorised",
     "code_bits",
     "index_bits",
-    "parameters",
-    "train_seconds",
-    "prior_seconds",
     "ms_encode",
     "ms_prior",
     "discreteness",
@@ -43,8 +64,21 @@ METRICS = (
     "reached_*",
     "frame_sharpness_*",
     "frames_per_second",
+    *COSTS,
 )
 """What a table shows by default, where it is there."""
+OF_ROWS = {
+    "text": ("bits_per_token", "bits", "bits_reverse", "distinct_3", "words", *COSTS),
+    "table": (
+        *("bits_per_token", "marginal", "pair", "dependence", "classifier", "invalid", "copies"),
+        *COSTS,
+    ),
+    "sequences": (
+        *("bits_per_token", "valid", "unique", "novel", "length", "kmer_1", "kmer_3"),
+        *COSTS,
+    ),
+}
+"""The same of recipes for rows of tokens, by their `kind`."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +102,7 @@ def source() -> dict[str, str | None]:
         "noiseloom": __version__,
         "git": _commit(),
         "torch": torch.__version__,
-        "device": _device(),
+        "device": device() + _threads(),
     }
 
 
@@ -85,7 +119,7 @@ def chosen(values: Mapping[str, float], patterns: Sequence[str]) -> list[str]:
         for name in values
         if name == pattern or (name in own and fnmatch(name, pattern))
     ]
-    if not found and patterns is METRICS:  # a recipe of one's own has its own
+    if patterns is METRICS and set(found) <= set(COSTS):  # a recipe of one's own has its own
         found = own
     if not found:
         raise ValueError(f"no metric is called {', '.join(patterns)}: there are {', '.join(own)}")
@@ -124,8 +158,10 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
     found = []
     for cell in cells:
         seen = record(cell)
+        errors = {m: seen["mean"].get(f"{m}_se") for m in metrics} if seen["n"] == 1 else {}
         line = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
-        line += [number(seen["mean"].get(m), seen["deviation"].get(m)) for m in metrics]
+        spread = errors | seen["deviation"]
+        line += [number(seen["mean"].get(m), spread.get(m)) for m in metrics]
         found.append([*line, str(seen["n"])])
     body = list(found)
     for suffix, title in ANCHORS.items():
@@ -162,7 +198,7 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
     Args:
         head: its head.
         body: its rows.
-        table: steps, command, what was left out, and `source`.
+        table: steps, seeds, command, what was left out, and `source`; notes and a budget, if any.
     """
     lines = [head, ["---"] * len(head), *body]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -170,8 +206,12 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
         f"\nLeft out: {text_of(e['options'])}: {e['reason']}\n" for e in table["skipped"]
     )
     steps = " or ".join(f"{steps:,}" for steps in table["steps"])
+    told = "".join(f"\n{note}\n" for note in table.get("notes", ()))
+    several = len(table["seeds"]) > 1
+    spread = "Mean ± standard deviation over seeds" if several else "One seed, ± standard error"
+    budget = f"{table['budget']:g} s of training a run: " if table.get("budget") else ""
     return (
-        f"{text}\n{left_out}\nMean ± standard deviation over seeds, {steps} steps, "
+        f"{text}\n{left_out}{told}\n{spread}, {budget}{steps} steps, "
         f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
         f"    {table['command']}\n"
     )
@@ -180,6 +220,17 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
 def _mean(values: Iterable[float | None]) -> str:
     there = [value for value in values if value is not None]
     return number(statistics.fmean(there) if there else None)
+
+
+def arrowed(head: Sequence[str], cells: Sequence[Cell]) -> list[str]:
+    """The headings of `rows`, with the direction that is better behind those of metrics."""
+    options = len({name for cell in cells for name in cell.options})
+    return [*head[:options], *(f"{name} {direction(name)}".strip() for name in head[options:])]
+
+
+def default_metrics(kind: type[Recipe]) -> tuple[str, ...]:
+    """What the table of a recipe shows by default."""
+    return OF_ROWS.get(getattr(kind, "kind", ""), METRICS)
 
 
 def text_of(options: Mapping[str, str]) -> str:
@@ -202,8 +253,13 @@ def _commit() -> str | None:
     return found.stdout.strip()
 
 
-def _device() -> str:
+def device() -> str:
+    """What this process computes on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU"
+
+
+def _threads() -> str:
     count = torch.get_num_threads()
-    return f"{platform.machine()} CPU, {count} thread{'s' * (count > 1)}"
+    return "" if torch.cuda.is_available() else f", {count} thread{'s' * (count > 1)}"

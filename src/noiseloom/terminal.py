@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from noiseloom.glossary import direction
 from noiseloom.run_folder import write_bytes
 
 __all__ = [
@@ -111,9 +112,10 @@ def answer(
 
 
 def number(value: float | None, spread: float | None = None) -> str:
-    """Four digits, or as many as the spread has two of; a dash for nothing."""
+    """Four digits, whole above 10,000, or as many as the spread has two of; a dash for nothing."""
     if value is None or not spread:
-        return "-" if value is None else f"{value:.4g}" + (" ± 0" if spread == 0 else "")
+        form = ",.0f" if abs(value or 0) >= 9999.5 else ".4g"
+        return "-" if value is None else f"{value:{form}}" + (" ± 0" if spread == 0 else "")
     digits = 1 - math.floor(math.log10(spread))
     return f"{value:.{max(digits, 0)}f} ± {spread:.2g}"
 
@@ -154,7 +156,8 @@ def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str
     for name in names:
         error = metrics.get(f"{name}_se")
         beside = [number(metrics.get(name + ending)) for ending in endings]
-        rows.append([name, number(metrics[name], error), *beside])
+        told = f"{name} {direction(name)}".strip()
+        rows.append([told, number(metrics[name], error), *beside])
     return head, rows
 
 

@@ -49,7 +49,8 @@ VERBS = {
     ),
     "evaluate": Verb("evaluate RUN", "judge samples beside real data", ("run",)),
     "compare": Verb(
-        "compare RECIPE --grid NAME=A,B ... --out FOLDER", "train a grid of options, with one table"
+        "compare [RECIPE] --grid NAME=A,B ... --out FOLDER",
+        "train a grid of options, with one table",
     ),
     "record": Verb(
         "record maze|doom --out FILE.safetensors", "make data to train on with a simulator"
@@ -181,12 +182,15 @@ class MakePrior(Answer):
 
 @dataclass(frozen=True)
 class Compare:
-    """The comparison.
+    """The comparison; text, tables and sequences of your own need no name of a recipe.
 
     Attributes:
-        grid: options and their values; every combination is a cell.
+        grid: options and their values; every combination is a cell. --state A,B is short for
+            --grid state=A,B.
         cells: combinations of their own, each in quotes.
         seeds: runs of every cell.
+        budget: seconds of training of every run instead of --steps, without those of a prior: an
+            update of each is timed first, and the numbers of updates are kept in budget.json.
         jobs: runs at a time, each in a process of its own; they share the GPUs.
         out: folder of the runs and the table; one that is there is completed.
         data: path of the data, for recipes that need one.
@@ -198,6 +202,7 @@ class Compare:
     grid: str | None = None
     cells: str | None = None
     seeds: int = 3
+    budget: float | None = None
     jobs: int = 1
     out: str | None = None
     data: str | None = None

@@ -101,6 +101,7 @@ class Classes(Recipe, Choosing):
     """
 
     shows: ClassVar[Any] = "rows"
+    tallied: ClassVar[bool] = True
     kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
 
     state: Literal[

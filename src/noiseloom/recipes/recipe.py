@@ -93,6 +93,7 @@ class Recipe(Sampling, Training):
         shows: what its data are: pictures, series, trajectories, videos, points or rows. Report and
             `sample` go by it; they leave out what is none of these: pictures without shape, levels
             and classes among the facts, or others of no recipe of ours.
+        tallied: an evaluation says samples per second, and calls of the network for each.
     """
 
     name: ClassVar[str]
@@ -102,6 +103,7 @@ class Recipe(Sampling, Training):
     shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points", "rows"]] = (
         "pictures"
     )
+    tallied: ClassVar[bool] = False
 
     conditional: bool = True
     label_drop: float = 0.0

@@ -1,8 +1,8 @@
 """Text of one's own by any kind of state: `noiseloom train text --data FILE.txt --state masked`.
 
 Characters or pieces, in windows of equal length; bits per token on windows that were held out, and
-samples under a judge of n-grams. The claim is the comparison: `noiseloom compare text --data FILE
-state=masked,uniform,bits,embedding,autoregressive`.
+samples under a judge of n-grams. The claim is the comparison: `noiseloom compare --data FILE.txt
+--state masked,uniform,bits,embedding,autoregressive --budget 600 --out FOLDER`.
 """
 
 from collections.abc import Callable

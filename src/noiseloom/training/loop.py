@@ -157,6 +157,8 @@ class _Run:
 
     def updates(self) -> Iterator[Progress]:
         options, main = self.options, self.accelerator.is_main_process
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         every = 1 if self.device.type == "cpu" else 50
         with contextlib.ExitStack() as stack:
             sinks: list[Tracker] = []
@@ -247,6 +249,9 @@ class _Run:
         if isinstance(self.model, Reporting) and (said := self.model.report()):
             own = self.accelerator.reduce(torch.stack(list(said.values())), reduction="mean")
             records[-1] |= dict(zip(said, own.tolist(), strict=True))
+        if self.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.device)
+            records[-1]["gpu_gigabytes"] = round(memory / 1e9, 3)
         return records
 
     def _save(self, step: int) -> None:

@@ -2,7 +2,8 @@
 
 A record is what one update left behind: `step` (1, 2, ...), `loss`, `learning_rate`, `grad_norm`
 before clipping, and `seconds` of training; a model that is
-`Reporting` adds its own to those that are fetched. Anything with `write` and `close` is a tracker.
+`Reporting` adds its own to those that are fetched, and a GPU the most memory that was allocated at
+once (`gpu_gigabytes`). Anything with `write` and `close` is a tracker.
 """
 
 import importlib.util

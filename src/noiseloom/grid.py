@@ -1,0 +1,73 @@
+"""A grid of options: its cells, and what their runs are called."""
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from hashlib import blake2b
+from typing import Any
+
+from noiseloom.recipes import Recipe
+
+__all__ = ["changes", "combinations", "run_name", "seeded", "trained"]
+
+
+def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Every combination of the values in `grid`, then those of each entry of `cells`.
+
+    Args:
+        grid: entries NAME=VALUE,VALUE; commas within brackets belong to a value.
+        cells: entries that are grids of their own, their words separated by blanks.
+
+    Raises:
+        ValueError: an entry without name, or without value.
+
+    Example:
+        >>> combinations(["td=0,1"], ["code=gray head=softmax"])
+        [{'td': '0'}, {'td': '1'}, {'code': 'gray', 'head': 'softmax'}]
+    """
+    found = []
+    for words in (list(grid), *(entry.split() for entry in cells)):
+        axes = {}
+        for word in words:
+            name, _, text = word.removeprefix("--").partition("=")
+            # No comma before the end of a list, nor before whole lists and the end of theirs.
+            values = re.split(r",(?![^\[]*\])(?!(?:\[[^\[\]]*\],?)+\])", text)
+            if not name or not all(values):
+                raise ValueError(f"expected NAME=VALUE,VALUE in the grid, got {word!r}")
+            axes[name.replace("-", "_")] = values
+        if axes:
+            found += [
+                dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
+            ]
+    return [cell for i, cell in enumerate(found) if cell not in found[:i]]
+
+
+def seeded(recipe: Recipe, j: int) -> Recipe:
+    """The recipe with the j-th seed, from 0: the recipe's own and those after it."""
+    return replace(recipe, seed=recipe.seed + j)
+
+
+def trained(recipe: Recipe, j: int) -> Recipe:
+    """The run has the recipe's own sampling options: they are not part of what is trained."""
+    drawn = recipe.changeable()
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(recipe) if f.name in drawn}
+    return replace(seeded(recipe, j), **defaults)
+
+
+def changes(recipe: Recipe) -> list[str]:
+    """The options that differ from the recipe's defaults, but the seed."""
+    return [
+        f"{f.name}={json.dumps(value, separators=(',', ':'))}".replace('"', "").replace("/", "_")
+        for f in fields(recipe)
+        if (value := getattr(recipe, f.name)) != f.default and f.name != "seed"
+    ]
+
+
+def run_name(recipe: Recipe) -> str:
+    """The options that differ from the recipe's defaults, and the seed."""
+    text = ",".join([*changes(recipe), f"seed={recipe.seed}"])
+    if len(text) <= 120:
+        return text
+    return f"{text[:100]}-{blake2b(text.encode(), digest_size=6).hexdigest()}-seed={recipe.seed}"

@@ -1,0 +1,200 @@
+"""Which kind of state suits data: the whole comparison, stopped, and gone on with."""
+
+import json
+import shlex
+
+import pytest
+import torch
+from torch import nn
+
+import noiseloom.budget
+import noiseloom.compare
+import noiseloom.fit
+from noiseloom.arguments import UsageError, state_axis
+from noiseloom.cli import main
+from noiseloom.recipes import RECIPES, Tables
+from noiseloom.table import COSTS, METRICS, default_metrics
+from noiseloom.tally import Tally
+
+STATES = "masked,uniform,bits,embedding,autoregressive"
+TINY = shlex.split(
+    "--length 8 --width 16 --depth 1 --heads 2 --batch-size 8 --warmup 2 --samples 24 "
+    "--judged 16 --levels 2 --sampling-steps 4 --checkpoint-every 5 --seeds 1"
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log; " * 40)
+    return path
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The runs that were timed, a list each time."""
+    asked, original = [], noiseloom.budget._measured
+
+    def spy(recipes, data, jobs):
+        asked.append([recipe.state for recipe in recipes.values()])
+        return original(recipes, data, jobs)
+
+    monkeypatch.setattr(noiseloom.budget, "_measured", spy)
+    return asked
+
+
+def test_five_states_at_equal_cost_stopped_and_gone_on_with(
+    capsys, tmp_path, monkeypatch, text, measured
+) -> None:
+    out = tmp_path / "states"
+    words = ["compare", "--data", str(text), "--state", STATES, *TINY]
+    words += ["--budget", "0.5", "--out", str(out)]
+
+    # Ctrl-C in the middle of the third training.
+    show, begun = noiseloom.fit.training.show, []
+
+    def stopped(updates):
+        begun.append(1)
+        for progress in show(updates):
+            yield progress
+            if len(begun) == 3 and progress.step >= progress.steps // 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(noiseloom.fit.training, "show", stopped)
+    assert main(words) == 130
+    told = capsys.readouterr().err
+    assert "mine.txt: recipe text" in told
+    assert "timing 5 runs in turn: 5 or more updates of each to warm up, then the median of" in told
+    assert "go on with: noiseloom compare --data" in told
+    assert not (out / "table.json").exists()
+    kept = (out / "budget.json").read_bytes()
+    steps = [cell["steps"] for cell in json.loads(kept)["cells"].values()]
+    assert len(steps) == 5
+    for count, state in zip(steps, STATES.split(","), strict=True):
+        assert f"state={state}: " in told
+        assert f" {count:,} updates in 0.5 s (measured now)" in told
+
+    # It goes on where it was, by the numbers that it was begun with.
+    monkeypatch.setattr(noiseloom.fit.training, "show", show)
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert measured == [STATES.split(",")]
+    assert (out / "budget.json").read_bytes() == kept
+    assert "going on after step" in shown.err
+    table = json.loads((out / "table.json").read_text())
+    assert table["budget"] == 0.5
+    assert table["skipped"] == []
+    cells = table["cells"]
+    assert [cell["options"]["state"] for cell in cells] == STATES.split(",")
+    assert [cell["recipe"]["steps"] for cell in cells] == steps
+    assert [cell["mean"]["steps"] for cell in cells] == steps
+    for cell in cells:
+        made = cell["mean"]
+        calls = 8 if cell["options"]["state"] == "autoregressive" else 4
+        assert made["network_evaluations"] == calls
+        assert min(made[k] for k in ("parameters", "samples_per_second", "train_seconds")) > 0
+        assert made["bits_per_token_se"] > 0
+    lines = (out / "table.md").read_text().splitlines()
+    assert lines[0] == (
+        "| state | bits_per_token ↓ | bits ≈ | bits_reverse ↓ | distinct_3 ≈ | words ↑ | "
+        "samples_per_second ↑ | network_evaluations ↓ | steps | parameters | train_seconds ↓ | "
+        "seeds |"
+    )
+    assert [line.split(" | ")[0] for line in lines[2:9]] == [
+        *(f"| {state}" for state in STATES.split(",")),
+        "| held-out real",
+        "| real, noised",
+    ]
+    assert "0.5 s of training a run: " in (out / "table.md").read_text()
+    # The networks of these few features differ by their tables and clocks.
+    assert "warning: parameters differ by " in shown.err
+
+    # Again nothing is left to do; sampling options share run and timing, and states are added.
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == cells
+    words[words.index(STATES)] = "masked,onehot"
+    assert main([*words, "--grid", "sampling_steps=2,4", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert measured[1:] == [["onehot"]]
+    assert "timing 1 run in turn" in shown.err
+    more = json.loads(shown.out)["cells"]
+    assert [cell["mean"]["steps"] for cell in more[:2]] == [steps[0]] * 2
+    assert more[2]["mean"]["steps"] == more[3]["mean"]["steps"]
+    assert len(json.loads((out / "budget.json").read_text())["cells"]) == 6
+
+
+def test_a_cell_that_cannot_be_timed_is_left_out(capsys, tmp_path, text) -> None:
+    words = ["compare", "--data", str(text), "--grid", "width=16,15", *TINY, "--state", "bits"]
+    assert main([*words, "--budget", "0.2", "--out", str(tmp_path / "grid"), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "skipped width=15: " in shown.err
+    assert [c["options"] for c in json.loads(shown.out)["cells"]] == [{"width": "16"}]
+
+
+@pytest.mark.parametrize("kind", ["table", "sequences"])
+def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) -> None:
+    if kind == "table":
+        path = tmp_path / "people.csv"
+        path.write_text("age,city\n" + "".join(f"{i % 4},{'ab'[i % 2]}\n" for i in range(80)))
+        shown = ["bits_per_token ↓", "marginal ↓", "pair ↓", "dependence ↓", "classifier ↓"]
+        shown += ["invalid ↓", "copies ≈"]
+    else:
+        path = tmp_path / "molecules.csv"
+        path.write_text("smiles\n" + "".join(f"{'C' * (i % 9 + 1)}O\n" for i in range(80)))
+        shown = ["bits_per_token ↓", "unique ↑", "novel ≈", "length ↓", "kmer_1 ↓", "kmer_3 ↓"]
+    options = " ".join(TINY).replace("--length 8 ", "").split()
+    words = ["compare", "--data", str(path), "--state", "masked", *options, "--steps", "3"]
+    words += ["--held-out", "0.4", "--out", str(tmp_path / "grid")]
+    assert main(words) == 0
+    head = (tmp_path / "grid" / "table.md").read_text().splitlines()[0]
+    costs = ["samples_per_second ↑", "network_evaluations ↓", "parameters", "train_seconds ↓"]
+    assert head == f"| {' | '.join(['state', *shown, *costs, 'seeds'])} |"
+    assert f"recipe {kind}" in capsys.readouterr().err
+    # The same figures, alone and on a page.
+    (run,) = (tmp_path / "grid" / "runs").iterdir()
+    assert main(["evaluate", str(run)]) == 0
+    assert "bits_per_token ↓" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "bits per token&nbsp;↓" in page
+    assert "held-out real rows, as good as it gets" in page
+
+
+def test_state_is_short_for_an_axis_of_the_grid() -> None:
+    assert state_axis(["--state", "a,b", "--td", "1"], [], []) == (["state=a,b"], ["--td", "1"])
+    assert state_axis(["--state=a"], [], []) == (["state=a"], [])
+    # One state beside other cells is an option of them all.
+    for grid, cells in ((["td=0,1"], []), ([], ["td=0"])):
+        assert state_axis(["--state", "a"], grid, cells) == (grid, ["--state", "a"])
+    assert state_axis(["--state", "a,b"], ["td=0"], [])[0] == ["state=a,b", "td=0"]
+    assert state_axis(["--td", "1"], ["td=0"], []) == (["td=0"], ["--td", "1"])
+    with pytest.raises(UsageError, match="states are given twice"):
+        state_axis(["--state", "a,b"], ["state=c"], [])
+
+
+def test_columns_by_default_are_few_and_of_the_kind() -> None:
+    assert default_metrics(RECIPES["bits-digits"]) is METRICS
+    assert default_metrics(Tables)[1:3] == ("marginal", "pair")
+    assert default_metrics(Tables)[-len(COSTS) :] == COSTS
+
+
+def test_calls_are_counted_by_their_rows_and_only_while_watched() -> None:
+    model = nn.ModuleDict({"network": nn.Linear(2, 2)})
+    tally = Tally(model)
+    model["network"](torch.zeros(9, 2))
+    with tally.watching():
+        model["network"](torch.zeros(3, 2))
+        model["network"](input=torch.zeros(5, 2))
+    model["network"](torch.zeros(9, 2))
+    assert tally.rows == 8
+    found = tally.report(4)
+    assert found["network_evaluations"] == 2
+    assert found["samples_per_second"] == pytest.approx(4 / tally.seconds)
