@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.bound import nats_bound
-from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
@@ -367,6 +367,8 @@ class Classes(Recipe, Choosing):
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
             plan = _held(plan, held.cpu())
         denoiser = self.make_denoiser(trained, {})
+        if device.type == "cpu" and isinstance(denoiser, ClassDenoiser) and denoiser.timeless:
+            denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
     @torch.no_grad()
