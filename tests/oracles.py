@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from noiseloom.diffusion import Prediction, from_score
 from noiseloom.manifolds import Torus
@@ -152,6 +153,49 @@ class Correlated(Oracle):
     def mean(self, x, alpha, sigma):
         alpha, sigma = ((v + torch.zeros(1, x.shape[1], 1))[..., 0] for v in (alpha, sigma))
         return self.gain(alpha, sigma) @ x
+
+
+class Chain:
+    """Stationary Markov chain of classes, as classes or as codes: p(x_0 of each token | all x_t).
+
+    By messages from both sides, so for windows of any length, in float64.
+    """
+
+    causal = False
+
+    def __init__(self, diffusion, moves, codes=None):
+        self.diffusion, self.codes, self.calls = diffusion, codes, 0
+        self.moves = torch.as_tensor(moves, dtype=F64)
+        self.law = torch.linalg.matrix_power(self.moves + 1e-9, 4096)[0]
+        self.law = self.law / self.law.sum()
+
+    def joint(self, tokens):
+        """P(x_1, ..., x_T), shape (K,) * T."""
+        law = self.law
+        for _ in range(tokens - 1):
+            law = law[..., None] * self.moves
+        return law
+
+    def likely(self, x, t):
+        """Proportional to q(x_t | x_0 = k), (B, T, K)."""
+        if self.codes is None:
+            return self.diffusion.evidence(x, t.expand(x.shape)).double().exp()
+        alpha, sigma = self.diffusion.schedule(align(t.double(), x)[..., None])
+        apart = (x.double()[..., None, :] - alpha * self.codes.double()).square().sum(-1)
+        logs = -apart / (2 * sigma[..., 0].square().clamp_min(1e-14))
+        return (logs - logs.amax(-1, keepdim=True)).exp()
+
+    def __call__(self, x, t, cond=None, carry=None, rng=None):
+        self.calls += 1
+        likely = self.likely(x, t)
+        left, right = [self.law.expand(len(x), -1)], [torch.ones_like(likely[:, 0])]
+        for i in range(x.shape[1] - 1):
+            left.append(functional.normalize((left[-1] * likely[:, i]) @ self.moves, 1, dim=-1))
+            late = likely[:, -1 - i] * right[-1]
+            right.append(functional.normalize(late @ self.moves.T, 1, dim=-1))
+        p = torch.stack(left, 1) * likely * torch.stack(right[::-1], 1)
+        p = functional.normalize(p, 1, dim=-1)
+        return Prediction(p if self.codes is None else (p @ self.codes.double()).to(x)), carry or {}
 
 
 class Clusters(Oracle):

@@ -28,7 +28,7 @@ METHODS = LOOPS | {
     "rollouts",
     "tokens",
 }
-METHODS |= {"next_token", "priors", "sliding"}
+METHODS |= {"next_token", "priors", "sliding", "streaming"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
@@ -71,6 +71,7 @@ FRONT |= {
     "terminal",
     "verbs",
     "videos",
+    "writing",
 }
 EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
 
@@ -108,6 +109,7 @@ MAY_IMPORT = {
     "priors": LOOPS | {"nets"},  # which are laws, and not for another network to be
     "rollouts": LOOPS | {"replay"},
     "sliding": LOOPS | {"replay", "rollouts"},
+    "streaming": LOOPS | {"rollouts"},
     "tokens": LOOPS,
     "arrival": {"data", "rng"},
     "planning": set(),

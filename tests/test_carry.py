@@ -9,6 +9,7 @@ from noiseloom.carry import (
     keep_tokens,
     repeat,
     scatter,
+    slide_tokens,
     write_caches,
 )
 from noiseloom.rng import Rng
@@ -127,3 +128,14 @@ def test_caches_are_written_wherever_they_are_and_the_rest_goes():
 def test_what_is_no_tensor_is_named():
     with pytest.raises(TypeError, match="not float"):
         repeat({"a": {"x": 1.0}}, 2)
+
+
+def test_a_window_moves_on_with_all_that_is_of_its_tokens():
+    x = torch.arange(12.0).reshape(2, 6)
+    moved = slide_tokens({"a": {"b": x, "c": (x[..., None],)}}, 2, 6)
+    right = torch.cat((x[:, 2:], torch.zeros(2, 2)), 1)
+    assert torch.equal(moved["a"]["b"], right)
+    assert torch.equal(moved["a"]["c"][0], right[..., None])
+    for other in (torch.zeros(2), torch.zeros(2, 5)):
+        with pytest.raises(ValueError, match="a window of 6 tokens moves on"):
+            slide_tokens({"a": other}, 2, 6)

@@ -20,8 +20,9 @@ from noiseloom import (
     sample,
 )
 from noiseloom.bound import nats_bound
-from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.diffusion import CategoricalDiffusion
+from noiseloom.diffusion.categorical import drawn
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
@@ -341,3 +342,37 @@ def test_self_guidance_and_self_conditioning_work_on_classes() -> None:
         end = final(steps)
         assert int(end.x.max()) < K
         assert torch.equal(end.result, end.x)
+
+
+def test_rows_that_have_not_changed_are_not_asked_for_again() -> None:
+    diffusion, asked = made("absorbing"), []
+    denoiser = ClassDenoiser(network(4), diffusion)
+    denoiser.network.register_forward_pre_hook(lambda _, args: asked.append(len(args[0])))
+    remembering = Remembering(denoiser).eval()
+    x, rng = diffusion.prior((6, 4), Rng(0)), Rng(1).samples(6)
+    plan = SamplingPlan.uniform(50)
+    steps = list(sample(remembering, diffusion, plan, x, rng=rng))
+    # At most once for each token that was unmasked, and at first.
+    assert sum(asked) <= 6 * (1 + 4)
+    asked.clear()
+    for one, other in zip(steps, sample(denoiser, diffusion, plan, x, rng=rng), strict=True):
+        assert torch.equal(one.x, other.x)
+        torch.testing.assert_close(one.prediction.mean, other.prediction.mean)
+    assert sum(asked) == 6 * 50
+    with pytest.raises(ValueError, match="bare denoiser of masks"):
+        Remembering(ClassDenoiser(network(3), made("uniform")))
+
+
+def test_masks_go_by_the_law_whatever_way_they_are_drawn() -> None:
+    diffusion, n = made("absorbing"), 100_000
+    p = torch.tensor([0.6, 0.0, 0.4]).expand(n, 1, 3)
+    x = diffusion.prior((n, 1), Rng(0))
+    t, s = torch.tensor(0.8), torch.tensor(0.3)
+    new = diffusion.reverse(x, Prediction(p), t, s, Rng(1))
+    law = diffusion.moved(x[:1], Prediction(p[:1]), t, s)[0, 0]
+    share = torch.bincount(new[:, 0], minlength=4) / n
+    assert float((share - law).abs().max()) < 5 * (0.25 / n) ** 0.5
+    assert float(share[1]) == 0
+    # And, but for rounding, the draw that it stands for.
+    whole = drawn(diffusion.moved(x, Prediction(p), t, s), Rng(1))
+    assert float((whole != new).float().mean()) < 1e-4

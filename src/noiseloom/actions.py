@@ -31,6 +31,7 @@ from noiseloom.verbs import (
     Recipes,
     Record,
     Sample,
+    Stream,
     Train,
 )
 
@@ -200,6 +201,24 @@ def _sample(words: list[str], command: str) -> None:
     )
 
 
+def _stream(words: list[str], command: str) -> None:
+    from noiseloom.recipes import Sampling
+    from noiseloom.recipes.choosing import Choosing
+    from noiseloom.writing import write
+
+    args = _parse("stream", words, Stream, Sampling, Choosing)
+    options = args.build(Stream)
+    write(
+        _source(args),
+        args.of(Sampling) | args.of(Choosing),
+        prompt=options.prompt,
+        n=options.n,
+        slope=options.slope,
+        seed=options.seed,
+        as_json=options.json,
+    )
+
+
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
     from noiseloom.recipes import Coding, Planning, Rolling, Sampling
@@ -288,6 +307,7 @@ ACTIONS: dict[str, Callable[[list[str], str], None]] = {
     "recipes": _recipes,
     "train": _train,
     "sample": _sample,
+    "stream": _stream,
     "prior": _prior,
     "evaluate": _evaluate,
     "compare": _compare,

@@ -24,6 +24,7 @@ __all__ = [
     "keep_tokens",
     "repeat",
     "scatter",
+    "slide_tokens",
     "write_caches",
 ]
 
@@ -97,6 +98,29 @@ def append_tokens(carry: Carry, new: Carry, most: int = sys.maxsize) -> Carry:
     """
     joined: Carry = _append(carry, keep_tokens(new, most), most)
     return joined
+
+
+def slide_tokens(carry: Carry, count: int, window: int) -> Carry:
+    """The carry of a window that has moved on: `count` tokens leave, as many null ones enter.
+
+    Args:
+        carry: of a denoiser that sees all of a window; every leaf has its tokens as axis 1.
+        count: how far it moved.
+        window: tokens of the window.
+
+    Raises:
+        ValueError: a leaf that is of something else, such as a cache of earlier tokens.
+    """
+
+    def moved(leaf: Tensor, _: bool) -> Tensor:
+        if leaf.ndim < 2 or leaf.shape[1] != window:
+            raise ValueError(
+                f"a window of {window} tokens moves on, and what the denoiser hands on is not of "
+                f"them: a tensor of shape {tuple(leaf.shape)}"
+            )
+        return torch.cat((leaf[:, count:], torch.zeros_like(leaf[:, :count])), 1)
+
+    return _map_carry(moved, carry)
 
 
 def caches(carry: Carry) -> Carry:

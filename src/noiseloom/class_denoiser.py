@@ -20,7 +20,7 @@ from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
-__all__ = ["ClassDenoiser", "CodeDenoiser", "LogitHead", "absent_classes"]
+__all__ = ["ClassDenoiser", "CodeDenoiser", "LogitHead", "Remembering", "absent_classes"]
 
 
 class LogitHead:
@@ -108,6 +108,58 @@ class ClassDenoiser(nn.Module):
         logits = _present(prediction, self.absent)
         logits = logits + self.diffusion.evidence(x, t).to(logits.dtype)
         return Prediction(logits.softmax(-1), logits, hidden=prediction.hidden), carry
+
+
+class Remembering(nn.Module):
+    """Asks a denoiser of masks again only for rows in which something was unmasked meanwhile.
+
+    What masks say does not know the time, so a row of T tokens is worth at most T + 1 calls,
+    however many steps are taken. Which rows have changed is asked of the device at every call,
+    which then waits: it is for the CPU, or for many more steps than tokens.
+
+    Args:
+        denoiser: of an absorbing diffusion, in evaluation, and bare: what it is told must not
+            change from call to call, as an estimate would.
+
+    Raises:
+        ValueError: a denoiser that is told more than the tokens.
+
+    References:
+        S. Sahoo et al., 2024, arXiv 2406.07524, Section 4.2.1, for a whole batch at a time.
+    """
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        if not (isinstance(denoiser, ClassDenoiser) and denoiser.timeless):
+            raise ValueError("only a bare denoiser of masks says the same of the same tokens")
+        self.denoiser = denoiser
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Prediction, Carry]:
+        """What it says now, or has said of the same tokens."""
+        known = (carry or {}).get("remembered")
+        stale = None if known is None else (x != known["x"]).any(1).nonzero()[:, 0]
+        if known is None or stale is None or len(stale) == len(x):
+            prediction, _ = self.denoiser(x, t, cond)
+            mean, logits = prediction.mean, prediction.logits
+        else:
+            mean, logits = known["mean"], known["logits"]
+        if stale is not None and 0 < len(stale) < len(x):
+            told = {k: v[stale] if isinstance(v, Tensor) else v for k, v in (cond or {}).items()}
+            time = t[stale] if t.ndim and len(t) > 1 else t
+            some, _ = self.denoiser(x[stale], time, told)
+            mean, logits = (
+                old.index_copy(0, stale, new)
+                for old, new in ((mean, some.mean), (logits, some.logits))
+            )
+        kept = {"x": x, "mean": mean, "logits": logits}
+        return Prediction(mean, logits), {"remembered": kept}
 
 
 class CodeDenoiser(nn.Module):

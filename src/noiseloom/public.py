@@ -59,6 +59,7 @@ from noiseloom.sampling import (
 )
 from noiseloom.sliding import slide
 from noiseloom.stochastic import churned, restarted, restarts
+from noiseloom.streaming import stream
 from noiseloom.terminal import save_picture
 from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
 from noiseloom.training.precision import compiled
@@ -140,6 +141,7 @@ __all__ = [
     "save_picture",
     "sigmoid_weight",
     "slide",
+    "stream",
     "temporal_history",
     "vanilla_history",
 ]

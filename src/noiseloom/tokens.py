@@ -33,6 +33,7 @@ __all__ = [
     "forcing_times",
     "fused_snr_weight",
     "missing",
+    "ramp_times",
     "sigmoid_weight",
 ]
 
@@ -76,6 +77,29 @@ def forcing_times(
     place = torch.arange(tokens, device=device)
     n = rng.fold("token").integers(tokens, (batch, 1), device=device)
     return torch.where(place == n, t, (place > n).to(t.dtype)), place == n
+
+
+def ramp_times(shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu") -> Tensor:
+    """Times that rise from clean on the left to noise on the right, as in the window of a stream.
+
+        t_i = clip((i - a) / r, 0, 1),    ln r ~ U(0, ln T),    a ~ U(-r, T - 1)
+
+    A pyramid of slope u of S steps has r = S / u tokens on the way at a time, so these are the
+    windows of pyramids of all slopes, from token by token to all at once. Independent times show
+    next to none of them: T of them rise in one of T! draws.
+
+    Args:
+        shape: (B, T).
+        rng: key of the draws; one key per sample, or one for all.
+        device: where the times go.
+
+    Returns:
+        Times in [0, 1], shape (B, T); some token of every row is above 0.
+    """
+    batch, tokens = shape
+    r = tokens ** rng.fold("width").uniform((batch, 1), device=device)
+    a = rng.fold("place").uniform((batch, 1), device=device) * (tokens - 1 + r) - r
+    return ((torch.arange(tokens, device=device) - a) / r).clamp(0, 1)
 
 
 def missing(t: Tensor, counted: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

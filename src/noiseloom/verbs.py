@@ -16,6 +16,7 @@ __all__ = [
     "Recipes",
     "Record",
     "Sample",
+    "Stream",
     "Train",
     "Verb",
 ]
@@ -42,6 +43,11 @@ VERBS = {
     "sample": Verb(
         "sample RUN [-n 64] [--label CLASS]",
         "draw pictures into a PNG, forecasts or plans into a CSV, videos into a WebP",
+        ("run",),
+    ),
+    "stream": Verb(
+        "stream RUN [--prompt TEXT] [-n TOKENS]",
+        "write text for as long as it is read, as it becomes certain",
         ("run",),
     ),
     "prior": Verb(
@@ -150,6 +156,24 @@ class Sample(Answer):
     seed: int = 0
     out: str | None = None
     force: bool = False
+
+
+@dataclass(frozen=True)
+class Stream(Answer):
+    """The text, on standard output; by default the run's own sampling options hold.
+
+    Attributes:
+        prompt: what it goes on from.
+        n: number of tokens (-n) after it; by default there is no end but Ctrl-C.
+        slope: steps, and so calls of the network, per token: fewer are quicker, with more tokens on
+            the way at a time; by default as many that half a window is.
+        seed: of the draws.
+    """
+
+    prompt: str = ""
+    n: int | None = None
+    slope: float | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,8 @@ class CategoricalDiffusion:
             raise ValueError("a move of classes is a draw: give rng")
         t, s = align(t, x), align(s, x)
         check_order(t, s, down=True)
+        if self.kind == "absorbing":
+            return where_moved(self._unmasked(x, prediction.mean, t, s, rng), x, t, s)
         new = drawn(self.moved(x, prediction, t, s), rng)
         return where_moved(new, x, t, s)
 
@@ -162,8 +164,7 @@ class CategoricalDiffusion:
         now, then = (_lifted(self._log_snr(align(v, x))) for v in (t, s))
         p = prediction.mean
         if self.kind == "absorbing":
-            freed = -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
-            freed = freed.to(p.dtype)
+            freed = _freed(now, then).to(p.dtype)
             law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
             hidden = (x == self.num_classes)[..., None]
             return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
@@ -184,10 +185,8 @@ class CategoricalDiffusion:
         classes = torch.arange(self.num_classes, device=x.device)
         here = x[..., None] == classes
         if self.kind == "absorbing":
-            hidden = (x == self.num_classes)[..., None]
-            return torch.zeros_like(here, dtype=torch.float32).masked_fill(
-                ~(here | hidden), -torch.inf
-            )
+            possible = here.logical_or_((x == self.num_classes)[..., None])
+            return torch.where(possible, 0.0, -torch.inf)
         now = _lifted(self._log_snr(align(t, x)))
         flat = torch.full((*x.shape, self.num_classes), 0.0, device=x.device)
         pi = (self._pi(x, flat) * here).sum(-1, keepdim=True)
@@ -288,6 +287,23 @@ class CategoricalDiffusion:
         likely = now.sigmoid().to(law.dtype) * here + there
         return law / likely.clamp_min(torch.finfo(law.dtype).tiny)
 
+    def _unmasked(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+        """The draw of `moved` for masks, whose law over K + 1 values need not be written down.
+
+        One uniform number says both whether a mask goes, and for which class. Few go in a row: on
+        the CPU, which need not wait to know them, only their classes are looked for.
+        """
+        freed = _freed(self._log_snr(t), self._log_snr(s))
+        mass = p.sum(-1).double()
+        u = rng.uniform(x.shape, device=x.device).double() * (freed * mass + (1 - freed))
+        goes = (x == self.num_classes) & (u < freed * mass)
+        place = (u / freed.clamp_min(1e-300)).minimum(mass)
+        if x.device.type != "cpu":
+            return torch.where(goes, _placed(p, place), x)
+        new = x.clone()
+        new[goes] = _placed(p[goes], place[goes])
+        return new
+
     def _log_probability(self, prediction: Prediction, clean: Tensor) -> Tensor:
         if prediction.logits is None:
             return prediction.mean.gather(-1, clean[..., None])[..., 0].log()
@@ -319,6 +335,18 @@ def drawn(law: Tensor, rng: Rng) -> Tensor:
     total = law.double().cumsum(-1) if law.device.type != "mps" else law.cumsum(-1)
     u = rng.uniform(law.shape[:-1], device=law.device)[..., None].to(total)
     return (total <= u * total[..., -1:]).sum(-1)
+
+
+def _placed(p: Tensor, place: Tensor) -> Tensor:
+    """The first class whose cumulative sum is above `place`, which is below their sum."""
+    total = p.double().cumsum(-1)
+    # What rounding has put at the very end still belongs to the last class that there is.
+    return (total <= place[..., None].minimum(total[..., -1:] * (1 - 1e-12))).sum(-1)
+
+
+def _freed(now: Tensor, then: Tensor) -> Tensor:
+    """The share of masks that go from log-SNR `now` to `then`."""
+    return -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
 
 
 def _log_keep(log_snr: Tensor) -> Tensor:

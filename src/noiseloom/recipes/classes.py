@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noiseloom.bound import nats_bound
-from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
@@ -39,6 +39,7 @@ from noiseloom.recipes.forcing import token_plan
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
+from noiseloom.tokens import ramp_times
 from noiseloom.training import Loss
 from noiseloom.unmasking import by_confidence
 
@@ -90,6 +91,8 @@ class Classes(Recipe, Choosing):
             the cross-entropy always.
         infill: share of the rows in training that show a random part of their tokens clean, so
             that the rest can be drawn beside what is known.
+        ramps: share of the rows in training whose times rise from left to right, clean to noise, as
+            the window of a stream has them; `noiseloom stream` needs some, and so do pyramids.
         self_conditioning: share of the batch with a first pass; null for 0.5 of codes, which need
             it, and 0 of classes.
         width: features of a token inside the network.
@@ -113,6 +116,7 @@ class Classes(Recipe, Choosing):
     times: Literal["shared", "independent"] = "shared"
     objective: Literal["bound", "cross-entropy"] = "bound"
     infill: float = 0.1
+    ramps: float = 0.0
     self_conditioning: float | None = None
     width: int = 128
     depth: int = 4
@@ -139,7 +143,7 @@ class Classes(Recipe, Choosing):
         for name in ("features", "width", "depth", "heads", "judged", "levels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("infill", "share"):
+        for name in ("infill", "ramps", "share"):
             if not 0 <= getattr(self, name) <= 1:
                 named = "self_conditioning" if name == "share" else name
                 raise ValueError(f"{named} must be in [0, 1], got {getattr(self, name)}")
@@ -326,11 +330,14 @@ class Classes(Recipe, Choosing):
             # From 1 down: what is stratified over a batch is as well over those with a first pass.
             one = stratified_times(rows, self.batch_size, rng, tokens.device)
             t = one[:, None].expand(tokens.shape)
+        rises = rng.fold("rises").uniform(rows.shape, device=tokens.device) < self.ramps
+        t = torch.where(rises[:, None], ramp_times(tokens.shape, rng.fold("ramp"), t.device), t)
         shows = rng.fold("infill").uniform(rows.shape, device=tokens.device) < self.infill
         rate = rng.fold("rate").uniform(rows.shape, device=tokens.device)
         picked = rng.fold("shown").uniform(tokens.shape, device=tokens.device) < rate[:, None]
         shown = picked & shows[:, None]
-        return t.masked_fill(shown, 0.0), ~shown
+        t = t.masked_fill(shown, 0.0)
+        return t, t > 0
 
     def check_plan(self) -> None:
         """Plans of tokens, by the names that `forcing` has, and those of all at once."""
@@ -381,6 +388,8 @@ class Classes(Recipe, Choosing):
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
             plan = _held(plan, held.cpu())
         denoiser = self.make_denoiser(trained, {})
+        if device.type == "cpu" and isinstance(denoiser, ClassDenoiser) and denoiser.timeless:
+            denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
     @torch.no_grad()
