@@ -20,7 +20,7 @@ from torch import nn
 from noiseloom.commands import load
 from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.jobs import in_jobs
-from noiseloom.recipes import Coded, Recipe
+from noiseloom.recipes import Coded, Recipe, TwoStages
 from noiseloom.run_folder import (
     evaluation_file,
     read_description,
@@ -268,7 +268,8 @@ def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
             found: dict[str, float] = json.loads(path.read_text())
         else:  # nor may it be there afterwards, where it cannot be written
             found = load(folder).with_options(**changes).evaluate()
-        return found | costs(folder) if isinstance(recipe, Coded) else found
+        told = isinstance(recipe, TwoStages) and recipe.coded
+        return found | costs(folder) if told or isinstance(recipe, Coded) else found
     except Exception as error:
         return _reason(error)
 
