@@ -12,7 +12,7 @@ import noiseloom
 ROOT = Path(noiseloom.__file__).parent
 
 LAWS = {"shapes", "rng", "carry"}
-SPACES = LAWS | {"noise", "schedule", "manifolds"}
+SPACES = LAWS | {"information", "noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "denoiser", "conditioning"}
@@ -76,6 +76,7 @@ MAY_IMPORT = {
     "carry": {"shapes"},
     "schedule": set(),
     "noise": LAWS | {"schedule"},
+    "information": LAWS | {"schedule"},
     "manifolds": LAWS,
     "encodings": LAWS,
     "diffusion": SPACES,

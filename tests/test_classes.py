@@ -5,10 +5,20 @@ import math
 
 import pytest
 import torch
-from tests.test_categorical import Exact, K, joint, kinds, made
+from test_categorical import Exact, K, joint, kinds, made
 from torch import Tensor, nn
 
-from noiseloom import Cosine, GaussianDiffusion, Prediction, Rng, SamplingPlan, sample
+from noiseloom import (
+    ClassifierFree,
+    Cosine,
+    GaussianDiffusion,
+    Prediction,
+    Rng,
+    SamplingPlan,
+    SelfConditioned,
+    SelfGuided,
+    sample,
+)
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.diffusion import CategoricalDiffusion
@@ -59,7 +69,7 @@ def test_classes_that_a_place_lacks_are_never_drawn(kind: str) -> None:
     t = torch.full((50,), 0.5)
     if kind == "codes":
         table = Bits(3).table
-        codes = CodeDenoiser(network(2), Cosine(), table, sizes=SIZES)
+        codes = CodeDenoiser(network(5), Cosine(), table, sizes=SIZES)
         with torch.no_grad():
             prediction, _ = codes(Rng(0).normal((50, 4, 2)), t)
         assert codes.decode(Rng(1).normal((50, 4, 2))).amax(0).tolist() == [2, 1, 2, 2]
@@ -80,7 +90,7 @@ def test_classes_that_a_place_lacks_are_never_drawn(kind: str) -> None:
 @pytest.mark.parametrize("learnt", [True, False])
 def test_codes_are_read_as_they_are_written(learnt: bool) -> None:
     table = Rng(0).normal((3, 5)) * 3
-    codes = CodeDenoiser(network(5), Cosine(), table, learnt=learnt)
+    codes = CodeDenoiser(network(8), Cosine(), table, learnt=learnt)
     data = torch.tensor([[0, 1, 2, 2], [2, 2, 0, 1]])
     state = codes.encode(data)
     assert torch.equal(codes.decode(state), data)
@@ -209,7 +219,7 @@ def test_the_bound_of_codes_is_the_entropy_or_more(kind: str, exact: bool) -> No
         "onehot": OneHot(3).table,
         "embedding": Rng(3).normal((3, 4)),
     }[kind]
-    codec = CodeDenoiser(network(table.shape[1]), Cosine(), table, learnt=kind == "embedding")
+    codec = CodeDenoiser(nn.Identity(), Cosine(), table, learnt=kind == "embedding")
     data = joint(2)
     rows = drawn_rows(data, 4_000)
     denoiser = ExactCodes(codec.codes.detach(), data if exact else data.T.contiguous())
@@ -255,3 +265,79 @@ def test_what_is_known_is_kept_and_a_prefix_is_told() -> None:
     expected = model.conditionals(torch.tensor([[1, 0, 0, 0]]))[0, 1].exp()
     found = torch.bincount(drawn[:, 1], minlength=K) / 500
     torch.testing.assert_close(found, expected.detach(), atol=0.07, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["absorbing", "uniform", "marginal", "bits", "onehot", "embedding"]
+)
+def test_independent_tokens_need_no_network(kind: str) -> None:
+    """With a constant for f, the law of a token, the denoiser is exact at every time."""
+    law = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(law.log())
+
+        def forward(self, x: Tensor, log_snr: Tensor, cond: object = None) -> Tensor:
+            return self.logits.expand(*x.shape[:2], K)
+
+    for value in (0.02, 0.4, 0.9):
+        t = torch.tensor(value, dtype=torch.float64)
+        if kind in ("absorbing", "uniform", "marginal"):
+            diffusion = made(kind)
+            x = torch.arange(diffusion.width)[:, None]
+            expected, _ = Exact(diffusion, law)(x, t)
+            found, _ = ClassDenoiser(Constant(), diffusion)(x, t)
+            torch.testing.assert_close(found.mean, expected.mean, atol=1e-6, rtol=0)
+            continue
+        table = {
+            "bits": Bits(3).table,
+            "onehot": OneHot(3).table,
+            "embedding": Rng(3).normal((3, 4)),
+        }
+        codes = CodeDenoiser(Constant(), Cosine(), table[kind], learnt=kind == "embedding").double()
+        x = Rng(5).normal((20, 1, table[kind].shape[1])).double()
+        alpha, sigma = Cosine()(t)
+        near = -(x - alpha * codes.codes).square().sum(-1)[:, None] / (2 * sigma**2)
+        expected_mean = (near + law.log()).softmax(-1) @ codes.codes
+        found, _ = codes(x, t)
+        torch.testing.assert_close(found.mean, expected_mean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
+@kinds
+def test_guidance_of_classes_weighs_log_probabilities(kind: str, scale: float) -> None:
+    diffusion = made(kind)
+    told = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+    laws = {0: told, 1: torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)}
+
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.none = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor, log_snr: Tensor, cond: dict[str, Tensor]) -> Tensor:
+            return laws[0 if "label" in cond else 1].log().float().expand(*x.shape[:2], K)
+
+    denoiser = ClassifierFree(ClassDenoiser(Told(), diffusion), scale)
+    x, t = diffusion.prior((40, 2), Rng(0)), torch.tensor(1.0)
+    label = {"label": torch.zeros(40, dtype=torch.int64)}
+    prediction, _ = denoiser(x, t, label)
+    expected = laws[0] ** scale * laws[1] ** (1 - scale)
+    expected = (expected / expected.sum()).float().expand(40, 2, K)
+    torch.testing.assert_close(prediction.mean, expected, atol=1e-5, rtol=0)
+    # Tokens that are seen beside masks stay copied, and all of a sampling run is classes.
+    end = final(sample(denoiser, diffusion, SamplingPlan.uniform(4), x, cond=label, rng=Rng(1)))
+    assert 0 <= int(end.x.min()) <= int(end.x.max()) < K
+
+
+def test_self_guidance_and_self_conditioning_work_on_classes() -> None:
+    diffusion = made("absorbing")
+    inner = ClassDenoiser(network(4, self_conditioning=True), diffusion)
+    x = diffusion.prior((6, 4), Rng(0))
+    for denoiser in (SelfConditioned(inner), SelfGuided(inner, 2.0)):
+        steps = sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1))
+        end = final(steps)
+        assert int(end.x.max()) < K
+        assert torch.equal(end.result, end.x)

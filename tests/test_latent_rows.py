@@ -13,7 +13,7 @@ from noiseloom.cli import main
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.objective import denoising_loss, self_conditioned_rows
 from noiseloom.prior_folder import read_prior
-from noiseloom.recipes import Sequences, Tables, Text
+from noiseloom.recipes import PalettePictures, Sequences, Tables, Text
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.two_stages import NoPriorError, TwoStages
 from noiseloom.run import load
@@ -178,7 +178,6 @@ def test_sample_17_is_the_same_in_any_batch(run):
         (["--m=100", "--k=100"], "m k <= 4096, got m 100, k 100"),
         (["--m=24", "--k=2", "--prior=tabular"], "use an autoregressive prior"),
         (["--prior=none"], "evaluate with --codes marginal or none"),
-        (["--code-guidance=2"], "code_guidance moves numbers"),
         (["--latent-base=bits", "--code-drop=0", "--code-guidance=2"], "dropped at times"),
         (["--relaxation-end=0"], "temperature must be above 0"),
         (["--encoder-width=10"], "a width of 10"),
@@ -198,6 +197,12 @@ def test_what_cannot_be_is_refused_in_a_line_and_leaves_nothing(
     )
     assert told in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", [Text, Tables, Sequences, PalettePictures])
+def test_an_evaluation_without_a_prior_needs_other_codes(kind):
+    with pytest.raises(ValueError, match="leaves nothing to draw codes by"):
+        kind(state="latent", prior="none").check()
 
 
 def test_codes_say_nothing_to_other_states():
@@ -294,7 +299,7 @@ def test_the_encoder_of_a_table_has_maps_for_each_column():
     assert parts.denoiser.encoder.enter is None
 
 
-@pytest.mark.parametrize("base", ["bits", "embedding"])
+@pytest.mark.parametrize("base", ["masked", "uniform", "bits", "embedding"])
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_guidance_by_the_codes_is_inside_of_self_conditioning(base, share):
     recipe, parts = built(latent_base=base, self_conditioning=share)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_recipes_doom import square
 from test_recipes_maze import recording
 from test_recipes_series import series, write
@@ -32,6 +34,17 @@ CASES = {
     "forcing-maze": ({**FUTURES, "replan": 3, "deadline": 0.0}, (16, 6, 6)),
     "forcing-series": ({"horizon": 4, "context": 3}, (16, 4, 2)),
     "forcing-trajectories": (FUTURES, (16, 6, 4)),
+    "palette": ({"side": 4, "colours": 4}, (16, 16)),
+    "sequences": ({}, (16, 5)),
+    "table": ({}, (16, 2)),
+    "text": ({"length": 12}, (16, 12)),
+}
+
+
+ROWS = {
+    "sequences": (".txt", "ACGTA\nCCA\nGTTA\n" + "".join(f"A{'C' * i}G\n" for i in range(4))),
+    "table": (".csv", "a,b\n" + "".join(f"{i % 3},{'xyz'[i % 2]}\n" for i in range(60))),
+    "text": (".txt", "so it goes on and on " * 40),
 }
 
 
@@ -40,6 +53,15 @@ def data_of(name, folder):
     if name in ("forcing-series", "forcing-exchange"):
         write(folder / "data.csv", series())
         return folder / "data.csv"
+    if name == "palette":
+        for i in range(20):
+            draw = np.random.default_rng(i).integers(2, size=(4, 4, 3)) * 255
+            Image.fromarray(draw.astype(np.uint8)).save(folder / f"{i}.png")
+        return folder
+    if name in ROWS:
+        ending, text = ROWS[name]
+        (folder / f"data{ending}").write_text(text)
+        return folder / f"data{ending}"
     made = {"forcing-doom": square, "forcing-maze": recording, "forcing-trajectories": walks}
     if name not in made:
         return None
@@ -72,7 +94,7 @@ def test_the_lines_of_a_report_draw(name, tmp_path):
         parts = replace(parts, prior=prior)
     parts.denoiser.eval().requires_grad_(False)
     run = Run(tmp_path, recipe, facts, parts)
-    assert ("DATA" in recipe.usage) == (path is not None)
+    assert ("DATA" in recipe.usage) == (path is not None and name not in (*ROWS, "palette"))
     names = {"noiseloom": nl, "torch": torch, "run": run}
     before = set(names)
     exec(recipe.usage.replace("DATA", str(path)), names)

@@ -6,6 +6,7 @@ network is any that reads states (B, T, D), so caches, conditions and self-condi
 every other state.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from noiseloom.denoiser import LOG_SNR_LIMIT, Preconditioned
 from noiseloom.diffusion import CategoricalDiffusion, Prediction
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond
+from noiseloom.shapes import Cond, align
 
 __all__ = ["ClassDenoiser", "CodeDenoiser", "LogitHead", "absent_classes"]
 
@@ -112,14 +113,17 @@ class ClassDenoiser(nn.Module):
 class CodeDenoiser(nn.Module):
     """E[x_0 | x_t] of states that are codes of classes, and the codec between the two.
 
-        p = softmax(f(x_t, log-SNR)),    mean = p @ codes
+        p(x_0 = k | x_t) ~ softmax(f(x_t, log-SNR))_k N(x_t; alpha c_k, sigma^2)
+        mean = p @ codes
 
-    exact for any law of each token, whatever the codes are: analog bits, one-hot vectors, or
-    learnt embeddings, which are vectors of unit variance, so that noise hides all alike and
+    token by token. As in `ClassDenoiser`, what a token says of its own class is known, and the
+    network says what the others make of it, whatever the codes are: analog bits, one-hot vectors,
+    or learnt embeddings, which are vectors of unit variance, so that noise hides all alike and
     nothing is gained by growing.
 
     Args:
-        network: `(x, log_snr, cond) -> logits`, of n features a token and K out.
+        network: `(x, log_snr, cond) -> logits`, of K + n features a token and K out: it sees what
+            each token says of its class, as probabilities, before the state itself.
         schedule: t -> (alpha, sigma).
         codes: the table, shape (K, n).
         learnt: whether it is learnt.
@@ -174,6 +178,17 @@ class CodeDenoiser(nn.Module):
         absent = self.absent
         return (score if absent is None else score.masked_fill(absent, -torch.inf)).argmax(-1)
 
+    def evidence(self, x: Tensor, t: Tensor) -> Tensor:
+        """What a token says of its own class: ln N(x_t; alpha c_k, sigma^2), shape (B, T, K).
+
+        Without what all classes share, and at a log-SNR of at most 20.
+        """
+        codes = self.codes
+        alpha, sigma = self.inner.schedule(align(t, x))
+        gain = alpha / (sigma * sigma).clamp_min(1e-30)
+        gain = torch.minimum(gain, math.exp(LOG_SNR_LIMIT) / alpha.clamp_min(1e-30))
+        return gain * (x @ codes.T - alpha * codes.square().sum(-1) / 2)
+
     def forward(
         self,
         x: Tensor,
@@ -183,8 +198,12 @@ class CodeDenoiser(nn.Module):
         rng: Rng | None = None,
     ) -> tuple[Prediction, Carry]:
         """The mean, in the shape of x, with logits (B, T, 1, K) and the codes they are of."""
-        prediction, carry = self.inner(x, t, cond, carry, rng)
-        logits, codes = _present(prediction, self.absent), self.codes
+        codes, evidence, told = self.codes, self.evidence(x, t), dict(cond or {})
+        if "estimate" in told:
+            told["estimate"] = functional.pad(told["estimate"], (len(codes), 0))
+        seen = torch.cat((evidence.softmax(-1), x), -1)
+        prediction, carry = self.inner(seen, t, told, carry, rng)
+        logits = _present(prediction, self.absent) + evidence
         mean = logits.softmax(-1) @ codes
         # A code is the one group of its token.
         return Prediction(mean, logits[..., None, :], codes, hidden=prediction.hidden), carry

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry
-from noiseloom.diffusion import Prediction
+from noiseloom.diffusion import Prediction, mixed
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 
@@ -139,4 +139,6 @@ class SelfGuided(nn.Module):
         carry = {**others, "self_guided": own}
         if self.scale == 1:
             return second, carry
+        if not x.is_floating_point():
+            return mixed(x, ((self.scale, second), (1 - self.scale, first))), carry
         return Prediction(torch.lerp(first.mean, second.mean, self.scale)), carry

@@ -153,6 +153,8 @@ def _fit(
         )
     for note in split.notes if MAIN else ():
         say(f"data: {note}")
+    if MAIN and (introduction := recipe.introduce(split)):
+        say(introduction)
     if judge:
         recipe.check()
     facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))

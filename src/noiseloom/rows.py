@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.figures import picture
 from noiseloom.gallery import section
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
+from noiseloom.terminal import save_picture
 
 __all__ = ["known_rows", "rows", "rows_ending", "write_rows"]
 
@@ -24,7 +26,8 @@ TIMES = 4
 
 def rows_ending(run: Run) -> str:
     """Of the file that rows are written to."""
-    return ".csv" if isinstance(_words(run), TableVocabulary) else ".txt"
+    endings = {TableVocabulary: ".csv", Palette: ".png"}
+    return endings.get(type(_words(run)), ".txt")
 
 
 def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
@@ -32,7 +35,8 @@ def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
 
     Args:
         run: of rows.
-        known: text with gaps ("_"), or for a table the path of a .csv file.
+        known: text with gaps ("_"); for a table the path of a .csv file, for pictures that of one
+            whose gaps are transparent.
         count: number of samples; by default `TIMES` for each row of the template.
 
     Raises:
@@ -40,7 +44,7 @@ def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
         FileNotFoundError: no such file.
     """
     words = _words(run)
-    if isinstance(words, TableVocabulary):
+    if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
     else:
         one, mask = template(known, words, length=run.facts["length"])
@@ -60,7 +64,7 @@ def write_rows(
     known: str | None = None,
     codes: Tensor | None = None,
 ) -> int:
-    """Draw rows into a file: a .csv of a table, else a line each; what has line breaks by "---".
+    """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
 
     Args:
         run: of rows.
@@ -89,6 +93,9 @@ def write_rows(
     if isinstance(words, TableVocabulary):
         keys = Rng(seed).fold("values").samples(len(drawn))
         words.write_rows(path, drawn, keys, force=True)
+        return drawn.shape[1]
+    if isinstance(words, Palette):
+        save_picture(path, words.pixels(drawn), 256)
         return drawn.shape[1]
     texts = [_line(row) for row in words.decode(drawn)]
     mark = "\n---\n" if any("\n" in text for text in texts) else "\n"
@@ -133,6 +140,11 @@ def _table(words: Vocabulary, tokens: Tensor) -> str:
             "<tr>" + "".join(f"<td>{escape(_cell(v))}</td>" for v in row) + "</tr>" for row in found
         )
         return f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>'
+    if isinstance(words, Palette):
+        pictures = "".join(
+            f'<img alt="" src="{picture(pixels, 256)}">' for pixels in words.pixels(tokens)
+        )
+        return f"<div>{pictures}</div>"
     return "".join(f"<pre>{escape(_line(row))}</pre>" for row in found)
 
 

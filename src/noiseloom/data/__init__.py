@@ -11,6 +11,7 @@ from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
+from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
 from noiseloom.data.sequences import read_sequences
@@ -31,6 +32,7 @@ __all__ = [
     "Clips",
     "Images",
     "Numbers",
+    "Palette",
     "Pieces",
     "Points",
     "Series",
@@ -48,6 +50,7 @@ __all__ = [
     "digits",
     "gaussians_on_a_circle",
     "image_folder",
+    "read_palette",
     "read_sequences",
     "read_series",
     "read_table",

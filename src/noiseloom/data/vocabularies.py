@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from noiseloom.data.characters import Characters
+from noiseloom.data.palette import Palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.table_vocabulary import TableVocabulary
@@ -14,6 +15,7 @@ __all__ = ["vocabulary"]
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Vocabulary]] = {
     "characters": Characters.of,
     "numbers": Numbers.of,
+    "palette": Palette.of,
     "pieces": Pieces.of,
     "symbols": Symbols.of,
     "table": TableVocabulary.from_facts,

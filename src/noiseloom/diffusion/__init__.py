@@ -8,7 +8,7 @@ from noiseloom.diffusion.gaussian import (
     Whole,
     ZeroCentre,
 )
-from noiseloom.diffusion.prediction import Prediction
+from noiseloom.diffusion.prediction import Prediction, mixed
 from noiseloom.diffusion.product import ProductDiffusion
 from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.diffusion.riemannian import RiemannianDiffusion, from_score
@@ -25,4 +25,5 @@ __all__ = [
     "Whole",
     "ZeroCentre",
     "from_score",
+    "mixed",
 ]

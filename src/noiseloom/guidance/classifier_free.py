@@ -7,7 +7,7 @@ References:
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry
-from noiseloom.diffusion import Prediction
+from noiseloom.diffusion import Prediction, mixed
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 
@@ -19,8 +19,9 @@ _OWNER = "classifier_free"
 class ClassifierFree(nn.Module):
     """Moves the estimate away from what it would be without some conditions.
 
-    mean = u + scale (c - u), c with all conditions and u without those in `drop`: two calls, each
-    with a carry of its own. At scale 1 and 0 only the call that counts is made.
+    mean = u + scale (c - u), of classes ln p likewise (`mixed`), c with all conditions and u
+    without those in `drop`: two calls, each with a carry of its own. At scale 1 and 0 only the call
+    that counts is made.
 
     Args:
         denoiser: the inner denoiser, trained with the conditions in `drop` absent at times.
@@ -62,5 +63,7 @@ class ClassifierFree(nn.Module):
         if self.scale == 0:
             return without, {**others, _OWNER: own}
         with_, own["with"] = self.denoiser(x, t, cond, own.get("with"), rng)
-        mean = without.mean + self.scale * (with_.mean - without.mean)
-        return Prediction(mean), {**others, _OWNER: own}
+        carry = {**others, _OWNER: own}
+        if not x.is_floating_point():
+            return mixed(x, ((self.scale, with_), (1 - self.scale, without))), carry
+        return Prediction(without.mean + self.scale * (with_.mean - without.mean)), carry

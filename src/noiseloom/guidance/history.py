@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry, caches
-from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.diffusion import GaussianDiffusion, Prediction, mixed
 from noiseloom.guidance.gradient import remembering
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
@@ -186,6 +186,8 @@ class HistoryGuided(nn.Module):
         carry = {**others, _OWNER: own}
         if len(said) == 1 or remembering(cond):
             return min(said, key=lambda view: view[0])[2], carry
+        if not x.is_floating_point():
+            return mixed(x, [(weight, prediction) for _, weight, prediction in said]), carry
         mean = torch.stack([weight * prediction.mean for _, weight, prediction in said]).sum(0)
         return Prediction(mean if streams else torch.where(_mask(history, x), x, mean)), carry
 

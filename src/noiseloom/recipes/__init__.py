@@ -18,6 +18,7 @@ from noiseloom.recipes.forcing_exchange import ForcingExchange
 from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.palette import PalettePictures
 from noiseloom.recipes.picture_folder import PictureFolder
 from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.prior_training import PriorTraining
@@ -55,6 +56,7 @@ __all__ = [
     "ForcingTrajectories",
     "Given",
     "NoPriorError",
+    "PalettePictures",
     "Parts",
     "PictureFolder",
     "Planning",
@@ -88,6 +90,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Text,
         Tables,
         Sequences,
+        PalettePictures,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
@@ -28,6 +29,7 @@ from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.encodings import Bits, OneHot
+from noiseloom.information import information_schedule
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
@@ -83,7 +85,8 @@ class Classes(LatentRows, Choosing):
             codes; autoregressive, which is no diffusion; or latent, `latent_base` told codes.
         code: of the bits: binary, gray, or random.
         features: of a learnt embedding.
-        schedule: of the noise; auto is linear for classes and cosine for codes.
+        schedule: of the noise; auto is linear for classes, and for codes
+            the one by which tokens lose what they say as evenly (`information_schedule`).
         times: of the tokens of a row in training: shared, or independent, which other plans than
             uniform need where noise shows in a token (all states but masked).
         objective: of classes: the bound itself, or the cross-entropy of hidden tokens (masked) or
@@ -102,7 +105,7 @@ class Classes(LatentRows, Choosing):
     """
 
     shows: ClassVar[Any] = "rows"
-    kind: ClassVar[Literal["text", "table", "sequences"]]
+    kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
 
     state: Literal[
         "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive", "latent"
@@ -147,11 +150,6 @@ class Classes(LatentRows, Choosing):
             raise ValueError(
                 f"sampler {self.sampler} moves numbers, and state {self.base} has classes: leave "
                 "it at ddim, whose moves are draws there"
-            )
-        if self.base not in CODES and self.code_guidance not in (0, 1):
-            raise ValueError(
-                f"code_guidance moves numbers, and state {self.base} has probabilities: leave it "
-                "at 1, or at 0 for no codes"
             )
         if self.unmask == "confidence" and self.base != "masked":
             raise ValueError("unmask confidence is of state masked")
@@ -219,10 +217,19 @@ class Classes(LatentRows, Choosing):
         return "rows"
 
     @property
+    def usage(self) -> str:
+        """Lines of Python that draw from a loaded `run`, and what its tokens mean."""
+        return (
+            "from noiseloom.data import vocabulary\n"
+            "\n"
+            'words = vocabulary(run.facts["vocabulary"])\n'
+            'drawn = run.samples({"row": torch.arange(16)}, seed=1)  # tokens; words.decode(drawn)'
+        )
+
+    @property
     def noise_schedule(self) -> Schedule:
-        """The schedule that `schedule` stands for."""
-        usual = "cosine" if self.base in CODES else "linear"
-        return SCHEDULES[usual if self.schedule == "auto" else self.schedule]
+        """The schedule of classes that `schedule` stands for."""
+        return SCHEDULES["linear" if self.schedule == "auto" else self.schedule]
 
     def make_network(self, inputs: int, classes: int, length: int) -> nn.Module:
         """The transformer: K logits of every token; the autoregressive one sees the past alone."""
@@ -247,9 +254,9 @@ class Classes(LatentRows, Choosing):
             return Parts(NextToken(network, classes, sizes), diffusion, _AsTheyAre())
         if self.base in CODES:
             table = self._table(classes)
-            network = self.make_network(table.shape[1], classes, length)
+            network = self.make_network(sum(table.shape), classes, length)
             learnt = self.base == "embedding"
-            schedule = self.noise_schedule
+            schedule = self._code_schedule(table, facts)
             core: Any = CodeDenoiser(network, schedule, table, learnt=learnt, sizes=sizes)
             trained = self._trained(core, table.shape[1], facts)
             return Parts(trained, GaussianDiffusion(schedule), core)
@@ -277,6 +284,14 @@ class Classes(LatentRows, Choosing):
         if min(sizes) == classes:
             return CategoricalDiffusion(classes, "uniform", schedule)
         return CategoricalDiffusion.of_sizes(tuple(sizes), schedule)
+
+    def _code_schedule(self, table: Tensor, facts: Facts) -> Schedule:
+        if self.schedule != "auto":
+            return SCHEDULES[self.schedule]
+        if self.base == "embedding":  # as far apart as these, but the same whenever it is built
+            table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
+        pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
+        return information_schedule(table, pi.mean(0))
 
     def _table(self, classes: int) -> Tensor:
         if self.base == "bits":

@@ -147,6 +147,10 @@ class Recipe(Sampling, Training):
         """The data, from a path where the recipe needs one."""
         raise NotImplementedError
 
+    def introduce(self, data: Split[Any]) -> str:
+        """What people are told of the data before training: by default nothing."""
+        return ""
+
     def facts(self, data: Split[Any]) -> Facts:
         """Shape, number of levels and classes of the pictures."""
         train: Images = data.train

@@ -6,11 +6,12 @@ The inferred schema can be written, edited and given back (`--schema FILE.yaml`)
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noiseloom.data import Split, read_table
+from noiseloom.data import Split, TableVocabulary, read_table
 from noiseloom.nets import Placed
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.rng import Rng
@@ -23,7 +24,8 @@ class Tables(Classes):
     """Options of `Classes` for tables.
 
     Attributes:
-        schema: a YAML file that says what columns are; "" infers it.
+        schema: a YAML file that says what columns are; one that is not there yet is written, with
+            what was inferred, to be edited. "" only infers.
         missing: values that are missing are a class of their own (class), refused, or their rows
             are dropped.
         bins: intervals of a column of real numbers.
@@ -59,16 +61,25 @@ class Tables(Classes):
         """The rows at a path."""
         if data is None:
             raise ValueError("table needs --data FILE.csv, .csv.gz or .parquet")
+        known = bool(self.schema) and Path(self.schema).exists()
         split, words = read_table(
             data,
-            schema=self.schema or None,
+            schema=self.schema if known else None,
             missing=self.missing,
             bins=self.bins,
             rare=self.rare,
             held_out=self.held_out,
             split_by=self.split or None,
         )
+        if self.schema and not known:
+            words.write_schema(self.schema)
         return TokenSplit(split.train, split.held_out, split.notes, words)
+
+    def introduce(self, data: Split[Any]) -> str:
+        """The schema, as a table."""
+        assert isinstance(data, TokenSplit)
+        assert isinstance(data.vocabulary, TableVocabulary)
+        return data.vocabulary.describe()
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Columns, pairs, what a classifier can tell, copies and distances to training rows."""

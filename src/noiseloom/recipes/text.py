@@ -27,7 +27,7 @@ class Text(Classes):
         length: tokens of a window.
         alphabet: all characters that occur; letters, the 27 of text8; or a sentencepiece model.
         held_out: share of the text that is held out.
-        blocks: 0: the end of the text is held out; else it is cut into so many blocks, some of
+        held_blocks: 0: the end of the text is held out; else it is cut into so many blocks, some of
             which are drawn.
         cache: a folder to keep tokens in, for a text larger than memory; "" for memory.
     """
@@ -40,7 +40,7 @@ class Text(Classes):
     length: int = 64
     alphabet: str = "all"
     held_out: float = 0.1
-    blocks: int = 0
+    held_blocks: int = 0
     cache: str = ""
 
     def load(self, data: str | None) -> Split[Any]:
@@ -52,7 +52,7 @@ class Text(Classes):
             self.length,
             alphabet=self.alphabet,
             held_out=self.held_out,
-            blocks=self.blocks or None,
+            blocks=self.held_blocks or None,
             cache=self.cache or None,
         )
         return TokenSplit(split.train, split.held_out, split.notes, words)

@@ -1,0 +1,111 @@
+"""A schedule for codes of classes: what a token still says of its own class falls evenly in time.
+
+For masks with linear gamma a token is known with probability 1 - t, so that the share of its
+entropy that it has lost is t. Codes in a Gaussian diffusion have no such schedule of their own: of
+16 random features a class can be read until a cosine's t is 0.7, and most times in training would
+show nothing to learn. Here t is that share, whatever the codes are,
+
+    t = H(x | alpha c(x) + sigma eps) / H(x),
+
+for one token alone, by drawn noise. So times mean the same for all states of one data set.
+
+S. Dieleman et al., 2022, arXiv 2211.15089, Section 3.4, warp times to the same end by the loss.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from noiseloom.rng import Rng
+from noiseloom.schedule import Pair, wide
+
+__all__ = ["Tabulated", "information_schedule"]
+
+_LIMIT = 14.0  # |log-SNR| at the ends
+_STEP = 0.25
+
+
+@dataclass(frozen=True)
+class Tabulated(Pair):
+    """The variance-preserving schedule through given log-SNRs, linear between them.
+
+    Args:
+        times: from 0 to 1, increasing.
+        log_snrs: at these, decreasing.
+
+    Raises:
+        ValueError: they are not.
+    """
+
+    times: tuple[float, ...]
+    log_snrs: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        t, snr = torch.tensor(self.times), torch.tensor(self.log_snrs)
+        rises, falls = bool((t.diff() > 0).all()), bool((snr.diff() < 0).all())
+        if (
+            len(t) != len(snr)
+            or len(t) < 2
+            or not (rises and falls)
+            or (self.times[0], self.times[-1]) != (0, 1)
+        ):
+            raise ValueError("a schedule needs times that rise from 0 to 1 and log-SNRs that fall")
+
+    def _pair(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_snr = _between(t, self.times, self.log_snrs)
+        return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The time at which it is that, or the nearest end."""
+        found = _between(-wide(log_snr), tuple(-v for v in self.log_snrs), self.times)
+        return found.to(log_snr.dtype)
+
+
+def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) -> Tabulated:
+    """The schedule of codes whose tokens lose their entropy evenly.
+
+    Args:
+        codes: the table, shape (K, n).
+        frequencies: of the classes, shape (K,).
+        draws: of class and noise, the same for all log-SNRs; those of a time are off by about 1 in
+            the root of it.
+    """
+    rng = Rng(0).fold("information schedule")
+    codes, p = codes.double(), frequencies.double()
+    kept = p > 0
+    codes, p = codes[kept], p[kept] / p[kept].sum()
+    # Equally many draws in equal parts of the law, whose classes therefore have their frequencies.
+    u = (torch.arange(draws) + 0.5) / draws
+    classes = torch.searchsorted(p.cumsum(0), u.double()).clamp(max=len(p) - 1)
+    noise = rng.normal((draws, codes.shape[1])).double()
+    levels = torch.arange(_LIMIT, -_LIMIT - _STEP / 2, -_STEP, dtype=torch.float64)
+    lost = []
+    for level in levels:
+        x = codes[classes] + noise * (-level / 2).exp()
+        near = -0.5 * level.exp() * (x[:, None] - codes).square().sum(-1) + p.log()
+        lost.append(-near.log_softmax(-1).gather(1, classes[:, None]).mean())
+    entropy = -(p * p.log()).sum()
+    share = (torch.stack(lost) / entropy).clamp(0, 1).cummax(0).values
+    # Strictly rising, from 0 to 1: a little of the time goes to where nothing happens any more.
+    even = torch.linspace(0, 1, len(levels), dtype=torch.float64)
+    times = 0.98 * (share - share[0]) / (share[-1] - share[0]) + 0.02 * even
+    return Tabulated(tuple(times.tolist()), tuple(levels.tolist()))
+
+
+@lru_cache(maxsize=64)
+def _kept(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # A copy to a device each time would wait for it.
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+def _between(x: Tensor, xs: tuple[float, ...], ys: tuple[float, ...]) -> Tensor:
+    """Piecewise linear through the points, and constant beyond."""
+    at, to = (_kept(values, x.dtype, x.device) for values in (xs, ys))
+    x = x.clamp(xs[0], xs[-1])
+    right = torch.searchsorted(at, x.contiguous()).clamp(1, len(xs) - 1)
+    left = right - 1
+    share = (x - at[left]) / (at[right] - at[left])
+    return torch.lerp(to[left], to[right], share)

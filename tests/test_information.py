@@ -1,0 +1,79 @@
+"""The schedule by which tokens lose evenly what they say of their class."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from noiseloom import Rng
+from noiseloom.encodings import Bits, OneHot
+from noiseloom.information import Tabulated, information_schedule
+
+CODES = {"bits": Bits(27).table, "onehot": OneHot(5).table, "random": Rng(1).normal((9, 16))}
+LAWS = {"bits": 27, "onehot": 5, "random": 9}
+
+
+def lost(codes: Tensor, p: Tensor, alpha: float, sigma: float, seed: int) -> float:
+    """H(x | noisy code) / H(x) by draws of its own."""
+    n = 20_000
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.multinomial(p, n, replacement=True, generator=generator)
+    noisy = alpha * codes[x] + sigma * torch.randn(n, codes.shape[1], generator=generator).double()
+    near = -(noisy[:, None] - alpha * codes).square().sum(-1) / (2 * sigma**2) + p.log()
+    nats = -near.log_softmax(-1)[torch.arange(n), x].mean()
+    return float(nats / -(p * p.log()).sum())
+
+
+@pytest.mark.parametrize("kind", list(CODES))
+@pytest.mark.parametrize("even", [True, False])
+def test_the_share_that_is_lost_is_the_time(kind: str, even: bool) -> None:
+    codes, count = CODES[kind].double(), LAWS[kind]
+    p = torch.ones(count) if even else torch.arange(1, count + 1).float()
+    p = (p / p.sum()).double()
+    schedule = information_schedule(codes, p)
+    for t in (0.1, 0.3, 0.5, 0.7, 0.9):
+        alpha, sigma = (float(v) for v in schedule(torch.tensor(t, dtype=torch.float64)))
+        assert alpha**2 + sigma**2 == pytest.approx(1)
+        assert lost(codes, p, alpha, sigma, 3) == pytest.approx(t, abs=0.035)
+
+
+def test_of_one_bit_it_is_the_entropy_by_quadrature() -> None:
+    p = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    schedule = information_schedule(Bits(2).table, p, draws=20_000)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    for snr in (0.3, 1.0, 3.0):
+        # H(x | y) of y = x + eps / sqrt(snr), x = +-1: E log(1 + exp(-2 snr - 2 sqrt(snr) eps)).
+        inner = np.log1p(np.exp(-2 * snr - 2 * math.sqrt(snr) * nodes))
+        share = float((weights * inner).sum() / weights.sum() / math.log(2))
+        t = float(schedule.time(torch.tensor(math.log(snr), dtype=torch.float64)))
+        assert t == pytest.approx(share, abs=0.02)
+
+
+def test_time_and_log_snr_are_inverse_and_reach_both_ends() -> None:
+    schedule = information_schedule(CODES["random"], torch.ones(9))
+    t = torch.linspace(0, 1, 101, dtype=torch.float64)
+    snr = schedule.log_snr(t)
+    assert bool((snr.diff() < 0).all())
+    torch.testing.assert_close(schedule.time(snr), t, atol=1e-9, rtol=0)
+    assert (float(snr[0]), float(snr[-1])) == pytest.approx((14, -14), abs=1e-6)
+
+
+def test_classes_that_do_not_occur_say_nothing() -> None:
+    p = torch.tensor([0.5, 0.5, 0.0])
+    some = information_schedule(OneHot(3).table, p)
+    assert some == information_schedule(OneHot(3).table[:2], p[:2])
+
+
+@pytest.mark.parametrize(
+    ("times", "levels"),
+    [
+        ((0.0, 1.0), (1.0, 2.0)),
+        ((0.0, 0.5), (2.0, 1.0)),
+        ((0.0, 0.5, 0.5, 1.0), (4.0, 3.0, 2.0, 1.0)),
+    ],
+)
+def test_a_table_must_fall(times: tuple[float, ...], levels: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="rise from 0 to 1"):
+        Tabulated(times, levels)

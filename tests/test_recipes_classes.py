@@ -1,0 +1,335 @@
+"""Text, tables and sequences of one's own by every kind of state, by the commands and by parts."""
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import noiseloom
+from noiseloom import Rng
+from noiseloom.cli import main
+from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.recipes import RECIPES, Classes
+from noiseloom.training import train
+
+STATES = ("masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive")
+TINY = ["--steps", "6", "--batch-size", "8", "--width", "16", "--depth", "1", "--heads", "2"]
+TINY += ["--sampling-steps", "3", "--samples", "24", "--judged", "16", "--levels", "2"]
+
+CHAIN = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8], [0.7, 0.0, 0.3]])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A file of each kind, and a template of each."""
+    folder, draw = tmp_path_factory.mktemp("own"), random.Random(0)
+    (folder / "text.txt").write_text(
+        " ".join(draw.choice(["so", "it", "goes", "on"]) for _ in range(900))
+    )
+    (folder / "sequences.txt").write_text(
+        "\n".join("".join(draw.choices("ACGT", k=draw.randint(3, 9))) for _ in range(300))
+    )
+    rows = [
+        f"{draw.randint(0, 5)},{draw.choice(['a', 'b', ''])},{draw.gauss(0, 1):.4f}"
+        for _ in range(300)
+    ]
+    (folder / "table.csv").write_text("age,job,gain\n" + "\n".join(rows) + "\n")
+    (folder / "gaps.csv").write_text("age,job,gain\n3,,\n,b,\n")
+    return folder
+
+
+KINDS = {
+    "text": ("text.txt", ["--length", "12"], "so __ goes"),
+    "table": ("table.csv", ["--bins", "4"], "gaps.csv"),
+    "sequences": ("sequences.txt", [], "AC_T"),
+}
+CASES = [("text", state) for state in STATES]
+CASES += [(kind, s) for kind in ("table", "sequences") for s in ("masked", "uniform", "bits")]
+CASES += [("table", "autoregressive"), ("sequences", "autoregressive"), ("table", "marginal")]
+
+
+def trained(files, tmp_path, kind, *options):
+    file, own, _ = KINDS[kind]
+    out = tmp_path / "run"
+    command = ["train", kind, "--data", str(files / file), "--out", str(out), *TINY, *own]
+    assert main([*command, *options]) == 0
+    return out
+
+
+@pytest.mark.parametrize(("kind", "state"), CASES)
+def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--state", state)
+    found = json.loads((out / "evaluation.json").read_text())
+    assert 0 < found["bits_per_token"] < 12
+    assert (out / "report.html").read_text().count("Held out") == 1
+
+    run = noiseloom.load(out)
+    words = vocabulary(run.facts["vocabulary"])
+    given = {"row": torch.arange(6)}
+    drawn = run.samples(given, seed=3)
+    assert drawn.shape == (6, run.facts["length"])
+    assert not (drawn >= torch.tensor(run.facts["sizes"])).any()
+    assert drawn.min() >= 0
+    assert torch.equal(run.samples(given, seed=3, batch_size=4), drawn)
+
+    template = KINDS[kind][2]
+    known = str(files / template) if template.endswith(".csv") else template
+    file = tmp_path / f"drawn.{'csv' if kind == 'table' else 'txt'}"
+    assert main(["sample", str(out), "--known", known, "--out", str(file)]) == 0
+    lines = file.read_text().splitlines()
+    if kind == "table":
+        assert lines[0] == "age,job,gain"
+        assert [line.split(",")[0] for line in lines[1:5]] == ["3"] * 4
+        assert [line.split(",")[1] for line in lines[5:9]] == ["b"] * 4
+        assert len(words.encode([line.split(",") for line in lines[1:]])) == 8
+    else:
+        fixed = [(i, c) for i, c in enumerate(template) if c != "_"]
+        assert len(lines) == 4
+        for line in lines:
+            # A sequence may end in a gap: what comes after it is not written.
+            assert kind == "sequences" or all(line[i] == c for i, c in fixed)
+        assert all(line.startswith(template.split("_")[0]) for line in lines)
+    capsys.readouterr()
+
+
+def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
+    folder, colours = tmp_path / "tiles", np.array([[0, 0, 0], [255, 0, 0], [9, 200, 40]])
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(40):
+        pixels = colours[draw.integers(3, size=(4, 4))].astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    out = tmp_path / "run"
+    command = ["train", "palette", "--data", str(folder), "--out", str(out), "--side", "4", *TINY]
+    assert main([*command, "--no-evaluate"]) == 0
+    run = noiseloom.load(out)
+    words = vocabulary(run.facts["vocabulary"])
+    assert sorted(words.colours) == sorted(map(tuple, colours.tolist()))  # as they are
+    drawn = run.samples({"row": torch.arange(5)}, seed=0)
+    pixels = words.pixels(drawn)
+    assert pixels.shape == (5, 3, 4, 4)
+    assert torch.equal(words.encode(pixels), drawn)
+    half = np.zeros((4, 4, 4), dtype=np.uint8)
+    half[:2] = (255, 0, 0, 255)
+    Image.fromarray(half).save(tmp_path / "half.png")
+    tokens, known = words.read_template(tmp_path / "half.png")
+    red = words.colours.index((255, 0, 0))
+    assert known[0].tolist() == [True] * 8 + [False] * 8
+    assert (tokens[known] == red).all()
+    file = tmp_path / "drawn.png"
+    template = str(tmp_path / "half.png")
+    assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert file.stat().st_size > 0
+    for name, told in (("5.png", "5 x 5"), ("full.png", "no transparent")):
+        side = 5 if "5" in name else 4
+        Image.new("RGBA", (side, side), (255, 0, 0, 255)).save(tmp_path / name)
+        with pytest.raises(ValueError, match=told):
+            words.read_template(tmp_path / name)
+    with pytest.raises(ValueError, match="2 to 256 colours"):
+        RECIPES["palette"](side=4, colours=1).load(str(folder))
+    capsys.readouterr()
+
+
+def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):
+    draw = np.random.default_rng(0)
+    for i in range(30):
+        ramp = draw.integers(256, size=3) * np.linspace(0, 1, 64)[:, None]
+        Image.fromarray(ramp.reshape(8, 8, 3).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    errors = []
+    for colours in (4, 16, 64):
+        split, palette = read_palette(tmp_path, 8, colours)
+        assert len(palette.colours) <= colours
+        again = vocabulary(json.loads(json.dumps(palette.facts())))
+        assert again == palette
+        real = image_folder(tmp_path, 8).train.pixels.float()
+        errors.append(float((palette.pixels(split.train.values).float() - real).square().mean()))
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+@dataclass(frozen=True)
+class Chain(Classes):
+    """Rows of a Markov chain whose entropy is known."""
+
+    name: ClassVar[str] = "chain"
+    summary: ClassVar[str] = "a Markov chain"
+    kind: ClassVar[str] = "text"
+    width: int = 32
+    depth: int = 2
+    steps: int = 400
+    batch_size: int = 64
+    learning_rate: float = 5e-3
+
+    def load(self, data: str | None) -> Split:
+        return Split(Tokens(rows(8000, 0), (3,) * 8), Tokens(rows(1000, 1), (3,) * 8))
+
+    def evaluate(self, draw, data, rng) -> dict[str, float]:
+        return {}
+
+
+def rows(count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(3, (count, 1), generator=generator)
+    for _ in range(7):
+        x = torch.cat((x, torch.multinomial(CHAIN[x[:, -1]], 1, generator=generator)), 1)
+    return x
+
+
+def parts_of(recipe: Classes):
+    data = recipe.load(None)
+    facts = recipe.facts(data)
+    with Rng(0).torch():
+        return recipe.build(facts), facts, data
+
+
+def learnt(recipe: Classes, tmp_path):
+    parts, facts, data = parts_of(recipe)
+    for _ in train(parts.denoiser, recipe.loss(parts, facts), data.train, recipe, tmp_path / "r"):
+        pass
+    return parts, facts, data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("state", "more", "excess"),
+    [
+        ("masked", {}, 0.1),
+        ("masked", {"objective": "cross-entropy"}, 0.1),
+        ("uniform", {}, 0.25),
+        ("uniform", {"objective": "cross-entropy"}, 0.25),
+        ("marginal", {}, 0.25),
+        ("bits", {}, 0.45),
+        ("onehot", {}, 0.45),
+        ("embedding", {}, 0.45),
+        ("autoregressive", {}, 0.02),
+    ],
+)
+def test_the_bits_of_a_chain_come_near_its_entropy(state, more, excess, tmp_path):
+    recipe = Chain(state=state, **more)
+    parts, facts, data = learnt(recipe, tmp_path)
+    held = data.held_out.values
+    nats = math.log(3) - CHAIN[held[:, :-1], held[:, 1:]].log().sum(1).mean()
+    truth = float(nats) / 8 / math.log(2)
+    found = recipe.examine(parts, facts, data, Rng(0))
+    assert -4 * found["bits_per_token_se"] < found["bits_per_token"] - truth < excess
+    *_, last = recipe.draw(parts, facts, {}, Rng(1).samples(2000))
+    drawn = recipe.decode(parts, last.result, {})
+    impossible = (CHAIN[drawn[:, :-1], drawn[:, 1:]] == 0).float().mean()
+    chance = 4 / 9
+    assert float(impossible) < 0.6 * chance
+
+
+@pytest.mark.parametrize("times", ["shared", "independent"])
+def test_tokens_that_are_shown_are_clean_and_do_not_count(times):
+    recipe = Chain(times=times, infill=0.5)
+    tokens = torch.zeros(4000, 8, dtype=torch.int64)
+    keys = Rng(0).samples(4000)
+    t, counted = recipe.training_times(tokens, keys, torch.arange(4000))
+    assert torch.equal(t == 0, ~counted)
+    some = (~counted).any(1)
+    # Half of the rows show some, less those whose share, uniform in (0, 1), shows none of eight.
+    assert float(some.float().mean()) == pytest.approx(0.5 * 8 / 9, abs=0.03)
+    same = (t == t[:, :1]).all(1)[~some]
+    assert bool(same.all()) is (times == "shared")
+    assert (
+        not Chain(infill=0).training_times(tokens, keys, torch.arange(4000))[1].logical_not().any()
+    )
+
+
+@pytest.mark.parametrize("state", ["masked", "bits"])
+@pytest.mark.parametrize("plan", ["autoregressive", "pyramid:1", "chunked:4"])
+def test_plans_of_tokens_work_unchanged(state, plan):
+    recipe = Chain(state=state, plan=plan, times="independent", sampling_steps=2)
+    parts, facts, _ = parts_of(recipe)
+    steps = list(recipe.draw(parts, facts, {}, Rng(0).samples(5)))
+    assert len(steps) == len(recipe.plan_of(facts, parts.diffusion.schedule))
+    assert steps[-1].result.shape[:2] == (5, 8)
+
+
+def test_frequencies_are_those_of_training_and_leave_no_class_out():
+    recipe = Chain(state="marginal")
+    _, facts, data = parts_of(recipe)
+    counts = torch.bincount(data.train.values.flatten(), minlength=3).double()
+    found = torch.tensor(facts["frequencies"])
+    assert found.shape == (1, 3)
+    torch.testing.assert_close(found[0].double(), counts / counts.sum(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"state": "masked", "sampler": "heun"}, "moves numbers"),
+        ({"state": "uniform", "unmask": "confidence"}, "of state masked"),
+        ({"state": "bits", "plan": "pyramid:1"}, "--times independent"),
+        ({"state": "autoregressive", "td": 1.0}, "of diffusions"),
+        ({"infill": 1.5}, r"infill must be in \[0, 1\]"),
+        ({"self_conditioning": -1.0}, r"self_conditioning must be in \[0, 1\]"),
+        ({"conditional": True}, "no classes of rows"),
+        ({"width": 0}, "at least 1"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"plan": "spiral"}, "no plan 'spiral'"),
+        ({"state": "words"}, "state must be one of"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(options, message):
+    with pytest.raises(ValueError, match=message):
+        Chain(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "message"),
+    [
+        ("text", "so ZZ", "row 1|template"),
+        ("text", "so it goes on on on", "are the most"),
+        ("sequences", "AC_X", "X"),
+        ("table", "nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_templates_that_do_not_fit_are_one_line(kind, known, message, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        raise SystemExit(main(["sample", str(out), "--known", known, "--out", str(tmp_path / "x")]))
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert any(word in said[0] for word in message.split("|"))
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["text", "table", "sequences"])
+def test_a_recipe_without_data_says_what_it_reads(kind):
+    with pytest.raises(ValueError, match="--data FILE"):
+        RECIPES[kind]().load(None)
+
+
+def test_data_of_other_words_are_refused(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "text", "--no-evaluate")
+    other = tmp_path / "other.txt"
+    other.write_text("entirely different letters: xyz! " * 40)
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--data", str(other)]) == 2
+    assert "sizes" in capsys.readouterr().err
+
+
+def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, capsys):
+    schema = tmp_path / "schema.yaml"
+    trained(files, tmp_path, "table", "--no-evaluate", "--schema", str(schema))
+    said = capsys.readouterr().err
+    assert "job     categorical" in said
+    text = schema.read_text()
+    assert "gain" in text
+    lines = ["gain: leave_out" if line.startswith("gain:") else line for line in text.splitlines()]
+    schema.write_text("\n".join(lines) + "\n")
+    out = tmp_path / "second"
+    command = ["train", "table", "--data", str(files / "table.csv"), "--out", str(out), *TINY]
+    assert main([*command, "--no-evaluate", "--schema", str(schema)]) == 0
+    run = noiseloom.load(out)
+    assert run.facts["length"] == 2
+    assert "left out" in capsys.readouterr().err
