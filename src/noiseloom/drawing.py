@@ -104,7 +104,7 @@ def sample(
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (partial(write_videos, actions=own), "videos of {} frames"),
-            "rows": (partial(write_rows, known=known), "rows of {} tokens"),
+            "rows": (partial(write_rows, known=known, codes=codes), "rows of {} tokens"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

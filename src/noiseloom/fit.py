@@ -18,7 +18,7 @@ from noiseloom.data import Split
 from noiseloom.fit_prior import fit_prior
 from noiseloom.latents import numbering_note
 from noiseloom.prior_folder import awaits_prior, remove_prior
-from noiseloom.recipes import Coded, Facts, Recipe
+from noiseloom.recipes import Facts, Recipe, TwoStages
 from noiseloom.run_folder import check_free, claimed, forget, read_description, recipe_of
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
@@ -163,12 +163,12 @@ def _fit(
             f"the data are not those {out} was trained on: with others, held-out pictures would "
             "become training ones; train another run, with --init-from to start from its weights"
         )
-    if isinstance(recipe, Coded) and recipe.wants_prior:
+    if isinstance(recipe, TwoStages) and recipe.wants_prior:
         recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
     if made < recipe.steps:
         with contextlib.nullcontext() if resume else _all_or_nothing(out):
             _first_stage(recipe, facts, out, split, data, command, init_from, resume, made)
-    if isinstance(recipe, Coded) and awaits_prior(recipe, out):
+    if isinstance(recipe, TwoStages) and awaits_prior(recipe, out):
         fit_prior(recipe, out, split)
 
 
@@ -190,7 +190,7 @@ def _first_stage(
         count = sum(p.numel() for p in parts.denoiser.parameters())
         begun = f"going on after step {made}" if made else "training"
         say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
-        if isinstance(recipe, Coded):
+        if isinstance(recipe, TwoStages) and recipe.coded:
             note = numbering_note(recipe.m, recipe.k, len(split.train))
             if note:
                 say(f"note: {note}")

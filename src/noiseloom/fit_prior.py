@@ -25,7 +25,7 @@ from noiseloom.priors import (
     TabularPrior,
     code_likelihoods,
 )
-from noiseloom.recipes import Coded
+from noiseloom.recipes import TwoStages
 from noiseloom.rng import Rng
 from noiseloom.run import Run, load
 from noiseloom.run_folder import (
@@ -47,7 +47,7 @@ DRAWS = 4
 """Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
 
 
-def fit_prior(recipe: Coded, out: Path, split: Split[Any]) -> dict[str, float]:
+def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, float]:
     """Make the prior of a run, or go on with it.
 
     Args:
@@ -125,7 +125,7 @@ def make_prior(
     """
     described = read_description(out)
     stored, facts = recipe_of(described), described["facts"]
-    if not isinstance(stored, Coded) or not stored.m:
+    if not isinstance(stored, TwoStages) or not stored.coded:
         raise ValueError(f"{out} has no codes for a prior to draw: it is a run of {stored.name!r}")
     recipe = replace(stored, **changes)
     if recipe.prior == "none":
@@ -165,7 +165,7 @@ def _some(codes: Codes, rng: Rng) -> Codes:
     return Codes(**codes[rng.permutation(len(codes))[:MEASURED]])
 
 
-def _encoded(recipe: Coded, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
+def _encoded(recipe: TwoStages, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
     """The codes of the data, those to learn and those held out."""
     learnt = recipe.encoded(run.parts, run.facts, split.train, rng.fold("train"), draws=DRAWS)
     rng = rng.fold("held out")

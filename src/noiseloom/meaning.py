@@ -12,7 +12,18 @@ from noiseloom.run_folder import read_description
 __all__ = ["check_meaning"]
 
 _NAMES = (
-    *("network", "state", "code", "scale", "head", "target", "patch", "heads", "head_width"),
+    *(
+        "network",
+        "state",
+        "latent_base",
+        "code",
+        "scale",
+        "head",
+        "target",
+        "patch",
+        "heads",
+        "head_width",
+    ),
     *("levels", "channels", "shape", "periods", "columns", "encoder_patch"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
@@ -63,6 +74,7 @@ def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     idle += ["head", "levels"] if state == "pixels" else []
     idle += ["scale"] if state not in ("bits", "onehot", "pixels") else []
     idle += ["patch"] if network == "unet" else []
+    idle += ["latent_base"] if state != "latent" else []
     idle += ["encoder_patch"] if not options.get("m") else []
     if network == "recurrent" or (network == "unet" and not options.get("attention")):
         idle += ["heads", "head_width"]

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from noiseloom.priors import Prior, PriorKind, check_prior
-from noiseloom.recipes import Coded, Facts, Recipe
+from noiseloom.recipes import Facts, Recipe, TwoStages
 from noiseloom.run_folder import write_text
 from noiseloom.training import checkpoint
 
@@ -38,7 +38,7 @@ _FILE = "prior.yaml"
 
 def awaits_prior(recipe: Recipe, run: Path) -> bool:
     """Whether a run is to have a prior, and has none that is finished."""
-    if not isinstance(recipe, Coded) or not recipe.wants_prior:
+    if not isinstance(recipe, TwoStages) or not recipe.wants_prior:
         return False
     found = read_prior(run)
     return found is None or not found[1]
@@ -87,11 +87,11 @@ def load_prior(
         FileNotFoundError: its weights are missing.
         ValueError: it is for other codes or classes than the run's model, or damaged.
     """
-    found = read_prior(run) if isinstance(recipe, Coded) and recipe.m else None
+    found = read_prior(run) if isinstance(recipe, TwoStages) and recipe.coded else None
     if found is None or not found[1]:
         return None
     prior, path = found[0].make(), run / PRIOR / "ema.safetensors"
-    assert isinstance(recipe, Coded)
+    assert isinstance(recipe, TwoStages)
     classes = recipe.classes_told(facts)
     try:
         check_prior(prior, recipe.m, recipe.k, classes)

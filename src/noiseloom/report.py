@@ -21,7 +21,7 @@ from noiseloom.gallery import gallery, section
 from noiseloom.orders import orders
 from noiseloom.paths import paths
 from noiseloom.points import points
-from noiseloom.recipes import Coded, Recipe
+from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.rows import rows
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
@@ -100,7 +100,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
         "rows": rows,
     }
     recipe = run.recipe
-    wanting = isinstance(recipe, Coded) and recipe.wants_prior and recipe.codes == "prior"
+    wanting = isinstance(recipe, TwoStages) and recipe.wants_prior and recipe.codes == "prior"
     if wanting and run.parts.prior is None:
         command = escape(f"noiseloom prior {shlex.quote(run.folder.resolve().name)}")
         return section("Samples", f"<p>There is no prior over codes yet.</p><pre>{command}</pre>")

@@ -55,7 +55,14 @@ def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
 
 
 def write_rows(
-    run: Run, path: Path, *, data: str | None, count: int, seed: int, known: str | None = None
+    run: Run,
+    path: Path,
+    *,
+    data: str | None,
+    count: int,
+    seed: int,
+    known: str | None = None,
+    codes: Tensor | None = None,
 ) -> int:
     """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
 
@@ -66,6 +73,7 @@ def write_rows(
         count: number of rows.
         seed: of the draws.
         known: a template, of which all the rows are made.
+        codes: that they are told, (count, m); by default as the recipe says.
 
     Returns:
         Tokens of a row.
@@ -78,6 +86,8 @@ def write_rows(
     given = {"row": torch.arange(count)}
     if known is not None:
         given = known_rows(run, known, count)
+    if codes is not None:
+        given["codes"] = codes
     drawn = run.samples(given, seed=seed)
     words = _words(run)
     if isinstance(words, TableVocabulary):

@@ -22,10 +22,10 @@ from noiseloom.recipes import (
     Findings,
     ForcingDoom,
     Given,
+    NoPriorError,
     Parts,
     Recipe,
 )
-from noiseloom.recipes.coded import NoPriorError
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
     evaluation_file,

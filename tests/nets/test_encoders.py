@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from noiseloom.latents import Splits
-from noiseloom.nets import ImageEncoder, SequenceEncoder
+from noiseloom.nets import ImageEncoder, RowEncoder, SequenceEncoder
 from noiseloom.nets.blocks import Blocks
 from noiseloom.rng import Rng
 
@@ -152,3 +152,23 @@ def test_blocks_are_those_of_pytorch():
         expected = layer(expected)
     expected = functional.layer_norm(expected, (16,), eps=1e-6)
     torch.testing.assert_close(blocks(h), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("places", [None, 7])
+def test_rows_of_classes_are_read_as_vectors_of_unit_variance(places):
+    with Rng(0).torch():
+        encoder = RowEncoder(5, 2, 3, places=places, **SMALL)
+    tokens = Rng(1).integers(5, (4, 7))
+    vectors = functional.one_hot(tokens, 5) * 5**0.5
+    assert encoder(tokens).shape == (4, 2, 3)
+    assert torch.equal(encoder(tokens), encoder(vectors))
+    assert sum(isinstance(module, Splits) for module in encoder.modules()) == 1
+
+
+def test_a_class_of_one_place_need_not_be_that_of_another():
+    with Rng(0).torch():
+        encoder = RowEncoder(5, 2, 3, places=4, **SMALL)
+    logits = encoder(torch.ones(1, 4, dtype=torch.int64))[0, 0, 0]
+    (gradient,) = torch.autograd.grad(logits, encoder.enter)
+    assert gradient[:, 1].abs().amin(-1).all()
+    assert not gradient[:, [0, 2, 3, 4]].any()

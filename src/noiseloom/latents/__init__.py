@@ -8,6 +8,7 @@ soft, in training), and a sample of zeros, like an absent key, has the null code
 latents is `ClassifierFree(denoiser, scale, drop=("codes",))`; the paper's cfg is scale - 1.
 """
 
+from noiseloom.latents.bound import latent_bound
 from noiseloom.latents.latent import Latent, Splits
 from noiseloom.latents.loss import latent_loss
 from noiseloom.latents.relaxation import (
@@ -45,6 +46,7 @@ __all__ = [
     "entropy",
     "gumbel_softmax",
     "joint_probabilities",
+    "latent_bound",
     "latent_loss",
     "modes_recovered",
     "mutual_information",

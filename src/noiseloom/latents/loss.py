@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import Diffusion
 from noiseloom.latents.latent import Latent
 from noiseloom.latents.relaxation import drop_codes, gumbel_softmax
 from noiseloom.objective import denoising_loss
@@ -17,7 +17,7 @@ __all__ = ["latent_loss"]
 
 def latent_loss(
     model: nn.Module,
-    diffusion: GaussianDiffusion,
+    diffusion: Diffusion,
     clean: Tensor,
     t: Tensor,
     cond: Cond | None,
@@ -39,7 +39,7 @@ def latent_loss(
     Args:
         model: a `Latent`.
         diffusion: what noise is.
-        clean: x_0, shape (B, ...).
+        clean: x_0, shape (B, ...): numbers, or classes (int64), as the encoder reads them.
         t: time, as for `denoising_loss`.
         cond: other conditions.
         rng: one key per sample, or one for all.

@@ -25,7 +25,7 @@ says with `inherit` where those go, if not at the beginning of its tensors
 
 from noiseloom.nets.causal import CausalTransformer
 from noiseloom.nets.codes import CodeEmbedding, CodeHead
-from noiseloom.nets.encoders import ImageEncoder, SequenceEncoder
+from noiseloom.nets.encoders import ImageEncoder, RowEncoder, SequenceEncoder
 from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.placed import Placed
 from noiseloom.nets.recurrent import Recurrent
@@ -43,6 +43,7 @@ __all__ = [
     "ImageEncoder",
     "Placed",
     "Recurrent",
+    "RowEncoder",
     "SequenceEncoder",
     "Transformer",
     "UNet",

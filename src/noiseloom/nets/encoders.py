@@ -1,4 +1,4 @@
-"""Encoders of pictures and sequences: what is clean in, logits of discrete codes out.
+"""Encoders of pictures, sequences and classes: what is clean in, logits of discrete codes out.
 
 m tokens beside the data's, one for each latent, see all of them and are read at the end ("several
 classification tokens", Y. Xu et al., 2024, DisCo-Diff, arXiv 2407.03300, section 3.3, on A.
@@ -6,11 +6,13 @@ Dosovitskiy et al., 2020, arXiv 2010.11929). The paper's has patches of 8 x 8 of
 12 blocks of width 768 with 12 heads. `noiseloom.nets.VectorEncoder` is the one for vectors.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from noiseloom.nets.blocks import Blocks
 from noiseloom.nets.codes import CodeHead
@@ -18,7 +20,7 @@ from noiseloom.nets.conditions import check_names
 from noiseloom.nets.layers import initialise
 from noiseloom.nets.patches import cut, places
 
-__all__ = ["ImageEncoder", "SequenceEncoder"]
+__all__ = ["ImageEncoder", "RowEncoder", "SequenceEncoder"]
 
 
 class ImageEncoder(nn.Module):
@@ -129,6 +131,52 @@ class SequenceEncoder(nn.Module):
                 f"sequences of shape {tuple(clean.shape)}: expected (B, T, {self.features})"
             )
         logits: Tensor = self.reader(clean / self.scale, clean.shape[1], 1, cond or {})
+        return logits
+
+
+class RowEncoder(nn.Module):
+    """Logits of discrete codes from rows of tokens: classes (B, T), or vectors (B, T, D) for them.
+
+    Args:
+        features: D; of classes how many there are.
+        m: number of latents.
+        k: number of codes of each.
+        places: T, for maps in of each place's own, as `Placed` has them; None for one for all.
+        **options: others of `SequenceEncoder` (width, depth, heads, dropout).
+
+    Example:
+        >>> import torch
+        >>> encoder = RowEncoder(5, 2, 3, width=16, depth=1, heads=2)
+        >>> encoder(torch.zeros(4, 7, dtype=torch.int64)).shape
+        torch.Size([4, 2, 3])
+    """
+
+    def __init__(
+        self,
+        features: int,
+        m: int,
+        k: int,
+        *,
+        places: int | None = None,
+        width: int = 192,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.enter = None
+        if places is not None:
+            self.enter = nn.Parameter(torch.randn(places, features, width) / math.sqrt(features))
+        inside = features if places is None else width
+        self.inner = SequenceEncoder(inside, m, k, width=width, **options)
+
+    def forward(self, clean: Tensor, cond: Mapping[str, Any] | None = None) -> Tensor:
+        """Logits of clean rows; `cond` as for `ImageEncoder`."""
+        if not clean.is_floating_point():
+            # Of unit variance, as vectors are.
+            clean = functional.one_hot(clean, self.features).float() * math.sqrt(self.features)
+        if self.enter is not None:
+            clean = torch.einsum("btd,tdw->btw", clean, self.enter.to(clean.dtype))
+        logits: Tensor = self.inner(clean, cond)
         return logits
 
 

@@ -24,10 +24,11 @@ from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
 from noiseloom.recipes.rolling import Rolling
-from noiseloom.recipes.sampling import Coding, Sampling
+from noiseloom.recipes.sampling import Coding, Sampling, Telling
 from noiseloom.recipes.sequences import Sequences
 from noiseloom.recipes.table import Tables
 from noiseloom.recipes.text import Text
+from noiseloom.recipes.two_stages import NoPriorError, TwoStages
 
 __all__ = [
     "RECIPES",
@@ -54,6 +55,7 @@ __all__ = [
     "ForcingSeries",
     "ForcingTrajectories",
     "Given",
+    "NoPriorError",
     "PalettePictures",
     "Parts",
     "PictureFolder",
@@ -64,8 +66,10 @@ __all__ = [
     "Sampling",
     "Sequences",
     "Tables",
+    "Telling",
     "Text",
     "TokenSplit",
+    "TwoStages",
 ]
 
 RECIPES: dict[str, type[Recipe]] = {

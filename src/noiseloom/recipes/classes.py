@@ -5,10 +5,12 @@ Rows of tokens, from text, tables or sequences, are learnt
 - as classes: masked (absorbing), uniform, or marginal noise (`CategoricalDiffusion`),
 - as codes in a Gaussian diffusion: analog bits, one-hot vectors, or learnt embeddings,
 - token by token (autoregressive), which most would take,
+- any of the first two told a few codes of the row, which an encoder picks (latent),
 
-by one transformer. Each says its bits per token, a bound or exact (`nats_bound`, `NextToken`), and
-draws rows, whole or in the gaps of a template. From top to bottom: the options, what is built, the
-loss, the draw. Recipes for a kind of data say how a file becomes tokens, and judge samples.
+by one transformer. Each says its bits per token, a bound or exact (`nats_bound`, `latent_bound`,
+`NextToken`), and draws rows, whole or in the gaps of a template. From top to bottom: the options,
+what is built, the loss, the draw. Recipes for a kind of data say how a file becomes tokens, and
+judge samples.
 """
 
 import math
@@ -28,6 +30,7 @@ from noiseloom.data.tokens import Vocabulary
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
+from noiseloom.latents import Latent, latent_loss
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
@@ -36,7 +39,8 @@ from noiseloom.objective import denoising_loss, stratified_times
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.forcing import token_plan
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
+from noiseloom.recipes.latent_rows import LatentRows, Way
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
 from noiseloom.tokens import ramp_times
@@ -74,12 +78,12 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Classes(Recipe, Choosing):
-    """A model of rows of tokens; options of `Choosing` too.
+class Classes(LatentRows, Choosing):
+    """A model of rows of tokens; options of `LatentRows` and `Choosing` too.
 
     Attributes:
         state: what is diffused: masked, uniform or marginal classes; bits, onehot or embedding
-            codes; or autoregressive, which is no diffusion.
+            codes; autoregressive, which is no diffusion; or latent, `latent_base` told codes.
         code: of the bits: binary, gray, or random.
         features: of a learnt embedding.
         schedule: of the noise; auto is linear for classes, and for codes
@@ -108,7 +112,7 @@ class Classes(Recipe, Choosing):
     kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
 
     state: Literal[
-        "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive"
+        "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive", "latent"
     ] = "masked"
     code: Literal["binary", "gray", "random"] = "binary"
     features: int = 16
@@ -147,12 +151,12 @@ class Classes(Recipe, Choosing):
             if not 0 <= getattr(self, name) <= 1:
                 named = "self_conditioning" if name == "share" else name
                 raise ValueError(f"{named} must be in [0, 1], got {getattr(self, name)}")
-        if self.state not in CODES and self.sampler != "ddim":
+        if self.base not in CODES and self.sampler != "ddim":
             raise ValueError(
-                f"sampler {self.sampler} moves numbers, and state {self.state} has classes: leave "
+                f"sampler {self.sampler} moves numbers, and state {self.base} has classes: leave "
                 "it at ddim, whose moves are draws there"
             )
-        if self.unmask == "confidence" and self.state != "masked":
+        if self.unmask == "confidence" and self.base != "masked":
             raise ValueError("unmask confidence is of state masked")
         if self.state == "autoregressive" and (self.td or self.churn or self.restarts):
             raise ValueError("td, churn and restarts are of diffusions, not of autoregressive rows")
@@ -163,15 +167,25 @@ class Classes(Recipe, Choosing):
             )
 
     @property
+    def base(self) -> str:
+        """What is diffused, with codes or without."""
+        return self.latent_base if self.state == "latent" else self.state
+
+    @property
+    def coded(self) -> bool:
+        """Whether the denoiser is told codes."""
+        return self.state == "latent"
+
+    @property
     def any_order(self) -> bool:
         """Whether tokens may have times of their own."""
-        return self.state == "masked" or self.times == "independent"
+        return self.base == "masked" or self.times == "independent"
 
     @property
     def share(self) -> float:
         """What `self_conditioning` stands for."""
         if self.self_conditioning is None:
-            return 0.5 if self.state in CODES else 0.0
+            return 0.5 if self.base in CODES else 0.0
         return self.self_conditioning
 
     def facts(self, data: Split[Any]) -> Facts:
@@ -233,7 +247,7 @@ class Classes(Recipe, Choosing):
         if self.state == "autoregressive":
             return CausalTransformer(inputs, classes, window=length, **common)
         common |= {"max_length": length, "self_conditioning": self.share > 0}
-        return Transformer(inputs, classes, **common)
+        return Transformer(inputs, classes, **common, **self.network_codes)
 
     def build(self, facts: Facts) -> Parts:
         """The denoiser of the state, its noise, and the codec that is a part of it."""
@@ -243,25 +257,31 @@ class Classes(Recipe, Choosing):
             network = self.make_network(classes + 1, classes, length)
             diffusion = CategoricalDiffusion(classes)
             return Parts(NextToken(network, classes, sizes), diffusion, _AsTheyAre())
-        if self.state in CODES:
+        if self.base in CODES:
             table = self._table(classes)
             network = self.make_network(sum(table.shape), classes, length)
-            learnt = self.state == "embedding"
+            learnt = self.base == "embedding"
             schedule = self._code_schedule(table, facts)
             core: Any = CodeDenoiser(network, schedule, table, learnt=learnt, sizes=sizes)
-            return Parts(self._conditioned(core), GaussianDiffusion(schedule), core)
+            trained = self._trained(core, table.shape[1], facts)
+            return Parts(trained, GaussianDiffusion(schedule), core)
         noise = self._noise(facts, classes)
         core = ClassDenoiser(self.make_network(noise.width, classes, length), noise, sizes=sizes)
-        return Parts(self._conditioned(core), noise, _AsTheyAre())
+        return Parts(self._trained(core, classes, facts), noise, _AsTheyAre())
 
-    def _conditioned(self, core: nn.Module) -> nn.Module:
-        return SelfConditioned(core) if self.share else core
+    def _trained(self, core: nn.Module, features: int, facts: Facts) -> nn.Module:
+        """Self-conditioned, and with the encoder of its codes, as the options say."""
+        model = SelfConditioned(core) if self.share else core
+        if not self.coded:
+            return model
+        encoder = self.row_encoder(features, facts, self.heads, alike=self.alike)
+        return self.make_latent(model, encoder, facts)
 
     def _noise(self, facts: Facts, classes: int) -> CategoricalDiffusion:
         schedule, sizes = self.noise_schedule, facts["sizes"]
-        if self.state == "masked":
+        if self.base == "masked":
             return CategoricalDiffusion(classes, "absorbing", schedule)
-        if self.state == "marginal":
+        if self.base == "marginal":
             pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
             return CategoricalDiffusion(
                 classes, "marginal", schedule, pi[0] if len(pi) == 1 else pi
@@ -273,15 +293,15 @@ class Classes(Recipe, Choosing):
     def _code_schedule(self, table: Tensor, facts: Facts) -> Schedule:
         if self.schedule != "auto":
             return SCHEDULES[self.schedule]
-        if self.state == "embedding":  # as far apart as these, but the same whenever it is built
+        if self.base == "embedding":  # as far apart as these, but the same whenever it is built
             table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
         pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
         return information_schedule(table, pi.mean(0))
 
     def _table(self, classes: int) -> Tensor:
-        if self.state == "bits":
+        if self.base == "bits":
             return Bits(classes, code=self.code).table
-        if self.state == "onehot":
+        if self.base == "onehot":
             # Of unit variance where classes are alike, as the schedule expects of a state.
             table = OneHot(classes).table
             return (table - table.mean()) / table.std(correction=0).clamp_min(1e-6)
@@ -307,7 +327,8 @@ class Classes(Recipe, Choosing):
             noise = parts.diffusion
             if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
                 noise = _Plain(**vars(noise))
-            return denoising_loss(
+            loss = latent_loss if self.coded else denoising_loss
+            return loss(
                 model,
                 noise,
                 self.clean(parts, batch),
@@ -365,7 +386,8 @@ class Classes(Recipe, Choosing):
         """Rows, as many as `rng` has keys.
 
         Given {"tokens" (B, T), "known" bool (B, T)}, those that are known stay as they are, and the
-        others are drawn beside them; the autoregressive state knows of those before alone.
+        others are drawn beside them; the autoregressive state knows of those before alone. Given
+        "codes", int64 (B, m), the state latent is told these.
         """
         assert isinstance(rng.root, Tensor)
         device, length = next(parts.denoiser.parameters()).device, facts["length"]
@@ -387,37 +409,44 @@ class Classes(Recipe, Choosing):
             clean = parts.codec.encode(tokens).detach()
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
             plan = _held(plan, held.cpu())
-        denoiser = self.make_denoiser(trained, {})
+        cond = self.codes_for(parts, given, rng)
+        denoiser, solver = self.make_denoiser(trained, cond), self.make_solver()
         if device.type == "cpu" and isinstance(denoiser, ClassDenoiser) and denoiser.timeless:
             denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
-        return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
+        return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
-    @torch.no_grad()
     def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
         """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
+        return _mean_bits(self.nats(parts, tokens, rng).sum(0), tokens)
+
+    @torch.no_grad()
+    def nats(self, parts: Parts, tokens: Tensor, rng: Rng, way: Way | None = None) -> Tensor:
+        """Nats of rows (N, T), and beside them those of their codes, shape (2, N).
+
+        Args:
+            parts: of the model.
+            tokens: the rows.
+            rng: one key.
+            way: which codes; by default drawn, or none where `codes` says so.
+        """
         device = next(parts.denoiser.parameters()).device
         model, found = parts.denoiser.eval(), []
+        way = way or ("none" if self.codes == "none" else "drawn")
+        codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
+        options: dict[str, Any] = {"codec": codec, "points": self.levels}
+        options["passes"] = 2 if self.share else 1
         for start in range(0, len(tokens), 128):
             rows = tokens[start : start + 128].to(device)
-            if isinstance(model, NextToken):
-                found.append(-model.log_prob(rows).double())
-                continue
-            codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
             keys = rng.samples(len(rows), start, device)
-            passes = 2 if self.share else 1
-            found.append(
-                nats_bound(
-                    model,
-                    parts.diffusion,
-                    rows,
-                    keys,
-                    codec=codec,
-                    points=self.levels,
-                    passes=passes,
-                )
-            )
-        each = torch.cat(found).cpu() / tokens.shape[1] / math.log(2)
-        return float(each.mean()), float(each.std() / math.sqrt(len(each)))
+            if isinstance(model, NextToken):
+                each = -model.log_prob(rows).double()
+            elif isinstance(model, Latent):
+                found.append(torch.stack(self.coded_nats(parts, rows, keys, way, **options)))
+                continue
+            else:
+                each = nats_bound(model, parts.diffusion, rows, keys, **options)
+            found.append(torch.stack((each, torch.zeros_like(each))))
+        return torch.cat(found, 1).cpu()
 
     def report(
         self,
@@ -438,11 +467,31 @@ class Classes(Recipe, Choosing):
         )
 
     def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Bits per token of held-out rows; a bound, but of the autoregressive state."""
+        """Bits per token of held-out rows; a bound, but of the autoregressive state.
+
+        Of the state latent with codes as the encoder draws them, `codes` of these bits for the
+        codes; and with its surest ones, and with none.
+        """
         held = data.held_out
         rows = torch.linspace(0, len(held) - 1, min(self.judged, len(held))).long()
-        bits, error = self.bits(parts, held[rows]["tokens"], rng.fold("bits"))
-        return {"bits_per_token": bits, "bits_per_token_se": error}
+        tokens, key = held[rows]["tokens"], rng.fold("bits")
+        nats = self.nats(parts, tokens, key)
+        bits, error = _mean_bits(nats.sum(0), tokens)
+        found = super().examine(parts, facts, data, rng)
+        found |= {"bits_per_token": bits, "bits_per_token_se": error}
+        if not self.coded:
+            return found
+        found["bits_per_token_codes"], _ = _mean_bits(nats[1], tokens)
+        for way in ("surest", "none"):
+            each = self.nats(parts, tokens, key, way).sum(0)
+            found[f"bits_per_token_{way}"], _ = _mean_bits(each, tokens)
+        return found | self.usage_of_rows(parts, tokens)
+
+
+def _mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
+    """Bits per token of rows whose nats (N,) are known, and their standard error."""
+    each = nats / tokens.shape[1] / math.log(2)
+    return float(each.mean()), float(each.std() / math.sqrt(len(each)))
 
 
 def _held(plan: SamplingPlan, held: Tensor) -> SamplingPlan:

@@ -1,15 +1,12 @@
-"""DisCo-Diff for any data: what recipes with learnt discrete latents have in common.
+"""DisCo-Diff for numbers: what recipes with learnt discrete latents of Gaussian states share.
 
 Y. Xu, G. Corso, T. Jaakkola, A. Vahdat, K. Kreis, 2024, "DisCo-Diff: Enhancing Continuous Diffusion
 Models with Discrete Latents", arXiv 2407.03300.
 
-A run has two stages. In the first an encoder and EDM's denoiser, told the codes of the encoder, are
-trained together (Algorithm 1). In the second the averaged encoder gives codes to the data, and a
-prior learns to draw such codes (Eq. 4; `noiseloom.fit_prior`). Samples are drawn by both (Algorithm
-3). A recipe brings its data, a network that reads codes, an encoder and a codec.
+The first of the `TwoStages` is EDM's (T. Karras et al., 2022, arXiv 2206.00364), whose denoiser is
+told codes. A recipe brings its data, a network that reads codes, an encoder and a codec.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -17,71 +14,36 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from noiseloom.data import Split
-from noiseloom.data.split import Set
 from noiseloom.denoiser import Preconditioned
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
-from noiseloom.guidance import ClassifierFree
 from noiseloom.latents import (
-    CollapseWarning,
-    Latent,
-    Restart,
-    UsageBonus,
+    Temperature,
     annealed_temperature,
     constant_temperature,
     latent_loss,
 )
-from noiseloom.latents.relaxation import perturbed
 from noiseloom.noise import EDM
 from noiseloom.objective import denoising_loss, edm_weight, log_normal_times
-from noiseloom.priors import MEASURED, Codes, Prior, PriorKind, code_likelihoods
-from noiseloom.recipes.prior_training import PriorTraining
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe, channels_last
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, channels_last
 from noiseloom.recipes.sampling import Coding
+from noiseloom.recipes.two_stages import TwoStages
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
-from noiseloom.shapes import Cond
-from noiseloom.training import Loss, Tracker
+from noiseloom.training import Loss
 
-__all__ = ["Coded", "NoPriorError"]
-
-_BATCH = 500  # samples that are encoded at once: codes must not depend on who asks
-
-
-class NoPriorError(ValueError):
-    """Codes of a prior are wanted, and there is none.
-
-    Args:
-        run: folder of the run, where it is known.
-    """
-
-    def __init__(self, run: str = "RUN") -> None:
-        super().__init__(
-            f"this run has no prior yet to draw codes from: make it with noiseloom prior {run}, "
-            "or draw with --codes marginal or none"
-        )
+__all__ = ["Coded"]
 
 
 @dataclass(frozen=True)
-class Coded(Recipe, Coding, PriorTraining):
-    """Discrete latents; options of `Coding` and `PriorTraining` too.
-
-    The defaults are the paper's where no other is named: one temperature throughout, no bonus, no
-    penalty and no restarts; its pictures had m = 10 and k = 100.
+class Coded(TwoStages, Coding):
+    """Discrete latents of states that EDM makes; options of `TwoStages` and `Coding` too.
 
     Attributes:
         m: number of latents; 0 is the plain denoiser.
-        k: number of codes of each.
         temperature: of the relaxation, constant (the paper's) or annealed.
         temperature_start: at first, or throughout.
         temperature_end: of an annealed one, from 70 % of training on.
-        hard: straight-through codes.
-        code_drop: share of samples whose codes are dropped.
-        bonus: weight of the marginal entropy of the codes, which fades; 0 is the paper's.
-        penalty: weight of their conditional entropy, which grows; 0 is the paper's.
-        fade: share of training at which the bonus has gone; above 1 some of it stays.
-        restart: share of its due below which a code begins again; 0 for never, the paper's.
         noise_mean: mean of ln sigma in training.
         noise_std: deviation of ln sigma in training.
         data_std: of the states, along each axis.
@@ -90,35 +52,15 @@ class Coded(Recipe, Coding, PriorTraining):
     data_std: ClassVar[float] = 0.5
 
     m: int = 10
-    k: int = 100
     temperature: Literal["constant", "annealed"] = "constant"
     temperature_start: float = 1.0
     temperature_end: float = 0.3
-    hard: bool = False
-    code_drop: float = 0.1
-    bonus: float = 0.0
-    penalty: float = 0.0
-    fade: float = 0.7
-    restart: float = 0.0
     noise_mean: float = -1.2
     noise_std: float = 1.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         Coding.__post_init__(self)
-        PriorTraining.__post_init__(self)
-        if self.m < 0 or self.k < 1:
-            raise ValueError(f"m must be at least 0, and k at least 1, got m {self.m}, k {self.k}")
-        if not 0 < self.fade < math.inf:
-            raise ValueError(f"fade must be above 0, got {self.fade}")
-        for name in ("bonus", "penalty"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("restart", "code_drop"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.code_guidance != 1 and not (self.m and self.code_drop):
-            raise ValueError("code_guidance needs codes that training dropped at times")
         for name in ("momentum", "self_guidance"):
             if getattr(self, name):
                 raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
@@ -126,15 +68,6 @@ class Coded(Recipe, Coding, PriorTraining):
             raise ValueError(f"noise_mean is that of ln sigma, in [-6, 4], got {self.noise_mean}")
         if not 0 < self.noise_std <= 3:
             raise ValueError(f"noise_std is that of ln sigma, in (0, 3], got {self.noise_std}")
-
-    def check(self) -> None:
-        """Samples of an evaluation need codes from somewhere."""
-        super().check()
-        if self.m and self.prior == "none" and self.codes == "prior":
-            raise ValueError(
-                "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
-                "none, or name another --prior"
-            )
 
     def make_network(self, facts: Facts, codes: tuple[int, int] | None) -> nn.Module:
         """The network, which reads `cond["codes"]`, (B, m, k), if codes is (m, k)."""
@@ -162,27 +95,11 @@ class Coded(Recipe, Coding, PriorTraining):
             trained = self.make_latent(trained, self.make_encoder(facts), facts)
         return Parts(trained, GaussianDiffusion(schedule), self.make_codec(facts))
 
-    def make_latent(self, denoiser: nn.Module, encoder: nn.Module, facts: Facts) -> Latent:
-        """The denoiser with its encoder, and what these options say of their training."""
-        annealed = self.temperature == "annealed"
-        return Latent(
-            denoiser,
-            encoder,
-            m=self.m,
-            k=self.k,
-            updates=self.steps,
-            accumulate=self.accumulate,
-            temperature=annealed_temperature(self.temperature_start, self.temperature_end)
-            if annealed
-            else constant_temperature(self.temperature_start),
-            hard=self.hard,
-            drop=self.code_drop,
-            bonus=UsageBonus(self.bonus, self.penalty, self.fade)
-            if self.bonus or self.penalty
-            else None,
-            restart=Restart(self.restart) if self.restart else None,
-            labels=len(facts["classes"]),
-        )
+    def relaxation(self) -> Temperature:
+        """As the options say."""
+        if self.temperature == "annealed":
+            return annealed_temperature(self.temperature_start, self.temperature_end)
+        return constant_temperature(self.temperature_start)
 
     def loss(self, parts: Parts, facts: Facts) -> Loss:
         """Eq. 3, at EDM's times and weights."""
@@ -206,83 +123,6 @@ class Coded(Recipe, Coding, PriorTraining):
 
         return loss
 
-    def trackers(self) -> list[Tracker]:
-        """A warning where codes still say nothing halfway through, once means have settled."""
-        return [CollapseWarning(max(self.steps // 2, 500))] if self.m and self.k > 1 else []
-
-    def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        """A batch in every way in which training may show it; as it is first."""
-        return [batch]
-
-    @torch.no_grad()
-    def encoded(
-        self,
-        parts: Parts,
-        facts: Facts,
-        data: Set,
-        rng: Rng,
-        *,
-        rows: Tensor | None = None,
-        draws: int | None = 1,
-    ) -> Codes:
-        """Codes of data, drawn from the encoder's q; with classes where the model is told them.
-
-        Args:
-            parts: with a `Latent`.
-            facts: of the model.
-            data: the samples; classes other than the model's are left out.
-            rng: one key; what is drawn for a sample depends on its place in `rows` alone.
-            rows: int64, which of them; by default all.
-            draws: for each sample, as it is and in the other ways in which training may show it
-                (`views`) by turns; None for one of each. All samples come once before any comes
-                again.
-
-        Returns:
-            On the CPU, len(rows) * draws of them.
-        """
-        model = parts.denoiser
-        assert isinstance(model, Latent)
-        rows = torch.arange(len(data)) if rows is None else rows
-        device, codes, labels = model.usage.device, [], []
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            batch = {name: value.to(device) for name, value in data[part].items()}
-            views, keys = self.views(batch)[:draws], rng.samples(len(part), start)
-            q = [model.logits(self.clean(parts, view)) for view in views]
-            drawn = [
-                perturbed(q[j % len(q)], keys.fold("draw", j)).argmax(-1)
-                for j in range(draws or len(q))
-            ]
-            codes.append(torch.stack(drawn).cpu())
-            labels.append(batch["label"].cpu())
-        known = list(getattr(data, "classes", ())) == facts["classes"]
-        label = torch.cat(labels).repeat(len(codes[0]))
-        told = self.cond(label, facts).get("label") if known else None
-        return Codes(torch.cat(codes, 1).flatten(0, 1), told)
-
-    @property
-    def wants_prior(self) -> bool:
-        """Whether there is a second stage."""
-        return self.m > 0 and self.prior != "none"
-
-    def classes_told(self, facts: Facts) -> int | None:
-        """How many classes denoiser and prior are told of, None for none."""
-        told = self.cond(torch.zeros(1, dtype=torch.int64), facts)
-        return len(facts["classes"]) if "label" in told else None
-
-    def prior_kind(self, facts: Facts) -> PriorKind:
-        """The prior that these options name, told the class where the denoiser is."""
-        assert self.prior != "none"
-        return PriorKind(
-            self.prior,
-            self.m,
-            self.k,
-            self.classes_told(facts),
-            self.prior_width,
-            self.prior_depth,
-            self.prior_dropout,
-        )
-
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Algorithm 3, with codes that are given, int64 (B, m) under "codes", or drawn."""
         device = next(parts.denoiser.parameters()).device
@@ -294,57 +134,3 @@ class Coded(Recipe, Coding, PriorTraining):
         x = channels_last(parts.diffusion.prior(x, rng.fold("prior")))
         plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
-
-    def told_codes(self, parts: Parts, cond: Cond, given: Given, rng: Rng) -> dict[str, Tensor]:
-        """The condition of samples: given codes, or else what `codes` says.
-
-        Raises:
-            NoPriorError: codes of a prior are wanted, and there is none.
-        """
-        trained = parts.denoiser
-        if not isinstance(trained, Latent):
-            return {}
-        usage = trained.usage
-        if "codes" in given:
-            return {"codes": trained.given(given["codes"]).to(usage.device)}
-        if self.codes == "none":
-            return {}
-        assert isinstance(rng.root, Tensor)
-        key = rng.fold("codes")
-        if self.codes == "prior":
-            return {"codes": trained.given(self.generated(parts.prior, cond, len(rng.root), key))}
-        u = key.uniform((len(rng.root), self.m, 1), device=usage.device)
-        indices = (u > usage.cumsum(-1) / usage.sum(-1, keepdim=True)).sum(-1)
-        return {"codes": trained.given(indices.clamp(max=self.k - 1))}
-
-    def generated(self, prior: Prior | None, cond: Cond, count: int, rng: Rng) -> Tensor:
-        """Codes that the prior draws, (B, m), for the classes in `cond` if it knows classes."""
-        if prior is None:
-            raise NoPriorError
-        told = prior.num_classes is not None and "label" in cond
-        return prior.sample(
-            cond["label"] if told else count,
-            rng,
-            temperature=self.code_temperature,
-            top_p=self.code_top_p,
-        )
-
-    def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
-        """The denoiser without the encoder, guided by the codes if it is told any."""
-        core = trained.denoiser if isinstance(trained, Latent) else trained
-        assert isinstance(core, nn.Module)
-        if self.code_guidance != 1 and "codes" in cond:
-            core = ClassifierFree(core, self.code_guidance, drop=("codes",))
-        return super().make_denoiser(core, cond)
-
-    def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
-        """How many bits the codes hold, and how many they take the prior."""
-        if not isinstance(parts.denoiser, Latent):
-            return {}
-        found = []
-        for name, part in (("train", data.train), ("held out", data.held_out)):
-            key = rng.fold(f"codes of {name}")
-            rows = key.permutation(len(part))[:MEASURED]
-            found.append(self.encoded(parts, facts, part, key, rows=rows, draws=None))
-        bits = code_likelihoods(parts.prior, self.k, *found)
-        return {"index_bits": math.log2(len(data.train)), **bits}

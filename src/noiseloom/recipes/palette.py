@@ -58,6 +58,7 @@ class PalettePictures(Classes):
 
     def check(self) -> None:
         """The feature network of the evaluation must be there."""
+        super().check()
         Lite0Features()
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:

@@ -30,7 +30,7 @@ from noiseloom.priors import Prior
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.rolling import Rolling
-from noiseloom.recipes.sampling import Coding, Sampling
+from noiseloom.recipes.sampling import Coding, Sampling, Telling
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
 from noiseloom.training import Loss, Tracker, Training
@@ -137,10 +137,10 @@ class Recipe(Sampling, Training):
         """Names of the options that may change with every draw: they are no part of a training."""
         kinds = [
             kind
-            for kind in (Sampling, Coding, Planning, Rolling, Choosing)
+            for kind in (Sampling, Telling, Coding, Planning, Rolling, Choosing)
             if issubclass(cls, kind)
         ]
-        return (*(f.name for kind in kinds for f in fields(kind)), "samples")
+        return (*dict.fromkeys(f.name for kind in kinds for f in fields(kind)), "samples")
 
     def check(self) -> None:
         """Raise, before training, if `evaluate` cannot work: ImportError for a missing extra."""

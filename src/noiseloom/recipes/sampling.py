@@ -16,7 +16,7 @@ from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resamp
 from noiseloom.shapes import Cond
 from noiseloom.stochastic import churned, restarted, restarts
 
-__all__ = ["Coding", "Sampling"]
+__all__ = ["Coding", "Sampling", "Telling"]
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Coding:
+class Telling:
     """What samples of a model with discrete latents are told; may be changed for every draw.
 
     Attributes:
@@ -230,8 +230,6 @@ class Coding:
         code_top_p: mass of the nucleus of each of them, in (0, 1].
         code_guidance: guidance scale of the codes; 1 is conditional, 0 without. The paper's cfg is
             scale - 1.
-        evaluations: of the network, for which `evaluate` compares samples that are told other
-            codes; odd numbers from 3 on, none for no comparison.
 
     Raises:
         ValueError: an option is out of range.
@@ -241,7 +239,6 @@ class Coding:
     code_temperature: float = 1.0
     code_top_p: float = 1.0
     code_guidance: float = 1.0
-    evaluations: tuple[int, ...] = (5, 9, 19, 39, 79)
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.code_guidance):
@@ -250,6 +247,24 @@ class Coding:
             raise ValueError(f"code_temperature must be at least 0, got {self.code_temperature}")
         if not 0 < self.code_top_p <= 1:
             raise ValueError(f"code_top_p must be in (0, 1], got {self.code_top_p}")
+
+
+@dataclass(frozen=True)
+class Coding(Telling):
+    """Options of `Telling`, and of comparisons of what is told.
+
+    Attributes:
+        evaluations: of the network, for which `evaluate` compares samples that are told other
+            codes; odd numbers from 3 on, none for no comparison.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    evaluations: tuple[int, ...] = (5, 9, 19, 39, 79)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "evaluations", tuple(self.evaluations))  # files have lists
         if any(calls < 3 or calls % 2 == 0 for calls in self.evaluations):
             raise ValueError(

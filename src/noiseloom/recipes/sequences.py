@@ -63,6 +63,7 @@ class Sequences(Classes):
 
     def check(self) -> None:
         """The extra that `chemistry` needs."""
+        super().check()
         if self.chemistry:
             canonical_smiles("C")
 
