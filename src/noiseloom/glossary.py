@@ -136,6 +136,14 @@ MEANINGS = {
         "↓",
         "of held-out rows under the model; an upper bound, but exact of the autoregressive state",
     ),
+    "bits_per_token_codes": ("of these for the codes", "", "what the codes take the prior"),
+    "bits_per_token_surest": (
+        "bits, surest codes",
+        "↓",
+        "the bound with each latent's likeliest code instead of a draw",
+    ),
+    "bits_per_token_none": ("bits, no codes", "↓", "the bound of the same model told no codes"),
+    "information": ("information", "", "bits that codes tell of a row, summed over latents"),
     "bits": (
         "bits under the text",
         "≈",
