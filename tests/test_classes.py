@@ -12,6 +12,7 @@ from noiseloom import (
     ClassifierFree,
     Cosine,
     GaussianDiffusion,
+    LinearGamma,
     Prediction,
     Rng,
     SamplingPlan,
@@ -376,3 +377,64 @@ def test_masks_go_by_the_law_whatever_way_they_are_drawn() -> None:
     # And, but for rounding, the draw that it stands for.
     whole = drawn(diffusion.moved(x, Prediction(p), t, s), Rng(1))
     assert float((whole != new).float().mean()) < 1e-4
+
+
+def test_likelihoods_tilt_logits_where_probabilities_are_rounded_away() -> None:
+    diffusion, x, t = made("uniform"), torch.zeros(1, 1, dtype=torch.int64), torch.tensor(1.0)
+    logits = torch.tensor([[[0.0, -200.0, -300.0]]])
+    prediction = Prediction(logits.softmax(-1), logits)
+    tilted = diffusion.tilt(prediction, torch.tensor([[[0.0, 500.0, 0.0]]]), x, t)
+    torch.testing.assert_close(tilted.mean, torch.tensor([[[0.0, 1.0, 0.0]]]))
+    sure = Prediction(torch.tensor([[[1.0, 0.0, 0.0]]]))
+    never = torch.tensor([[[-torch.inf, 0.0, 0.0]]])
+    with pytest.raises(ValueError, match="no class possible"):
+        diffusion.tilt(sure, never, x, t)
+
+
+@pytest.mark.parametrize("steps", [10, 100, 1000])
+def test_by_confidence_goes_at_the_plans_pace(steps: int) -> None:
+    diffusion = CategoricalDiffusion(2)
+
+    def denoiser(x: Tensor, t: Tensor, *rest: object) -> tuple[Prediction, dict[str, object]]:
+        return Prediction(torch.full((*x.shape, 2), 0.5)), {}
+
+    x = diffusion.prior((200, 64), Rng(0))
+    plan = SamplingPlan.uniform(steps)
+    rows = sample(denoiser, diffusion, plan, x, rng=Rng(1), solver=by_confidence())
+    left = [float((step.x == 2).sum(1).float().mean()) for step in rows]
+    for share in (0.75, 0.5, 0.25):
+        assert left[round((1 - share) * steps) - 1] == pytest.approx(64 * share, abs=7)
+    assert left[-1] == 0
+
+
+def test_a_schedule_that_ends_before_noise_has_no_bound() -> None:
+    diffusion = CategoricalDiffusion(K, "uniform", LinearGamma(clip=0.1))
+    exact = Exact(diffusion, joint(1))
+    with pytest.raises(ValueError, match="ends in noise alone"):
+        nats_bound(exact, diffusion, torch.zeros(1, 1, dtype=torch.int64), Rng(0))
+
+
+def test_tokens_at_time_0_are_what_they_are_whatever_the_schedule_leaves() -> None:
+    diffusion = CategoricalDiffusion(K, "uniform", Cosine())
+    clean = torch.zeros(200_000, 1, dtype=torch.int64)
+    assert torch.equal(diffusion.corrupt(clean, torch.zeros(()), Rng(0)), clean)
+
+
+def test_churn_has_no_factor_for_classes() -> None:
+    diffusion = made("uniform")
+    solver = churned(ancestral(), 2.0, 4, noise=1.003)
+    x = diffusion.prior((2, 4), Rng(0))
+    denoiser = ClassDenoiser(network(3), diffusion)
+    steps = sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1), solver=solver)
+    with pytest.raises(TypeError, match="these are classes"):
+        final(steps)
+
+
+@kinds
+def test_momentum_of_the_estimate_works_on_classes(kind: str) -> None:
+    diffusion = made(kind)
+    inner = ClassDenoiser(network(diffusion.width, self_conditioning=True), diffusion)
+    x = diffusion.prior((6, 4), Rng(0))
+    denoiser = SelfConditioned(inner, momentum=0.5)
+    end = final(sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1)))
+    assert int(end.x.max()) < K

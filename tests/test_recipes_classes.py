@@ -16,6 +16,7 @@ import noiseloom
 from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.training import train
 
@@ -268,6 +269,10 @@ def test_frequencies_are_those_of_training_and_leave_no_class_out():
         ({"state": "uniform", "unmask": "confidence"}, "of state masked"),
         ({"state": "bits", "plan": "pyramid:1"}, "--times independent"),
         ({"state": "autoregressive", "td": 1.0}, "of diffusions"),
+        ({"state": "masked", "temperature": 0.5}, "of state autoregressive"),
+        ({"order_noise": 1.0}, "of --unmask confidence"),
+        ({"unmask": "confidence", "churn": 1.0}, "goes down only"),
+        ({"churn": 1.0, "churn_noise": 1.01}, "scales numbers"),
         ({"infill": 1.5}, r"infill must be in \[0, 1\]"),
         ({"self_conditioning": -1.0}, r"self_conditioning must be in \[0, 1\]"),
         ({"conditional": True}, "no classes of rows"),
@@ -333,3 +338,42 @@ def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, caps
     run = noiseloom.load(out)
     assert run.facts["length"] == 2
     assert "left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
+def test_a_sequence_does_not_end_before_what_is_known_of_it(state, files, tmp_path, capsys):
+    out = trained(files, tmp_path, "sequences", "--no-evaluate", "--state", state)
+    file = tmp_path / "drawn.txt"
+    command = ["sample", str(out), "--known", "A?C?G", "--gap", "?", "-n", "300"]
+    assert main([*command, "--out", str(file)]) == 0
+    lines = file.read_text().splitlines()
+    assert len(lines) == 300
+    assert all(len(s) >= 5 and (s[0], s[2], s[4]) == ("A", "C", "G") for s in lines)
+    capsys.readouterr()
+
+
+def test_options_of_drawing_are_options_of_the_commands(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "text", "--no-evaluate")
+    file = tmp_path / "drawn.txt"
+    command = ["sample", str(out), "--unmask", "confidence", "--order-noise", "0.5"]
+    assert main([*command, "-n", "3", "--out", str(file)]) == 0
+    assert len(file.read_text().splitlines()) == 3
+    assert main(["sample", str(out), "--temperature", "0.5", "--force", "--out", str(file)]) == 2
+    assert "of state autoregressive" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
+def test_a_model_that_says_nothing_is_not_drawn_from(state, files, tmp_path):
+    run = noiseloom.load(trained(files, tmp_path, "text", "--no-evaluate", "--state", state))
+    with torch.no_grad():
+        for parameter in run.denoiser.parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"not finite|not numbers"):
+        run.samples({"row": torch.arange(3)})
+
+
+def test_places_of_long_texts_are_whole_numbers():
+    for count in (62_999_936, 70_000_000, 3):
+        places = evenly(count, 10_000)
+        assert int(places[-1]) < count
+        assert len(places.unique()) == min(count, 10_000)

@@ -177,9 +177,9 @@ def _compare(words: list[str], command: str) -> None:
 
 def _sample(words: list[str], command: str) -> None:
     from noiseloom.drawing import sample
-    from noiseloom.recipes import Coding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Choosing, Coding, Planning, Rolling, Sampling
 
-    kinds = (Sampling, Coding, Planning, Rolling)
+    kinds = (Sampling, Coding, Planning, Rolling, Choosing)
     file = value_of(words, "--codes")
     if file and Path(file).suffix in (".npy", ".csv"):
         raise UsageError(f"codes from a file are given as --codes-from {file}")
@@ -194,6 +194,7 @@ def _sample(words: list[str], command: str) -> None:
         actions=options.actions,
         codes_from=options.codes_from,
         known=options.known,
+        gap=options.gap,
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,
@@ -221,9 +222,9 @@ def _stream(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Coding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Choosing, Coding, Planning, Rolling, Sampling
 
-    kinds = (Sampling, Coding, Planning, Rolling)
+    kinds = (Sampling, Coding, Planning, Rolling, Choosing)
     args = _parse("evaluate", words, Evaluate, *kinds)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}

@@ -59,7 +59,8 @@ def nats_bound(
         Nats of a sequence, shape (B,).
 
     Raises:
-        ValueError: a Gaussian diffusion without codes, or on a subspace.
+        ValueError: a Gaussian diffusion without codes, or on a subspace; one of classes whose
+            schedule leaves something at time 1.
     """
     if points < 1 or passes < 1:
         raise ValueError(f"points and passes must be at least 1, got {points} and {passes}")
@@ -75,6 +76,8 @@ def nats_bound(
 
     total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
     if isinstance(diffusion, CategoricalDiffusion):
+        if float(diffusion.noise(torch.ones((), dtype=torch.float64))) < 1 - 1e-6:
+            raise ValueError("the bound of classes needs a schedule that ends in noise alone")
         for i in range(points):
             root = (i + places) / points
             share = root.square().clamp(1e-12, 1 - 1e-12)
@@ -103,10 +106,7 @@ def nats_bound(
         )
     last = diffusion.schedule.time(torch.tensor(log_snr, dtype=torch.float64))
     x = diffusion.corrupt(clean, last, rng.fold("read"))
-    alpha, sigma = (float(v) for v in diffusion.schedule(last))
-    codes = codec.codes.to(x)
-    distance = (x[..., None, :] - alpha * codes).square().sum(-1)
-    logits = -distance.double() / (2 * sigma**2)
+    logits = codec.evidence(x, last).double()
     if codec.absent is not None:
         logits = logits.masked_fill(codec.absent, -torch.inf)
     return total - logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(1)

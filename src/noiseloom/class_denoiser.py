@@ -93,11 +93,14 @@ class ClassDenoiser(nn.Module):
     ) -> tuple[Prediction, Carry]:
         """The probabilities of the clean classes, shape (B, T, K), with their logits.
 
+        `cond["absent"]`, bool (B, T, K), are classes that these rows are not to have.
+
         An estimate that has no axis for classes is that of a first call, null.
         """
         width, classes = self.diffusion.width, self.diffusion.num_classes
         dtype = next(self.inner.parameters()).dtype
         told = dict(cond or {})
+        absent = told.pop("absent", None)
         if "estimate" in told:
             known = told.pop("estimate")
             if known.ndim > x.ndim:
@@ -105,7 +108,7 @@ class ClassDenoiser(nn.Module):
         state = functional.one_hot(x, width).to(dtype)
         clock = self.diffusion.schedule.time(torch.zeros(())) if self.timeless else t
         prediction, carry = self.inner(state, clock, told, carry, rng)
-        logits = _present(prediction, self.absent)
+        logits = _present(prediction, self.absent, absent)
         logits = logits + self.diffusion.evidence(x, t).to(logits.dtype)
         return Prediction(logits.softmax(-1), logits, hidden=prediction.hidden), carry
 
@@ -251,11 +254,12 @@ class CodeDenoiser(nn.Module):
     ) -> tuple[Prediction, Carry]:
         """The mean, in the shape of x, with logits (B, T, 1, K) and the codes they are of."""
         codes, evidence, told = self.codes, self.evidence(x, t), dict(cond or {})
+        absent = told.pop("absent", None)
         if "estimate" in told:
             told["estimate"] = functional.pad(told["estimate"], (len(codes), 0))
         seen = torch.cat((evidence.softmax(-1), x), -1)
         prediction, carry = self.inner(seen, t, told, carry, rng)
-        logits = _present(prediction, self.absent) + evidence
+        logits = _present(prediction, self.absent, absent) + evidence
         mean = logits.softmax(-1) @ codes
         # A code is the one group of its token.
         return Prediction(mean, logits[..., None, :], codes, hidden=prediction.hidden), carry
@@ -268,7 +272,10 @@ def absent_classes(sizes: Sequence[int] | None, classes: int) -> Tensor | None:
     return torch.arange(classes) >= torch.tensor(sizes)[:, None]
 
 
-def _present(prediction: Prediction, absent: Tensor | None) -> Tensor:
+def _present(prediction: Prediction, *absent: Tensor | None) -> Tensor:
     logits = prediction.logits
     assert logits is not None
-    return logits if absent is None else logits.masked_fill(absent, -torch.inf)
+    for classes in absent:
+        if classes is not None:
+            logits = logits.masked_fill(classes, -torch.inf)
+    return logits

@@ -77,9 +77,10 @@ class SelfConditioned(nn.Module):
         prediction, inner = self.denoiser(x, t, given, inner, rng)
         value = self._value(prediction)
         if self.momentum:
-            value = torch.lerp(
-                value, torch.zeros_like(value) if known is None else known, self.momentum
-            )
+            # Before the first call there is none; that of classes has an axis more than they have.
+            first = known is None or known.shape != value.shape
+            before = torch.zeros_like(value) if first else known
+            value = torch.lerp(value, before, self.momentum)
         return prediction, {**inner, _OWNER: {self.kind: value}}
 
     def _value(self, prediction: Prediction) -> Tensor:

@@ -30,6 +30,7 @@ def sample(
     actions: str | None,
     codes_from: str | None,
     known: str | None,
+    gap: str,
     seed: int,
     out: Path | None,
     force: bool,
@@ -47,6 +48,7 @@ def sample(
         actions: file of those that videos follow; by default recorded ones.
         known: of rows, a template with gaps ("_"), or for tables a .csv file of rows with empty
             cells: what is known stays, and is drawn beside.
+        gap: the character of a gap of a template.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
@@ -73,7 +75,7 @@ def sample(
             "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
         )
     if n is None and known is not None:
-        n = len(known_rows(run, known, None)["known"])
+        n = len(known_rows(run, known, None, gap)["known"])
     if n is None:
         n = 4 if shows == "videos" else 64
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
@@ -104,7 +106,7 @@ def sample(
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (partial(write_videos, actions=own), "videos of {} frames"),
-            "rows": (partial(write_rows, known=known, codes=codes), "rows of {} tokens"),
+            "rows": (partial(write_rows, known=known, gap=gap, codes=codes), "rows of {} tokens"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

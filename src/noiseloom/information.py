@@ -81,10 +81,10 @@ def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) 
     classes = torch.searchsorted(p.cumsum(0), u.double()).clamp(max=len(p) - 1)
     noise = rng.normal((draws, codes.shape[1])).double()
     levels = torch.arange(_LIMIT, -_LIMIT - _STEP / 2, -_STEP, dtype=torch.float64)
-    lost = []
+    lost, half = [], codes.square().sum(-1) / 2
     for level in levels:
         x = codes[classes] + noise * (-level / 2).exp()
-        near = -0.5 * level.exp() * (x[:, None] - codes).square().sum(-1) + p.log()
+        near = level.exp() * (x @ codes.T - half) + p.log()
         lost.append(-near.log_softmax(-1).gather(1, classes[:, None]).mean())
     entropy = -(p * p.log()).sum()
     share = (torch.stack(lost) / entropy).clamp(0, 1).cummax(0).values

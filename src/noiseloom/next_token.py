@@ -62,6 +62,7 @@ class NextToken(nn.Module):
         temperature: float = 1.0,
         top_p: float = 1.0,
         known: tuple[Tensor, Tensor] | None = None,
+        absent: Tensor | None = None,
     ) -> Tensor:
         """Draw token by token; the network reads each once, and remembers it.
 
@@ -74,8 +75,13 @@ class NextToken(nn.Module):
                 belong as the model comes to them. A prefix is conditioned on exactly; what comes
                 before a known token does not know of it.
 
+            absent: classes that are not to be drawn, bool (B, T, K).
+
         Returns:
             int64, shape (B, T).
+
+        Raises:
+            ValueError: logits that are not numbers.
         """
         check_choice(temperature, top_p)
         assert isinstance(rng.root, Tensor)
@@ -91,11 +97,16 @@ class NextToken(nn.Module):
             told = {"cache": cache, "position": position}
             logits, new = self.network(shown, shown.new_zeros(count), told)
             cache = append_tokens(cache, new, self.network.memory)
-            z = choose(self._present(logits.float(), i)[:, 0], u[:, i], temperature, top_p)
+            logits = self._present(logits.float(), i)[:, 0]
+            if absent is not None:
+                logits = logits.masked_fill(absent[:, i], -torch.inf)
+            z = choose(logits, u[:, i], temperature, top_p)
             if given is not None:
                 z = torch.where(given[1][:, i], given[0][:, i], z)
             token = z[:, None]
             made.append(token)
+        if not logits.isfinite().any(-1).all():
+            raise ValueError("the model's logits are not numbers: try an earlier checkpoint")
         return torch.cat(made, 1)
 
     def _shown(self, tokens: Tensor) -> Tensor:

@@ -225,7 +225,8 @@ def denoising_loss(
     if counted is None:
         return loss.flatten(1).mean(1)
     share = align(counted.to(loss.dtype), clean)
-    total = (loss * share).flatten(1).sum(1)
+    # Not times 0: what does not count may be infinite.
+    total = torch.where(share > 0, loss, 0).flatten(1).sum(1)
     return total / share.expand_as(loss * share).flatten(1).sum(1).clamp(min=1)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
 from noiseloom.rng import Rng
@@ -30,13 +31,14 @@ def rows_ending(run: Run) -> str:
     return endings.get(type(_words(run)), ".txt")
 
 
-def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
+def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[str, Tensor]:
     """What a template knows, for so many samples.
 
     Args:
         run: of rows.
         known: text with gaps ("_"); for a table the path of a .csv file, for pictures that of one
             whose gaps are transparent.
+        gap: the character of a gap in text.
         count: number of samples; by default `TIMES` for each row of the template.
 
     Raises:
@@ -47,7 +49,7 @@ def known_rows(run: Run, known: str, count: int | None) -> dict[str, Tensor]:
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
     else:
-        one, mask = template(known, words, length=run.facts["length"])
+        one, mask = template(known, words, gap=gap, length=run.facts["length"])
         tokens, there = one[None], mask[None]
     number = count or TIMES * len(tokens)
     each = torch.arange(number) * len(tokens) // number
@@ -62,6 +64,7 @@ def write_rows(
     count: int,
     seed: int,
     known: str | None = None,
+    gap: str = "_",
     codes: Tensor | None = None,
 ) -> int:
     """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
@@ -73,6 +76,7 @@ def write_rows(
         count: number of rows.
         seed: of the draws.
         known: a template, of which all the rows are made.
+        gap: the character of a gap in text.
         codes: that they are told, (count, m); by default as the recipe says.
 
     Returns:
@@ -85,7 +89,7 @@ def write_rows(
         raise ValueError("rows follow no data: leave --data out, and see --known")
     given = {"row": torch.arange(count)}
     if known is not None:
-        given = known_rows(run, known, count)
+        given = known_rows(run, known, count, gap)
     if codes is not None:
         given["codes"] = codes
     drawn = run.samples(given, seed=seed)
@@ -114,7 +118,7 @@ def rows(run: Run, data: Split[Any] | None, seed: int) -> str:
     drawn = run.samples({"row": torch.arange(COUNT)}, seed=seed)
     sets = [("Samples", drawn)]
     if data is not None:
-        places = torch.linspace(0, len(data.held_out) - 1, min(COUNT, len(data.held_out))).long()
+        places = evenly(len(data.held_out), COUNT)
         sets.append(("Held out", data.held_out[places]["tokens"]))
     words, shown = _words(run), partial(_table, _words(run))
     text = f"As drawn with seed {seed}, state {getattr(run.recipe, 'state', '')}."

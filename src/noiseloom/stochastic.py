@@ -70,6 +70,8 @@ def churned(
             raise TypeError(f"churned moves one tensor, not the parts {sorted(x)}")
         if noise != 1 and isinstance(diffusion, RiemannianDiffusion):
             raise TypeError(f"on {diffusion.manifold} churn's noise must be 1, got {noise}")
+        if noise != 1 and not x.is_floating_point():
+            raise TypeError("a factor of the noise is for numbers, and these are classes")
         t, schedule, key = align(t, x), diffusion.schedule, rng.fold("churn")
         now = schedule.log_snr(t)
         inside = (now >= least) & (now <= most) & (align(s, x) < t)

@@ -18,9 +18,10 @@ __all__ = ["by_confidence"]
 def by_confidence(temperature: float = 0.0) -> Solver:
     """Unmask as many tokens as a row does on average, those first that the denoiser is surest of.
 
-    A class z_i ~ p(x_0) is drawn for every masked token that moves; of them n = round(sum of their
-    chances to be unmasked) are kept, of the largest ln p(z_i) + temperature g_i s, with g a
-    standard Gumbel number and s the time the row leads to. Each sample unmasks by itself.
+    A class z_i ~ p(x_0) is drawn for every masked token that moves; of them n, the sum of their
+    chances to be unmasked, up or down at random, are kept: those of the largest ln p(z_i) +
+    temperature g_i s, with g a standard Gumbel number and s the time the row leads to. Each sample
+    unmasks by itself.
 
     **It is not a draw from the model**: early tokens are likelier than they should be, and samples
     have no likelihood. In return few steps disagree less.
@@ -52,7 +53,9 @@ def by_confidence(temperature: float = 0.0) -> Solver:
         # Tokens that end in this row come first, those that stay never.
         score = score.masked_fill(chance >= 1, math.inf).masked_fill(~moving, -math.inf)
         rank = score.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-        wanted = chance.flatten(1).sum(1, keepdim=True).round()
+        # At random, or rows of many steps would all round to nothing.
+        ups = rng.fold("count").uniform((len(x), 1), device=x.device)
+        wanted = (chance.flatten(1).double().sum(1, keepdim=True) + ups).floor()
         chosen = (rank < wanted).reshape(x.shape) & moving
         return torch.where(chosen, picked, x), prediction, carry, memory
 

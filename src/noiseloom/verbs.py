@@ -139,6 +139,7 @@ class Sample(Answer):
             them follow instead of recorded ones; --length is then by default that of the file.
         known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
             file of rows with empty cells; -n is then by default 4 for each row of it.
+        gap: the character that stands for a gap in --known.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
@@ -153,6 +154,7 @@ class Sample(Answer):
     actions: str | None = None
     codes_from: str | None = None
     known: str | None = None
+    gap: str = "_"
     seed: int = 0
     out: str | None = None
     force: bool = False

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["TokenWindows", "Tokens", "Vocabulary"]
+__all__ = ["TokenWindows", "Tokens", "Vocabulary", "evenly"]
 
 
 class Vocabulary(Protocol):
@@ -147,3 +147,9 @@ class TokenWindows:
         """The parts of the text, and the window."""
         facts = torch.tensor([self.length, self.stride, self.sizes[0]])
         return *(self.text[begin:end] for begin, end in self.parts), facts
+
+
+def evenly(count: int, most: int) -> Tensor:
+    """At most so many places evenly over 0 .. count - 1, int64: floats end at 2^24."""
+    number = min(count, most)
+    return torch.arange(number) * count // max(number, 1)

@@ -19,6 +19,7 @@ A. Lou, C. Meng, S. Ermon, 2024, 2310.16834 (ratios); Y. Schiff et al., 2024, 24
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, Self
 
 import torch
@@ -251,19 +252,26 @@ class CategoricalDiffusion:
             grad: log-likelihood of every clean class, shape (*x.shape, K).
             x: x_t.
             t: its time.
+
+        Raises:
+            ValueError: another shape, or (read on the CPU only) no class that both allow.
         """
         if grad.shape != prediction.mean.shape:
             raise ValueError(
                 f"a likelihood of classes needs shape {tuple(prediction.mean.shape)}, a number for "
                 f"each clean class, got {tuple(grad.shape)}"
             )
-        logits = prediction.mean.log() + grad
+        said = prediction.logits
+        logits = (prediction.mean.log() if said is None else said.log_softmax(-1)) + grad
+        if logits.device.type == "cpu" and (logits == -torch.inf).all(-1).any():
+            raise ValueError("a likelihood and a denoiser that leave no class possible")
         return Prediction(logits.softmax(-1), logits)
 
     def noise(self, t: Tensor) -> Tensor:
         """The share of noise, u = 1 - gamma = sigma^2 / (alpha^2 + sigma^2), in float64."""
         alpha, sigma = self.schedule(t if t.device.type == "mps" else t.double())
-        return sigma * sigma / (alpha * alpha + sigma * sigma)
+        share = sigma * sigma / (alpha * alpha + sigma * sigma)
+        return share.masked_fill(t == 0, 0.0)  # as in `_log_snr`
 
     def rate(self, t: Tensor) -> Tensor:
         """Its rate u' = du / dt, by a difference: exact where it is linear, to 1e-7 elsewhere."""
@@ -279,7 +287,7 @@ class CategoricalDiffusion:
     def _pi(self, x: Tensor, p: Tensor) -> Tensor:
         if self.probabilities is None:
             return torch.full_like(p, 1 / self.num_classes)
-        return self.probabilities.to(p).expand_as(p)
+        return _at(self.probabilities, p.dtype, p.device).expand_as(p)
 
     def _weighed(self, here: Tensor, law: Tensor, pi: Tensor, now: Tensor) -> Tensor:
         """The weights law(k) / q(x_t = y | x_0 = k)."""
@@ -321,7 +329,7 @@ class CategoricalDiffusion:
             return torch.full_like(x, self.num_classes)
         if self.probabilities is None:
             return rng.integers(self.num_classes, x.shape, x.device)
-        law = self.probabilities.to(x.device, torch.float32)
+        law = _at(self.probabilities, torch.float32, x.device)
         return drawn(law.expand(*x.shape, self.num_classes), rng)
 
 
@@ -347,6 +355,13 @@ def _placed(p: Tensor, place: Tensor) -> Tensor:
 def _freed(now: Tensor, then: Tensor) -> Tensor:
     """The share of masks that go from log-SNR `now` to `then`."""
     return -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
+
+
+@lru_cache(maxsize=32)
+def _at(law: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The law on a device, copied there once: a copy would wait for it."""
+    with torch.inference_mode(False):
+        return law.to(device, dtype)
 
 
 def _log_keep(log_snr: Tensor) -> Tensor:

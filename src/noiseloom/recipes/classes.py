@@ -26,7 +26,7 @@ from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
-from noiseloom.data.tokens import Vocabulary
+from noiseloom.data.tokens import Vocabulary, evenly
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
@@ -156,6 +156,16 @@ class Classes(LatentRows, Choosing):
                 f"sampler {self.sampler} moves numbers, and state {self.base} has classes: leave "
                 "it at ddim, whose moves are draws there"
             )
+        if self.base not in CODES and self.churn_noise != 1:
+            raise ValueError(f"churn_noise scales numbers, and state {self.base} has classes")
+        if self.state != "autoregressive" and (self.temperature != 1 or self.top_p != 1):
+            raise ValueError("temperature and top_p are of state autoregressive")
+        if self.unmask == "confidence" and (self.churn or self.restarts or self.resample > 1):
+            raise ValueError(
+                "unmask confidence goes down only: leave churn, restarts, resample out"
+            )
+        if self.order_noise and self.unmask != "confidence":
+            raise ValueError("order_noise is of --unmask confidence")
         if self.unmask == "confidence" and self.base != "masked":
             raise ValueError("unmask confidence is of state masked")
         if self.state == "autoregressive" and (self.td or self.churn or self.restarts):
@@ -182,6 +192,11 @@ class Classes(LatentRows, Choosing):
         return self.base == "masked" or self.times == "independent"
 
     @property
+    def shown_estimates(self) -> bool:
+        """Whether it is self-conditioned."""
+        return self.share > 0
+
+    @property
     def share(self) -> float:
         """What `self_conditioning` stands for."""
         if self.self_conditioning is None:
@@ -191,7 +206,7 @@ class Classes(LatentRows, Choosing):
     def facts(self, data: Split[Any]) -> Facts:
         """Length, classes of each place and their frequencies in (at most 10,000) training rows."""
         sizes, train = list(data.train.sizes), data.train
-        few = train[torch.linspace(0, len(train) - 1, min(len(train), 10_000)).long()]["tokens"]
+        few = train[evenly(len(train), 10_000)]["tokens"]
         most = max(sizes)
         counts = torch.stack([torch.bincount(c, minlength=most) for c in few.T]).double()
         alike = len(set(sizes)) == 1 and self.alike
@@ -316,6 +331,9 @@ class Classes(LatentRows, Choosing):
 
         Tokens that a row shows clean do not count.
         """
+        noise = parts.diffusion
+        if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
+            noise = _Plain(**vars(noise))
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             tokens = batch["tokens"]
@@ -324,9 +342,6 @@ class Classes(LatentRows, Choosing):
                 assert isinstance(keys, Tensor)
                 return -model.log_prob(tokens, keys) / tokens.shape[1]
             t, counted = self.training_times(tokens, rng.fold("time"), rows)
-            noise = parts.diffusion
-            if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
-                noise = _Plain(**vars(noise))
             loss = latent_loss if self.coded else denoising_loss
             return loss(
                 model,
@@ -391,13 +406,19 @@ class Classes(LatentRows, Choosing):
         """
         assert isinstance(rng.root, Tensor)
         device, length = next(parts.denoiser.parameters()).device, facts["length"]
-        known = None
+        known = absent = None
         if "known" in given:
             known = given["tokens"].to(device), given["known"].to(device)
+            absent = _no_ends(facts, *known)
         trained = parts.denoiser.eval()
         if isinstance(trained, NextToken):
             drawn = trained.sample(
-                length, rng, temperature=self.temperature, top_p=self.top_p, known=known
+                length,
+                rng,
+                temperature=self.temperature,
+                top_p=self.top_p,
+                known=known,
+                absent=absent,
             )
             return iter([Rows(drawn)])
         like = parts.codec.encode(torch.zeros(1, length, dtype=torch.int64, device=device))
@@ -410,6 +431,8 @@ class Classes(LatentRows, Choosing):
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
             plan = _held(plan, held.cpu())
         cond = self.codes_for(parts, given, rng)
+        if absent is not None:
+            cond = {**cond, "absent": absent}
         denoiser, solver = self.make_denoiser(trained, cond), self.make_solver()
         if device.type == "cpu" and isinstance(denoiser, ClassDenoiser) and denoiser.timeless:
             denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
@@ -473,12 +496,14 @@ class Classes(LatentRows, Choosing):
         codes; and with its surest ones, and with none.
         """
         held = data.held_out
-        rows = torch.linspace(0, len(held) - 1, min(self.judged, len(held))).long()
+        rows = evenly(len(held), self.judged)
         tokens, key = held[rows]["tokens"], rng.fold("bits")
         nats = self.nats(parts, tokens, key)
         bits, error = _mean_bits(nats.sum(0), tokens)
         found = super().examine(parts, facts, data, rng)
-        found |= {"bits_per_token": bits, "bits_per_token_se": error}
+        found |= {"bits_per_token": bits}
+        if not math.isnan(error):
+            found["bits_per_token_se"] = error
         if not self.coded:
             return found
         found["bits_per_token_codes"], _ = _mean_bits(nats[1], tokens)
@@ -491,7 +516,19 @@ class Classes(LatentRows, Choosing):
 def _mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
     """Bits per token of rows whose nats (N,) are known, and their standard error."""
     each = nats / tokens.shape[1] / math.log(2)
-    return float(each.mean()), float(each.std() / math.sqrt(len(each)))
+    error = float(each.std()) if len(each) > 1 else math.nan
+    return float(each.mean()), error / math.sqrt(len(each))
+
+
+def _no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
+    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K)."""
+    if facts.get("vocabulary", {}).get("kind") != "symbols":
+        return None
+    end, places = max(facts["sizes"]) - 1, torch.arange(tokens.shape[1], device=tokens.device)
+    last = torch.where(known & (tokens != end), places, -1).amax(1, keepdim=True)
+    absent = torch.zeros(*tokens.shape, end + 1, dtype=torch.bool, device=tokens.device)
+    absent[..., end] = places < last
+    return absent
 
 
 def _held(plan: SamplingPlan, held: Tensor) -> SamplingPlan:

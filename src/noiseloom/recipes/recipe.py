@@ -122,7 +122,7 @@ class Recipe(Sampling, Training):
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         for name in ("momentum", "self_guidance"):
-            if getattr(self, name) and not getattr(self, "self_conditioning", True):
+            if getattr(self, name) and not self.shown_estimates:
                 raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
         if self.guidance != 1 and not self.conditional:
             raise ValueError("guidance needs a model with classes, and labels to guide to")
@@ -131,6 +131,11 @@ class Recipe(Sampling, Training):
                 f"guidance {self.guidance:g} needs a model that was trained without labels at "
                 "times: train one with label_drop 0.1, or leave guidance at 1"
             )
+
+    @property
+    def shown_estimates(self) -> bool:
+        """Whether the model is self-conditioned, as far as the recipe says it."""
+        return bool(getattr(self, "self_conditioning", True))
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
