@@ -192,3 +192,20 @@ def test_compiles_to_one_graph(build, data, awake):
     expected = network(x, log_snr, cond)
     compiled = torch.compile(network, fullgraph=True)
     torch.testing.assert_close(compiled(x, log_snr, cond), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_rotary_positions_are_differences() -> None:
+    """Without the learnt ones, tokens say the same wherever the sequence begins."""
+    with Rng(0).torch():
+        net = Transformer(3, 2, max_length=8, width=16, depth=2, heads=2, rotary=True)
+        for parameter in net.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.zeros_(net.position.weight)
+    x, clock = Rng(1).normal((2, 6, 3)), torch.zeros(2)
+    mask = torch.arange(6) >= 2
+    late = net(x, clock, {"mask": mask.expand(2, 6)})[:, 2:]
+    torch.testing.assert_close(late, net(x[:, 2:], clock), atol=1e-5, rtol=1e-5)
+    swapped = net(x[:, [0, 1, 3, 2, 4, 5]], clock)[:, [0, 1, 3, 2, 4, 5]]
+    assert not torch.allclose(swapped, net(x, clock), atol=1e-3)  # order counts
+    with pytest.raises(ValueError, match=r"even|heads"):
+        Transformer(3, 2, max_length=8, width=6, depth=1, heads=2, rotary=True)

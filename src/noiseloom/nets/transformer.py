@@ -6,12 +6,15 @@ Both are bidirectional; `noiseloom.nets.causal` has the ones that see the past o
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from noiseloom.nets.attention import rotation
 from noiseloom.nets.code_attention import CodeKeys
 from noiseloom.nets.codes import check_told, informative
 from noiseloom.nets.conditions import check_tokens, with_estimate
 from noiseloom.nets.layers import Embedding, initialise, zero
+from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
 from noiseloom.nets.trunk import Trunk, norm
 
@@ -21,8 +24,7 @@ __all__ = ["DiT", "Transformer"]
 class Transformer(nn.Module):
     """A bidirectional transformer `(x, log_snr, cond) -> Tensor` for sequences (B, T, D).
 
-    Token embeddings with learnt positions, then a `Trunk` modulated by log-SNR and class. The
-    output is 0 at initialisation, and so is every gate.
+    Token embeddings with learnt positions, then a `Trunk` modulated by log-SNR and class. The output is 0 at initialisation, and so is every gate.
 
     With `hidden_conditioning` it returns the final token states beside the output, and adds a
     zero-initialised projection of LN(cond["hidden"]) to the token embeddings: self-conditioning on
@@ -46,6 +48,8 @@ class Transformer(nn.Module):
         hidden_conditioning: whether it takes and returns hidden states.
         codes: (m, k), number of latents and of the codes of each; None for a network without.
         code_depth: number of blocks of attention between codes, before they are read.
+        rotary: positions turn queries and keys besides, as those of `CausalTransformer` do, so that
+            what is alike at all places need not be learnt at each; W / heads must be even.
 
     Example:
         >>> import torch
@@ -71,13 +75,17 @@ class Transformer(nn.Module):
         hidden_conditioning: bool = False,
         codes: tuple[int, int] | None = None,
         code_depth: int = 2,
+        rotary: bool = False,
     ) -> None:
         super().__init__()
+        if rotary:
+            check_heads(width, heads)
+        self.head_width = width // heads
         self.in_features, self.width, self.known = in_features, width, codes
         self.max_length, self.self_conditioning = max_length, self_conditioning
         self.embedding = Embedding(width, width, num_classes)
         self.input = nn.Linear(in_features * (1 + self_conditioning), width)
-        self.position = nn.Embedding(max_length, width)
+        self.position, self.rotary = nn.Embedding(max_length, width), rotary
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
         self.trunk = Trunk(width, out_features, depth, heads, dropout)
         initialise(self)
@@ -114,14 +122,20 @@ class Transformer(nn.Module):
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
         h = self.input(with_estimate(x, cond, self.self_conditioning, dim=2))
-        h = h + self.position.weight[: x.shape[1]]
+        h, turn = h + self.position.weight[: x.shape[1]], None
+        if self.rotary:
+            places = torch.arange(x.shape[1], device=x.device)[None]
+            dtype = torch.promote_types(x.dtype, torch.float32)
+            turn = rotation(places, self.head_width, dtype)
         if self.hidden is not None and hidden is not None:
             h = h + self.hidden(norm(hidden))
 
         seen = None if mask is None else mask[:, None]
         y: Tensor
         told = None if self.codes is None else self.codes(cond, len(x))
-        y, h, _ = self.trunk(h, self.embedding(log_snr, cond), keys, told=told, seen=seen)
+        y, h, _ = self.trunk(
+            h, self.embedding(log_snr, cond), keys, told=told, seen=seen, turn=turn
+        )
         return y if self.hidden is None else (y, h)
 
     def _check(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor]) -> None:

@@ -261,7 +261,7 @@ class Classes(LatentRows, Choosing):
         }
         if self.state == "autoregressive":
             return CausalTransformer(inputs, classes, window=length, **common)
-        common |= {"max_length": length, "self_conditioning": self.share > 0}
+        common |= {"max_length": length, "self_conditioning": self.share > 0, "rotary": True}
         return Transformer(inputs, classes, **common, **self.network_codes)
 
     def build(self, facts: Facts) -> Parts:
