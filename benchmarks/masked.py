@@ -245,8 +245,8 @@ def main() -> None:
             for name, values in list(found.items())[1:]:
                 spread = f"{values['low']:.2f} .. {values['high']:.2f}"
                 print(f"    {name:24s} {values['ms']:9.1f} ms   {values['ratio']:.2f} ({spread})")
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+            if options.out:  # after each, so that what was measured stays
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ __all__ = ["DiT", "Transformer"]
 class Transformer(nn.Module):
     """A bidirectional transformer `(x, log_snr, cond) -> Tensor` for sequences (B, T, D).
 
-    Token embeddings with learnt positions, then a `Trunk` modulated by log-SNR and class. The output is 0 at initialisation, and so is every gate.
+    Token embeddings with learnt positions, then a `Trunk` modulated by log-SNR and class. The
+    output is 0 at initialisation, and so is every gate.
 
     With `hidden_conditioning` it returns the final token states beside the output, and adds a
     zero-initialised projection of LN(cond["hidden"]) to the token embeddings: self-conditioning on

