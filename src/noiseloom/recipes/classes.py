@@ -16,7 +16,7 @@ judge samples.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
-from noiseloom.data.tokens import Vocabulary, evenly
-from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
+from noiseloom.data.tokens import evenly
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
 from noiseloom.latents import Latent, latent_loss
@@ -37,9 +37,18 @@ from noiseloom.next_token import NextToken
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.objective import denoising_loss, stratified_times
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.choosing import Choosing
+from noiseloom.recipes.class_options import CLASSES, CODES, ClassOptions
+from noiseloom.recipes.class_pieces import (
+    AsTheyAre,
+    CrossEntropy,
+    Rows,
+    TokenSplit,
+    held_plan,
+    mean_bits,
+    no_ends,
+)
 from noiseloom.recipes.forcing import token_plan
-from noiseloom.recipes.latent_rows import LatentRows, Way
+from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
@@ -49,203 +58,10 @@ from noiseloom.unmasking import by_confidence
 
 __all__ = ["CLASSES", "CODES", "Classes", "Rows", "TokenSplit"]
 
-CLASSES = ("masked", "uniform", "marginal")
-"""States that are classes."""
-CODES = ("bits", "onehot", "embedding")
-"""States that are codes of classes, in a Gaussian diffusion."""
-
-
-@dataclass(frozen=True, eq=False)
-class TokenSplit(Split[Any]):
-    """Rows of tokens in two parts, and what they mean.
-
-    Attributes:
-        vocabulary: of both.
-    """
-
-    vocabulary: Vocabulary | None = None
-
 
 @dataclass(frozen=True)
-class Rows:
-    """What the autoregressive state yields: rows, finished.
-
-    Attributes:
-        result: tokens (B, T).
-    """
-
-    result: Tensor
-
-
-@dataclass(frozen=True)
-class Classes(LatentRows, Choosing):
-    """A model of rows of tokens; options of `LatentRows` and `Choosing` too.
-
-    Attributes:
-        state: what is diffused: masked, uniform or marginal classes; bits, onehot or embedding
-            codes; autoregressive, which is no diffusion; or latent, `latent_base` told codes.
-        code: of the bits: binary, gray, or random.
-        features: of a learnt embedding.
-        schedule: of the noise; auto is linear for classes, and for codes
-            the one by which tokens lose what they say as evenly (`information_schedule`).
-        times: of the tokens of a row in training: shared, or independent, which other plans than
-            uniform need where noise shows in a token (all states but masked).
-        objective: of classes: the bound itself, or the cross-entropy of hidden tokens (masked) or
-            of all (uniform, marginal), which has the same optimum and less variance: on 300,000
-            letters masks came to 3.15 bits a token by it and to 3.26 by the bound (800 updates, one
-            seed). Of codes it is the cross-entropy always.
-        infill: share of the rows in training that show a random part of their tokens clean, so
-            that the rest can be drawn beside what is known.
-        ramps: share of the rows in training whose times rise from left to right, clean to noise, as
-            the window of a stream has them; `noiseloom stream` needs some, and so do pyramids.
-        self_conditioning: share of the batch with a first pass; null for 0.5 of codes, which need
-            it, and 0 of classes.
-        width: features of a token inside the network.
-        depth: blocks.
-        heads: attention heads.
-        dropout: rate in the network.
-        judged: held-out rows whose bits an evaluation measures.
-        levels: noise levels of each of them.
-    """
-
-    shows: ClassVar[Any] = "rows"
-    tallied: ClassVar[bool] = True
-    kind: ClassVar[Literal["text", "table", "sequences"]] = "text"
-
-    state: Literal[
-        "masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive", "latent"
-    ] = "masked"
-    code: Literal["binary", "gray", "random"] = "binary"
-    features: int = 16
-    schedule: Literal["auto", "cosine", "sigmoid", "linear", "ddpm", "rectified-flow"] = "auto"
-    times: Literal["shared", "independent"] = "shared"
-    objective: Literal["bound", "cross-entropy"] = "cross-entropy"
-    infill: float = 0.1
-    ramps: float = 0.0
-    self_conditioning: float | None = None
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    dropout: float = 0.0
-    judged: int = 1024
-    levels: int = 16
-    conditional: bool = False
-    steps: int = 2000
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    beta2: float = 0.99
-    decay: Literal["constant", "cosine"] = "cosine"
-    ema_decay: float = 0.999
-    threads: int = 1
-    sampling_steps: int = 64
-    samples: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        Choosing.__post_init__(self)
-        if self.conditional or self.label_drop:
-            raise ValueError(f"{self.name} knows no classes of rows: leave conditional off")
-        for name in ("features", "width", "depth", "heads", "judged", "levels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("infill", "ramps", "share"):
-            if not 0 <= getattr(self, name) <= 1:
-                named = "self_conditioning" if name == "share" else name
-                raise ValueError(f"{named} must be in [0, 1], got {getattr(self, name)}")
-        if self.base not in CODES and self.sampler != "ddim":
-            raise ValueError(
-                f"sampler {self.sampler} moves numbers, and state {self.base} has classes: leave "
-                "it at ddim, whose moves are draws there"
-            )
-        if self.base not in CODES and self.churn_noise != 1:
-            raise ValueError(f"churn_noise scales numbers, and state {self.base} has classes")
-        if self.state != "autoregressive" and (self.temperature != 1 or self.top_p != 1):
-            raise ValueError("temperature and top_p are of state autoregressive")
-        if self.unmask == "confidence" and (self.churn or self.restarts or self.resample > 1):
-            raise ValueError(
-                "unmask confidence goes down only: leave churn, restarts, resample out"
-            )
-        if self.order_noise and self.unmask != "confidence":
-            raise ValueError("order_noise is of --unmask confidence")
-        if self.unmask == "confidence" and self.base != "masked":
-            raise ValueError("unmask confidence is of state masked")
-        if self.state == "autoregressive" and (self.td or self.churn or self.restarts):
-            raise ValueError("td, churn and restarts are of diffusions, not of autoregressive rows")
-        if not self.any_order and self.plan not in ("uniform", "karras"):
-            raise ValueError(
-                f"plan {self.plan} needs a model that was trained with a time per token: train "
-                "one with --times independent"
-            )
-
-    @property
-    def base(self) -> str:
-        """What is diffused, with codes or without."""
-        return self.latent_base if self.state == "latent" else self.state
-
-    @property
-    def coded(self) -> bool:
-        """Whether the denoiser is told codes."""
-        return self.state == "latent"
-
-    @property
-    def any_order(self) -> bool:
-        """Whether tokens may have times of their own."""
-        return self.base == "masked" or self.times == "independent"
-
-    @property
-    def shown_estimates(self) -> bool:
-        """Whether it is self-conditioned."""
-        return self.share > 0
-
-    @property
-    def share(self) -> float:
-        """What `self_conditioning` stands for."""
-        if self.self_conditioning is None:
-            return 0.5 if self.base in CODES else 0.0
-        return self.self_conditioning
-
-    def facts(self, data: Split[Any]) -> Facts:
-        """Length, classes of each place and their frequencies in (at most 10,000) training rows."""
-        sizes, train = list(data.train.sizes), data.train
-        few = train[evenly(len(train), 10_000)]["tokens"]
-        most = max(sizes)
-        counts = torch.stack([torch.bincount(c, minlength=most) for c in few.T]).double()
-        alike = len(set(sizes)) == 1 and self.alike
-        pi = counts.sum(0, keepdim=True) if alike else counts
-        # No class that a place has is impossible, seen here or not.
-        pi = (pi + 0.5) * (torch.arange(most) < torch.tensor(sizes)[: len(pi), None])
-        frequencies = (pi / pi.sum(1, keepdim=True)).tolist()
-        words = getattr(data, "vocabulary", None)
-        found = {"length": len(sizes), "sizes": sizes, "frequencies": frequencies}
-        return found | ({} if words is None else {"vocabulary": words.facts()})
-
-    @property
-    def alike(self) -> bool:
-        """Whether a class means the same in every place."""
-        return True
-
-    def fits(self, facts: Facts, own: Facts) -> None:
-        """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
-        for name in ("length", "sizes", "vocabulary"):
-            if facts.get(name) != own.get(name):
-                raise ValueError(
-                    f"the run draws rows of {name} {own.get(name)}, and the data have "
-                    f"{facts.get(name)}"
-                )
-
-    def drawn_as(self, facts: Facts) -> str | None:
-        """Rows."""
-        return "rows"
-
-    @property
-    def usage(self) -> str:
-        """Lines of Python that draw from a loaded `run`, and what its tokens mean."""
-        return (
-            "from noiseloom.data import vocabulary\n"
-            "\n"
-            'words = vocabulary(run.facts["vocabulary"])\n'
-            'drawn = run.samples({"row": torch.arange(16)}, seed=1)  # tokens; words.decode(drawn)'
-        )
+class Classes(ClassOptions):
+    """A model of rows of tokens; its options are those of `ClassOptions`."""
 
     @property
     def noise_schedule(self) -> Schedule:
@@ -272,7 +88,7 @@ class Classes(LatentRows, Choosing):
         if self.state == "autoregressive":
             network = self.make_network(classes + 1, classes, length)
             diffusion = CategoricalDiffusion(classes)
-            return Parts(NextToken(network, classes, sizes), diffusion, _AsTheyAre())
+            return Parts(NextToken(network, classes, sizes), diffusion, AsTheyAre())
         if self.base in CODES:
             table = self._table(classes)
             network = self.make_network(sum(table.shape), classes, length)
@@ -283,7 +99,7 @@ class Classes(LatentRows, Choosing):
             return Parts(trained, GaussianDiffusion(schedule), core)
         noise = self._noise(facts, classes)
         core = ClassDenoiser(self.make_network(noise.width, classes, length), noise, sizes=sizes)
-        return Parts(self._trained(core, classes, facts), noise, _AsTheyAre())
+        return Parts(self._trained(core, classes, facts), noise, AsTheyAre())
 
     def _trained(self, core: nn.Module, features: int, facts: Facts) -> nn.Module:
         """Self-conditioned, and with the encoder of its codes, as the options say."""
@@ -334,7 +150,7 @@ class Classes(LatentRows, Choosing):
         """
         noise = parts.diffusion
         if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
-            noise = _Plain(**vars(noise))
+            noise = CrossEntropy(**vars(noise))
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             tokens = batch["tokens"]
@@ -410,7 +226,7 @@ class Classes(LatentRows, Choosing):
         known = absent = None
         if "known" in given:
             known = given["tokens"].to(device), given["known"].to(device)
-            absent = _no_ends(facts, *known)
+            absent = no_ends(facts, *known)
         trained = parts.denoiser.eval()
         if isinstance(trained, NextToken):
             drawn = trained.sample(
@@ -430,7 +246,7 @@ class Classes(LatentRows, Choosing):
             tokens, held = known
             clean = parts.codec.encode(tokens).detach()
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
-            plan = _held(plan, held.cpu())
+            plan = held_plan(plan, held.cpu())
         cond = self.codes_for(parts, given, rng)
         if absent is not None:
             cond = {**cond, "absent": absent}
@@ -441,7 +257,7 @@ class Classes(LatentRows, Choosing):
 
     def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
         """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
-        return _mean_bits(self.nats(parts, tokens, rng).sum(0), tokens)
+        return mean_bits(self.nats(parts, tokens, rng).sum(0), tokens)
 
     @torch.no_grad()
     def nats(self, parts: Parts, tokens: Tensor, rng: Rng, way: Way | None = None) -> Tensor:
@@ -500,61 +316,15 @@ class Classes(LatentRows, Choosing):
         rows = evenly(len(held), self.judged)
         tokens, key = held[rows]["tokens"], rng.fold("bits")
         nats = self.nats(parts, tokens, key)
-        bits, error = _mean_bits(nats.sum(0), tokens)
+        bits, error = mean_bits(nats.sum(0), tokens)
         found = super().examine(parts, facts, data, rng)
         found |= {"bits_per_token": bits}
         if not math.isnan(error):
             found["bits_per_token_se"] = error
         if not self.coded:
             return found
-        found["bits_per_token_codes"], _ = _mean_bits(nats[1], tokens)
+        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
         for way in ("surest", "none"):
             each = self.nats(parts, tokens, key, way).sum(0)
-            found[f"bits_per_token_{way}"], _ = _mean_bits(each, tokens)
+            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
         return found | self.usage_of_rows(parts, tokens)
-
-
-def _mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
-    """Bits per token of rows whose nats (N,) are known, and their standard error."""
-    each = nats / tokens.shape[1] / math.log(2)
-    error = float(each.std()) if len(each) > 1 else math.nan
-    return float(each.mean()), error / math.sqrt(len(each))
-
-
-def _no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
-    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K)."""
-    if facts.get("vocabulary", {}).get("kind") != "symbols":
-        return None
-    end, places = max(facts["sizes"]) - 1, torch.arange(tokens.shape[1], device=tokens.device)
-    last = torch.where(known & (tokens != end), places, -1).amax(1, keepdim=True)
-    absent = torch.zeros(*tokens.shape, end + 1, dtype=torch.bool, device=tokens.device)
-    absent[..., end] = places < last
-    return absent
-
-
-def _held(plan: SamplingPlan, held: Tensor) -> SamplingPlan:
-    """The plan for rows (B, T) with tokens of each that are known, at time 0 from the start."""
-    t, s = (torch.where(held, 0, v.reshape(len(v), 1, -1)).contiguous() for v in (plan.t, plan.s))
-    return SamplingPlan(t, s)
-
-
-class _Plain(CategoricalDiffusion):
-    """Whose loss is the cross-entropy, of the hidden tokens alone where some are hidden."""
-
-    def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The -ln p(x_0), in the shape of the state."""
-        assert prediction.logits is not None
-        nats = -prediction.logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0]
-        return nats if self.kind != "absorbing" else nats * (x == self.num_classes)
-
-
-class _AsTheyAre:
-    """The codec of states that are classes."""
-
-    def encode(self, data: Tensor) -> Tensor:
-        """The classes."""
-        return data
-
-    def decode(self, state: Tensor) -> Tensor:
-        """The classes."""
-        return state

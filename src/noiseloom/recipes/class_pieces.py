@@ -1,0 +1,92 @@
+"""What models of rows of tokens are put together from, besides what the core has."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.data import Split
+from noiseloom.data.tokens import Vocabulary
+from noiseloom.diffusion import CategoricalDiffusion, Prediction
+from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.recipe import Facts
+
+__all__ = [
+    "AsTheyAre",
+    "CrossEntropy",
+    "Rows",
+    "TokenSplit",
+    "held_plan",
+    "mean_bits",
+    "no_ends",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class TokenSplit(Split[Any]):
+    """Rows of tokens in two parts, and what they mean.
+
+    Attributes:
+        vocabulary: of both.
+    """
+
+    vocabulary: Vocabulary | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the autoregressive state yields: rows, finished.
+
+    Attributes:
+        result: tokens (B, T).
+    """
+
+    result: Tensor
+
+
+def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
+    """Bits per token of rows whose nats (N,) are known, and their standard error."""
+    each = nats / tokens.shape[1] / math.log(2)
+    error = float(each.std()) if len(each) > 1 else math.nan
+    return float(each.mean()), error / math.sqrt(len(each))
+
+
+def no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
+    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K)."""
+    if facts.get("vocabulary", {}).get("kind") != "symbols":
+        return None
+    end, places = max(facts["sizes"]) - 1, torch.arange(tokens.shape[1], device=tokens.device)
+    last = torch.where(known & (tokens != end), places, -1).amax(1, keepdim=True)
+    absent = torch.zeros(*tokens.shape, end + 1, dtype=torch.bool, device=tokens.device)
+    absent[..., end] = places < last
+    return absent
+
+
+def held_plan(plan: SamplingPlan, held: Tensor) -> SamplingPlan:
+    """The plan for rows (B, T) with tokens of each that are known, at time 0 from the start."""
+    t, s = (torch.where(held, 0, v.reshape(len(v), 1, -1)).contiguous() for v in (plan.t, plan.s))
+    return SamplingPlan(t, s)
+
+
+class CrossEntropy(CategoricalDiffusion):
+    """Whose loss is the cross-entropy, of the hidden tokens alone where some are hidden."""
+
+    def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The -ln p(x_0), in the shape of the state."""
+        assert prediction.logits is not None
+        nats = -prediction.logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0]
+        return nats if self.kind != "absorbing" else nats * (x == self.num_classes)
+
+
+class AsTheyAre:
+    """The codec of states that are classes."""
+
+    def encode(self, data: Tensor) -> Tensor:
+        """The classes."""
+        return data
+
+    def decode(self, state: Tensor) -> Tensor:
+        """The classes."""
+        return state
