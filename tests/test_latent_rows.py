@@ -251,7 +251,7 @@ def test_both_passes_are_told_the_codes_of_one_draw(base, monkeypatch):
 
 
 def test_the_loss_is_that_of_the_base_told_codes():
-    recipe, parts = built(infill=0.5)
+    recipe, parts = built(infill=0.5, objective="bound")
     tokens, rows, rng = nl.Rng(3).integers(3, (8, 4)), torch.arange(8), nl.Rng(4).samples(8)
     t, counted = recipe.training_times(tokens, rng.fold("time"), rows)
     model = parts.denoiser.eval()
