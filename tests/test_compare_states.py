@@ -99,7 +99,9 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
     for cell in cells:
         made = cell["mean"]
         calls = 8 if cell["options"]["state"] == "autoregressive" else 4
-        assert made["network_evaluations"] == calls
+        # Rows of masks in which nothing was unmasked do not ask the network again.
+        assert 0 < made["network_evaluations"] <= calls
+        assert made["network_evaluations"] == calls or cell["options"]["state"] == "masked"
         assert min(made[k] for k in ("parameters", "samples_per_second", "train_seconds")) > 0
         assert made["bits_per_token_se"] > 0
     lines = (out / "table.md").read_text().splitlines()
