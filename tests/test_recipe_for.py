@@ -55,14 +55,22 @@ def test_text_lies_in_folders_and_tar_files_too(tmp_path) -> None:
     assert recipe_for(str(tmp_path / "a.tar.gz")) == "text"
 
 
+def test_folders_and_archives_of_pictures_are_told(tmp_path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "a.PNG").touch()
+    (tmp_path / "a.zip").touch()
+    assert recipe_for(str(tmp_path / "deep")) == "palette"
+    assert recipe_for(str(tmp_path / "a.zip")) == "palette"
+
+
 def test_what_cannot_be_told_is_one_line_that_names_recipes(capsys, tmp_path) -> None:
-    (tmp_path / "pictures" / ".hidden").mkdir(parents=True)
-    (tmp_path / "pictures" / "a.png").touch()
-    (tmp_path / "pictures" / ".hidden" / "a.txt").touch()
+    (tmp_path / "nothing" / ".hidden").mkdir(parents=True)
+    (tmp_path / "nothing" / "a.xyz").touch()
+    (tmp_path / "nothing" / ".hidden" / "a.txt").touch()
     (tmp_path / "a.xyz").touch()
     (tmp_path / "a.csv").touch()
     for name, told in (
-        ("pictures", "cannot be told: name the recipe, noiseloom compare text|table|sequences"),
+        ("nothing", "cannot be told: name the recipe, noiseloom compare text|table|sequences"),
         ("a.xyz", "cannot be told: name the recipe, noiseloom compare text|table|sequences"),
         ("none.txt", "there is no file or folder"),
         ("a.csv", "the file is empty"),

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import noiseloom
 from noiseloom.cli import main
@@ -153,3 +155,17 @@ def test_a_character_is_written_when_all_of_it_is_there():
     assert list(spoken(Bytes(), list(b" b"), list(b"a"))) == [" ", "b"]
     # What never becomes a character is not waited for without end.
     assert "".join(spoken(Bytes(), [0xFF] * 16, [])).count("\ufffd") >= 8
+
+
+def test_pictures_are_not_streamed(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    for i in range(12):
+        pixels = (draw.integers(2, size=(4, 4, 3)) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    out = tmp_path / "run"
+    command = ["train", "palette", "--data", str(tmp_path), "--out", str(out), "--side", "4"]
+    options = ["--steps", "2", "--batch-size", "4", "--width", "8", "--depth", "1", "--heads", "2"]
+    assert main([*command, *options, "--no-evaluate"]) == 0
+    capsys.readouterr()
+    assert main(["stream", str(out), "-n", "3"]) == 2
+    assert "makes no text" in capsys.readouterr().err

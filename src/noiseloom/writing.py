@@ -88,11 +88,10 @@ def streamed(
     Raises:
         ValueError: a run of something else, a prompt it cannot read, what `stream_rows` refuses.
     """
-    recipe = run.recipe
-    if not (isinstance(recipe, Classes) and recipe.kind == "text"):
+    recipe, told = run.recipe, run.facts.get("vocabulary")
+    words: Vocabulary | None = vocabulary(told) if told else None
+    if not (isinstance(recipe, Classes) and isinstance(words, Characters | Pieces)):
         raise ValueError(f"{run.folder} makes no text: a stream is of a run of recipe text")
-    words: Vocabulary = vocabulary(run.facts["vocabulary"])
-    assert isinstance(words, Characters | Pieces)
     if isinstance(words, Characters) and words.characters == LETTERS:
         prompt = letters(prompt)  # as its text was read
     known = torch.as_tensor(words.tokens(prompt, "the prompt"), dtype=torch.int64)[None]

@@ -1,4 +1,4 @@
-"""Which recipe is for a person's file: text, a table or sequences, by what it is called."""
+"""Which recipe is for a person's file: text, a table, sequences or pictures, by its name."""
 
 import os
 from pathlib import Path
@@ -10,15 +10,17 @@ __all__ = ["recipe_for"]
 
 _PLAIN = (".txt", ".md")
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.xz")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 _SEQUENCES = (*FASTA, ".smi")
 
 
 def recipe_for(data: str) -> str:
-    """The name of the recipe that reads what lies at a path: text, table or sequences.
+    """The name of the recipe that reads what lies at a path: text, table, sequences or palette.
 
     Text is .txt, .md, a folder that holds such files, or a tar file; a table .csv or .parquet;
-    sequences are FASTA, .smi, .npy, and a .csv whose only column is called smiles or sequence. All
-    but .npy and .parquet may have .gz after it.
+    sequences are FASTA, .smi, .npy, and a .csv whose only column is called smiles or sequence;
+    pictures of few colours (palette) a folder of pictures, or a .zip file. Of files all but .npy,
+    .parquet and .zip may have .gz after it.
 
     Args:
         data: the path.
@@ -35,6 +37,10 @@ def recipe_for(data: str) -> str:
     if path.is_dir():
         if any(n.lower().endswith(_PLAIN) for n in _files(path)):
             return "text"
+        if any(n.lower().endswith(_PICTURES) for n in _files(path)):
+            return "palette"
+    elif name.endswith(".zip"):
+        return "palette"
     elif name.endswith(_TAR) or bare.endswith(_PLAIN):
         return "text"
     elif bare.endswith(_SEQUENCES) or name.endswith(".npy"):
@@ -42,8 +48,8 @@ def recipe_for(data: str) -> str:
     elif bare.endswith(".csv") or name.endswith(".parquet"):
         return "sequences" if _is_one_of_sequences(path) else "table"
     raise ValueError(
-        f"what {data} is cannot be told: name the recipe, noiseloom compare text|table|sequences "
-        f"--data {data}, or another of noiseloom recipes"
+        f"what {data} is cannot be told: name the recipe, noiseloom compare text|table|sequences|"
+        f"palette --data {data}, or another of noiseloom recipes"
     )
 
 
