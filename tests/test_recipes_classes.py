@@ -314,15 +314,6 @@ def test_a_recipe_without_data_says_what_it_reads(kind):
         RECIPES[kind]().load(None)
 
 
-def test_data_of_other_words_are_refused(files, tmp_path, capsys):
-    out = trained(files, tmp_path, "text", "--no-evaluate")
-    other = tmp_path / "other.txt"
-    other.write_text("entirely different letters: xyz! " * 40)
-    capsys.readouterr()
-    assert main(["evaluate", str(out), "--data", str(other)]) == 2
-    assert "sizes" in capsys.readouterr().err
-
-
 def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, capsys):
     schema = tmp_path / "schema.yaml"
     trained(files, tmp_path, "table", "--no-evaluate", "--schema", str(schema))
@@ -377,3 +368,22 @@ def test_places_of_long_texts_are_whole_numbers():
         places = evenly(count, 10_000)
         assert int(places[-1]) < count
         assert len(places.unique()) == min(count, 10_000)
+
+
+@pytest.mark.parametrize("kind", ["text", "sequences"])
+def test_other_data_are_judged_by_the_words_of_the_run(kind, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    some = {"text": "so it so it on on " * 40, "sequences": "ACG\nAACC\nGTTA\nTT\nCCC\nGA\n" * 1}
+    other = tmp_path / "other.txt"
+    other.write_text(some[kind])
+    assert main(["evaluate", str(out), "--data", str(other), "--samples", "24"]) == 0
+    other.write_text("@" + some[kind])
+    assert main(["evaluate", str(out), "--data", str(other)]) == 2
+    assert "@" in capsys.readouterr().err
+
+
+def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "text", "--no-evaluate", "--state", "bits", "--infill", "0")
+    file = tmp_path / "drawn.txt"
+    assert main(["sample", str(out), "--known", "so __", "--out", str(file)]) == 0
+    assert "--infill 0" in capsys.readouterr().err

@@ -12,10 +12,11 @@ from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
+from noiseloom.recipes import Classes
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
-from noiseloom.terminal import save_picture
+from noiseloom.terminal import save_picture, say
 
 __all__ = ["known_rows", "rows", "rows_ending", "write_rows"]
 
@@ -45,7 +46,9 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         ValueError: a template that does not fit the run.
         FileNotFoundError: no such file.
     """
-    words = _words(run)
+    words, recipe = _words(run), run.recipe
+    if isinstance(recipe, Classes) and not recipe.sees_known:
+        say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
     else:

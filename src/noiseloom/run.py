@@ -236,7 +236,8 @@ class Run:
     ) -> tuple[dict[str, float], Path | None]:
         """What `evaluate` returns, and the file it is kept in."""
         seed = self.recipe.seed if seed is None else seed
-        split = self.recipe.load(data or read_description(self.folder)["data"])
+        path = data or read_description(self.folder)["data"]
+        split = self.recipe.load_like(path, self.facts)
         own = same_data(split, self.facts)
         if not own and data is None:
             raise ValueError(

@@ -135,6 +135,12 @@ class ClassOptions(LatentRows, Choosing):
         return self.base == "masked" or self.times == "independent"
 
     @property
+    def sees_known(self) -> bool:
+        """Whether it can be told some tokens of a row: all but those that saw none in training."""
+        never = not self.infill and self.times == "shared"
+        return self.base in ("masked", "autoregressive") or not never
+
+    @property
     def shown_estimates(self) -> bool:
         """Whether it is self-conditioned."""
         return self.share > 0

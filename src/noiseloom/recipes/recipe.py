@@ -154,6 +154,10 @@ class Recipe(Sampling, Training):
         """The data, from a path where the recipe needs one."""
         raise NotImplementedError
 
+    def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
+        """The data at a path for a model of these facts, to judge it by; by default as `load`."""
+        return self.load(data)
+
     def introduce(self, data: Split[Any]) -> str:
         """What people are told of the data before training: by default nothing."""
         return ""

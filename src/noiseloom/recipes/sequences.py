@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from noiseloom.data import Split, Symbols, read_sequences
+from noiseloom.data import Numbers, Split, Symbols, read_sequences, vocabulary
 from noiseloom.metrics import canonical_smiles
 from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.recipes.recipe import Facts
 from noiseloom.rng import Rng
 
 __all__ = ["Sequences"]
@@ -46,6 +47,14 @@ class Sequences(Classes):
 
     def load(self, data: str | None) -> Split[Any]:
         """The sequences at a path."""
+        return self._read(data, None)
+
+    def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
+        """Sequences by the symbols of a model."""
+        known = vocabulary(facts["vocabulary"])
+        return self._read(data, known if isinstance(known, Symbols | Numbers) else None)
+
+    def _read(self, data: str | None, known: Symbols | Numbers | None) -> Split[Any]:
         if data is None:
             raise ValueError(
                 "sequences need --data FILE: .fasta, .smi, .txt (one a line), .csv or .npy"
@@ -58,6 +67,7 @@ class Sequences(Classes):
             longer=self.longer,
             held_out=self.held_out,
             split=self.split or None,
+            vocabulary=known,
         )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 

@@ -30,6 +30,8 @@ class Tables(Classes):
             are dropped.
         bins: intervals of a column of real numbers.
         rare: categories of at most so many rows share a class "other"; 0 for none.
+        constant: columns of one value are refused, or left out (leave_out).
+        max_classes: the most that a column may have.
         held_out: share of the rows that is held out.
         split: a column that says which rows are held out, "" for the share.
     """
@@ -43,6 +45,8 @@ class Tables(Classes):
     missing: Literal["class", "refuse", "drop"] = "class"
     bins: int = 32
     rare: int = 0
+    constant: Literal["refuse", "leave_out"] = "refuse"
+    max_classes: int = 256
     held_out: float = 0.1
     split: str = ""
     sampling_steps: int = 32
@@ -68,6 +72,8 @@ class Tables(Classes):
             missing=self.missing,
             bins=self.bins,
             rare=self.rare,
+            constant=self.constant,
+            max_classes=self.max_classes,
             held_out=self.held_out,
             split_by=self.split or None,
         )

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from noiseloom.data import Split, read_text
+from noiseloom.data import Split, Vocabulary, read_text, vocabulary
 from noiseloom.data.characters import Characters
 from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.recipes.recipe import Facts
 from noiseloom.rng import Rng
 
 __all__ = ["Text"]
@@ -45,6 +46,13 @@ class Text(Classes):
 
     def load(self, data: str | None) -> Split[Any]:
         """Windows of the text at a path."""
+        return self._read(data, None)
+
+    def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
+        """Windows of a text by the characters or pieces of a model."""
+        return self._read(data, vocabulary(facts["vocabulary"]))
+
+    def _read(self, data: str | None, known: Vocabulary | None) -> Split[Any]:
         if data is None:
             raise ValueError("text needs --data FILE.txt, a folder of such files, or a tar file")
         split, words = read_text(
@@ -54,6 +62,7 @@ class Text(Classes):
             held_out=self.held_out,
             blocks=self.held_blocks or None,
             cache=self.cache or None,
+            vocabulary=known,
         )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 
