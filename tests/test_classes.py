@@ -184,13 +184,13 @@ def drawn_rows(data: Tensor, count: int) -> Tensor:
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_bound_of_classes_is_the_entropy_or_more(kind: str, exact: bool) -> None:
     diffusion, data = made(kind), joint(2)
-    rows = drawn_rows(data, 4_000)
+    rows = drawn_rows(data, 5_000)
     denoiser = Exact(diffusion, data if exact else data.T.contiguous())
-    nats = nats_bound(denoiser, diffusion, rows, Rng(0), points=4)
+    nats = nats_bound(denoiser, diffusion, rows, Rng(0), points=8)
     error = float(nats.std()) / math.sqrt(len(nats))
     truth = -data[rows[:, 0], rows[:, 1]].log().mean()
     if exact:
-        assert abs(float(nats.mean() - truth)) < 4 * error < 0.2
+        assert abs(float(nats.mean() - truth)) < 4 * error < 0.15
     else:
         assert float(nats.mean() - truth) > 3 * error
 
@@ -230,7 +230,7 @@ def test_the_bound_of_codes_is_the_entropy_or_more(kind: str, exact: bool) -> No
     error = float(nats.std()) / math.sqrt(len(nats))
     truth = float(-data[rows[:, 0], rows[:, 1]].log().mean())
     if exact:
-        assert abs(float(nats.mean()) - truth) < 4 * error < 0.2
+        assert abs(float(nats.mean()) - truth) < 4 * error < 0.15
     else:
         assert float(nats.mean()) - truth > 3 * error
 
@@ -402,8 +402,8 @@ def test_by_confidence_goes_at_the_plans_pace(steps: int) -> None:
     plan = SamplingPlan.uniform(steps)
     rows = sample(denoiser, diffusion, plan, x, rng=Rng(1), solver=by_confidence())
     left = [float((step.x == 2).sum(1).float().mean()) for step in rows]
-    for share in (0.75, 0.5, 0.25):
-        assert left[round((1 - share) * steps) - 1] == pytest.approx(64 * share, abs=7)
+    for row in (steps // 4, steps // 2, steps * 3 // 4):
+        assert left[row - 1] == pytest.approx(64 * (1 - row / steps), abs=1)
     assert left[-1] == 0
 
 

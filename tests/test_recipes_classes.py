@@ -200,14 +200,14 @@ def learnt(recipe: Classes, tmp_path):
 @pytest.mark.parametrize(
     ("state", "more", "excess"),
     [
-        ("masked", {}, 0.1),
-        ("masked", {"objective": "cross-entropy"}, 0.1),
-        ("uniform", {}, 0.25),
-        ("uniform", {"objective": "cross-entropy"}, 0.25),
-        ("marginal", {}, 0.25),
-        ("bits", {}, 0.45),
-        ("onehot", {}, 0.45),
-        ("embedding", {}, 0.45),
+        ("masked", {}, 0.06),
+        ("masked", {"objective": "bound"}, 0.06),
+        ("uniform", {}, 0.15),
+        ("uniform", {"objective": "bound"}, 0.15),
+        ("marginal", {}, 0.15),
+        ("bits", {}, 0.25),
+        ("onehot", {}, 0.25),
+        ("embedding", {}, 0.25),
         ("autoregressive", {}, 0.02),
     ],
 )
@@ -223,7 +223,7 @@ def test_the_bits_of_a_chain_come_near_its_entropy(state, more, excess, tmp_path
     drawn = recipe.decode(parts, last.result, {})
     impossible = (CHAIN[drawn[:, :-1], drawn[:, 1:]] == 0).float().mean()
     chance = 4 / 9
-    assert float(impossible) < 0.6 * chance
+    assert float(impossible) < 0.2 * chance
 
 
 @pytest.mark.parametrize("times", ["shared", "independent"])

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.denoiser import Denoiser
-from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Whole
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction, Whole
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 
@@ -68,10 +68,11 @@ def nats_bound(
         rng = rng.samples(len(tokens), device=tokens.device)
     places = rng.fold("place").uniform((len(tokens),), torch.float64, tokens.device)
 
-    def said(x: Tensor, t: Tensor, i: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        carry = None
-        for _ in range(passes):
-            prediction, carry = denoiser(x, t, cond, carry, rng.fold("denoiser", i))
+    def said(x: Tensor, t: Tensor, i: int) -> Prediction:
+        draws = rng.fold("denoiser", i)
+        prediction, carry = denoiser(x, t, cond, None, draws)
+        for _ in range(passes - 1):
+            prediction, carry = denoiser(x, t, cond, carry, draws)
         return prediction
 
     total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)

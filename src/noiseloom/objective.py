@@ -14,12 +14,13 @@ from torch import Tensor, nn
 import noiseloom.carry as carries
 from noiseloom.carry import Carry
 from noiseloom.denoiser import LOG_SNR_LIMIT
-from noiseloom.diffusion import Diffusion
+from noiseloom.diffusion import Diffusion, Prediction
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
 __all__ = [
+    "Measure",
     "Weight",
     "denoising_loss",
     "drop_condition",
@@ -36,6 +37,9 @@ __all__ = [
 
 Weight: TypeAlias = Callable[[Tensor], Tensor]
 """From log-SNR to the weight of the squared error of x_0."""
+
+Measure: TypeAlias = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]
+"""What a prediction of x_0 from x_t at t costs: `(prediction, clean, x, t) -> loss`."""
 
 
 def uniform_times(shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu") -> Tensor:
@@ -165,6 +169,7 @@ def denoising_loss(
     weight: Weight | None = None,
     counted: Tensor | None = None,
     cross_entropy: bool = False,
+    measure: Measure | None = None,
 ) -> Tensor:
     """The denoising loss of each sample, E over entries of w(log-SNR) |x_0 - mean|^2.
 
@@ -188,6 +193,8 @@ def denoising_loss(
         counted: bool, a left prefix of the state's shape as a time is: the entries the mean is
             over, by default all. A sample without any has loss 0.
         cross_entropy: use the head's logits instead of its mean's squared error.
+        measure: `(prediction, clean, x, t) -> loss` in the shape of the aligned time, instead of
+            the diffusion's own.
 
     Returns:
         Shape (B,).
@@ -219,7 +226,7 @@ def denoising_loss(
     t = align(t, clean)
     t = t.reshape(t.shape or [1] * clean.ndim).to(clean.device)
     t = t.expand(*clean.shape[:axes], *t.shape[axes:])
-    loss = diffusion.loss(prediction, clean, x, t)
+    loss = (measure or diffusion.loss)(prediction, clean, x, t)
     if weight is not None:
         loss = loss * weight(diffusion.schedule.log_snr(t))
     if counted is None:

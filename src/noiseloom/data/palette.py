@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -126,7 +126,10 @@ def read_palette(
     path: str | os.PathLike[str],
     side: int,
     colours: int = 16,
-    **options: Any,  # noqa: ANN401
+    *,
+    held_out: float = 0.1,
+    split: Literal["auto", "random", "arcs"] = "auto",
+    background: tuple[int, int, int] = (0, 0, 0),
 ) -> tuple[Split[Tokens], Palette]:
     """Read pictures as rows of pixels of few colours.
 
@@ -137,7 +140,9 @@ def read_palette(
         path: a folder or zip file of pictures.
         side: of the pictures, in pixels.
         colours: K, the most there may be, 2 to 256.
-        **options: others of `image_folder` (split, held_out, background, ...).
+        held_out: share to hold out, as for `image_folder`.
+        split: which pictures, likewise.
+        background: colour behind transparent pixels.
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -145,7 +150,7 @@ def read_palette(
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"a palette has 2 to 256 colours, got {colours}")
-    images = image_folder(path, side, **options)
+    images = image_folder(path, side, held_out=held_out, split=split, background=background)
     train = images.train.pixels
     flat = train.movedim(1, -1).reshape(-1, 3)
     if len(flat) > _PIXELS:

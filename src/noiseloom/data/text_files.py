@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 __all__ = ["CHUNK", "lines_of", "state_of", "texts"]
 
@@ -102,13 +102,13 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, BinaryI
             for member in archive:
                 if member.isfile() and _is_plain(Path(member.name).name, suffixes):
                     count += 1
-                    # A file always, since `isfile`.
-                    yield f"{path}, {member.name}", archive.extractfile(member)  # type: ignore[misc]
+                    content = archive.extractfile(member)  # None of what is no file alone
+                    yield f"{path}, {member.name}", cast(BinaryIO, content)
         if not count:
             raise ValueError(f"{path} holds no {kinds} files")
     elif name.endswith(tuple(f"{suffix}.gz" for suffix in suffixes)):
         with _opened(path) as file, gzip.open(file) as packed:
-            yield str(path), packed  # type: ignore[misc]
+            yield str(path), cast(BinaryIO, packed)
     elif name.endswith(suffixes):
         with _opened(path) as file:
             yield str(path), file

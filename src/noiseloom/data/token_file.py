@@ -22,7 +22,7 @@ _FORMAT = 1
 def mapped_tokens(
     folder: Path,
     name: str,
-    key: Any,  # noqa: ANN401 -- any JSON value
+    key: object,
     encode: Callable[[], tuple[int, dict[str, Any], Iterable[NDArray[Any]]]],
 ) -> tuple[Tensor, dict[str, Any]]:
     """Tokens in a file, written piece by piece unless they are there.

@@ -30,6 +30,7 @@ from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
 from noiseloom.rng import Rng
+from noiseloom.schedule import wide
 from noiseloom.shapes import align, mean_like
 
 __all__ = ["CategoricalDiffusion", "drawn"]
@@ -241,6 +242,16 @@ class CategoricalDiffusion:
         beta = (self.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
         return mean_like(beta * (pi * here).sum(-1) * total, t)
 
+    def cross_entropy(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """The -ln p(x_0), of masks alone where some tokens are masked: `loss` without its weights.
+
+        It has the same optimum. Arguments and result are those of `loss`.
+        """
+        nats = -self._log_probability(prediction, clean)
+        if self.kind == "absorbing":
+            nats = torch.where(x == self.num_classes, nats, 0)
+        return mean_like(nats, align(t, clean))
+
     def tilt(self, prediction: Prediction, grad: Tensor, x: Tensor, t: Tensor) -> Prediction:
         """The prediction after multiplying p(x_0) by a likelihood that has a factor per token.
 
@@ -269,19 +280,19 @@ class CategoricalDiffusion:
 
     def noise(self, t: Tensor) -> Tensor:
         """The share of noise, u = 1 - gamma = sigma^2 / (alpha^2 + sigma^2), in float64."""
-        alpha, sigma = self.schedule(t if t.device.type == "mps" else t.double())
+        alpha, sigma = self.schedule(wide(t))
         share = sigma * sigma / (alpha * alpha + sigma * sigma)
         return share.masked_fill(t == 0, 0.0)  # as in `_log_snr`
 
     def rate(self, t: Tensor) -> Tensor:
         """Its rate u' = du / dt, by a difference: exact where it is linear, to 1e-7 elsewhere."""
-        t = t if t.device.type == "mps" else t.double()
+        t = wide(t)
         low, high = (t - _STEP).clamp_min(0), (t + _STEP).clamp_max(1)
         return (self.noise(high) - self.noise(low)) / (high - low)
 
     def _log_snr(self, t: Tensor) -> Tensor:
         """Logit of gamma; without end at time 0, where no schedule's rest of noise is left."""
-        t = t if t.device.type == "mps" else t.double()
+        t = wide(t)
         return self.schedule.log_snr(t).masked_fill(t == 0, torch.inf)
 
     def _pi(self, x: Tensor, p: Tensor) -> Tensor:
@@ -302,8 +313,8 @@ class CategoricalDiffusion:
         the CPU, which need not wait to know them, only their classes are looked for.
         """
         freed = _freed(self._log_snr(t), self._log_snr(s))
-        mass = p.sum(-1).double()
-        u = rng.uniform(x.shape, device=x.device).double() * (freed * mass + (1 - freed))
+        mass = wide(p).sum(-1)
+        u = wide(rng.uniform(x.shape, device=x.device)) * (freed * mass + (1 - freed))
         goes = (x == self.num_classes) & (u < freed * mass)
         place = (u / freed.clamp_min(1e-300)).minimum(mass)
         if x.device.type != "cpu":
@@ -340,14 +351,13 @@ def drawn(law: Tensor, rng: Rng) -> Tensor:
     numbers in float32 it does not favour likely classes, and a class of probability 0 is never
     drawn.
     """
-    total = law.double().cumsum(-1) if law.device.type != "mps" else law.cumsum(-1)
-    u = rng.uniform(law.shape[:-1], device=law.device)[..., None].to(total)
-    return (total <= u * total[..., -1:]).sum(-1)
+    law = wide(law)
+    return _placed(law, rng.uniform(law.shape[:-1], device=law.device).to(law) * law.sum(-1))
 
 
 def _placed(p: Tensor, place: Tensor) -> Tensor:
     """The first class whose cumulative sum is above `place`, which is below their sum."""
-    total = p.double().cumsum(-1)
+    total = wide(p).cumsum(-1)
     # What rounding has put at the very end still belongs to the last class that there is.
     return (total <= place[..., None].minimum(total[..., -1:] * (1 - 1e-12))).sum(-1)
 

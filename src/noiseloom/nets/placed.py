@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noiseloom.carry import Carry
+
 __all__ = ["Placed"]
 
 
@@ -43,11 +45,14 @@ class Placed(nn.Module):
         """Tokens that its cache has to hold."""
         return int(self.inner.memory)
 
-    def blank(self, x: Tensor) -> Any:  # noqa: ANN401
+    def blank(self, x: Tensor) -> Carry:
         """Its cache to begin with."""
-        return self.inner.blank(x.new_zeros(*x.shape[:2], self.width))
+        cache: Carry = self.inner.blank(x.new_zeros(*x.shape[:2], self.width))
+        return cache
 
-    def forward(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
+    def forward(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
+    ) -> Tensor | tuple[Tensor, Carry]:
         """Predict; conditions are those of the network, an estimate is mapped as the state is."""
         cond = dict(cond or {})
         place = torch.arange(x.shape[1], device=x.device) + cond.get("position", 0)

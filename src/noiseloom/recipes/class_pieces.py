@@ -9,13 +9,12 @@ from torch import Tensor
 
 from noiseloom.data import Split
 from noiseloom.data.tokens import Vocabulary
-from noiseloom.diffusion import CategoricalDiffusion, Prediction
+from noiseloom.metrics.rows import mean_and_error
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts
 
 __all__ = [
     "AsTheyAre",
-    "CrossEntropy",
     "Rows",
     "TokenSplit",
     "held_plan",
@@ -48,9 +47,7 @@ class Rows:
 
 def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
     """Bits per token of rows whose nats (N,) are known, and their standard error."""
-    each = nats / tokens.shape[1] / math.log(2)
-    error = float(each.std()) if len(each) > 1 else math.nan
-    return float(each.mean()), error / math.sqrt(len(each))
+    return mean_and_error(nats / tokens.shape[1] / math.log(2))
 
 
 def no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
@@ -68,16 +65,6 @@ def held_plan(plan: SamplingPlan, held: Tensor) -> SamplingPlan:
     """The plan for rows (B, T) with tokens of each that are known, at time 0 from the start."""
     t, s = (torch.where(held, 0, v.reshape(len(v), 1, -1)).contiguous() for v in (plan.t, plan.s))
     return SamplingPlan(t, s)
-
-
-class CrossEntropy(CategoricalDiffusion):
-    """Whose loss is the cross-entropy, of the hidden tokens alone where some are hidden."""
-
-    def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """The -ln p(x_0), in the shape of the state."""
-        assert prediction.logits is not None
-        nats = -prediction.logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0]
-        return nats if self.kind != "absorbing" else nats * (x == self.num_classes)
 
 
 class AsTheyAre:

@@ -40,7 +40,6 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.class_options import CLASSES, CODES, ClassOptions
 from noiseloom.recipes.class_pieces import (
     AsTheyAre,
-    CrossEntropy,
     Rows,
     TokenSplit,
     held_plan,
@@ -144,13 +143,13 @@ class Classes(ClassOptions):
         return parts.codec.encode(batch["tokens"])
 
     def loss(self, parts: Parts, facts: Facts) -> Loss:
-        """Nats a token: of classes the bound itself, of codes the cross-entropy of the head.
+        """Nats a token: the cross-entropy, or of classes, by `objective`, the bound itself.
 
         Tokens that a row shows clean do not count.
         """
-        noise = parts.diffusion
+        noise, measure = parts.diffusion, None
         if self.objective == "cross-entropy" and isinstance(noise, CategoricalDiffusion):
-            noise = CrossEntropy(**vars(noise))
+            measure = noise.cross_entropy
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             tokens = batch["tokens"]
@@ -171,6 +170,7 @@ class Classes(ClassOptions):
                 self_conditioning=self.share,
                 counted=counted,
                 cross_entropy=True,
+                measure=measure,
             )
 
         return loss
