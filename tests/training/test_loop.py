@@ -12,6 +12,7 @@ from toy_run import OPTIONS, Points, Toy, finish, losses, records, toy_loss
 
 from noiseloom.training import Training, sample_order, train
 from noiseloom.training.batches import Batches
+from noiseloom.training.optimizer import adamw, guarded_step
 
 
 def stop_after(out, step, options=OPTIONS, dropout=0.0):
@@ -155,20 +156,62 @@ class _NoSlope(torch.autograd.Function):
         return grad * math.nan
 
 
-def test_a_gradient_that_is_not_finite_does_not_reach_a_checkpoint(tmp_path):
+def without_slope(*bad):
+    """A loss whose gradient is no number in some calls."""
     calls = []
 
     def loss(model, batch, rng, rows):
         calls.append(rows)
         each = toy_loss(model, batch, rng, rows)
-        return _NoSlope.apply(each) if len(calls) == 10 else each  # a step that is saved
+        return _NoSlope.apply(each) if len(calls) in bad else each
 
-    with pytest.raises(ValueError, match="the gradient's norm is nan at step 10"):
-        finish(tmp_path, loss=loss)
+    return loss
+
+
+def test_gradients_that_are_not_finite_do_not_reach_a_checkpoint(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="is nan at step [89]: that update is left out"),
+        pytest.raises(ValueError, match="the gradient's norm is nan at step 10"),
+    ):
+        finish(tmp_path, loss=without_slope(8, 9, 10))  # the last is a step that is saved
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000005"]
     for name in ("model", "ema"):
         state = load_file(tmp_path / f"{name}.safetensors")
         assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_update_without_a_gradient_is_left_out_and_leaves_no_trace(fused):
+    ends = []
+    for steps in ([1, 2, 3], [1, None, 2, None, 3]):
+        model, options = Toy(), replace(OPTIONS, weight_decay=0.1)
+        optimizer = adamw(model, options)
+        if not fused:
+            optimizer = torch.optim.AdamW(
+                model.parameters(),
+                **{
+                    k: v
+                    for k, v in optimizer.defaults.items()
+                    if k in ("lr", "betas", "weight_decay")
+                },
+            )
+        for step in steps:
+            for p in model.parameters():
+                p.grad = torch.full_like(p, math.nan if step is None else step)
+            guarded_step(optimizer, nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+        moments = [v for state in optimizer.state.values() for v in state.values()]
+        ends.append([*model.parameters(), *moments])
+    for a, b in zip(*ends, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_run_says_which_update_it_has_left_out(tmp_path):
+    with pytest.warns(UserWarning, match="the gradient's norm is nan at step 7: that update"):
+        finish(tmp_path, loss=without_slope(7))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "left_out" in row] == [7]
+    assert [row["grad_norm"] for row in rows if "left_out" in row] == [0]
+    assert len(rows) == OPTIONS.steps
 
 
 @pytest.mark.parametrize(

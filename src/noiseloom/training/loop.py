@@ -30,6 +30,7 @@ from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
 from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
+from noiseloom.training.optimizer import LeftOut, adamw, guarded_step
 from noiseloom.training.options import Training
 from noiseloom.training.precision import in_bfloat16, networks
 from noiseloom.training.tracking import Metrics, Progress, Record, Reporting, Tracker
@@ -143,7 +144,7 @@ class _Run:
         self.networks = networks(model)
         self.compile = gpu if options.compile is None else options.compile
         self.bfloat16 = gpu if options.precision == "auto" else options.precision == "bfloat16"
-        self.optimizer = _adamw(model, options)
+        self.optimizer, self.left_out = adamw(model, options), LeftOut()
         self.averages = {"ema": Average(model, exponential(options.ema_decay))}
         if options.post_hoc_ema:
             for width in (0.05, 0.10):
@@ -224,8 +225,7 @@ class _Run:
                 mean.backward()
             loss += mean.detach()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        guarded_step(self.optimizer, norm)
         for average in self.averages.values():
             average.update(step)
         return loss, norm
@@ -236,16 +236,12 @@ class _Run:
         rows = self.accelerator.reduce(numbers, reduction="mean").tolist()
         records = []
         for (record, *_), (loss, norm) in zip(pending, rows, strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                wrong = "loss" if not math.isfinite(loss) else "gradient's norm"
-                value = norm if math.isfinite(loss) else loss
-                raise ValueError(
-                    f"the {wrong} is {value} at step {record['step']:.0f}: lower learning_rate, "
-                    "raise warmup or use float32; the last checkpoint is from before"
-                )
-            names = ("step", "loss", "learning_rate", "grad_norm", "seconds")
             values = {**record, "loss": loss, "grad_norm": norm}
-            records.append({name: values[name] for name in names})
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self.left_out.count(int(record["step"]), loss, norm)
+                values |= {"grad_norm": 0.0, "left_out": 1.0}
+            names = ("step", "loss", "learning_rate", "grad_norm", "seconds", "left_out")
+            records.append({name: values[name] for name in names if name in values})
         if isinstance(self.model, Reporting) and (said := self.model.report()):
             own = self.accelerator.reduce(torch.stack(list(said.values())), reduction="mean")
             records[-1] |= dict(zip(said, own.tolist(), strict=True))
@@ -310,18 +306,6 @@ class _Run:
         if self.accelerator.is_main_process:
             checkpoint.publish(path, self.out)
         return step
-
-
-def _adamw(model: nn.Module, options: Training) -> torch.optim.AdamW:
-    settings: dict[str, Any] = {
-        "lr": options.learning_rate,
-        "betas": (options.beta1, options.beta2),
-        "weight_decay": options.weight_decay,
-    }
-    try:
-        return torch.optim.AdamW(model.parameters(), fused=True, **settings)
-    except RuntimeError:  # some device or type of parameter has no fused form
-        return torch.optim.AdamW(model.parameters(), **settings)
 
 
 def _progress(
