@@ -27,7 +27,16 @@ from noiseloom.run_folder import write_text
 from noiseloom.table import device
 from noiseloom.terminal import say
 
-__all__ = ["MEASURED", "TURNS", "WARM_UP", "Timing", "check_budget", "in_turns", "updates_within"]
+__all__ = [
+    "MEASURED",
+    "TURNS",
+    "WARM_UP",
+    "Timing",
+    "check_budget",
+    "in_turns",
+    "updates",
+    "updates_within",
+]
 
 WARM_UP = 5
 """Updates of every run that are not counted, at least: compilation and first allocations."""
@@ -179,7 +188,7 @@ def _measured(
         stack.callback(torch.set_num_threads, before)
         loops = {}
         for i, (name, recipe) in enumerate(recipes.items()):
-            loop = _updates(recipe, data, Path(folder) / str(i), _threads(recipe, jobs))
+            loop = updates(recipe, data, Path(folder) / str(i), _threads(recipe, jobs))
             loops[name] = stack.enter_context(contextlib.closing(loop))
         found = in_turns(loops)
     if torch.cuda.is_available():
@@ -187,10 +196,20 @@ def _measured(
     return found
 
 
-def _updates(
+def updates(
     recipe: Recipe, data: str | None, folder: Path, threads: int
 ) -> Generator[int, None, None]:
-    """The updates of a run as they would be made, without an end and without checkpoints."""
+    """The updates of a run as they would be made, without an end and without checkpoints.
+
+    Args:
+        recipe: of the run.
+        data: where its data lies.
+        folder: for what a run writes, a new one.
+        threads: of the CPU.
+
+    Yields:
+        How many there have been.
+    """
     torch.set_num_threads(threads)
     split = recipe.load(data)
     facts = json.loads(json.dumps(recipe.facts(split)))
