@@ -12,6 +12,7 @@ from noiseloom.diffusion.prediction import Prediction, mixed
 from noiseloom.diffusion.product import ProductDiffusion
 from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.diffusion.riemannian import RiemannianDiffusion, from_score
+from noiseloom.diffusion.score import score_of
 
 __all__ = [
     "CategoricalDiffusion",
@@ -26,4 +27,5 @@ __all__ = [
     "ZeroCentre",
     "from_score",
     "mixed",
+    "score_of",
 ]
