@@ -17,8 +17,9 @@ from noiseloom.diffusion import (
     Diffusion,
     ProductDiffusion,
     RiemannianDiffusion,
+    by_part,
 )
-from noiseloom.shapes import Cond, State, Time, align, part_times, parts_of
+from noiseloom.shapes import Cond, State, Time, align
 
 __all__ = ["Guide", "GuideEnsemble", "GuideOutput", "Predictor", "mixture", "network_inputs"]
 
@@ -165,19 +166,13 @@ class Guide(nn.Module):
     def inputs(self, x: State, t: Times) -> tuple[State, Any]:
         """What the network is shown of states at time t, and the log-SNR that it is told."""
         dtype = self.heads.weight.dtype
-        if not isinstance(self.diffusion, ProductDiffusion):
-            if isinstance(x, dict) or isinstance(t, Mapping):
-                raise ValueError("this guide is of one tensor, and was given parts")
-            return network_inputs(self.diffusion, x, t, dtype, self.clock)
-        parts = parts_of(self.diffusion.parts, x)
-        times = part_times(t, parts)
         both = {
-            name: network_inputs(own, parts[name], times[name], dtype, self.clock)
-            for name, own in self.diffusion.parts.items()
+            name: network_inputs(own, part, time, dtype, self.clock)
+            for name, (own, part, time) in by_part(self.diffusion, x, t).items()
         }
-        return {n: seen for n, (seen, _) in both.items()}, {
-            n: told for n, (_, told) in both.items()
-        }
+        if "" in both:
+            return both[""]
+        return {n: pair[0] for n, pair in both.items()}, {n: pair[1] for n, pair in both.items()}
 
     def _check(self, labels: Tensor) -> None:
         if labels.ndim != 2 or labels.shape[1] != self.targets:

@@ -1,6 +1,5 @@
 """The score that an estimate stands for."""
 
-import torch
 from torch import Tensor
 
 from noiseloom.diffusion.gaussian import GaussianDiffusion
@@ -35,6 +34,6 @@ def score_of(diffusion: Diffusion, prediction: Prediction, x: Tensor, t: Tensor)
         raise TypeError(f"{type(diffusion).__name__} has no score")
     alpha, sigma = diffusion.schedule(align(t, x))
     none = sigma <= 0
-    return torch.where(
-        none, 0, (alpha * prediction.mean - x) / (sigma * sigma).masked_fill(none, 1)
-    )
+    # Times may be numbers on the host: what is made of them first costs no copy.
+    gain = (sigma * sigma).masked_fill(none, 1).reciprocal().masked_fill(none, 0)
+    return gain * (alpha * prediction.mean - x)
