@@ -3,6 +3,15 @@
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.context import (
+    Context,
+    ContextRegulariser,
+    Guide,
+    GuideEnsemble,
+    GuideOutput,
+    guide_loss,
+    make_regulariser,
+)
 from noiseloom.curvature import flow_geometry, jacobian_squares
 from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
 from noiseloom.diffusion import (
@@ -18,14 +27,23 @@ from noiseloom.diffusion import (
 from noiseloom.encodings import Bits, OneHot, Scaled, Standardised
 from noiseloom.guidance import (
     ClassifierFree,
+    HiddenGuided,
     HistoryGuided,
     HistoryTerm,
     MonteCarloGuided,
+    PropertyGuided,
     RewardGuided,
+    acquisition,
+    best_of,
     fractional_history,
+    hidden_guided,
+    nudged,
+    scaling,
+    state_value,
     temporal_history,
     vanilla_history,
 )
+from noiseloom.langevin import corrected
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.manifolds import Torus
@@ -76,10 +94,16 @@ __all__ = [
     "ClassifierFree",
     "Clipped",
     "CodeDenoiser",
+    "Context",
+    "ContextRegulariser",
     "Cosine",
     "Facts",
     "Finished",
     "GaussianDiffusion",
+    "Guide",
+    "GuideEnsemble",
+    "GuideOutput",
+    "HiddenGuided",
     "HistoryGuided",
     "HistoryTerm",
     "Latent",
@@ -93,6 +117,7 @@ __all__ = [
     "Preconditioned",
     "Prediction",
     "ProductDiffusion",
+    "PropertyGuided",
     "Recipe",
     "RectifiedFlow",
     "RewardGuided",
@@ -114,11 +139,14 @@ __all__ = [
     "Torus",
     "Whole",
     "ZeroCentre",
+    "acquisition",
     "along",
     "ancestral",
+    "best_of",
     "by_confidence",
     "churned",
     "compiled",
+    "corrected",
     "denoising_loss",
     "dpm_solver_pp_2m",
     "final",
@@ -127,11 +155,15 @@ __all__ = [
     "forcing_times",
     "fractional_history",
     "fused_snr_weight",
+    "guide_loss",
     "heun",
+    "hidden_guided",
     "jacobian_squares",
     "latent_loss",
     "load",
+    "make_regulariser",
     "nats_bound",
+    "nudged",
     "push",
     "resampled",
     "restarted",
@@ -139,8 +171,10 @@ __all__ = [
     "rollout",
     "sample",
     "save_picture",
+    "scaling",
     "sigmoid_weight",
     "slide",
+    "state_value",
     "stream",
     "temporal_history",
     "vanilla_history",
