@@ -25,6 +25,7 @@ from noiseloom.context import (
     Shown,
     constant_covariance,
     context_energy,
+    draw_context,
     gaussian_nll,
     guide_loss,
     make_regulariser,
@@ -34,6 +35,7 @@ from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Product
 from noiseloom.nets import MLP
 from noiseloom.noise import EDM, Cosine
 from noiseloom.rng import Rng
+from noiseloom.training import Training, train
 
 B, M, D, F = 12, 20, 3, 5
 
@@ -435,6 +437,67 @@ def test_labels_of_a_context_are_never_asked_for():
     assert not {"label", "labels"} & set(Shown.__dataclass_fields__)
 
 
+# In a training loop
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 30])
+@pytest.mark.parametrize("each", [True, False])
+def test_contexts_are_drawn_evenly_and_each_state_has_a_key_of_its_own(count, each):
+    states = {"a": torch.arange(7.0)[:, None], "b": torch.arange(7)[:, None]}
+    cond, seen = {"mask": torch.arange(7) % 2 == 0, "kind": "x"}, []
+    for step in range(400):
+        rng = Rng(0).fold("step", step)
+        drawn = draw_context(states, count, rng.samples(12) if each else rng, cond=cond)
+        assert len(drawn.rng.key.unique()) == count == len(drawn.state["a"])
+        assert torch.equal(drawn.state["a"], drawn.state["b"].float())
+        assert torch.equal(drawn.cond["mask"], drawn.state["b"][:, 0] % 2 == 0)
+        seen.append(drawn.state["b"])
+    n = 400 * count
+    counts = torch.bincount(torch.cat(seen)[:, 0], minlength=7).double()
+    assert float(((counts - n / 7) ** 2 / (n / 7)).sum()) < 22.5  # 0.1 % of chi^2 with 6
+
+
+class Labelled:
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, indices):
+        x = Rng(1).normal((40, D))
+        return {"x": x[indices], "y": (3 + 2 * x[:, :1])[indices]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_that_is_resumed_ends_where_it_would_have(tmp_path, name):
+    """Features and classifiers come from the checkpoint: those it is built with are others."""
+
+    def model(seed):
+        term = make_regulariser(name, build, F, 40, Rng(seed).fold("term"), **OPTIONS.get(name, {}))
+        parts = {"guide": made(seed=seed)}
+        if isinstance(term, nn.Module):
+            parts["term"] = term
+        return nn.ModuleDict(parts), term
+
+    def run(out, seed, steps=6, **options):
+        both, term = model(seed)
+        unlabelled = Rng(2).normal((50, D)) + 1
+
+        def loss(model, batch, rng, rows):
+            given = draw_context(unlabelled, 9, rng)
+            return guide_loss(model["guide"], batch["x"], batch["y"], rng, context=given, term=term)
+
+        training = Training(steps=6, batch_size=8, checkpoint_every=3)
+        for progress in train(both, loss, Labelled(), training, out, **options):
+            if progress.step == steps:
+                break
+        return {name: value.clone() for name, value in both.state_dict().items()}
+
+    whole = run(tmp_path / "whole", 0)
+    run(tmp_path / "parts", 0, steps=3)
+    resumed = run(tmp_path / "parts", 5, resume=True)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
 # Errors
 
 
@@ -468,6 +531,8 @@ class Odd:
         (lambda: term_of("context", sigma=1.0, tau=9e-4), "tau / sigma = 0.0009 is below 0.001"),
         (lambda: term_of("context", tau=0.0), "tau > 0"),
         (lambda: term_of("context", variance=-1.0), "variance > 0"),
+        (lambda: draw_context(torch.zeros(0, 2), 3, Rng(0)), "needs states and a number to draw"),
+        (lambda: draw_context(torch.zeros(4, 2), 0, Rng(0)), "got 4, 0"),
         (lambda: ParameterPrior(0.0, 3), "a prior needs variance > 0"),
         (lambda: term_of("context")(None, None, None), "needs a context"),
     ],

@@ -9,6 +9,7 @@ from noiseloom.context import (
     Guide,
     GuideEnsemble,
     GuideOutput,
+    draw_context,
     guide_loss,
     make_regulariser,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "corrected",
     "denoising_loss",
     "dpm_solver_pp_2m",
+    "draw_context",
     "final",
     "flow_geometry",
     "flow_log_likelihood",

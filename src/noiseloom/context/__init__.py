@@ -27,7 +27,7 @@ from noiseloom.context.covariance import (
     sigmoid_covariance,
 )
 from noiseloom.context.guide import Guide, GuideEnsemble, GuideOutput, Predictor, mixture
-from noiseloom.context.losses import Context, gaussian_nll, guide_loss, noised
+from noiseloom.context.losses import Context, draw_context, gaussian_nll, guide_loss, noised
 from noiseloom.context.regulariser import ContextRegulariser, context_energy
 from noiseloom.context.term import Shown, Term
 
@@ -50,6 +50,7 @@ __all__ = [
     "Term",
     "constant_covariance",
     "context_energy",
+    "draw_context",
     "gaussian_nll",
     "guide_loss",
     "linear_covariance",

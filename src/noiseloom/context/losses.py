@@ -18,7 +18,7 @@ from noiseloom.objective import uniform_times
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, State, map_state
 
-__all__ = ["Context", "TimeSampler", "gaussian_nll", "guide_loss", "noised"]
+__all__ = ["Context", "TimeSampler", "draw_context", "gaussian_nll", "guide_loss", "noised"]
 
 TimeSampler: TypeAlias = Callable[[Sequence[int], Rng, torch.device], Tensor]
 """Times of a batch, shape (B,), as `objective.uniform_times` draws them."""
@@ -37,6 +37,44 @@ class Context:
     state: State
     rng: Rng
     cond: Cond | None = None
+
+
+def draw_context(
+    states: State,
+    count: int,
+    rng: Rng,
+    *,
+    cond: Cond | None = None,
+    device: torch.device | str | None = None,
+) -> Context:
+    """Some states of a context set, with replacement, and a stream of their own.
+
+    Args:
+        states: all of them, clean, shape (C, ...).
+        count: M, how many to draw.
+        rng: key of this update; one key, or one for each labelled sample, as a training loop has.
+        cond: conditions of all of them, batch first.
+        device: where those that are drawn go.
+
+    Raises:
+        ValueError: an empty set, or fewer than one to draw.
+    """
+    first = next(iter(states.values())) if isinstance(states, dict) else states
+    if not len(first) or count < 1:
+        raise ValueError(f"a context needs states and a number to draw, got {len(first)}, {count}")
+    root = rng.fold("context").key
+    shares = -(-count // len(root)) if isinstance(root, Tensor) else count
+    place = root.device if isinstance(root, Tensor) else None
+    keys = Rng(root).each("draw", torch.arange(shares, device=place)).key
+    assert isinstance(keys, Tensor)
+    own = Rng(keys.flatten()[:count])
+    chosen = own.fold("which").integers(len(first), (count,)).to(first.device)
+
+    def taken(value: Tensor) -> Tensor:
+        return value[chosen].to(device or value.device, non_blocking=True)
+
+    told = {k: taken(v) if isinstance(v, Tensor) else v for k, v in (cond or {}).items()}
+    return Context(map_state(taken, states), own, told if cond else None)
 
 
 def gaussian_nll(labels: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
