@@ -175,15 +175,19 @@ def slope(value: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
     return slopes(value, (x,), again=again)[0]
 
 
-def slopes(value: Tensor, leaves: Sequence[Tensor], *, again: bool = False) -> tuple[Tensor, ...]:
-    """As `slope`, in several tensors."""
+def slopes(
+    value: Tensor,
+    leaves: Sequence[Tensor],
+    *,
+    again: bool = False,
+    advice: str = "the reward's gradient is not finite: use one without kinks or poles, such as "
+    "sqrt(d^2 + 1e-6) in place of a distance d",
+) -> tuple[Tensor, ...]:
+    """As `slope`, in several tensors; `advice` is what is said where it is not finite."""
     total = value.sum()
     grads = torch.autograd.grad(total, leaves, retain_graph=again, materialize_grads=True)
     if any(_known(grad) and not grad.isfinite().all() for grad in grads):
-        raise ValueError(
-            "the reward's gradient is not finite: use one without kinks or poles, such as "
-            "sqrt(d^2 + 1e-6) in place of a distance d"
-        )
+        raise ValueError(advice)
     return grads
 
 

@@ -34,6 +34,11 @@ from noiseloom.shapes import Cond, State
 
 __all__ = ["PropertyGuided", "check_space", "pulled", "uphill"]
 
+_ADVICE = (
+    "the guide's gradient is not finite: the samples have run away from what it knows; lower the "
+    "scale, or clip the pull (scaling.clipped)"
+)
+
 
 class PropertyGuided(nn.Module):
     """Moves the estimate to where a guide says more of what is asked.
@@ -47,7 +52,8 @@ class PropertyGuided(nn.Module):
     For classes g is the gradient in the token's one-hot vector: what the guide would say if one
     token were k, to first order, and as if tokens were independent. Approximate, twice.
 
-    Each call is one of the denoiser and one of the guide, forward and back.
+    Each call is one of the denoiser and one of the guide, forward and back. A guide that is too
+    sure of itself pulls by 1 / variance, and may throw samples away: `scaling.clipped` limits that.
 
     Args:
         denoiser: the inner denoiser.
@@ -158,7 +164,8 @@ def uphill(
         state: State = leaves.get("", leaves)
         batch = len(next(iter(leaves.values())))
         value = checked(acquisition(guide.predict(state, t, known)), batch)
-        grads = dict(zip(moved, slopes(value, [leaves[n] for n in moved]), strict=True))
+        chosen = [leaves[name] for name in moved]
+        grads = dict(zip(moved, slopes(value, chosen, advice=_ADVICE), strict=True))
     for name in moved:
         space, part, _ = own[name]
         if isinstance(space, CategoricalDiffusion):

@@ -34,7 +34,6 @@ class PooledStates(nn.Module):
         super().__init__()
         self.encoder: Any = encoder
         self.output = nn.Linear(width, features)
-        self.learn = learn
         if not learn:
             encoder.requires_grad_(False)
 
