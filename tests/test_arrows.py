@@ -17,7 +17,7 @@ DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "denoiser", "conditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
-LOOPS |= {"bound", "unmasking"}
+LOOPS |= {"bound", "langevin", "unmasking"}
 METHODS = LOOPS | {
     "arrival",
     "guidance",
@@ -97,13 +97,14 @@ MAY_IMPORT = {
     "plan_parts": DIFFUSION | {"plan", "plan_file"},
     "sampling": MODELS,
     "stochastic": MODELS | {"sampling"},
+    "langevin": MODELS | {"sampling"},
     "curvature": MODELS | {"sampling"},
     "objective": MODELS,
     "likelihood": MODELS,
     "bound": MODELS,
     "unmasking": MODELS | {"sampling"},
     "next_token": LOOPS | {"priors"},
-    "guidance": LOOPS,
+    "guidance": LOOPS | {"context"},  # guides, and what is asked of them
     "latents": LOOPS,
     "context": LOOPS,
     "priors": LOOPS | {"nets"},  # which are laws, and not for another network to be

@@ -27,6 +27,7 @@ __all__ = [
     "Preconditioned",
     "SigmoidHead",
     "SoftmaxHead",
+    "network_clock",
 ]
 
 LOG_SNR_LIMIT = 20.0
@@ -214,7 +215,7 @@ class Preconditioned(nn.Module):
             write = cond.get("write", False)
             cond = {**{k: v for k, v in cond.items() if k != "write"}, "cache": carry["cache"]}
         seen = x * scale if self.manifold is None else self.manifold.features(x)
-        output = self.network(seen, self._clock(x, t), cond)
+        output = self.network(seen, network_clock(self.schedule, x, t, self.clock), cond)
         output, hidden = output if isinstance(output, tuple) else (output, None)
         # Without gradients the network may be a CUDA graph, which writes its next results where
         # these are. What outlives the call is copied: a mean that is the output itself, a hidden
@@ -246,18 +247,6 @@ class Preconditioned(nn.Module):
             return Prediction((alpha * scale * x - sigma * f) * scale)
         d = self.data_std
         return Prediction((alpha * (d * d) * scale * x + sigma * d * f) * scale)
-
-    def _clock(self, x: Tensor, t: Tensor) -> Tensor:
-        """Log-SNR for the network: one layout per kind of time, contiguous, on its device."""
-        log_snr = self.schedule.log_snr(t).clamp(-self.clock, self.clock)
-        known = t.ndim == 0 and t.device.type == "cpu" and not log_snr.requires_grad
-        if known and not torch.compiler.is_compiling():
-            # A fill: what the host knows costs no copy to the device.
-            return torch.full(x.shape[:1], float(log_snr), dtype=torch.float32, device=x.device)
-        axes = 1 + max((i for i, size in enumerate(t.shape) if size != 1), default=0)
-        if t.ndim:
-            log_snr = log_snr.reshape(t.shape[:axes])
-        return torch.zeros(x.shape[:axes], device=x.device) + log_snr.to(torch.float32)
 
 
 class Clipped(nn.Module):
@@ -292,3 +281,26 @@ class Clipped(nn.Module):
         fields: dict[str, Any] = vars(prediction)
         mean = prediction.mean.clamp(-self.limit, self.limit)
         return Prediction(**{**fields, "mean": mean}), carry
+
+
+def network_clock(schedule: Schedule, x: Tensor, t: Tensor, limit: float = LOG_SNR_LIMIT) -> Tensor:
+    """The log-SNR that a network is told: one layout per kind of time, contiguous, on its device.
+
+    Args:
+        schedule: t -> (alpha, sigma).
+        x: state, shape (B, ...).
+        t: aligned time.
+        limit: largest |log-SNR|.
+
+    Returns:
+        float32, shape (B,), or a longer left prefix of the state's shape where the time is finer.
+    """
+    log_snr = schedule.log_snr(t).clamp(-limit, limit)
+    known = t.ndim == 0 and t.device.type == "cpu" and not log_snr.requires_grad
+    if known and not torch.compiler.is_compiling():
+        # A fill: what the host knows costs no copy to the device.
+        return torch.full(x.shape[:1], float(log_snr), dtype=torch.float32, device=x.device)
+    axes = 1 + max((i for i, size in enumerate(t.shape) if size != 1), default=0)
+    if t.ndim:
+        log_snr = log_snr.reshape(t.shape[:axes])
+    return torch.zeros(x.shape[:axes], device=x.device) + log_snr.to(torch.float32)

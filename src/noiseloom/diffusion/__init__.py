@@ -9,9 +9,10 @@ from noiseloom.diffusion.gaussian import (
     ZeroCentre,
 )
 from noiseloom.diffusion.prediction import Prediction, mixed
-from noiseloom.diffusion.product import ProductDiffusion
+from noiseloom.diffusion.product import ProductDiffusion, by_part
 from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.diffusion.riemannian import RiemannianDiffusion, from_score
+from noiseloom.diffusion.score import score_of
 
 __all__ = [
     "CategoricalDiffusion",
@@ -24,6 +25,8 @@ __all__ = [
     "Symmetric",
     "Whole",
     "ZeroCentre",
+    "by_part",
     "from_score",
     "mixed",
+    "score_of",
 ]

@@ -9,9 +9,9 @@ from torch import Tensor
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.rng import Rng
-from noiseloom.shapes import part_times, parts_of
+from noiseloom.shapes import State, part_times, parts_of
 
-__all__ = ["ProductDiffusion"]
+__all__ = ["ProductDiffusion", "by_part"]
 
 Parts = dict[str, Tensor]
 
@@ -102,3 +102,20 @@ class ProductDiffusion:
     def _of(self, x: Parts) -> Iterator[tuple[str, Diffusion]]:
         for name in parts_of(self.parts, x):
             yield name, self.parts[name]
+
+
+def by_part(
+    diffusion: Diffusion | ProductDiffusion, x: State, t: Tensor | Mapping[str, Tensor]
+) -> dict[str, tuple[Diffusion, Tensor, Tensor]]:
+    """The parts of a state, each with its diffusion and its time; one tensor is the part "".
+
+    Raises:
+        ValueError: a state, or a time, of other parts.
+    """
+    if isinstance(diffusion, ProductDiffusion):
+        parts = parts_of(diffusion.parts, x)
+        times = part_times(t, parts)
+        return {n: (own, parts[n], times[n]) for n, own in diffusion.parts.items()}
+    if isinstance(x, dict) or isinstance(t, Mapping):
+        raise ValueError(f"{type(diffusion).__name__} is of one tensor, and was given parts")
+    return {"": (diffusion, x, t)}

@@ -1,7 +1,11 @@
-"""Guidance: wrappers around a denoiser, one method per file."""
+"""Guidance: wrappers around a denoiser, a network or a solver, one method per file."""
 
+from noiseloom.guidance import acquisition, scaling
+from noiseloom.guidance.after_step import nudged
+from noiseloom.guidance.best import best_of
 from noiseloom.guidance.classifier_free import ClassifierFree
 from noiseloom.guidance.gradient import RewardGuided
+from noiseloom.guidance.hidden import HiddenGuided, hidden_guided, state_value
 from noiseloom.guidance.history import (
     HistoryGuided,
     HistoryTerm,
@@ -10,14 +14,23 @@ from noiseloom.guidance.history import (
     vanilla_history,
 )
 from noiseloom.guidance.monte_carlo import MonteCarloGuided
+from noiseloom.guidance.property import PropertyGuided
 
 __all__ = [
     "ClassifierFree",
+    "HiddenGuided",
     "HistoryGuided",
     "HistoryTerm",
     "MonteCarloGuided",
+    "PropertyGuided",
     "RewardGuided",
+    "acquisition",
+    "best_of",
     "fractional_history",
+    "hidden_guided",
+    "nudged",
+    "scaling",
+    "state_value",
     "temporal_history",
     "vanilla_history",
 ]

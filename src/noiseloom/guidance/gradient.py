@@ -8,7 +8,7 @@ References:
     Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2, line 10.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -20,7 +20,17 @@ from noiseloom.guidance.balance import tilted
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
 
-__all__ = ["Reward", "RewardGuided", "check_guide", "rate", "remembering", "since", "slope"]
+__all__ = [
+    "Reward",
+    "RewardGuided",
+    "check_guide",
+    "checked",
+    "rate",
+    "remembering",
+    "since",
+    "slope",
+    "slopes",
+]
 
 Reward: TypeAlias = Callable[[Tensor], Tensor]
 """From clean states (B, ...) to what each is worth, shape (B,), differentiable."""
@@ -130,10 +140,18 @@ def rate(reward: Reward, x: Tensor) -> Tensor:
     Raises:
         ValueError: as in `RewardGuided`.
     """
-    value = reward(x)
-    if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
+    return checked(reward(x), len(x))
+
+
+def checked(value: Tensor, batch: int) -> Tensor:
+    """What a reward says of so many states, if it may.
+
+    Raises:
+        ValueError: as in `RewardGuided`.
+    """
+    if not isinstance(value, Tensor) or value.shape != (batch,):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"a reward is one number per example, shape ({len(x)},), got {got}")
+        raise ValueError(f"a reward is one number per example, shape ({batch},), got {got}")
     if not value.requires_grad:
         raise ValueError(
             "the reward has no gradient in the state: compute it in torch, outside no_grad, by "
@@ -154,13 +172,23 @@ def slope(value: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
     Raises:
         ValueError: it is not finite, as far as the host knows it.
     """
-    (grad,) = torch.autograd.grad(value.sum(), x, retain_graph=again, materialize_grads=True)
-    if _known(grad) and not grad.isfinite().all():
-        raise ValueError(
-            "the reward's gradient is not finite: use one without kinks or poles, such as "
-            "sqrt(d^2 + 1e-6) in place of a distance d"
-        )
-    return grad
+    return slopes(value, (x,), again=again)[0]
+
+
+def slopes(
+    value: Tensor,
+    leaves: Sequence[Tensor],
+    *,
+    again: bool = False,
+    advice: str = "the reward's gradient is not finite: use one without kinks or poles, such as "
+    "sqrt(d^2 + 1e-6) in place of a distance d",
+) -> tuple[Tensor, ...]:
+    """As `slope`, in several tensors; `advice` is what is said where it is not finite."""
+    total = value.sum()
+    grads = torch.autograd.grad(total, leaves, retain_graph=again, materialize_grads=True)
+    if any(_known(grad) and not grad.isfinite().all() for grad in grads):
+        raise ValueError(advice)
+    return grads
 
 
 def since(begin: float, grad: Tensor, t: Tensor) -> Tensor:

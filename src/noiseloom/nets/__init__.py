@@ -28,6 +28,7 @@ from noiseloom.nets.codes import CodeEmbedding, CodeHead
 from noiseloom.nets.encoders import ImageEncoder, RowEncoder, SequenceEncoder
 from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.placed import Placed
+from noiseloom.nets.pooled import PooledStates
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
@@ -42,6 +43,7 @@ __all__ = [
     "DiT",
     "ImageEncoder",
     "Placed",
+    "PooledStates",
     "Recurrent",
     "RowEncoder",
     "SequenceEncoder",

@@ -117,6 +117,16 @@ class Transformer(nn.Module):
         Raises:
             ValueError: a shape that does not fit, or a condition the network was not built for.
         """
+        return self.finish(*self.states(x, log_snr, cond))
+
+    def states(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The last token states (B, T, W), and what `finish` needs besides.
+
+        `finish(*states(x, log_snr, cond))` is `forward`; in between the states may be changed
+        (`noiseloom.guidance.HiddenGuided`).
+        """
         cond = cond or {}
         self._check(x, log_snr, cond)
         check_told(cond, ("label", "estimate", "dropout", "hidden", "mask"), len(x), self.known)
@@ -132,11 +142,14 @@ class Transformer(nn.Module):
             h = h + self.hidden(norm(hidden))
 
         seen = None if mask is None else mask[:, None]
-        y: Tensor
         told = None if self.codes is None else self.codes(cond, len(x))
-        y, h, _ = self.trunk(
-            h, self.embedding(log_snr, cond), keys, told=told, seen=seen, turn=turn
-        )
+        embedding = self.embedding(log_snr, cond)
+        h, rest, _ = self.trunk.states(h, embedding, keys, told=told, seen=seen, turn=turn)
+        return h, rest
+
+    def finish(self, h: Tensor, rest: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+        """What `forward` returns, of the last token states: each token by itself."""
+        y = self.trunk.finish(h, rest)
         return y if self.hidden is None else (y, h)
 
     def _check(self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor]) -> None:

@@ -112,6 +112,19 @@ class Trunk(nn.Module):
             The output (B, T, outputs), the last token states (B, T, W), both with an axis N where
             h has one, and for each block the keys and values of the tokens.
         """
+        h, rest, entries = self.states(h, embedding, keys, past, told, **sight)
+        return self.finish(h, rest), h, entries
+
+    def states(
+        self,
+        h: Tensor,
+        embedding: Tensor,
+        keys: Tensor | None,
+        past: Sequence[dict[str, Tensor] | None] | None = None,
+        told: Sequence[Tensor] | None = None,
+        **sight: Unpack[Sight],
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], list[dict[str, Tensor]]]:
+        """The last token states, what `finish` needs besides, and keys and values."""
         modulation = self.modulation(embedding if embedding.ndim == 3 else embedding[:, None])
         if h.ndim == 4:
             modulation = modulation[:, :, None]
@@ -122,11 +135,17 @@ class Trunk(nn.Module):
         for block, part, before, beside in each:
             h, entry = block(h, part, keys, past=before, told=beside, **sight)
             entries.append(entry)
-        shift, scale, *gate = last.split(self.width, dim=-1)
+        return h, (last, first), entries
+
+    def finish(self, h: Tensor, rest: tuple[Tensor, Tensor]) -> Tensor:
+        """The output of the last token states, token by token."""
+        last, first = rest
+        shift, scale, *gate = last.split(self.width, dim=-1)  # type: ignore[no-untyped-call]
         y = modulate(h, shift, scale)
         if self.skip:
             y = torch.addcmul(y, gate[0], first)
-        return self.output(y), h, entries
+        output: Tensor = self.output(y)
+        return output
 
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
