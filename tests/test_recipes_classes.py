@@ -370,16 +370,30 @@ def test_places_of_long_texts_are_whole_numbers():
         assert len(places.unique()) == min(count, 10_000)
 
 
-@pytest.mark.parametrize("kind", ["text", "sequences"])
+@pytest.mark.parametrize("kind", ["text", "table", "sequences"])
 def test_other_data_are_judged_by_the_words_of_the_run(kind, files, tmp_path, capsys):
     out = trained(files, tmp_path, kind, "--no-evaluate")
-    some = {"text": "so it so it on on " * 40, "sequences": "ACG\nAACC\nGTTA\nTT\nCCC\nGA\n" * 1}
-    other = tmp_path / "other.txt"
-    other.write_text(some[kind])
+    table = "job,gain,age\n" + "a,0.3,1\n,7,2\n" * 30  # fewer jobs, ages beyond none, another order
+    some = {"text": "so it so it on on " * 40, "sequences": "ACG\nAACC\nGTTA\nTT\nCCC\nGA\n"}
+    other = tmp_path / ("other.csv" if kind == "table" else "other.txt")
+    other.write_text({**some, "table": table}[kind])
     assert main(["evaluate", str(out), "--data", str(other), "--samples", "24"]) == 0
-    other.write_text("@" + some[kind])
+    kept = list((out / "evaluations").glob("*data=*"))
+    assert 0 < json.loads(kept[0].read_text())["bits_per_token"] < 12
+    assert ("column 'gain': 30 numbers" in capsys.readouterr().err) is (kind == "table")
+    wrong = {**some, "table": table + "@,1,1\n"}[kind]
+    other.write_text(wrong if kind == "table" else "@" + wrong)
     assert main(["evaluate", str(out), "--data", str(other)]) == 2
-    assert "@" in capsys.readouterr().err
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "@" in said
+    assert kind != "table" or "other.csv: line 62, column 'job': there is no class for '@'" in said
+
+
+def test_a_table_is_its_own_data_by_the_columns_of_its_run(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "table")
+    assert main(["evaluate", str(out), "--samples", "24"]) == 0
+    assert not (out / "evaluations").exists()  # kept as that of its own data
+    capsys.readouterr()
 
 
 def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noiseloom.data.characters import smallest
 from noiseloom.data.folder import HELD_OUT, TRAIN
 from noiseloom.data.split import Split
 from noiseloom.data.table_columns import Classes, Column
@@ -16,7 +17,10 @@ from noiseloom.data.table_store import Stored
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
 
-__all__ = ["Reading"]
+__all__ = ["CONSTANT", "Reading"]
+
+CONSTANT = "all training rows have one value"
+"""Why a column is left out that says nothing."""
 
 
 class Reading:
@@ -126,14 +130,14 @@ class Reading:
             if column is not None:
                 made.append(column)
             elif constant == "leave_out":
-                self.leave_out(name, "all training rows have one value")
+                self.leave_out(name, CONSTANT)
             else:
                 raise ValueError(
                     f"column {name!r} has one value in all training rows: leave it "
                     "out in the schema, or all such with constant='leave_out'"
                 )
         vocabulary = TableVocabulary(tuple(made), self.left_out)
-        kind = _smallest(max(vocabulary.sizes))
+        kind = smallest(max(vocabulary.sizes))
         parts = [torch.empty((int(part.sum()), len(made)), dtype=kind) for part in (~held, held)]
         for c, column in enumerate(made):
             stored = self.columns.pop(column.name)
@@ -216,9 +220,3 @@ class Reading:
 
     def _place(self, row: int | np.intp) -> str:
         return f"{self.unit} {self.where[int(row)]}"
-
-
-def _smallest(classes: int) -> torch.dtype:
-    if classes <= 2**8:
-        return torch.uint8
-    return torch.int16 if classes <= 2**15 else torch.int32

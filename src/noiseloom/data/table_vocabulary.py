@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from noiseloom.data.table_files import opened
 from noiseloom.data.table_schema import check_names
 from noiseloom.rng import Rng
 
-__all__ = ["TableVocabulary"]
+__all__ = ["TableVocabulary", "encode_cells"]
 
 _HEAD = """\
 # A line for each column. Kinds: categorical, integer, real, or leave_out.
@@ -85,7 +85,8 @@ class TableVocabulary:
         places = [f"row {number}" for number in range(1, len(ordered) + 1)]
         tokens = torch.zeros((len(ordered), len(self.columns)), dtype=torch.int64)
         for c, column in enumerate(self.columns):
-            tokens[:, c] = _encode(column, [row[c] for row in ordered], places)
+            classes = encode_cells(column, [row[c] for row in ordered], places)[1]
+            tokens[:, c] = torch.from_numpy(classes)
         return tokens
 
     def decode(self, tokens: Tensor, rng: Rng | None = None) -> list[list[Value]]:
@@ -208,8 +209,10 @@ class TableVocabulary:
             for c, column in enumerate(self.columns):
                 cells = [row.get(column.name, "").strip() for row in rows]
                 there = [i for i, cell in enumerate(cells) if cell not in ("", "?")]
-                found = _encode(column, [cells[i] for i in there], [places[i] for i in there])
-                tokens[there, c], known[there, c] = found, True
+                _, found = encode_cells(
+                    column, [cells[i] for i in there], [places[i] for i in there]
+                )
+                tokens[there, c], known[there, c] = torch.from_numpy(found), True
         return tokens, known
 
     def write_rows(
@@ -253,7 +256,23 @@ class TableVocabulary:
         return values
 
 
-def _encode(column: Column, cells: Sequence[object], places: Sequence[str]) -> Tensor:
+def encode_cells(
+    column: Column,
+    cells: Sequence[object],
+    places: Sequence[str],
+    hint: Callable[[Column, Value], str] | None = None,
+) -> tuple[list[Value], Classes]:
+    """Values of cells, and their classes, int64, shape (N,).
+
+    Args:
+        column: of the cells.
+        cells: as they stand in a file, or values.
+        places: where each is, for errors.
+        hint: what an error says besides of a value that has no class.
+
+    Raises:
+        ValueError: a cell that its column cannot have, by its place.
+    """
     values = []
     for cell, place in zip(cells, places, strict=True):
         try:
@@ -263,8 +282,9 @@ def _encode(column: Column, cells: Sequence[object], places: Sequence[str]) -> T
     classes = column.classes(values)
     if (classes < 0).any():
         at = int((classes < 0).argmax())
-        raise ValueError(f"{places[at]}, {column.refusal(values[at])}")
-    return torch.from_numpy(classes)
+        more = hint(column, values[at]) if hint else ""
+        raise ValueError(f"{places[at]}, {column.refusal(values[at])}{more}")
+    return values, classes
 
 
 def _free(path: str | os.PathLike[str], force: bool) -> Path:
