@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.data.table_columns import Column
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
@@ -144,7 +145,12 @@ def _table(words: Vocabulary, tokens: Tensor) -> str:
     if isinstance(words, TableVocabulary):
         head = "".join(f"<th>{escape(name)}</th>" for name in words.names)
         lines = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(v))}</td>" for v in row) + "</tr>" for row in found
+            "<tr>"
+            + "".join(
+                f"<td>{escape(_cell(c, v))}</td>" for c, v in zip(words.columns, row, strict=True)
+            )
+            + "</tr>"
+            for row in found
         )
         return f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>'
     if isinstance(words, Palette):
@@ -155,7 +161,7 @@ def _table(words: Vocabulary, tokens: Tensor) -> str:
     return "".join(f"<pre>{escape(_line(row))}</pre>" for row in found)
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cell(column: Column, value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, float) and not column.decimals:
+        return f"{value:.4g}"
+    return column.text(value)

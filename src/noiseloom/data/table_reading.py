@@ -167,7 +167,8 @@ class Reading:
             return None
         gaps = int(stored.missing(len(self.where))[train].sum())
         gap = gaps > 0 or (wish is not None and wish.missing)
-        return replace(column, gap=gap, gaps=gaps)
+        decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
+        return replace(column, gap=gap, gaps=gaps, decimals=decimals, digits=digits)
 
     def _classes(
         self,

@@ -224,6 +224,8 @@ class TableVocabulary:
     ) -> None:
         """Write rows as a CSV file with the header of the original, less what was left out of it.
 
+        Numbers have decimals as they had there, and missing values are empty cells.
+
         Args:
             path: the file.
             tokens: integers of any type, shape (N, T).
@@ -238,7 +240,10 @@ class TableVocabulary:
         with _free(path, force).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.names)
-            writer.writerows(rows)  # a missing value is an empty cell
+            writer.writerows(
+                [column.text(v) for column, v in zip(self.columns, row, strict=True)]
+                for row in rows
+            )
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
