@@ -308,6 +308,30 @@ def test_templates_that_do_not_fit_are_one_line(kind, known, message, files, tmp
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
+def test_rows_of_numbers_are_filled_as_a_template_says(state, tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", draw.integers(5, size=(200, 6)))
+    out, file = tmp_path / "run", tmp_path / "drawn.npy"
+    command = ["train", "sequences", "--data", str(tmp_path / "rows.npy"), "--out", str(out)]
+    assert main([*command, *TINY, "--no-evaluate", "--state", state]) == 0
+    np.save(tmp_path / "gaps.npy", np.array([[4, -1, -1, 0], [-1, -1, 2, -1]]))
+    known = ["--known", str(tmp_path / "gaps.npy")]
+    assert main(["sample", str(out), *known, "--out", str(file)]) == 0
+    drawn = np.load(file)
+    assert drawn.shape == (8, 6)
+    assert 0 <= drawn.min() <= drawn.max() < 5
+    assert (drawn[:4, [0, 3]] == [4, 0]).all()
+    assert (drawn[4:, 2] == 2).all()
+    lines = tmp_path / "drawn.txt"
+    assert main(["sample", str(out), "--known", "4,?,?,0", "-n", "3", "--out", str(lines)]) == 0
+    assert [line.split(",")[:4:3] for line in lines.read_text().splitlines()] == [["4", "0"]] * 3
+    capsys.readouterr()
+    for wrong in ("4,5", "1,2,3,4,0,1,2", "so_it"):
+        assert main(["sample", str(out), "--known", wrong, "--out", str(tmp_path / "x")]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", ["text", "table", "sequences"])
 def test_a_recipe_without_data_says_what_it_reads(kind):
     with pytest.raises(ValueError, match="--data FILE"):

@@ -5,11 +5,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.data import (
+    Numbers,
+    Palette,
+    Split,
+    TableVocabulary,
+    Vocabulary,
+    template,
+    vocabulary,
+)
 from noiseloom.data.table_columns import Column
+from noiseloom.data.templates import number_templates
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
@@ -39,7 +49,7 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     Args:
         run: of rows.
         known: text with gaps ("_"); for a table the path of a .csv file, for pictures that of one
-            whose gaps are transparent.
+            whose gaps are transparent; for numbers a line of them or a file (`number_templates`).
         gap: the character of a gap in text.
         count: number of samples; by default `TIMES` for each row of the template.
 
@@ -52,6 +62,8 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
+    elif isinstance(words, Numbers):
+        tokens, there = number_templates(known, words, gap=gap)
     else:
         one, mask = template(known, words, gap=gap, length=run.facts["length"])
         tokens, there = one[None], mask[None]
@@ -72,6 +84,8 @@ def write_rows(
     codes: Tensor | None = None,
 ) -> int:
     """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
+
+    Rows of numbers are an array where the file is called .npy.
 
     Args:
         run: of rows.
@@ -104,6 +118,10 @@ def write_rows(
         return drawn.shape[1]
     if isinstance(words, Palette):
         save_picture(path, words.pixels(drawn), 256)
+        return drawn.shape[1]
+    if isinstance(words, Numbers) and path.suffix == ".npy":
+        with path.open("wb") as file:
+            np.save(file, drawn.numpy())
         return drawn.shape[1]
     texts = [_line(row) for row in words.decode(drawn)]
     mark = "\n---\n" if any("\n" in text for text in texts) else "\n"
