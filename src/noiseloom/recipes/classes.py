@@ -126,8 +126,8 @@ class Classes(ClassOptions):
             return SCHEDULES[self.schedule]
         if self.base == "embedding":  # as far apart as these, but the same whenever it is built
             table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
-        pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
-        return information_schedule(table, pi.mean(0))
+        # A law for each place where these differ: of a table's columns a mixture would be no law.
+        return information_schedule(table, torch.tensor(facts["frequencies"], dtype=torch.float64))
 
     def _table(self, classes: int) -> Tensor:
         if self.base == "bits":
