@@ -438,3 +438,27 @@ def test_momentum_of_the_estimate_works_on_classes(kind: str) -> None:
     denoiser = SelfConditioned(inner, momentum=0.5)
     end = final(sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1)))
     assert int(end.x.max()) < K
+
+
+@pytest.mark.parametrize("kind", ["absorbing", "uniform", "bits"])
+def test_the_bound_of_two_calls_is_that_of_a_model_that_can_be_drawn_from(kind: str) -> None:
+    """Of `SelfGuided` with scale 1, which calls twice at every level and hands nothing on."""
+    rows, options = drawn_rows(joint(2), 50), {}
+    if kind == "bits":
+        table = Bits(3).table
+        inner: nn.Module = CodeDenoiser(network(5, self_conditioning=True), Cosine(), table)
+        diffusion, options = GaussianDiffusion(Cosine()), {"codec": inner}
+    else:
+        diffusion = made(kind)
+        inner = ClassDenoiser(network(diffusion.width, self_conditioning=True), diffusion)
+    carried, twice = SelfConditioned(inner), SelfGuided(inner, 1.0)
+    both = nats_bound(carried, diffusion, rows, Rng(0), passes=2, each=True, **options)
+    assert both.shape == (2, 50)
+    for found, denoiser, passes in (
+        (both[0], carried, 1),
+        (both[1], carried, 2),
+        (both[1], twice, 1),
+    ):
+        alone = nats_bound(denoiser, diffusion, rows, Rng(0), passes=passes, **options)
+        torch.testing.assert_close(found, alone)
+    assert float((both[0] - both[1]).abs().mean()) > 1e-3

@@ -69,6 +69,8 @@ def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_p
     out = trained(files, tmp_path, kind, "--state", state)
     found = json.loads((out / "evaluation.json").read_text())
     assert 0 < found["bits_per_token"] < 12
+    # Of states that are self-conditioned, what they say when told nothing stands beside it.
+    assert ("bits_per_token_one_call" in found) is (state in ("bits", "onehot", "embedding"))
     assert (out / "report.html").read_text().count("Held out") == 1
 
     run = noiseloom.load(out)
@@ -152,6 +154,13 @@ def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):
         real = image_folder(tmp_path, 8).train.pixels.float()
         errors.append(float((palette.pixels(split.train.values).float() - real).square().mean()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_bits_of_a_model_that_is_not_drawn_from_are_called_so():
+    assert Chain().caveat == ""
+    assert "two calls" in Chain(state="bits").caveat
+    assert "two calls" in Chain(self_conditioning=0.5).caveat
+    assert Chain(state="bits", self_guidance=1.0).caveat == ""  # draws what the bits are of
 
 
 @dataclass(frozen=True)

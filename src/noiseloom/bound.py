@@ -8,7 +8,11 @@ lambda the log-SNR, from lambda_1 at time 1 up to lambda_0,
         - E ln p(x | x_0),    p(x = k | x_0) ~ N(x_0; alpha c(k), sigma^2),  token by token.
 
 Any denoiser is a model in this sense, exact or not; overshoot, guidance and sampling by confidence
-are not, and have no such number.
+are not, and have no such number. Nor has a self-conditioned denoiser with the estimates that it is
+handed from step to step when samples are drawn: what it says then depends on the whole way, not on
+x_t and t alone. What has one is its two calls at one level, the second told what the first said, as
+it is trained (`passes`): the model `SelfGuided(denoiser, 1)`, which can be drawn from as that. Its
+first call alone has one too.
 
 D. Kingma et al., 2021, Variational Diffusion Models, arXiv 2107.00630, Eq. 11 to 17.
 """
@@ -38,6 +42,7 @@ def nats_bound(
     cond: Cond | None = None,
     points: int = 16,
     passes: int = 1,
+    each: bool = False,
     log_snr: float = 8.0,
 ) -> Tensor:
     """An unbiased estimate of the bound of each sequence; its mean over many is what counts.
@@ -51,12 +56,13 @@ def nats_bound(
         cond: conditions, batch first.
         points: noise levels of each sample, one in each of so many equal parts of the root of the
             noise share 1 - gamma (classes) or of the log-SNR (codes).
-        passes: calls at each level, the last of which counts: 2 for a denoiser that is
-            self-conditioned on its estimate.
+        passes: calls at each level, each told what that before it said, the last of which counts: 2
+            for a denoiser that is self-conditioned on its estimate.
+        each: whether the bounds of all passes are returned, that of every call being the last.
         log_snr: lambda_0, at which codes are read.
 
     Returns:
-        Nats of a sequence, shape (B,).
+        Nats of a sequence, shape (B,), or (passes, B).
 
     Raises:
         ValueError: a Gaussian diffusion without codes, or on a subspace; one of classes whose
@@ -68,14 +74,15 @@ def nats_bound(
         rng = rng.samples(len(tokens), device=tokens.device)
     places = rng.fold("place").uniform((len(tokens),), torch.float64, tokens.device)
 
-    def said(x: Tensor, t: Tensor, i: int) -> Prediction:
-        draws = rng.fold("denoiser", i)
-        prediction, carry = denoiser(x, t, cond, None, draws)
-        for _ in range(passes - 1):
+    def said(x: Tensor, t: Tensor, i: int) -> list[Prediction]:
+        draws, carry, found = rng.fold("denoiser", i), None, []
+        for _ in range(passes):
             prediction, carry = denoiser(x, t, cond, carry, draws)
-        return prediction
+            found.append(prediction)
+        return found if each else found[-1:]
 
-    total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+    size = (passes if each else 1, len(tokens))
+    total = torch.zeros(size, dtype=torch.float64, device=tokens.device)
     if isinstance(diffusion, CategoricalDiffusion):
         if float(diffusion.noise(torch.ones((), dtype=torch.float64))) < 1 - 1e-6:
             raise ValueError("the bound of classes needs a schedule that ends in noise alone")
@@ -85,11 +92,12 @@ def nats_bound(
             t = diffusion.schedule.time(torch.log1p(-share) - share.log())
             x = diffusion.corrupt(tokens, t, rng.fold("noise", i))
             every = t[:, None].expand(tokens.shape)
-            nats = diffusion.loss(said(x, t.float(), i), tokens, x, every).double().sum(1)
+            losses = [diffusion.loss(p, tokens, x, every) for p in said(x, t.float(), i)]
+            nats = torch.stack(losses).double().sum(2)
             # From the mean over times to that over roots of the share: what a token that is hardly
             # ever noised costs then is 1 / share, and would have a variance without end.
             total += nats / diffusion.rate(t) * 2 * root
-        return total / points
+        return total / points if each else total[0] / points
     if codec is None or not isinstance(diffusion.subspace, Whole):
         raise ValueError("the bound of a Gaussian diffusion is of codes on the whole space")
     clean = codec.encode(tokens)
@@ -101,7 +109,8 @@ def nats_bound(
         level = lowest + span * (i + places) / points
         t = diffusion.schedule.time(level)
         x = diffusion.corrupt(clean, t.to(clean), rng.fold("noise", i))
-        error = (said(x, t.to(clean), i).mean - clean).double().square().flatten(1).sum(1)
+        means = torch.stack([p.mean for p in said(x, t.to(clean), i)])
+        error = (means - clean).double().square().flatten(2).sum(2)
         total += (
             0.5 * span / points * diffusion.schedule.log_snr(t.to(clean)).double().exp() * error
         )
@@ -110,4 +119,5 @@ def nats_bound(
     logits = codec.evidence(x, last).double()
     if codec.absent is not None:
         logits = logits.masked_fill(codec.absent, -torch.inf)
-    return total - logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(1)
+    total -= logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(1)
+    return total if each else total[0]
