@@ -138,6 +138,47 @@ def test_missing_values_are_a_class_or_no_rows(tmp_path):
     assert not any(column.gap for column in vocabulary.columns)
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_value_that_only_a_held_out_row_lacks_is_a_class_too(tmp_path, form):
+    cells = [(str(i % 9), "abc"[i % 3], "test" if i == 50 else "train") for i in range(90)]
+    cells[50] = ("", "", "test")
+    if form == "csv":
+        text = "".join(",".join(row) + "\n" for row in cells)
+        path = written(tmp_path / "a.csv", "n,w,part\n" + text)
+    else:
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        n, w, part = zip(*cells, strict=True)
+        path = tmp_path / "a.parquet"
+        columns = {"n": [int(v) if v else None for v in n], "w": [v or None for v in w]}
+        parquet.write_table(arrow.table({**columns, "part": list(part)}), path)
+    split, vocabulary = read_table(path, split_by="part")
+    assert split.held_out.values.tolist() == [[9, 3]]
+    assert vocabulary.decode(split.held_out.values) == [[None, None]]
+    place = "line 52" if form == "csv" else "row 51"
+    with pytest.raises(ValueError, match=f"{place}, column 'n': a value is missing"):
+        read_table(path, split_by="part", missing="refuse")
+    with pytest.raises(ValueError, match="holds out no row"):
+        read_table(path, split_by="part", missing="drop")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_column_that_changes_type_half_way_is_named_with_its_place(tmp_path, form):
+    """In Parquet a column is of one type; of text it is of names, whatever these look like."""
+    numbers = [str(i % 9) for i in range(60)] + ["old"] + [str(i % 9) for i in range(60)]
+    if form == "csv":
+        text = "n,w\n" + "".join(f"{n},{'ab'[i % 2]}\n" for i, n in enumerate(numbers))
+        with pytest.raises(ValueError, match="line 62, column 'n': 'old' is no number, and all"):
+            read_table(written(tmp_path / "a.csv", text))
+        return
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"n": numbers, "w": ["ab"[i % 2] for i in range(121)]}), path)
+    vocabulary = read_table(path, rare=1)[1]
+    assert vocabulary.columns[0].values == (*map(str, range(9)), "old")
+    with pytest.raises(ValueError, match="row 61, column 'n': 'old' is no number"):
+        read_table(path, schema={"n": "integer"})
+
+
 def test_constants_are_left_out_on_request(tmp_path):
     path = written(tmp_path / "a.csv", "a,b,c\n" + "5,x,\n5,y,\n" * 9)
     split, vocabulary = read_table(path, constant="leave_out")
@@ -195,12 +236,9 @@ def test_a_category_of_held_out_rows_alone_is_named_or_other(tmp_path):
         assert vocabulary.decode(split.held_out.values) == [[1, "other"], [2, "x"]]
         assert vocabulary.sizes[1] == 4
     gap = written(tmp_path / "b.csv", text.replace("1,w", "1,"))
-    with pytest.raises(ValueError, match=r"line 42.*no class for that.*missing='drop', or missing"):
-        read_table(gap, split_by="part")
-    split, vocabulary = read_table(
-        gap, split_by="part", schema={"b": {"kind": "categorical", "missing": True}}
-    )
-    assert vocabulary.decode(split.held_out.values)[0] == [1, None]
+    for schema in (None, {"b": {"kind": "categorical", "missing": True}}):
+        split, vocabulary = read_table(gap, split_by="part", schema=schema)
+        assert vocabulary.decode(split.held_out.values)[0] == [1, None]
 
 
 def test_rare_categories_share_a_class(tmp_path):

@@ -126,7 +126,7 @@ class Reading:
         train = rows[~held]
         made = []
         for name, stored in list(self.columns.items()):
-            column = self._column(stored, train, wishes.get(name), rules)
+            column = self._column(stored, rows, train, wishes.get(name), rules)
             if column is not None:
                 made.append(column)
             elif constant == "leave_out":
@@ -148,7 +148,12 @@ class Reading:
         return Split(sets[0], sets[1], tuple(self.notes)), vocabulary
 
     def _column(
-        self, stored: Stored, train: NDArray[np.intp], wish: Wish | None, rules: Rules
+        self,
+        stored: Stored,
+        rows: NDArray[np.intp],
+        train: NDArray[np.intp],
+        wish: Wish | None,
+        rules: Rules,
     ) -> Column | None:
         """The classes of a column; None where training rows have one value."""
         if stored.kind is None:
@@ -165,8 +170,10 @@ class Reading:
         said = column is not None and wish is not None and column.size > 1
         if column is None or not (said or len(np.unique(stored.cells()[train])) > 1):
             return None
-        gaps = int(stored.missing(len(self.where))[train].sum())
-        gap = gaps > 0 or (wish is not None and wish.missing)
+        missing = stored.missing(len(self.where))
+        gaps = int(missing[train].sum())
+        # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
+        gap = bool(missing[rows].any()) or (wish is not None and wish.missing)
         decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
         return replace(column, gap=gap, gaps=gaps, decimals=decimals, digits=digits)
 
@@ -210,13 +217,11 @@ class Reading:
         held: NDArray[np.bool_],
     ) -> None:
         cell = stored.cells()[rows[at]]
-        text = list(stored.index)[cell] if stored.kind == "text" and cell >= 0 else f"{cell:g}"
-        gone = bool(stored.missing(len(self.where))[rows[at]])
+        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
         why = "no training row has it" if held[at] else "the schema has none"
-        way = "missing='drop', or missing: true" if gone else "rare=1 or more, or other: true"
         raise ValueError(
-            f"{self._place(rows[at])}, {column.refusal(None if gone else text)}: {why}; give {way} "
-            "in the schema"
+            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give rare=1 or more, or "
+            "other: true in the schema"
         )
 
     def _place(self, row: int | np.intp) -> str:

@@ -63,7 +63,8 @@ def read_table(
         schema: a YAML file, or a mapping such as it holds, that says what columns are
             (`noiseloom.data.table_schema`); the others are inferred.
         missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a
-            column in which some are a class for them, "refuse" raises, "drop" leaves out the rows.
+            column in which some are, be it only in held-out rows, a class for them, "refuse"
+            raises, "drop" leaves out the rows.
         constant: whether a column with one value in all training rows is an error or left out.
         bins: intervals of a column of numbers, about, >= 2.
         whole: the most whole numbers that are a class each, >= 2.
