@@ -42,7 +42,7 @@ def files(tmp_path_factory):
         for _ in range(300)
     ]
     (folder / "table.csv").write_text("age,job,gain\n" + "\n".join(rows) + "\n")
-    (folder / "gaps.csv").write_text("age,job,gain\n3,,\n,b,\n")
+    (folder / "gaps.csv").write_text("age,job,gain\n3,,\n,b,0.12345\n")
     return folder
 
 
@@ -90,7 +90,7 @@ def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_p
     if kind == "table":
         assert lines[0] == "age,job,gain"
         assert [line.split(",")[0] for line in lines[1:5]] == ["3"] * 4
-        assert [line.split(",")[1] for line in lines[5:9]] == ["b"] * 4
+        assert [line.split(",")[1:] for line in lines[5:9]] == [["b", "0.12345"]] * 4
         assert len(words.encode([line.split(",") for line in lines[1:]])) == 8
     else:
         fixed = [(i, c) for i, c in enumerate(template) if c != "_"]

@@ -18,6 +18,7 @@ from noiseloom.data import (
     template,
     vocabulary,
 )
+from noiseloom.data.table_cells import read_cells
 from noiseloom.data.table_columns import Column
 from noiseloom.data.templates import number_templates
 from noiseloom.data.tokens import evenly
@@ -114,7 +115,11 @@ def write_rows(
     words = _words(run)
     if isinstance(words, TableVocabulary):
         keys = Rng(seed).fold("values").samples(len(drawn))
-        words.write_rows(path, drawn, keys, force=True)
+        cells = None
+        if known is not None:
+            asked = read_cells(known, words.names, words.left_out)[0]
+            cells = [asked[i * len(asked) // count] for i in range(count)]
+        words.write_rows(path, drawn, keys, force=True, known=cells)
         return drawn.shape[1]
     if isinstance(words, Palette):
         save_picture(path, words.pixels(drawn), 256)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.characters import smallest
+from noiseloom.data.table_cells import encode_cells
 from noiseloom.data.table_columns import GAPS, Column
 from noiseloom.data.table_files import Rows
 from noiseloom.data.table_reading import CONSTANT
 from noiseloom.data.table_schema import check_names
-from noiseloom.data.table_vocabulary import TableVocabulary, encode_cells
+from noiseloom.data.table_vocabulary import TableVocabulary
 
 __all__ = ["read_like"]
 
