@@ -1,7 +1,8 @@
 """Cells of a table whose columns are known: their classes, and rows of them with gaps."""
 
+import difflib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from noiseloom.data.table_columns import Classes, Column, Value
@@ -47,7 +48,6 @@ def encode_cells(
     column: Column,
     cells: Sequence[object],
     places: Sequence[str],
-    hint: Callable[[Column, Value], str] | None = None,
 ) -> tuple[list[Value], Classes]:
     """Values of cells, and their classes, int64, shape (N,).
 
@@ -55,7 +55,6 @@ def encode_cells(
         column: of the cells.
         cells: as they stand in a file, or values.
         places: where each is, for errors.
-        hint: what an error says besides of a value that has no class.
 
     Raises:
         ValueError: a cell that its column cannot have, by its place.
@@ -69,6 +68,12 @@ def encode_cells(
     classes = column.classes(values)
     if (classes < 0).any():
         at = int((classes < 0).argmax())
-        more = hint(column, values[at]) if hint else ""
+        more = "" if values[at] is None else _hint(column, str(values[at]))
         raise ValueError(f"{places[at]}, {column.refusal(values[at])}{more}")
     return values, classes
+
+
+def _hint(column: Column, value: str) -> str:
+    """What there are classes for instead."""
+    near = difflib.get_close_matches(value, map(str, column.values), 1)
+    return f": did you mean {near[0]!r}?" if near else f": there are {column.examples}"

@@ -1,6 +1,5 @@
 """Another table by the columns of a model: the same classes, whatever the file would suggest."""
 
-import difflib
 import itertools
 from array import array
 from collections import Counter
@@ -89,7 +88,7 @@ def _encode(
     first: dict[str, str] = {}
     for cell, place in zip(cells, places, strict=True):
         first.setdefault(cell, place)
-    values, classes = encode_cells(column, list(first), list(first.values()), hint=_hint)
+    values, classes = encode_cells(column, list(first), list(first.values()))
     numbers = column.kind != "categorical"
     inside = np.ones(len(first), dtype=np.bool_)
     if numbers:
@@ -97,15 +96,6 @@ def _encode(
     index = {cell: i for i, cell in enumerate(first)}
     each = np.fromiter((index[cell] for cell in cells), dtype=np.int64, count=len(cells))
     return classes[each], int((~inside)[each].sum())
-
-
-def _hint(column: Column, value: object) -> str:
-    """What there are classes for instead."""
-    if value is None:
-        return ": leave such rows out of the file"
-    names = [str(known) for known in column.values]
-    near = difflib.get_close_matches(str(value), names, 1)
-    return f": did you mean {near[0]!r}?" if near else f": there are {column.examples}"
 
 
 def _notes(
