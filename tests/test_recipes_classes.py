@@ -434,3 +434,13 @@ def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):
     file = tmp_path / "drawn.txt"
     assert main(["sample", str(out), "--known", "so __", "--out", str(file)]) == 0
     assert "--infill 0" in capsys.readouterr().err
+
+
+def test_a_column_of_any_words_may_say_what_is_held_out(files):
+    path = str(files / "table.csv")
+    with pytest.raises(ValueError, match="neither train nor test: say which value is held out"):
+        RECIPES["table"](split="age").load(path)
+    split = RECIPES["table"](split="age", held_out_value="3").load(path)
+    lines = (files / "table.csv").read_text().splitlines()[1:]
+    assert len(split.held_out) == sum(line.startswith("3,") for line in lines)
+    assert split.vocabulary.names == ("job", "gain")

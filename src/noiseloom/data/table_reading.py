@@ -99,7 +99,7 @@ class Reading:
             if unknown:
                 raise ValueError(
                     f"{here} has {unknown[0]!r}, which is neither train nor test: say which value "
-                    "is held out (held_out_value)"
+                    "is held out, held_out_value"
                 )
             chosen = np.array([word.lower() in HELD_OUT for word in words])
         else:

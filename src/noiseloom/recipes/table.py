@@ -35,6 +35,8 @@ class Tables(Classes):
         max_classes: the most that a column may have.
         held_out: share of the rows that is held out.
         split: a column that says which rows are held out, "" for the share.
+        held_out_value: the word of that column whose rows are held out; "" for test, val,
+            validation and held_out, beside train.
     """
 
     name: ClassVar[str] = "table"
@@ -50,6 +52,7 @@ class Tables(Classes):
     max_classes: int = 256
     held_out: float = 0.1
     split: str = ""
+    held_out_value: str = ""
     sampling_steps: int = 32
 
     @property
@@ -86,6 +89,7 @@ class Tables(Classes):
             max_classes=self.max_classes,
             held_out=self.held_out,
             split_by=self.split or None,
+            held_out_value=self.held_out_value or None,
         )
         if self.schema and not known and like is None:
             words.write_schema(self.schema)
