@@ -188,3 +188,14 @@ def test_draws_of_one_law_are_those_of_the_law_of_each(case: str, shape: tuple[i
     assert diffusion.probabilities is not None
     law = diffusion.probabilities.float().expand(*shape, K)
     assert torch.equal(x, drawn_of(law, Rng(3)))
+
+
+@cases
+def test_a_time_that_the_host_knows_stays_there(case: str) -> None:
+    """A scalar on the CPU beside states elsewhere: no operation mixes devices but by value."""
+    diffusion, t = CASES[case], torch.tensor(0.5, dtype=torch.float64)
+    x = torch.zeros(B, T, dtype=torch.int64, device="meta")
+    p = Prediction(torch.zeros(B, T, K, device="meta"))
+    for found in (diffusion.evidence(x, t), diffusion.moved(x, p, t, t * 0.5)):
+        assert (found.device.type, found.shape) == ("meta", (B, T, K))
+    assert diffusion.loss(p, x, x, t).device.type == "meta"
