@@ -18,6 +18,7 @@ D. Kingma et al., 2021, Variational Diffusion Models, arXiv 2107.00630, Eq. 11 t
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from torch import Tensor
 from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction, Whole
+from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond
 
@@ -55,7 +57,8 @@ def nats_bound(
         codec: the codes, for a Gaussian diffusion: `table` (K, n) and what places lack.
         cond: conditions, batch first.
         points: noise levels of each sample, one in each of so many equal parts of the root of the
-            noise share 1 - gamma (classes) or of the log-SNR (codes).
+            noise share 1 - gamma (classes), or of a law of log-SNRs that is half even and half that
+            of the schedule's times (codes), where most is lost if it is an `information_schedule`.
         passes: calls at each level, each told what that before it said, the last of which counts: 2
             for a denoiser that is self-conditioned on its estimate.
         each: whether the bounds of all passes are returned, that of every call being the last.
@@ -104,16 +107,15 @@ def nats_bound(
     one = torch.ones((), dtype=torch.float64)
     lowest = max(float(diffusion.schedule.log_snr(one)), -20.0)
     total += 0.5 * math.exp(lowest) * clean.double().square().flatten(1).sum(1)
-    span = log_snr - lowest
+    pick = _levels(diffusion.schedule, lowest, log_snr, tokens.device)
     for i in range(points):
-        level = lowest + span * (i + places) / points
+        level, density = pick((i + places) / points)
         t = diffusion.schedule.time(level)
         x = diffusion.corrupt(clean, t.to(clean), rng.fold("noise", i))
         means = torch.stack([p.mean for p in said(x, t.to(clean), i)])
         error = (means - clean).double().square().flatten(2).sum(2)
-        total += (
-            0.5 * span / points * diffusion.schedule.log_snr(t.to(clean)).double().exp() * error
-        )
+        weight = diffusion.schedule.log_snr(t.to(clean)).double().exp() / density
+        total += 0.5 * weight * error / points
     last = diffusion.schedule.time(torch.tensor(log_snr, dtype=torch.float64))
     x = diffusion.corrupt(clean, last, rng.fold("read"))
     logits = codec.evidence(x, last).double()
@@ -121,3 +123,25 @@ def nats_bound(
         logits = logits.masked_fill(codec.absent, -torch.inf)
     total -= logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0].sum(1)
     return total if each else total[0]
+
+
+def _levels(
+    schedule: Schedule, lowest: float, highest: float, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """From places in [0, 1] to log-SNRs, and the density that they are then drawn with.
+
+    Piecewise even, so that the density is exact whatever the schedule.
+    """
+    levels = torch.linspace(highest, lowest, 257, dtype=torch.float64)
+    times, even = schedule.time(levels), torch.linspace(0, 1, 257, dtype=torch.float64)
+    shares = even / 2 + (times - times[0]) / (times[-1] - times[0]) / 2
+    levels, shares = levels.to(device), shares.to(device)
+
+    def pick(place: Tensor) -> tuple[Tensor, Tensor]:
+        right = torch.searchsorted(shares, place).clamp(1, len(shares) - 1)
+        left = right - 1
+        part = shares[right] - shares[left]
+        level = torch.lerp(levels[left], levels[right], (place - shares[left]) / part)
+        return level, part / (levels[left] - levels[right])
+
+    return pick
