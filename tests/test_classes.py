@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -20,11 +21,12 @@ from noiseloom import (
     SelfGuided,
     sample,
 )
-from noiseloom.bound import nats_bound
+from noiseloom.bound import _levels, nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.diffusion import CategoricalDiffusion
 from noiseloom.diffusion.categorical import drawn
 from noiseloom.encodings import Bits, OneHot
+from noiseloom.information import information_schedule
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
 from noiseloom.sampling import ancestral, dpm_solver_pp_2m, final, heun, resampled
@@ -438,3 +440,47 @@ def test_momentum_of_the_estimate_works_on_classes(kind: str) -> None:
     denoiser = SelfConditioned(inner, momentum=0.5)
     end = final(sample(denoiser, diffusion, SamplingPlan.uniform(4), x, rng=Rng(1)))
     assert int(end.x.max()) < K
+
+
+@pytest.mark.parametrize("kind", ["absorbing", "uniform", "bits"])
+def test_the_bound_of_two_calls_is_that_of_a_model_that_can_be_drawn_from(kind: str) -> None:
+    """Of `SelfGuided` with scale 1, which calls twice at every level and hands nothing on."""
+    rows, options = drawn_rows(joint(2), 50), {}
+    if kind == "bits":
+        table = Bits(3).table
+        inner: nn.Module = CodeDenoiser(network(5, self_conditioning=True), Cosine(), table)
+        diffusion, options = GaussianDiffusion(Cosine()), {"codec": inner}
+    else:
+        diffusion = made(kind)
+        inner = ClassDenoiser(network(diffusion.width, self_conditioning=True), diffusion)
+    carried, twice = SelfConditioned(inner), SelfGuided(inner, 1.0)
+    both = nats_bound(carried, diffusion, rows, Rng(0), passes=2, each=True, **options)
+    assert both.shape == (2, 50)
+    for found, denoiser, passes in (
+        (both[0], carried, 1),
+        (both[1], carried, 2),
+        (both[1], twice, 1),
+    ):
+        alone = nats_bound(denoiser, diffusion, rows, Rng(0), passes=passes, **options)
+        torch.testing.assert_close(found, alone)
+    assert float((both[0] - both[1]).abs().mean()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "schedule", [Cosine(), LinearGamma(), information_schedule(Bits(9).table, torch.ones(9))]
+)
+def test_levels_of_the_bound_are_drawn_with_the_density_that_is_said(schedule: Any) -> None:
+    """Integrals over the log-SNR by draws at even places, of functions whose integral is known."""
+    low, high = -6.0, 8.0
+    place = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    level, density = _levels(schedule, low, high, torch.device("cpu"))(place)
+    assert low <= float(level.min()) <= float(level.max()) <= high
+    assert float((1 / density).mean()) == pytest.approx(high - low, rel=1e-4)
+    assert float((level.sigmoid() / density).mean()) == pytest.approx(
+        math.log1p(math.exp(high)) - math.log1p(math.exp(low)), rel=1e-3
+    )
+    # Half of them are even in the log-SNR, and half in the schedule's own time.
+    for cut in (-2.0, 0.0, 3.0):
+        ends = schedule.time(torch.tensor([high, cut, low], dtype=torch.float64)).tolist()
+        share = (high - cut) / (high - low) / 2 + (ends[1] - ends[0]) / (ends[2] - ends[0]) / 2
+        assert float((level > cut).double().mean()) == pytest.approx(share, abs=5e-3)

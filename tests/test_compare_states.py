@@ -116,6 +116,7 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
         "| real, noised",
     ]
     assert "0.5 s of training a run: " in (out / "table.md").read_text()
+    assert (out / "table.md").read_text().count("is of two calls at a level") == 1
     # The networks of these few features differ by their tables and clocks.
     assert "warning: parameters differ by " in shown.err
 

@@ -51,6 +51,51 @@ def test_of_one_bit_it_is_the_entropy_by_quadrature() -> None:
         assert t == pytest.approx(share, abs=0.02)
 
 
+def binary(p: float, distance: float, snr: float) -> float:
+    """H(x | y) in nats of two classes whose codes are so far apart, by quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    total, gap = 0.0, distance * math.sqrt(snr)
+    for q in (p, 1 - p):  # -ln p(x | y) = ln(1 + (1 - q) / q exp(-gap^2 / 2 - gap eps))
+        inner = np.log1p((1 - q) / q * np.exp(-gap * gap / 2 - gap * nodes))
+        total += q * float((weights * inner).sum() / weights.sum())
+    return total
+
+
+@pytest.mark.parametrize("kind", ["bits", "onehot"])
+def test_columns_lose_the_mean_of_what_each_loses_by_quadrature(kind: str) -> None:
+    """An even binary column, an uneven one, one of other classes, and one that says nothing."""
+    codes = {"bits": Bits(4).table, "onehot": OneHot(4).table}[kind]
+    laws = [[0.5, 0.5, 0, 0], [0.9, 0.0, 0.0, 0.1], [0, 0.3, 0.7, 0], [0, 0, 1, 0]]
+    schedule = information_schedule(codes, torch.tensor(laws), draws=40_000)
+    pairs = [(0.5, 0, 1), (0.9, 0, 3), (0.3, 1, 2)]
+    whole = sum(binary(p, 0, 1) for p, _, _ in pairs)
+    for level in (-2.0, -0.5, 1.0, 2.0):
+        lost = sum(
+            binary(p, float((codes[i] - codes[j]).double().norm()), math.exp(level))
+            for p, i, j in pairs
+        )
+        found = float(schedule.time(torch.tensor(level, dtype=torch.float64)))
+        assert found == pytest.approx(lost / whole, abs=0.02)
+    mixed = information_schedule(codes, torch.tensor(laws).mean(0), draws=40_000)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    assert abs(float(mixed.log_snr(t) - schedule.log_snr(t))) > 0.1  # of no column
+
+
+def test_columns_that_are_alike_have_the_schedule_of_one() -> None:
+    p = torch.tensor([0.5, 0.3, 0.2])
+    one = information_schedule(OneHot(3).table, p, draws=20_000)
+    many = information_schedule(OneHot(3).table, p.expand(20, 3), draws=20_000)
+    few = information_schedule(OneHot(3).table, p.expand(20, 3))
+    t = torch.linspace(0, 1, 21, dtype=torch.float64)[2:-2]
+    for other, close in ((many, 0.01), (few, 0.03)):
+        assert float((other.time(one.log_snr(t)) - t).abs().max()) < close
+
+
+def test_columns_of_one_class_have_no_schedule() -> None:
+    with pytest.raises(ValueError, match="each place has one class"):
+        information_schedule(OneHot(3).table, torch.eye(3))
+
+
 def test_time_and_log_snr_are_inverse_and_reach_both_ends() -> None:
     schedule = information_schedule(CODES["random"], torch.ones(9))
     t = torch.linspace(0, 1, 101, dtype=torch.float64)

@@ -272,22 +272,22 @@ def test_a_bound_pays_for_what_the_encoder_tells():
         recipe.bits(parts, tokens, nl.Rng(0))
     prior = nl.TabularPrior(2, 3)
     with_prior = replace(parts, prior=prior)
-    _, paid = recipe.nats(with_prior, tokens, nl.Rng(0), "surest")
+    _, paid = recipe.nats(with_prior, tokens, nl.Rng(0), "surest")[-1]
     torch.testing.assert_close(paid, torch.full_like(paid, 2 * math.log(3)))  # it is uniform
     bits, error = recipe.bits(with_prior, tokens, nl.Rng(0))
-    both = recipe.nats(with_prior, tokens, nl.Rng(0)).sum(0) / 4 / math.log(2)
+    both = recipe.nats(with_prior, tokens, nl.Rng(0))[-1].sum(0) / 4 / math.log(2)
     assert bits == pytest.approx(float(both.mean()))
     assert error > 0
     # Codes by their marginals are another law, of which the running shares are the prior.
     usage = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
     parts.denoiser.usage.copy_(usage)
     marginal = replace(recipe, codes="marginal")
-    _, paid = marginal.nats(parts, tokens, nl.Rng(0), "surest")
+    _, paid = marginal.nats(parts, tokens, nl.Rng(0), "surest")[-1]
     z = parts.denoiser.encode(tokens)
     expected = -(usage[0].log()[z[:, 0]] + usage[1].log()[z[:, 1]])
     torch.testing.assert_close(paid.float(), expected)
     # And none are no codes: nothing is paid, and the row is not read.
-    _, nothing = replace(recipe, codes="none").nats(parts, tokens, nl.Rng(0))
+    _, nothing = replace(recipe, codes="none").nats(parts, tokens, nl.Rng(0))[-1]
     assert not nothing.any()
 
 

@@ -42,7 +42,7 @@ def files(tmp_path_factory):
         for _ in range(300)
     ]
     (folder / "table.csv").write_text("age,job,gain\n" + "\n".join(rows) + "\n")
-    (folder / "gaps.csv").write_text("age,job,gain\n3,,\n,b,\n")
+    (folder / "gaps.csv").write_text("age,job,gain\n3,,\n,b,0.12345\n")
     return folder
 
 
@@ -69,6 +69,8 @@ def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_p
     out = trained(files, tmp_path, kind, "--state", state)
     found = json.loads((out / "evaluation.json").read_text())
     assert 0 < found["bits_per_token"] < 12
+    # Of states that are self-conditioned, what they say when told nothing stands beside it.
+    assert ("bits_per_token_one_call" in found) is (state in ("bits", "onehot", "embedding"))
     assert (out / "report.html").read_text().count("Held out") == 1
 
     run = noiseloom.load(out)
@@ -88,7 +90,7 @@ def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_p
     if kind == "table":
         assert lines[0] == "age,job,gain"
         assert [line.split(",")[0] for line in lines[1:5]] == ["3"] * 4
-        assert [line.split(",")[1] for line in lines[5:9]] == ["b"] * 4
+        assert [line.split(",")[1:] for line in lines[5:9]] == [["b", "0.12345"]] * 4
         assert len(words.encode([line.split(",") for line in lines[1:]])) == 8
     else:
         fixed = [(i, c) for i, c in enumerate(template) if c != "_"]
@@ -152,6 +154,13 @@ def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):
         real = image_folder(tmp_path, 8).train.pixels.float()
         errors.append(float((palette.pixels(split.train.values).float() - real).square().mean()))
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_bits_of_a_model_that_is_not_drawn_from_are_called_so():
+    assert Chain().caveat == ""
+    assert "two calls" in Chain(state="bits").caveat
+    assert "two calls" in Chain(self_conditioning=0.5).caveat
+    assert Chain(state="bits", self_guidance=1.0).caveat == ""  # draws what the bits are of
 
 
 @dataclass(frozen=True)
@@ -308,6 +317,30 @@ def test_templates_that_do_not_fit_are_one_line(kind, known, message, files, tmp
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
+def test_rows_of_numbers_are_filled_as_a_template_says(state, tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "rows.npy", draw.integers(5, size=(200, 6)))
+    out, file = tmp_path / "run", tmp_path / "drawn.npy"
+    command = ["train", "sequences", "--data", str(tmp_path / "rows.npy"), "--out", str(out)]
+    assert main([*command, *TINY, "--no-evaluate", "--state", state]) == 0
+    np.save(tmp_path / "gaps.npy", np.array([[4, -1, -1, 0], [-1, -1, 2, -1]]))
+    known = ["--known", str(tmp_path / "gaps.npy")]
+    assert main(["sample", str(out), *known, "--out", str(file)]) == 0
+    drawn = np.load(file)
+    assert drawn.shape == (8, 6)
+    assert 0 <= drawn.min() <= drawn.max() < 5
+    assert (drawn[:4, [0, 3]] == [4, 0]).all()
+    assert (drawn[4:, 2] == 2).all()
+    lines = tmp_path / "drawn.txt"
+    assert main(["sample", str(out), "--known", "4,?,?,0", "-n", "3", "--out", str(lines)]) == 0
+    assert [line.split(",")[:4:3] for line in lines.read_text().splitlines()] == [["4", "0"]] * 3
+    capsys.readouterr()
+    for wrong in ("4,5", "1,2,3,4,0,1,2", "so_it"):
+        assert main(["sample", str(out), "--known", wrong, "--out", str(tmp_path / "x")]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", ["text", "table", "sequences"])
 def test_a_recipe_without_data_says_what_it_reads(kind):
     with pytest.raises(ValueError, match="--data FILE"):
@@ -370,16 +403,30 @@ def test_places_of_long_texts_are_whole_numbers():
         assert len(places.unique()) == min(count, 10_000)
 
 
-@pytest.mark.parametrize("kind", ["text", "sequences"])
+@pytest.mark.parametrize("kind", ["text", "table", "sequences"])
 def test_other_data_are_judged_by_the_words_of_the_run(kind, files, tmp_path, capsys):
     out = trained(files, tmp_path, kind, "--no-evaluate")
-    some = {"text": "so it so it on on " * 40, "sequences": "ACG\nAACC\nGTTA\nTT\nCCC\nGA\n" * 1}
-    other = tmp_path / "other.txt"
-    other.write_text(some[kind])
+    table = "job,gain,age\n" + "a,0.3,1\n,7,2\n" * 30  # fewer jobs, ages beyond none, another order
+    some = {"text": "so it so it on on " * 40, "sequences": "ACG\nAACC\nGTTA\nTT\nCCC\nGA\n"}
+    other = tmp_path / ("other.csv" if kind == "table" else "other.txt")
+    other.write_text({**some, "table": table}[kind])
     assert main(["evaluate", str(out), "--data", str(other), "--samples", "24"]) == 0
-    other.write_text("@" + some[kind])
+    kept = list((out / "evaluations").glob("*data=*"))
+    assert 0 < json.loads(kept[0].read_text())["bits_per_token"] < 12
+    assert ("column 'gain': 30 numbers" in capsys.readouterr().err) is (kind == "table")
+    wrong = {**some, "table": table + "@,1,1\n"}[kind]
+    other.write_text(wrong if kind == "table" else "@" + wrong)
     assert main(["evaluate", str(out), "--data", str(other)]) == 2
-    assert "@" in capsys.readouterr().err
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "@" in said
+    assert kind != "table" or "other.csv: line 62, column 'job': there is no class for '@'" in said
+
+
+def test_a_table_is_its_own_data_by_the_columns_of_its_run(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "table")
+    assert main(["evaluate", str(out), "--samples", "24"]) == 0
+    assert not (out / "evaluations").exists()  # kept as that of its own data
+    capsys.readouterr()
 
 
 def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):
@@ -387,3 +434,13 @@ def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):
     file = tmp_path / "drawn.txt"
     assert main(["sample", str(out), "--known", "so __", "--out", str(file)]) == 0
     assert "--infill 0" in capsys.readouterr().err
+
+
+def test_a_column_of_any_words_may_say_what_is_held_out(files):
+    path = str(files / "table.csv")
+    with pytest.raises(ValueError, match="neither train nor test: say which value is held out"):
+        RECIPES["table"](split="age").load(path)
+    split = RECIPES["table"](split="age", held_out_value="3").load(path)
+    lines = (files / "table.csv").read_text().splitlines()[1:]
+    assert len(split.held_out) == sum(line.startswith("3,") for line in lines)
+    assert split.vocabulary.names == ("job", "gain")

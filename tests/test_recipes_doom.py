@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -580,3 +581,16 @@ def test_a_square_goes_where_its_actions_say(place):
     assert right(given, history_guidance=1.5) > 0.8
     assert right(given, history_guidance=2.0, history_level=0.5) > 0.8
     assert right(given, history_guidance=0.0) < 0.7  # nobody knows where it was
+
+
+def test_facts_of_very_many_frames_are_of_frames_that_are_there():
+    """Floats of 32 bits end at 2^24: the last of evenly spread places was one too far."""
+    count = 2**24 + 4
+    frames = torch.zeros(count, 1, 1, 1, dtype=torch.uint8)
+    frames[::2] = 255
+    columns = {"frames": frames, "actions": torch.zeros(1, 3)}
+    train = SimpleNamespace(columns=columns)
+    facts = ForcingDoom().facts(SimpleNamespace(train=train))
+    even = sum((i * count // 1000) % 2 == 0 for i in range(1000)) / 1000
+    assert (facts["shape"], facts["actions"]) == ([1, 1, 1], 3)
+    assert facts["mean"] == pytest.approx(2 * even - 1)

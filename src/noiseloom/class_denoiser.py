@@ -1,9 +1,9 @@
 """Denoisers of classes: a network says a logit for every class of every token.
 
-Of classes themselves (`ClassDenoiser`), it sees one-hot vectors, `diffusion.width` entries a token;
-of codes that stand for them (`CodeDenoiser`), states of a Gaussian diffusion, the codes. The
-network is any that reads states (B, T, D), so caches, conditions and self-conditioning are those of
-every other state.
+Of classes themselves (`ClassDenoiser`), it sees one-hot vectors, `diffusion.width` entries a token,
+or, if its attribute `reads_classes` says so, the whole numbers, which it looks up; of codes that
+stand for them (`CodeDenoiser`), states of a Gaussian diffusion, the codes. The network is any that
+reads states (B, T, D), so caches, conditions and self-conditioning are those of every other state.
 """
 
 import math
@@ -47,7 +47,8 @@ class ClassDenoiser(nn.Module):
     small times learnable, where p differs from a copy by terms of 1 - gamma.
 
     Args:
-        network: `(x, log_snr, cond) -> logits`, of `diffusion.width` features a token and K out.
+        network: `(x, log_snr, cond) -> logits`, of `diffusion.width` features a token and K out; or
+            one that reads classes.
         diffusion: what noise is.
         sizes: classes of each place of an absorbing diffusion, where there are fewer than K;
             others' probabilities say it.
@@ -77,6 +78,10 @@ class ClassDenoiser(nn.Module):
         # What is masked or seen says all that time could: p(x_0 | x_t) of masks does not know it.
         self.timeless = diffusion.kind == "absorbing"
         self.register_buffer("absent", absent, persistent=False)
+        # Other schedules shrink states to unit variance, and one-hot vectors with them.
+        alpha, sigma = diffusion.schedule(torch.linspace(0, 1, 9, dtype=torch.float64))
+        unscaled = bool(((alpha * alpha + sigma * sigma - 1).abs() < 1e-6).all())
+        self.looks_up = unscaled and getattr(network, "reads_classes", False)
 
     @property
     def network(self) -> nn.Module:
@@ -105,7 +110,7 @@ class ClassDenoiser(nn.Module):
             known = told.pop("estimate")
             if known.ndim > x.ndim:
                 told["estimate"] = functional.pad(known.to(dtype), (0, width - classes))
-        state = functional.one_hot(x, width).to(dtype)
+        state = x if self.looks_up else functional.one_hot(x, width).to(dtype)
         clock = self.diffusion.schedule.time(torch.zeros(())) if self.timeless else t
         prediction, carry = self.inner(state, clock, told, carry, rng)
         logits = _present(prediction, self.absent, absent)

@@ -138,7 +138,7 @@ def compare(
         "seeds": [good[0].recipe.seed + j for j in range(seeds)],
         "budget": budget,
         "steps": sorted({cell.recipe.steps for cell in good}),
-        "notes": [note] if note else [],
+        "notes": [*dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n)],
         **source(),
         "cells": [record(cell) for cell in good],
         "skipped": skipped,

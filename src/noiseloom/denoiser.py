@@ -214,7 +214,11 @@ class Preconditioned(nn.Module):
                 carry["cache"] = blank(x) if blank else {}
             write = cond.get("write", False)
             cond = {**{k: v for k, v in cond.items() if k != "write"}, "cache": carry["cache"]}
-        seen = x * scale if self.manifold is None else self.manifold.features(x)
+        if not x.is_floating_point():  # classes, which have no scale
+            dtype, seen = next(self.network.parameters()).dtype, x
+        else:
+            dtype = x.dtype
+            seen = x * scale if self.manifold is None else self.manifold.features(x)
         output = self.network(seen, network_clock(self.schedule, x, t, self.clock), cond)
         output, hidden = output if isinstance(output, tuple) else (output, None)
         # Without gradients the network may be a CUDA graph, which writes its next results where
@@ -227,7 +231,7 @@ class Preconditioned(nn.Module):
             hidden = None
         # Networks may run in bfloat16 under autocast; everything after them does not.
         with torch.autocast(x.device.type, enabled=False):
-            output = output.to(x.dtype, copy=replayed and self.target == "x0")
+            output = output.to(dtype, copy=replayed and self.target == "x0")
             prediction = self._estimate(output, x, alpha, sigma, scale)
         if hidden is not None:
             hidden = hidden.clone() if replayed else hidden

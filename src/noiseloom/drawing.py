@@ -46,8 +46,8 @@ def sample(
         data: where the series lies that forecasts follow, the trajectories that plans start from,
             or the clips that videos begin with; by default where training found them.
         actions: file of those that videos follow; by default recorded ones.
-        known: of rows, a template with gaps ("_"), or for tables a .csv file of rows with empty
-            cells: what is known stays, and is drawn beside.
+        known: of rows, a template with gaps ("_"), for tables a .csv file of rows with empty cells,
+            for numbers a line or a file: what is known stays, and is drawn beside.
         gap: the character of a gap of a template.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
         seed: of the draws.

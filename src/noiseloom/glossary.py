@@ -134,7 +134,13 @@ MEANINGS = {
     "bits_per_token": (
         "bits per token",
         "↓",
-        "of held-out rows under the model; an upper bound, but exact of the autoregressive state",
+        "of held-out rows under the model; an upper bound, but exact of the autoregressive state; "
+        "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws",
+    ),
+    "bits_per_token_one_call": (
+        "bits, one call",
+        "↓",
+        "the bound of the same model told no estimate of its own",
     ),
     "bits_per_token_codes": ("of these for the codes", "", "what the codes take the prior"),
     "bits_per_token_surest": (

@@ -25,7 +25,8 @@ class NextToken(nn.Module):
 
     Args:
         network: causal, with a cache, `(x, log_snr, cond) -> logits`, of K + 1 features a token
-            (the last is the start's) and K out, such as `nets.CausalTransformer`.
+            (the last is the start's) and K out, such as `nets.CausalTransformer`; it is shown
+            classes if it has `reads_classes`, else one-hot vectors.
         num_classes: K.
         sizes: classes of each place, where there are fewer than K.
     """
@@ -45,7 +46,7 @@ class NextToken(nn.Module):
         start = torch.full_like(tokens[:, :1], self.num_classes)
         before = self._shown(torch.cat((start, tokens[:, :-1]), 1))
         cond = {} if dropout is None else {"dropout": dropout}
-        logits: Tensor = self.network(before, before.new_zeros(len(tokens)), cond)
+        logits: Tensor = self.network(before, self._clock(before), cond)
         return self._present(logits.float(), 0).log_softmax(-1)
 
     def log_prob(self, tokens: Tensor, dropout: Tensor | None = None) -> Tensor:
@@ -95,7 +96,7 @@ class NextToken(nn.Module):
             shown = self._shown(token)
             position = torch.full((), i, device=device)
             told = {"cache": cache, "position": position}
-            logits, new = self.network(shown, shown.new_zeros(count), told)
+            logits, new = self.network(shown, self._clock(shown), told)
             cache = append_tokens(cache, new, self.network.memory)
             logits = self._present(logits.float(), i)[:, 0]
             if absent is not None:
@@ -110,8 +111,14 @@ class NextToken(nn.Module):
         return torch.cat(made, 1)
 
     def _shown(self, tokens: Tensor) -> Tensor:
+        if getattr(self.network, "reads_classes", False):
+            return tokens
         weight = next(self.parameters())
         return functional.one_hot(tokens, self.num_classes + 1).to(weight.dtype)
+
+    def _clock(self, shown: Tensor) -> Tensor:
+        """No time is told."""
+        return shown.new_zeros(len(shown), dtype=next(self.parameters()).dtype)
 
     def _present(self, logits: Tensor, first: int) -> Tensor:
         if self.absent is None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from noiseloom.data import Split, Windows
 from noiseloom.data.maze import Maze, Tasks, tasks
+from noiseloom.data.tokens import evenly, spread
 from noiseloom.figures import fan_chart, path_map
 from noiseloom.gallery import section
 from noiseloom.recipes import ForcingMaze, ForcingTrajectories
@@ -93,7 +94,7 @@ def _driven(
 
 
 def _futures(run: Run, recipe: ForcingTrajectories, held: Windows, seed: int) -> str:
-    rows = torch.linspace(0, len(held) - 1, min(STARTS, len(held))).round().long()
+    rows = evenly(len(held), STARTS)
     drawn = run.samples(recipe.asked(held, rows, FAN), seed=seed)
     seen, D, c = held[rows]["observations"], run.facts["observations"], recipe.context
     fans = drawn[..., :D].reshape(len(rows), FAN, recipe.ahead, D)
@@ -141,7 +142,7 @@ def write_plans(run: Run, path: Path, *, data: str | None, count: int, seed: int
     split = recipe.load(data or read_description(run.folder)["data"])
     known = run.facts["columns"]
     recipe.fits(recipe.facts(split), run.facts)
-    rows = torch.linspace(0, len(split.held_out) - 1, count).round().long()
+    rows = spread(len(split.held_out), count)
     plans = run.samples(recipe.asked(split.held_out, rows, 1), seed=seed)
     save_paths(path, "plan", known, plans)
     return plans.shape[1]

@@ -5,10 +5,22 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from noiseloom.data import Palette, Split, TableVocabulary, Vocabulary, template, vocabulary
+from noiseloom.data import (
+    Numbers,
+    Palette,
+    Split,
+    TableVocabulary,
+    Vocabulary,
+    template,
+    vocabulary,
+)
+from noiseloom.data.table_cells import read_cells
+from noiseloom.data.table_columns import Column
+from noiseloom.data.templates import number_templates
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
@@ -38,7 +50,7 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     Args:
         run: of rows.
         known: text with gaps ("_"); for a table the path of a .csv file, for pictures that of one
-            whose gaps are transparent.
+            whose gaps are transparent; for numbers a line of them or a file (`number_templates`).
         gap: the character of a gap in text.
         count: number of samples; by default `TIMES` for each row of the template.
 
@@ -51,6 +63,8 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
+    elif isinstance(words, Numbers):
+        tokens, there = number_templates(known, words, gap=gap)
     else:
         one, mask = template(known, words, gap=gap, length=run.facts["length"])
         tokens, there = one[None], mask[None]
@@ -71,6 +85,8 @@ def write_rows(
     codes: Tensor | None = None,
 ) -> int:
     """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
+
+    Rows of numbers are an array where the file is called .npy.
 
     Args:
         run: of rows.
@@ -99,10 +115,18 @@ def write_rows(
     words = _words(run)
     if isinstance(words, TableVocabulary):
         keys = Rng(seed).fold("values").samples(len(drawn))
-        words.write_rows(path, drawn, keys, force=True)
+        cells = None
+        if known is not None:
+            asked = read_cells(known, words.names, words.left_out)[0]
+            cells = [asked[i * len(asked) // count] for i in range(count)]
+        words.write_rows(path, drawn, keys, force=True, known=cells)
         return drawn.shape[1]
     if isinstance(words, Palette):
         save_picture(path, words.pixels(drawn), 256)
+        return drawn.shape[1]
+    if isinstance(words, Numbers) and path.suffix == ".npy":
+        with path.open("wb") as file:
+            np.save(file, drawn.numpy())
         return drawn.shape[1]
     texts = [_line(row) for row in words.decode(drawn)]
     mark = "\n---\n" if any("\n" in text for text in texts) else "\n"
@@ -144,7 +168,12 @@ def _table(words: Vocabulary, tokens: Tensor) -> str:
     if isinstance(words, TableVocabulary):
         head = "".join(f"<th>{escape(name)}</th>" for name in words.names)
         lines = "".join(
-            "<tr>" + "".join(f"<td>{escape(_cell(v))}</td>" for v in row) + "</tr>" for row in found
+            "<tr>"
+            + "".join(
+                f"<td>{escape(_cell(c, v))}</td>" for c, v in zip(words.columns, row, strict=True)
+            )
+            + "</tr>"
+            for row in found
         )
         return f'<div class="wide"><table><tr>{head}</tr>{lines}</table></div>'
     if isinstance(words, Palette):
@@ -155,7 +184,7 @@ def _table(words: Vocabulary, tokens: Tensor) -> str:
     return "".join(f"<pre>{escape(_line(row))}</pre>" for row in found)
 
 
-def _cell(value: Any) -> str:  # noqa: ANN401
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cell(column: Column, value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, float) and not column.decimals:
+        return f"{value:.4g}"
+    return column.text(value)

@@ -37,7 +37,7 @@ from noiseloom.run_folder import (
     write_text,
 )
 from noiseloom.tally import Tally
-from noiseloom.terminal import paced
+from noiseloom.terminal import paced, say
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -244,6 +244,8 @@ class Run:
                 f"the data are not those {self.folder} was trained on, and what was held out may "
                 "have been trained on: name the data with --data to judge the run on others"
             )
+        for note in () if own else split.notes:  # of its own data they were said in training
+            say(f"data: {note}")
         places = None if own else self._classes_of(split)
 
         def draw(given: Tensor | Given) -> Tensor:

@@ -138,12 +138,14 @@ class Sample(Answer):
         actions: of videos, a file with one row for each frame to make, .npy or .csv, which all of
             them follow instead of recorded ones; --length is then by default that of the file.
         known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
-            file of rows with empty cells; -n is then by default 4 for each row of it.
+            file of rows with empty cells; of numbers a line, 3,_,7, or a .npy, .csv or .txt file of
+            rows, with -1 for gaps; -n is then by default 4 for each row of it.
         gap: the character that stands for a gap in --known.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
-        out: PNG file, for forecasts, plans and tables CSV, for text and sequences .txt, for videos
+        out: PNG file, for forecasts, plans and tables CSV, for text and sequences .txt (numbers may
+            be .npy), for videos
             .webp, or with their actions .safetensors; by default RUN-seedSEED with that ending.
         force: replace the file if it exists.
     """

@@ -1,5 +1,6 @@
 """Tables: what is read of a file, what is refused and where, and what is held out."""
 
+import csv
 import gzip
 import os
 import random
@@ -137,6 +138,47 @@ def test_missing_values_are_a_class_or_no_rows(tmp_path):
     assert not any(column.gap for column in vocabulary.columns)
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_value_that_only_a_held_out_row_lacks_is_a_class_too(tmp_path, form):
+    cells = [(str(i % 9), "abc"[i % 3], "test" if i == 50 else "train") for i in range(90)]
+    cells[50] = ("", "", "test")
+    if form == "csv":
+        text = "".join(",".join(row) + "\n" for row in cells)
+        path = written(tmp_path / "a.csv", "n,w,part\n" + text)
+    else:
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        n, w, part = zip(*cells, strict=True)
+        path = tmp_path / "a.parquet"
+        columns = {"n": [int(v) if v else None for v in n], "w": [v or None for v in w]}
+        parquet.write_table(arrow.table({**columns, "part": list(part)}), path)
+    split, vocabulary = read_table(path, split_by="part")
+    assert split.held_out.values.tolist() == [[9, 3]]
+    assert vocabulary.decode(split.held_out.values) == [[None, None]]
+    place = "line 52" if form == "csv" else "row 51"
+    with pytest.raises(ValueError, match=f"{place}, column 'n': a value is missing"):
+        read_table(path, split_by="part", missing="refuse")
+    with pytest.raises(ValueError, match="holds out no row"):
+        read_table(path, split_by="part", missing="drop")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_column_that_changes_type_half_way_is_named_with_its_place(tmp_path, form):
+    """In Parquet a column is of one type; of text it is of names, whatever these look like."""
+    numbers = [str(i % 9) for i in range(60)] + ["old"] + [str(i % 9) for i in range(60)]
+    if form == "csv":
+        text = "n,w\n" + "".join(f"{n},{'ab'[i % 2]}\n" for i, n in enumerate(numbers))
+        with pytest.raises(ValueError, match="line 62, column 'n': 'old' is no number, and all"):
+            read_table(written(tmp_path / "a.csv", text))
+        return
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"n": numbers, "w": ["ab"[i % 2] for i in range(121)]}), path)
+    vocabulary = read_table(path, rare=1)[1]
+    assert vocabulary.columns[0].values == (*map(str, range(9)), "old")
+    with pytest.raises(ValueError, match="row 61, column 'n': 'old' is no number"):
+        read_table(path, schema={"n": "integer"})
+
+
 def test_constants_are_left_out_on_request(tmp_path):
     path = written(tmp_path / "a.csv", "a,b,c\n" + "5,x,\n5,y,\n" * 9)
     split, vocabulary = read_table(path, constant="leave_out")
@@ -194,12 +236,9 @@ def test_a_category_of_held_out_rows_alone_is_named_or_other(tmp_path):
         assert vocabulary.decode(split.held_out.values) == [[1, "other"], [2, "x"]]
         assert vocabulary.sizes[1] == 4
     gap = written(tmp_path / "b.csv", text.replace("1,w", "1,"))
-    with pytest.raises(ValueError, match=r"line 42.*no class for that.*missing='drop', or missing"):
-        read_table(gap, split_by="part")
-    split, vocabulary = read_table(
-        gap, split_by="part", schema={"b": {"kind": "categorical", "missing": True}}
-    )
-    assert vocabulary.decode(split.held_out.values)[0] == [1, None]
+    for schema in (None, {"b": {"kind": "categorical", "missing": True}}):
+        split, vocabulary = read_table(gap, split_by="part", schema=schema)
+        assert vocabulary.decode(split.held_out.values)[0] == [1, None]
 
 
 def test_rare_categories_share_a_class(tmp_path):
@@ -278,3 +317,98 @@ def test_parquet_is_the_same_table(tmp_path):
         read_table(tmp_path / "b.parquet")
     with pytest.raises(ValueError, match=r"c\.parquet: "):
         read_table(written(tmp_path / "c.parquet", "not one"))
+
+
+def rewritten(path, other, rows, columns=None, more=()):
+    """Some rows of a table in a file of its own, perhaps with other columns, in another order."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *body = csv.reader(file)
+    head, body = [*head, *(name for name, _ in more)], [[*r, *(v for _, v in more)] for r in body]
+    places = [head.index(name) for name in columns or head]
+    with other.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([[row[i] for i in places] for row in [head, *body[rows]]])
+    return other
+
+
+@pytest.mark.parametrize("options", [{}, {"missing": "drop"}, {"rare": 3}, {"split_by": "part"}])
+def test_a_file_is_the_same_by_its_own_vocabulary(tmp_path, options):
+    path = people(tmp_path / "a.csv", gaps=0.02)
+    parts = ["part", "same", *(["test", "train", "train"][i % 3] for i in range(400))]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # `same` says nothing once rows without it have been dropped, and is left out.
+    lines = [f"{line},same,part" if i == 0 else line for i, line in enumerate(lines)]
+    lines[1:] = [
+        f"{line},{'' if i % 50 == 0 else 'x'},{p}"
+        for i, (line, p) in enumerate(zip(lines[1:], parts[2:], strict=True))
+    ]
+    written(path, "\n".join(lines) + "\n")
+    options = {"constant": "leave_out", **options}
+    split, vocabulary = read_table(path, schema={"who": "leave_out"}, **options)
+    again, same = read_table(path, vocabulary=vocabulary, **options)
+    assert again.fingerprint() == split.fingerprint()
+    assert same is vocabulary
+
+
+def test_another_file_is_read_by_the_columns_of_a_vocabulary(tmp_path):
+    path = people(tmp_path / "a.csv")
+    vocabulary = read_table(path)[1]
+    names = ["colour", "debt", "city", "age", "children", "income"]
+    other = rewritten(path, tmp_path / "b.csv", slice(40, 60), names, [("colour", "red")])
+    split, _ = read_table(other, vocabulary=vocabulary, held_out=0.25)
+    assert split.notes == ("columns that the model does not have are passed over: colour",)
+    assert (len(split.train), len(split.held_out)) == (15, 5)
+    assert split.train.sizes == vocabulary.sizes
+    with other.open(newline="", encoding="utf-8") as file:
+        rows = [{n: r[n] for n in vocabulary.names} for r in csv.DictReader(file)]
+    expected = sorted(vocabulary.encode(rows).tolist())
+    found = torch.cat([split.train.values, split.held_out.values]).tolist()
+    assert sorted(found) == expected
+
+
+OWN = "age,city,gain\n" + "".join(
+    f"{i % 9},{'abc'[i % 3]},{0.25 * (i * 7 % 40)}\n" for i in range(80)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("age,city\n1,a\n2,b\n", {}, "b.csv: the table has no column 'gain': there are age, city"),
+        ("Age,city,gain\n1,a,1\n", {}, "no column 'age': did you mean 'Age'"),
+        ("age,city,gain\n1,a,1\n2,Rome,1\n", {}, "line 3, column 'city': there is no class for"),
+        ("age,city,gain\n1,a,1\n2,Rome,1\n", {}, "for 'Rome': there are a, b, c"),
+        ("age,city,gain\n1,7,1\n2,a,1\n", {}, "line 2, column 'city': there is no class for '7'"),
+        ("age,city,gain\n1,a,1\nold,a,1\n", {}, "line 3, column 'age': 'old' is no finite number"),
+        ("age,city,gain\n1,a,1\n1.5,a,1\n", {}, "line 3, column 'age': '1.5' is no whole number"),
+        ("age;city;gain\n1;a;1\n1;a;1,5\n", {}, "line 3, column 'gain': '1,5' is no finite"),
+        ("age,city,gain\n1,a,1\n1,,1\n", {}, "line 3, column 'city': a value is missing, and "),
+        ("age,city,gain\n1,a,1\n,a,1\n", {"missing": "refuse"}, "line 3, column 'age': a value"),
+        ("age,city,gain\n,a,1\n", {"missing": "drop"}, "no rows below the header: all 1 have"),
+        ("age,city,gain\n1,a,1\n", {}, "there are 1 rows: both parts need one"),
+        ("age,city,gain\n1,a\n", {}, "line 2 has 2 cells, and the header 3"),
+        ("age,city,gain\n", {}, "there are no rows below the header"),
+    ],
+)
+def test_what_does_not_fit_a_vocabulary_is_one_line(tmp_path, text, options, message):
+    vocabulary = read_table(written(tmp_path / "a.csv", OWN))[1]
+    other = written(tmp_path / "b.csv", text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_table(other, vocabulary=vocabulary, **options)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(other))
+
+
+def test_a_line_is_named_beyond_the_first_thousands(tmp_path):
+    vocabulary = read_table(written(tmp_path / "a.csv", OWN))[1]
+    text = "age,city,gain\n" + "1,a,1\n" * 9_000 + "1,Rome,1\n"
+    with pytest.raises(ValueError, match="line 9002, column 'city'"):
+        read_table(written(tmp_path / "b.csv", text), vocabulary=vocabulary)
+
+
+def test_numbers_beyond_a_vocabulary_are_in_the_nearest_class_and_counted(tmp_path):
+    vocabulary = read_table(written(tmp_path / "a.csv", OWN))[1]
+    text = "age,city,gain\n" + "99,a,1\n" * 3 + "1,a,1\n" * 5
+    split, _ = read_table(written(tmp_path / "b.csv", text), vocabulary=vocabulary)
+    assert "'age': 3 numbers are beyond" in split.notes[0]
+    ages = torch.cat([split.train.values, split.held_out.values])[:, 0]
+    assert sorted(ages.tolist()) == [1] * 5 + [8] * 3

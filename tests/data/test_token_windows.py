@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from noiseloom.data import TokenWindows
+from noiseloom.data.tokens import evenly, spread
 
 
 def all_of(windows):
@@ -53,3 +54,16 @@ def test_only_the_parts_go_to_a_device():
 def test_windows_that_there_are_none_of_are_refused(options, told):
     with pytest.raises(ValueError, match=told):
         TokenWindows(**{"text": torch.zeros(8), "length": 3, "classes": 2, **options})
+
+
+@pytest.mark.parametrize("count", [1, 7, 2000, 2**24 + 4, 10**10])
+def test_places_are_spread_evenly_and_are_there(count):
+    for number in (1, 3, 1000):
+        places = spread(count, number)
+        assert len(places) == number
+        assert int(places[0]) == 0
+        assert 0 <= int(places.min()) <= int(places.max()) < count
+        gaps = places.diff()
+        assert not len(gaps) or int(gaps.max() - gaps.min()) <= 1
+        assert torch.equal(evenly(count, number), spread(count, min(count, number)))
+        assert len(evenly(count, number).unique()) == min(count, number)

@@ -4,12 +4,14 @@ import json
 import random
 import string
 
+import numpy as np
 import pytest
 import torch
 
 from noiseloom.data import Characters, Numbers, Symbols, Vocabulary, template, vocabulary
 from noiseloom.data.characters import LETTERS, letters
 from noiseloom.data.symbols import spelt
+from noiseloom.data.templates import number_templates
 
 SMILES = ["Br", "Cl", "C", "c", "N", "n", "B", "@@", "@", "[nH]", "[C@@H]", "[O-]", "%12", "%(123)",
           "(", ")", "=", "#", "1", "2", "/", "\\", "."]  # fmt: skip
@@ -224,3 +226,67 @@ def test_what_is_no_template_is_refused(text, name, options, told):
     with pytest.raises(ValueError, match=told) as error:
         template(text, CASES[name][0], **options)
     assert "\n" not in str(error.value)
+
+
+GAPS = torch.tensor([[3, -1, -1, 6, -1], [-1, 0, -1, -1, -1]])
+
+
+@pytest.mark.parametrize("form", ["npy", "csv", "txt"])
+def test_templates_of_numbers_are_arrays_or_lines(tmp_path, form):
+    path = tmp_path / f"gaps.{form}"
+    if form == "npy":
+        np.save(path, GAPS[:, :4].numpy())
+    elif form == "csv":
+        path.write_text("3,,_,6\n\n?, 0 ,-1\n")
+    else:
+        path.write_text("3,-1,-1,6,-1\n-1,0")
+    tokens, known = number_templates(path, Numbers(7, 5))
+    assert torch.equal(known, GAPS >= 0)
+    assert torch.equal(tokens, GAPS.clamp_min(0))
+
+
+def test_a_row_of_numbers_may_be_the_template_itself(tmp_path):
+    tokens, known = number_templates("3,_,_,6", Numbers(7, 5))
+    assert torch.equal(known, GAPS[:1] >= 0)
+    assert torch.equal(tokens, GAPS[:1].clamp_min(0))
+    assert number_templates("x,6", Numbers(7, 2), gap="x")[1].tolist() == [[False, True]]
+    np.save(tmp_path / "one.npy", np.array([3, -1, 6], dtype=np.int8))
+    assert number_templates(tmp_path / "one.npy", Numbers(7, 4))[1].tolist() == [
+        [True, False, True, False]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ("3,_,7", "row 1 of the template has 7, and the model's numbers are 0 to 6, -1 for a gap"),
+        ("3,-2", "row 1 of the template has -2"),
+        ("3,_,_,_,_,1", "row 1 of the template has 6 numbers, and 5 are the most the model makes"),
+        ("3,x", "line 1: 'x' is no whole number: write 3,_,7 with gaps, or name a .npy"),
+        ("3,1.5", "line 1: '1.5' is no whole number"),
+        ("", "the template has no rows"),
+        ([[0, 1], [2, 9]], "gaps.npy: row 2 of the template has 9"),
+        ([[0.0, 1.0]], "gaps.npy: it holds float64, and a template whole numbers"),
+        ([[[0, 1]]], r"gaps.npy: a template has shape \(N, n\), a row for each, got \(1, 1, 2\)"),
+        ([], "gaps.npy: it holds float64"),
+        (b"not an array", "gaps.npy: "),
+    ],
+)
+def test_what_is_no_template_of_numbers_is_one_line(tmp_path, known, told):
+    if not isinstance(known, str):
+        path = tmp_path / "gaps.npy"
+        if isinstance(known, bytes):
+            path.write_bytes(known)
+        else:
+            np.save(path, np.array(known))
+        known = path
+    with pytest.raises(ValueError, match=told) as error:
+        number_templates(known, Numbers(7, 5))
+    assert "\n" not in str(error.value)
+
+
+def test_templates_of_numbers_that_are_nowhere(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        number_templates(tmp_path / "none.npy", Numbers(7, 5))
+    with pytest.raises(ValueError, match="one other character"):
+        number_templates("3,-,1", Numbers(7, 5), gap="-")

@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from noiseloom.data.table_numbers import Reals, counted, drawn, written
 from noiseloom.rng import Rng
 
 __all__ = ["GAPS", "NUMBER", "OTHER", "Column", "Kind", "Reals", "Value"]
 
 Value: TypeAlias = str | int | float | None
 Kind: TypeAlias = Literal["categorical", "integer", "real"]
-Reals: TypeAlias = NDArray[np.float64]
 Classes: TypeAlias = NDArray[np.int64]
 
 GAPS = frozenset(("", "na", "n/a", "nan", "null", "?"))
@@ -49,6 +49,9 @@ class Column:
         gap: whether missing values have a class.
         gaps: rows that were missing in training.
         bins: how many intervals were asked for; 0 of categories, and of whole numbers one by one.
+        decimals: fewest and most digits after the point in training rows, as `Writing.of` has
+            them; empty where they are not known.
+        digits: the most of a number there; 0 where they are not known.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.
@@ -65,6 +68,8 @@ class Column:
     gap: bool = False
     gaps: int = 0
     bins: int = 0
+    decimals: tuple[int, ...] = ()
+    digits: int = 0
 
     def __post_init__(self) -> None:
         here = f"column {self.name!r}"
@@ -72,6 +77,8 @@ class Column:
             raise ValueError(f"{here} is of no known kind: {self.kind!r}")
         if self.type not in ("text", "integer", "real"):
             raise ValueError(f"{here} has values of no known type: {self.type!r}")
+        if len(self.decimals) not in (0, 2) or not all(_is(d, int) for d in self.decimals):
+            raise ValueError(f"{here} has decimals {self.decimals}, and not fewest and most")
         if self.kind == "categorical":
             allowed: type | tuple[type, ...] = str if self.type == "text" else (int, float)
             if not self.values or not all(_is(value, allowed) for value in self.values):
@@ -162,35 +169,40 @@ class Column:
 
         Args:
             classes: 0 .. K - 1.
-            rng: one key or a key for each row, draws uniformly within an interval; without it an
+            rng: one key or a key for each row, draws uniformly within an interval, of the numbers
+                that the file might have there (`noiseloom.data.table_numbers`); without it an
                 interval gives its median.
         """
         if self.kind == "categorical" or rng is None:
             values = [*(self.values or map(self._typed, self.medians)), *self._rest()]
             return [values[k] for k in classes.tolist()]
         at = classes.clip(max=len(self.lows) - 1)
-        low, high = (np.array(ends, dtype=np.float64)[at] for ends in (self.lows, self.highs))
-        # Two draws of 23 bits: one alone could not reach every whole number of a wide interval.
-        pair = rng.uniform((len(classes), 2)).double().numpy()
-        share = pair[:, 0] - 2.0**-24 + 2.0**-23 * pair[:, 1]
-        if self.kind == "integer":
-            drawn = np.minimum(low + np.floor(share * (high - low + 1)), high)
-        else:  # rounding must not lead into the next interval, which begins at `high`
-            below = np.where(high > low, np.nextafter(high, low), low)
-            drawn = np.minimum(low + share * (high - low), below)
-        found = [self._typed(value) for value in drawn.tolist()]
+        low, high, closed = (ends[at] for ends in self._ends())
+        whole = self.kind == "integer"
+        numbers = drawn(
+            low, high, closed, rng, whole=whole, decimals=self.decimals, digits=self.digits
+        )
+        found = [self._typed(value) for value in numbers.tolist()]
         return [v if k < len(self.lows) else None for v, k in zip(found, classes, strict=True)]
 
+    def text(self, value: Value) -> str:
+        """A value as the file would have it; empty where it is missing."""
+        return written(value, self.decimals)
+
     def log_widths(self) -> Reals:
-        """Nats that a class loses, (K,): log(high - low), of integers log(high - low + 1).
+        """Nats that a class loses, (K,): log(high - low), of whole numbers log(how many there are).
 
         The density of a number in class k is p(k) e^-nats; of one that is its own class, category
         or gap, 0 nats: there p(k) is a probability.
         """
         found = np.zeros(self.size)
         if self.kind != "categorical":
-            width = np.array(self.highs, dtype=np.float64) - np.array(self.lows)
-            width = width + 1 if self.kind == "integer" else np.where(width > 0, width, 1)
+            low, high, closed = self._ends()
+            width = np.where(high > low, high - low, 1)
+            if self.kind == "integer":
+                width = counted(low, high, closed, 0)[1]
+                coarse = counted(low, high, closed, min((0, *self.decimals[1:])))[1]
+                width = np.where(coarse > 0, coarse, width)
             found[: len(width)] = np.log(width)
         return found
 
@@ -250,6 +262,12 @@ class Column:
     def _rest(self) -> list[Value]:
         """What the classes after the values or intervals decode to."""
         return [OTHER] * (self.other and OTHER not in self.values) + [None] * self.gap
+
+    def _ends(self) -> tuple[Reals, Reals, NDArray[np.bool_]]:
+        """Lows, highs and whether these belong to their intervals."""
+        low, high = (np.array(ends, dtype=np.float64) for ends in (self.lows, self.highs))
+        touches = np.append(low[1:] == high[:-1], False)
+        return low, high, ~touches | (low == high)
 
     def _places(self) -> dict[object, int]:
         return {value: place for place, value in enumerate(self.values)}

@@ -5,10 +5,12 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from noiseloom.data.table_columns import NUMBER
 
@@ -121,21 +123,24 @@ def _parquet(file: IO[bytes], path: Path) -> Rows:
             "pip install 'noiseloom[parquet]'"
         ) from error
     found = pyarrow.parquet.ParquetFile(file)
-    words = set()
+    words, texts = set(), list[Callable[[object], str]]()
     for column in found.schema_arrow:
         kind = column.type
         if pyarrow.types.is_dictionary(kind):
             kind = kind.value_type
         if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
             raise ValueError(f"column {column.name!r} is of {kind}: a cell must be one value")
-        # Numbers are told from their text as in any file; what the file calls text stays so.
+        # Numbers are told from their text as in any file; what the file calls text stays so. Those
+        # of 32 and 16 bits are written in as few digits as tell them apart, 0.1 as 0.1.
         if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
             words.add(column.name)
+        single, half = pyarrow.types.is_float32(kind), pyarrow.types.is_float16(kind)
+        texts.append(_short(np.float32 if single else np.float16) if single or half else _text)
     batches = (batch.columns for batch in found.iter_batches(4096))
     rows = (
         row for columns in batches for row in zip(*(c.to_pylist() for c in columns), strict=True)
     )
-    cells = ([_text(value) for value in row] for row in rows)
+    cells = ([text(v) for text, v in zip(texts, row, strict=True)] for row in rows)
     return Rows(tuple(found.schema_arrow.names), enumerate(cells, 1), "row", frozenset(words))
 
 
@@ -143,6 +148,10 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _short(kind: Any) -> Callable[[object], str]:  # noqa: ANN401
+    return lambda value: "" if value is None else str(kind(value))
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noiseloom.data.characters import smallest
 from noiseloom.data.folder import HELD_OUT, TRAIN
 from noiseloom.data.split import Split
 from noiseloom.data.table_columns import Classes, Column
@@ -16,7 +17,10 @@ from noiseloom.data.table_store import Stored
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
 
-__all__ = ["Reading"]
+__all__ = ["CONSTANT", "Reading"]
+
+CONSTANT = "all training rows have one value"
+"""Why a column is left out that says nothing."""
 
 
 class Reading:
@@ -95,7 +99,7 @@ class Reading:
             if unknown:
                 raise ValueError(
                     f"{here} has {unknown[0]!r}, which is neither train nor test: say which value "
-                    "is held out (held_out_value)"
+                    "is held out, held_out_value"
                 )
             chosen = np.array([word.lower() in HELD_OUT for word in words])
         else:
@@ -122,18 +126,18 @@ class Reading:
         train = rows[~held]
         made = []
         for name, stored in list(self.columns.items()):
-            column = self._column(stored, train, wishes.get(name), rules)
+            column = self._column(stored, rows, train, wishes.get(name), rules)
             if column is not None:
                 made.append(column)
             elif constant == "leave_out":
-                self.leave_out(name, "all training rows have one value")
+                self.leave_out(name, CONSTANT)
             else:
                 raise ValueError(
                     f"column {name!r} has one value in all training rows: leave it "
                     "out in the schema, or all such with constant='leave_out'"
                 )
         vocabulary = TableVocabulary(tuple(made), self.left_out)
-        kind = _smallest(max(vocabulary.sizes))
+        kind = smallest(max(vocabulary.sizes))
         parts = [torch.empty((int(part.sum()), len(made)), dtype=kind) for part in (~held, held)]
         for c, column in enumerate(made):
             stored = self.columns.pop(column.name)
@@ -144,7 +148,12 @@ class Reading:
         return Split(sets[0], sets[1], tuple(self.notes)), vocabulary
 
     def _column(
-        self, stored: Stored, train: NDArray[np.intp], wish: Wish | None, rules: Rules
+        self,
+        stored: Stored,
+        rows: NDArray[np.intp],
+        train: NDArray[np.intp],
+        wish: Wish | None,
+        rules: Rules,
     ) -> Column | None:
         """The classes of a column; None where training rows have one value."""
         if stored.kind is None:
@@ -161,9 +170,12 @@ class Reading:
         said = column is not None and wish is not None and column.size > 1
         if column is None or not (said or len(np.unique(stored.cells()[train])) > 1):
             return None
-        gaps = int(stored.missing(len(self.where))[train].sum())
-        gap = gaps > 0 or (wish is not None and wish.missing)
-        return replace(column, gap=gap, gaps=gaps)
+        missing = stored.missing(len(self.where))
+        gaps = int(missing[train].sum())
+        # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
+        gap = bool(missing[rows].any()) or (wish is not None and wish.missing)
+        decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
+        return replace(column, gap=gap, gaps=gaps, decimals=decimals, digits=digits)
 
     def _classes(
         self,
@@ -205,20 +217,12 @@ class Reading:
         held: NDArray[np.bool_],
     ) -> None:
         cell = stored.cells()[rows[at]]
-        text = list(stored.index)[cell] if stored.kind == "text" and cell >= 0 else f"{cell:g}"
-        gone = bool(stored.missing(len(self.where))[rows[at]])
+        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
         why = "no training row has it" if held[at] else "the schema has none"
-        way = "missing='drop', or missing: true" if gone else "rare=1 or more, or other: true"
         raise ValueError(
-            f"{self._place(rows[at])}, {column.refusal(None if gone else text)}: {why}; give {way} "
-            "in the schema"
+            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give rare=1 or more, or "
+            "other: true in the schema"
         )
 
     def _place(self, row: int | np.intp) -> str:
         return f"{self.unit} {self.where[int(row)]}"
-
-
-def _smallest(classes: int) -> torch.dtype:
-    if classes <= 2**8:
-        return torch.uint8
-    return torch.int16 if classes <= 2**15 else torch.int32

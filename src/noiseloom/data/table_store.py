@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
 from noiseloom.data.table_files import Rows
+from noiseloom.data.table_numbers import Writing
 
 __all__ = ["Stored", "read_columns"]
 
@@ -39,6 +40,7 @@ class Stored:
         codes: of a column of text, the place in `index`, -1 where missing.
         index: texts by first appearance.
         pointed: whether a number was written with a point or an exponent.
+        writing: how its numbers are written.
         known: how many cells of text there were, until they were too many.
     """
 
@@ -53,6 +55,7 @@ class Stored:
     codes: "array[int]" = field(default_factory=lambda: array("i"))
     index: dict[str, int] = field(default_factory=dict)
     pointed: bool = False
+    writing: Writing = field(default_factory=Writing)
     known: int = 0
     _missing_first: int = 0
     _plain: bool = True
@@ -73,7 +76,9 @@ class Stored:
         if self.kind is None and first is not None:
             number = self.wanted == "number" or (not self.wanted and _is_number(first))
             self.kind = "number" if number else "text"
-            self.numbers.extend([math.nan] * self._missing_first * (self.kind == "number"))
+            if number:
+                self.numbers.extend([math.nan] * self._missing_first)
+                self.writing.missing(self._missing_first)
             self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
         if self.kind == "number" and not self._extend_numbers(found, where):
             self._to_text()
@@ -105,10 +110,11 @@ class Stored:
 
     def _extend_numbers(self, cells: list[str | None], where: Sequence[str]) -> bool:
         """Whether these are numbers; not so where the column turns out to be of codes (02134)."""
-        kept = array("d")
+        kept, writing = array("d"), self.writing
         for cell, place in zip(cells, where, strict=True):
             if cell is None:
                 kept.append(math.nan)
+                writing.missing()
                 continue
             if _is_code(cell) and self._plain and not self.wanted:
                 return False
@@ -127,6 +133,7 @@ class Stored:
                 raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
             self._plain = self._plain and cell.isdigit()
             self.pointed = self.pointed or not cell.lstrip("+-").isdigit()
+            writing.add(cell)
             kept.append(number)
         self.numbers.extend(kept)
         return True
@@ -140,7 +147,7 @@ class Stored:
                 else self.index.setdefault(str(int(number)), len(self.index))
             )
             self.known += not math.isnan(number)
-        self.numbers = array("d")
+        self.numbers, self.writing = array("d"), Writing()
 
     def _extend_text(self, cells: list[str | None], where: Sequence[str]) -> None:
         index = self.index

@@ -12,8 +12,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from noiseloom.data.table_cells import encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
-from noiseloom.data.table_files import opened
 from noiseloom.data.table_schema import check_names
 from noiseloom.rng import Rng
 
@@ -85,7 +85,8 @@ class TableVocabulary:
         places = [f"row {number}" for number in range(1, len(ordered) + 1)]
         tokens = torch.zeros((len(ordered), len(self.columns)), dtype=torch.int64)
         for c, column in enumerate(self.columns):
-            tokens[:, c] = _encode(column, [row[c] for row in ordered], places)
+            classes = encode_cells(column, [row[c] for row in ordered], places)[1]
+            tokens[:, c] = torch.from_numpy(classes)
         return tokens
 
     def decode(self, tokens: Tensor, rng: Rng | None = None) -> list[list[Value]]:
@@ -194,22 +195,18 @@ class TableVocabulary:
             FileNotFoundError: no such file.
             ValueError: a column that is none of the table's, a value without a class, by line.
         """
-        with opened(Path(path).expanduser()) as table:
-            check_names(table.names, [*self.names, *self.left_out], "the vocabulary")
-            places, rows = [], []
-            for place, row in table.rows:
-                table.check(place, row)
-                places.append(f"{table.unit} {place}")
-                rows.append(dict(zip(table.names, row, strict=True)))
-            if not rows:
-                raise ValueError("there are no rows below the header")
-            tokens = torch.zeros((len(rows), len(self.columns)), dtype=torch.int64)
-            known = torch.zeros(tokens.shape, dtype=torch.bool)
-            for c, column in enumerate(self.columns):
-                cells = [row.get(column.name, "").strip() for row in rows]
-                there = [i for i, cell in enumerate(cells) if cell not in ("", "?")]
-                found = _encode(column, [cells[i] for i in there], [places[i] for i in there])
-                tokens[there, c], known[there, c] = found, True
+        cells, places = read_cells(path, self.names, self.left_out)
+        tokens = torch.zeros((len(cells), len(self.columns)), dtype=torch.int64)
+        known = torch.zeros(tokens.shape, dtype=torch.bool)
+        for c, column in enumerate(self.columns):
+            there = [i for i, row in enumerate(cells) if row[c]]
+            try:
+                _, found = encode_cells(
+                    column, [cells[i][c] for i in there], [places[i] for i in there]
+                )
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+            tokens[there, c], known[there, c] = torch.from_numpy(found), True
         return tokens, known
 
     def write_rows(
@@ -218,24 +215,37 @@ class TableVocabulary:
         tokens: Tensor,
         rng: Rng | None = None,
         force: bool = False,
+        *,
+        known: Sequence[Sequence[str]] | None = None,
     ) -> None:
         """Write rows as a CSV file with the header of the original, less what was left out of it.
+
+        Numbers have decimals as they had there, and missing values are empty cells.
 
         Args:
             path: the file.
             tokens: integers of any type, shape (N, T).
             rng: as `decode` has it.
             force: replace a file that is there.
+            known: cells that are known, as `read_cells` has them, a row for each: they are written
+                as they were given, where a class alone would give another number of its interval.
 
         Raises:
             FileExistsError: there is such a file, and no `force`.
             ValueError: tokens that `decode` refuses.
         """
-        rows = self.decode(tokens, rng)
+        rows = [
+            [column.text(v) for column, v in zip(self.columns, row, strict=True)]
+            for row in self.decode(tokens, rng)
+        ]
+        for row, cells in zip(rows, known, strict=True) if known is not None else ():
+            for c, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
+                if cell and column.parse(cell) is not None:
+                    row[c] = cell
         with _free(path, force).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.names)
-            writer.writerows(rows)  # a missing value is an empty cell
+            writer.writerows(rows)
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
@@ -251,20 +261,6 @@ class TableVocabulary:
                 f"0 .. {self.sizes[c] - 1}"
             )
         return values
-
-
-def _encode(column: Column, cells: Sequence[object], places: Sequence[str]) -> Tensor:
-    values = []
-    for cell, place in zip(cells, places, strict=True):
-        try:
-            values.append(column.parse(cell))
-        except ValueError as error:
-            raise ValueError(f"{place}, column {column.name!r}: {error}") from None
-    classes = column.classes(values)
-    if (classes < 0).any():
-        at = int((classes < 0).argmax())
-        raise ValueError(f"{places[at]}, {column.refusal(values[at])}")
-    return torch.from_numpy(classes)
 
 
 def _free(path: str | os.PathLike[str], force: bool) -> Path:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from noiseloom.data.split import Split
-from noiseloom.data.table_files import opened
+from noiseloom.data.table_files import Rows, opened
+from noiseloom.data.table_like import read_like
 from noiseloom.data.table_reading import Reading
 from noiseloom.data.table_schema import Rules, check_names, read_schema
-from noiseloom.data.table_store import Cells, read_columns
+from noiseloom.data.table_store import Cells, Stored, read_columns
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
 from noiseloom.rng import Rng
@@ -37,6 +39,7 @@ def read_table(
     seed: int = 0,
     split_by: str | None = None,
     held_out_value: str | None = None,
+    vocabulary: TableVocabulary | None = None,
 ) -> tuple[Split[Tokens], TableVocabulary]:
     """Read a table with a header as tokens, one a column.
 
@@ -60,7 +63,8 @@ def read_table(
         schema: a YAML file, or a mapping such as it holds, that says what columns are
             (`noiseloom.data.table_schema`); the others are inferred.
         missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a
-            column in which some are a class for them, "refuse" raises, "drop" leaves out the rows.
+            column in which some are, be it only in held-out rows, a class for them, "refuse"
+            raises, "drop" leaves out the rows.
         constant: whether a column with one value in all training rows is an error or left out.
         bins: intervals of a column of numbers, about, >= 2.
         whole: the most whole numbers that are a class each, >= 2.
@@ -73,6 +77,9 @@ def read_table(
             train or training, and test, val, validation or held_out.
         held_out_value: the word of that column whose rows are held out, all others being trained
             on, where it has other words.
+        vocabulary: of another table, to read this by instead: its columns, found by their names,
+            and its classes. Then schema and all that makes classes say nothing, columns that it
+            does not have are passed over, and so is a `split_by` that is not there: rows are drawn.
 
     Returns:
         The rows in the order of the file, in the smallest type of integers, and what they mean.
@@ -95,6 +102,10 @@ def read_table(
     rules = Rules(bins, whole, rare, max_classes)
     wishes = read_schema(schema)
     with opened(Path(path).expanduser()) as table:
+        if vocabulary is not None:
+            by = split_by if split_by in table.names else None
+            split = _like(table, vocabulary, missing, held_out, seed, by, held_out_value)
+            return split, vocabulary
         check_names(wishes, table.names)
         check_names([split_by] if split_by else [], table.names)
         skipped = [n for n, wish in wishes.items() if wish.kind == "leave_out" and n != split_by]
@@ -116,14 +127,40 @@ def read_table(
         if part:
             held = reading.by_column(part, rows, held_out_value)
         else:
-            held = _drawn(rows, held_out, seed)
+            held = _drawn(len(rows), held_out, seed)
         return reading.tokens(rows, held, wishes, rules, constant)
 
 
-def _drawn(rows: NDArray[np.intp], share: float, seed: int) -> NDArray[np.bool_]:
-    if len(rows) < 2:
-        raise ValueError(f"there are {len(rows)} rows: both parts need one")
-    count = min(max(1, round(share * len(rows))), len(rows) - 1)
-    held = np.zeros(len(rows), dtype=np.bool_)
-    held[Rng(seed).fold("held out").permutation(len(rows))[:count].numpy()] = True
+def _like(
+    table: Rows,
+    vocabulary: TableVocabulary,
+    missing: str,
+    held_out: float,
+    seed: int,
+    split_by: str | None,
+    held_out_value: str | None,
+) -> Split[Tokens]:
+    """The rows in two parts, by the columns of a model."""
+    tokens, where, words, notes = read_like(table, vocabulary, missing, split_by)
+    if words is None:
+        held = _drawn(len(where), held_out, seed)
+    else:
+        assert split_by
+        part = Stored(split_by, "text", len(words), True, table.comma)
+        part.extend(words, [f"{table.unit} {place}" for place in where])
+        reading = Reading({}, where, table.unit, {})
+        held = reading.by_column(part, np.arange(len(where)), held_out_value)
+    rest, kept = (
+        Tokens(tokens[torch.from_numpy(which)], vocabulary.sizes) for which in (~held, held)
+    )
+    return Split(rest, kept, tuple(notes))
+
+
+def _drawn(count: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which of so many rows are held out."""
+    if count < 2:
+        raise ValueError(f"there are {count} rows: both parts need one")
+    number = min(max(1, round(share * count)), count - 1)
+    held = np.zeros(count, dtype=np.bool_)
+    held[Rng(seed).fold("held out").permutation(count)[:number].numpy()] = True
     return held

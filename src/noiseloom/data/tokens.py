@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["TokenWindows", "Tokens", "Vocabulary", "evenly"]
+__all__ = ["TokenWindows", "Tokens", "Vocabulary", "evenly", "spread"]
 
 
 class Vocabulary(Protocol):
@@ -150,6 +150,10 @@ class TokenWindows:
 
 
 def evenly(count: int, most: int) -> Tensor:
-    """At most so many places evenly over 0 .. count - 1, int64: floats end at 2^24."""
-    number = min(count, most)
+    """At most so many different places evenly over 0 .. count - 1, int64: floats end at 2^24."""
+    return spread(count, min(count, most))
+
+
+def spread(count: int, number: int) -> Tensor:
+    """So many places evenly over 0 .. count - 1, several times each where there are fewer."""
     return torch.arange(number) * count // max(number, 1)

@@ -19,13 +19,13 @@ A. Lou, C. Meng, S. Ermon, 2024, 2310.16834 (ratios); Y. Schiff et al., 2024, 24
 """
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from noiseloom.diffusion import ratios
 from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
@@ -163,37 +163,31 @@ class CategoricalDiffusion:
 
     def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
-        now, then = (_lifted(self._log_snr(align(v, x))) for v in (t, s))
+        now, then = (self._log_snr(align(v, x)) for v in (t, s))
         p = prediction.mean
         if self.kind == "absorbing":
-            freed = _freed(now, then).to(p.dtype)
+            freed = _lifted(_freed(now, then)).to(p.dtype)
             law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
             hidden = (x == self.num_classes)[..., None]
             return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
         kept = (_log_keep(now) - _log_keep(then)).exp().to(p.dtype)  # gamma_t / gamma_s
-        pi = self._pi(x, p)
-        here = functional.one_hot(x, self.num_classes).to(p)
-        arrives = kept * here + (1 - kept) * (pi * here).sum(-1, keepdim=True)
-        w = self._weighed(here, p, pi, now)
-        spread = (-then).sigmoid().to(p.dtype) * pi * w.sum(-1, keepdim=True)
-        law = arrives * (then.sigmoid().to(p.dtype) * w + spread)
-        return law / law.sum(-1, keepdim=True)
+        gamma = now.sigmoid().to(p.dtype), then.sigmoid().to(p.dtype)
+        noise = (-now).sigmoid().to(p.dtype), (-then).sigmoid().to(p.dtype)
+        return ratios.moved(p, x, self._law(p), gamma, noise, kept)
 
     def evidence(self, x: Tensor, t: Tensor) -> Tensor:
         """What a token says of its own class: ln q(x_t | x_0 = k), shape (*x.shape, K).
 
         Of a mask it is nothing, 0 for all, and of a class that is seen beside masks everything.
         """
-        classes = torch.arange(self.num_classes, device=x.device)
-        here = x[..., None] == classes
         if self.kind == "absorbing":
-            possible = here.logical_or_((x == self.num_classes)[..., None])
-            return torch.where(possible, 0.0, -torch.inf)
-        now = _lifted(self._log_snr(align(t, x)))
-        flat = torch.full((*x.shape, self.num_classes), 0.0, device=x.device)
-        pi = (self._pi(x, flat) * here).sum(-1, keepdim=True)
-        gamma, noise = now.sigmoid().to(flat.dtype), (-now).sigmoid().to(flat.dtype)
-        return (gamma * here + noise * pi).log()
+            hidden = (x == self.num_classes)[..., None]
+            found = torch.where(hidden, 0.0, -torch.inf).expand(*x.shape, self.num_classes).clone()
+            return found.scatter_(-1, x.clamp_max(self.num_classes - 1)[..., None], 0.0)
+        now = self._log_snr(align(t, x))
+        gamma, noise = (v.sigmoid().to(torch.float32) for v in (now, -now))
+        law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device)
+        return ratios.evidence(x, law, gamma, noise, self.num_classes)
 
     def result(self, prediction: Prediction, x: Tensor, s: Tensor) -> Tensor:
         """The classes of a state at time s: itself where that is 0, else the likeliest."""
@@ -227,20 +221,11 @@ class CategoricalDiffusion:
             weight = (self.rate(t) / share).nan_to_num(0.0, posinf=0.0).to(nats.dtype)
             return mean_like(torch.where(x == self.num_classes, nats * weight, 0), t)
         # Bounded, so that tokens that are shown, and are not to count, have a finite loss.
-        pi, now = self._pi(x, p), _lifted(self._log_snr(t).clamp_max(30))
-        here = functional.one_hot(x, self.num_classes).to(p)
-        truth = functional.one_hot(clean, self.num_classes).to(p)
-        gamma, noise = now.sigmoid().to(p.dtype), (-now).sigmoid().to(p.dtype)
-        ratios = []
-        for law in (truth, p):
-            w = self._weighed(here, law, pi, now)
-            ratios.append(gamma * w + noise * pi * w.sum(-1, keepdim=True))
-        r_0, r = ratios
-        none = (pi <= 0) | (here > 0)
-        d = torch.where(none, 0, r_0.masked_fill(none, 1).log() - r.masked_fill(none, 1).log())
-        total = torch.where(none, 0, r_0 * (torch.expm1(-d) + d)).sum(-1)
+        now, law = self._log_snr(t).clamp_max(30), self._law(p)
+        gamma, noise = (v.sigmoid().to(p.dtype) for v in (now, -now))
+        total = ratios.shortfall(p, clean, x, law, gamma, noise)
         beta = (self.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
-        return mean_like(beta * (pi * here).sum(-1) * total, t)
+        return mean_like(beta * law.at(x) * total, t)
 
     def cross_entropy(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The -ln p(x_0), of masks alone where some tokens are masked: `loss` without its weights.
@@ -295,16 +280,8 @@ class CategoricalDiffusion:
         t = wide(t)
         return self.schedule.log_snr(t).masked_fill(t == 0, torch.inf)
 
-    def _pi(self, x: Tensor, p: Tensor) -> Tensor:
-        if self.probabilities is None:
-            return torch.full_like(p, 1 / self.num_classes)
-        return _at(self.probabilities, p.dtype, p.device).expand_as(p)
-
-    def _weighed(self, here: Tensor, law: Tensor, pi: Tensor, now: Tensor) -> Tensor:
-        """The weights law(k) / q(x_t = y | x_0 = k)."""
-        there = (-now).sigmoid().to(law.dtype) * (pi * here).sum(-1, keepdim=True)
-        likely = now.sigmoid().to(law.dtype) * here + there
-        return law / likely.clamp_min(torch.finfo(law.dtype).tiny)
+    def _law(self, p: Tensor) -> ratios.Law:
+        return ratios.law_of(self.probabilities, self.num_classes, p.dtype, p.device)
 
     def _unmasked(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         """The draw of `moved` for masks, whose law over K + 1 values need not be written down.
@@ -340,8 +317,9 @@ class CategoricalDiffusion:
             return torch.full_like(x, self.num_classes)
         if self.probabilities is None:
             return rng.integers(self.num_classes, x.shape, x.device)
-        law = _at(self.probabilities, torch.float32, x.device)
-        return drawn(law.expand(*x.shape, self.num_classes), rng)
+        law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device).pi
+        assert isinstance(law, Tensor)
+        return _drawn_alike(law, rng.uniform(x.shape, device=x.device))
 
 
 def drawn(law: Tensor, rng: Rng) -> Tensor:
@@ -367,11 +345,17 @@ def _freed(now: Tensor, then: Tensor) -> Tensor:
     return -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
 
 
-@lru_cache(maxsize=32)
-def _at(law: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The law on a device, copied there once: a copy would wait for it."""
-    with torch.inference_mode(False):
-        return law.to(device, dtype)
+def _drawn_alike(law: Tensor, u: Tensor) -> Tensor:
+    """What `drawn` gives of a law (K,) or (T, K) for uniform numbers u (..., T): by bisection."""
+    law = wide(law)
+    total, u = law.cumsum(-1), wide(u)
+    end = total[..., -1] * (1 - 1e-12)
+    place = (u * law.sum(-1)).minimum(end)
+    if law.ndim == 1:
+        return torch.searchsorted(total, place, right=True)
+    columns = place.movedim(-1, 0)
+    found = torch.searchsorted(total, columns.flatten(1).contiguous(), right=True)
+    return found.reshape(columns.shape).movedim(0, -1)
 
 
 def _log_keep(log_snr: Tensor) -> Tensor:

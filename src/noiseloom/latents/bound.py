@@ -53,10 +53,10 @@ def latent_bound(
         logits: of q(z | x), shape (B, m, k): what the encoder says of these x.
         log_prior: int64 codes (B, m) to ln p(z), nats, shape (B,), or a lower bound of it.
         surest: z(x), the likeliest code of each latent, instead of a draw.
-        **options: others of `nats_bound` (codec, points, passes, log_snr).
+        **options: others of `nats_bound` (codec, points, passes, each, log_snr).
 
     Returns:
-        Nats given the codes, and nats of the codes, float64, shape (B,) each.
+        Nats given the codes, as `nats_bound` has them, and nats of the codes, float64, shape (B,).
 
     References:
         D. Kingma, M. Welling, 2013, arXiv 1312.6114, Eq. 3.

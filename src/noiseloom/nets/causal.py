@@ -82,6 +82,7 @@ class CausalTransformer(nn.Module):
     """
 
     causal = True
+    reads_classes = True
 
     def __init__(
         self,
@@ -122,7 +123,8 @@ class CausalTransformer(nn.Module):
 
         Args:
             x: state of unit variance, shape (B, T, D): the whole history, or the tokens that
-                follow those in the cache.
+                follow those in the cache; or int64 (B, T), classes 0 .. D - 1 that stand for their
+                one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: "label" (B,), "estimate" like x, "codes" (B, m, k), "dropout" keys (B,), "action"
                 (B, T, A), known where "action_mask", bool of shape (B,) or (B, T), is True (absent:
@@ -145,6 +147,7 @@ class CausalTransformer(nn.Module):
         cond = cond or {}
         n = cached(cond)
         h, embedding = self.inputs(x, log_snr, cond, n)
+        x = x if x.is_floating_point() else h
         past = entries(x, cond, [self.head] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
         told = None if self.codes is None else self.codes(cond, len(x))
@@ -156,6 +159,7 @@ class CausalTransformer(nn.Module):
         """The cache to begin with, of the size it will always have: `memory` tokens, none real.
 
         Args:
-            x: a state, shape (B, T, D).
+            x: a state, shape (B, T, D), or (B, T) of classes.
         """
+        x = x if x.is_floating_point() else x.to(self.trunk.output.weight.dtype)
         return blank(x, self.memory, [self.head] * self.trunk.depth)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-__all__ = ["check_names", "check_tokens", "with_estimate"]
+__all__ = ["check_names", "check_tokens", "entered", "with_estimate"]
 
 
 def check_names(cond: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -39,7 +40,8 @@ def check_tokens(
     """Refuse a sequence, log-SNR or mask whose shapes do not fit together.
 
     Args:
-        x: state, shape (B, T, D), or (B, T, D, H, W) for frames.
+        x: state, shape (B, T, D), or (B, T, D, H, W) for frames; integers of shape (B, T) are
+            classes 0 .. D - 1.
         log_snr: shape (B,) or (B, T).
         cond: "mask", shape (B, before + T).
         features: D.
@@ -50,6 +52,8 @@ def check_tokens(
     Raises:
         ValueError: one of the shapes is another.
     """
+    if not x.is_floating_point() and patch is None and x.ndim == 2:
+        x = x[..., None].expand(*x.shape, features)
     fits = x.ndim == (3 if patch is None else 5) and x.shape[2] == features
     if patch is not None and not (fits and x.shape[3] % patch == x.shape[4] % patch == 0):
         raise ValueError(
@@ -74,6 +78,35 @@ def check_tokens(
         )
 
 
+def entered(
+    layer: nn.Linear, x: Tensor, cond: Mapping[str, Any], wanted: bool, features: int
+) -> Tensor:
+    """The first layer of a network on its tokens, and the estimate beside them if there is one.
+
+    Of classes it is that of their one-hot vectors, looked up: W[:, x] + b.
+
+    Args:
+        layer: of D features, or 2 D with an estimate.
+        x: state, shape (B, T, D), or classes, integers of shape (B, T).
+        cond: "estimate", of shape (B, T, D); absent means zeros.
+        wanted: whether the network was built with self-conditioning.
+        features: D.
+
+    Raises:
+        ValueError: as of `with_estimate`.
+    """
+    if x.is_floating_point():
+        return layer(with_estimate(x, cond, wanted, dim=2))  # type: ignore[no-any-return]
+    weight, estimate = layer.weight, cond.get("estimate")
+    h = functional.embedding(x, weight[:, :features].T)
+    if layer.bias is not None:
+        h = h + layer.bias
+    if estimate is None:
+        return h
+    _check_estimate(estimate, torch.Size((*x.shape, features)), wanted)
+    return h + functional.linear(estimate.to(weight.dtype), weight[:, features:])
+
+
 def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) -> Tensor:
     """The network's input: the state, and beside it the self-conditioning estimate.
 
@@ -89,14 +122,18 @@ def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) ->
     estimate = cond.get("estimate")
     if estimate is None:
         return torch.cat((x, torch.zeros_like(x)), dim) if wanted else x
+    _check_estimate(estimate, x.shape, wanted)
+    return torch.cat((x, estimate.to(x.dtype)), dim)
+
+
+def _check_estimate(estimate: Tensor, shape: torch.Size, wanted: bool) -> None:
     if not wanted:
         raise ValueError(
             f"an estimate of shape {tuple(estimate.shape)} for a network without "
             "self-conditioning: build it with self_conditioning=True"
         )
-    if estimate.shape != x.shape:
+    if estimate.shape != shape:
         raise ValueError(
-            f"an estimate of shape {tuple(estimate.shape)} for a state of shape {tuple(x.shape)}: "
+            f"an estimate of shape {tuple(estimate.shape)} for a state of shape {tuple(shape)}: "
             "the two must be equal"
         )
-    return torch.cat((x, estimate.to(x.dtype)), dim)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.nets.codes import check_told
-from noiseloom.nets.conditions import check_tokens, with_estimate
+from noiseloom.nets.conditions import check_tokens, entered, with_estimate
 from noiseloom.nets.layers import Embedding
 from noiseloom.nets.patches import cut
 
@@ -61,10 +61,11 @@ class Inputs(nn.Module):
         """Check and embed.
 
         Args:
-            x: state of unit variance, shape (B, T, D), or (B, T, D, H, W) with a patch.
+            x: state of unit variance, shape (B, T, D), or (B, T, D, H, W) with a patch; or classes,
+                int64 (B, T), which stand for their one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" like x, "action" (B, T, A), "action_mask" (B,) or
-                (B, T), True where the action is known, "codes" (B, m, k), and "mask"
+            cond: "label" (B,), "estimate" like x or the vectors, "action" (B, T, A), "action_mask"
+                (B,) or (B, T), True where the action is known, "codes" (B, m, k), and "mask"
                 (B, before + T).
             before: number of tokens in the cache.
 
@@ -78,8 +79,10 @@ class Inputs(nn.Module):
         """
         check_told(cond, _NAMES, len(x), self.codes)
         check_tokens(x, log_snr, cond, self.in_features, patch=self.patch, before=before)
-        state = with_estimate(x, cond, self.self_conditioning, dim=2)
-        h = self.token(state if self.patch is None else cut(state, self.patch))
+        if self.patch is None:
+            h = entered(self.token, x, cond, self.self_conditioning, self.in_features)
+        else:
+            h = self.token(cut(with_estimate(x, cond, self.self_conditioning, dim=2), self.patch))
         embedding: Tensor = self.embedding(log_snr, cond)
         if log_snr.ndim == 1:
             embedding = embedding[:, None]
@@ -116,7 +119,7 @@ class Inputs(nn.Module):
                 f"an action of shape {tuple(action.shape)} for a state of shape {tuple(x.shape)}: "
                 f"expected {(*tokens, features)}"
             )
-        a: Tensor = self.action(action.to(x.dtype))
+        a: Tensor = self.action(action.to(self.action.weight.dtype))
         if known is not None:
             if known.shape not in (tokens, tokens[:1]):
                 raise ValueError(

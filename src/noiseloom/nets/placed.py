@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from noiseloom.carry import Carry
 
@@ -18,7 +19,8 @@ class Placed(nn.Module):
         y_i = B_i network(A_1 x_1, ..., A_T x_T)_i + c_i
 
     Args:
-        inner: of W features in and out, such as `Transformer` or `CausalTransformer`.
+        inner: of W features in and out, such as `Transformer` or `CausalTransformer`. Tokens may be
+            vectors (B, T, D), or classes (B, T) that stand for one-hot vectors.
         places: T.
         inputs: features of a token of the state.
         outputs: features of what is predicted of one.
@@ -35,6 +37,8 @@ class Placed(nn.Module):
         self.bias = nn.Parameter(torch.zeros(places, outputs))
         self.width = width
 
+    reads_classes = True
+
     @property
     def causal(self) -> bool:
         """Whether the network is."""
@@ -47,7 +51,8 @@ class Placed(nn.Module):
 
     def blank(self, x: Tensor) -> Carry:
         """Its cache to begin with."""
-        cache: Carry = self.inner.blank(x.new_zeros(*x.shape[:2], self.width))
+        size, dtype = (*x.shape[:2], self.width), self.enter.dtype
+        cache: Carry = self.inner.blank(x.new_zeros(size, dtype=dtype))
         return cache
 
     def forward(
@@ -56,10 +61,16 @@ class Placed(nn.Module):
         """Predict; conditions are those of the network, an estimate is mapped as the state is."""
         cond = dict(cond or {})
         place = torch.arange(x.shape[1], device=x.device) + cond.get("position", 0)
-        enter = self.enter[place].to(x.dtype)
+        dtype = x.dtype if x.is_floating_point() else self.enter.dtype
         if "estimate" in cond:
-            cond["estimate"] = torch.einsum("btd,tdw->btw", cond["estimate"].to(x.dtype), enter)
-        found = self.inner(torch.einsum("btd,tdw->btw", x, enter), log_snr, cond)
+            estimate, enter = cond["estimate"].to(dtype), self.enter[place].to(dtype)
+            cond["estimate"] = torch.einsum("btd,tdw->btw", estimate, enter)
+        if x.is_floating_point():
+            h = torch.einsum("btd,tdw->btw", x, self.enter[place].to(dtype))
+        else:
+            rows = place * self.enter.shape[1] + x
+            h = functional.embedding(rows, self.enter.flatten(0, 1))
+        found = self.inner(h, log_snr, cond)
         y, rest = found if isinstance(found, tuple) else (found, None)
         y = torch.einsum("btw,two->bto", y, self.leave[place].to(y.dtype)) + self.bias[place]
         return y if rest is None else (y, rest)

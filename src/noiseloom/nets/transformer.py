@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from noiseloom.nets.attention import rotation
 from noiseloom.nets.code_attention import CodeKeys
 from noiseloom.nets.codes import check_told, informative
-from noiseloom.nets.conditions import check_tokens, with_estimate
+from noiseloom.nets.conditions import check_tokens, entered
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
@@ -60,6 +60,7 @@ class Transformer(nn.Module):
     """
 
     causal = False  # all see all
+    reads_classes = True
 
     def __init__(
         self,
@@ -104,11 +105,12 @@ class Transformer(nn.Module):
         """Predict.
 
         Args:
-            x: state of unit variance, shape (B, T, D), T <= max_length.
+            x: state of unit variance, shape (B, T, D), T <= max_length; or int64 (B, T), classes
+                0 .. D - 1 that stand for their one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" like x, "codes" (B, m, k), "dropout" keys (B,), "hidden"
-                (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding is not
-                attended to, and the output there means nothing.
+            cond: "label" (B,), "estimate" (B, T, D), "codes" (B, m, k), "dropout" keys (B,),
+                "hidden" (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding
+                is not attended to, and the output there means nothing.
 
         Returns:
             Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
@@ -132,11 +134,11 @@ class Transformer(nn.Module):
         check_told(cond, ("label", "estimate", "dropout", "hidden", "mask"), len(x), self.known)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
-        h = self.input(with_estimate(x, cond, self.self_conditioning, dim=2))
+        h = entered(self.input, x, cond, self.self_conditioning, self.in_features)
         h, turn = h + self.position.weight[: x.shape[1]], None
         if self.rotary:
             places = torch.arange(x.shape[1], device=x.device)[None]
-            dtype = torch.promote_types(x.dtype, torch.float32)
+            dtype = torch.promote_types(self.position.weight.dtype, torch.float32)
             turn = rotation(places, self.head_width, dtype)
         if self.hidden is not None and hidden is not None:
             h = h + self.hidden(norm(hidden))

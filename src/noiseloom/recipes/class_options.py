@@ -181,6 +181,17 @@ class ClassOptions(LatentRows, Choosing):
                     f"{facts.get(name)}"
                 )
 
+    @property
+    def caveat(self) -> str:
+        """That bits and samples of a self-conditioned model are not of one model."""
+        if not self.share or self.self_guidance == 1:
+            return ""
+        return (
+            "bits_per_token of self-conditioned models is of two calls at a level, which "
+            "--self-guidance 1 draws from; their samples here are drawn with estimates that are "
+            "handed from step to step, which has no bound"
+        )
+
     def drawn_as(self, facts: Facts) -> str | None:
         """Rows."""
         return "rows"

@@ -13,7 +13,6 @@ what is built, the loss, the draw. Recipes for a kind of data say how a file bec
 judge samples.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,32 +21,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
-from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
-from noiseloom.latents import Latent, latent_loss
+from noiseloom.latents import latent_loss
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
 from noiseloom.next_token import NextToken
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.objective import denoising_loss, stratified_times
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.class_options import CLASSES, CODES, ClassOptions
+from noiseloom.recipes.class_bits import ClassBits
+from noiseloom.recipes.class_options import CLASSES, CODES
 from noiseloom.recipes.class_pieces import (
     AsTheyAre,
     Rows,
     TokenSplit,
     held_plan,
-    mean_bits,
     no_ends,
 )
 from noiseloom.recipes.forcing import token_plan
-from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
@@ -59,7 +55,7 @@ __all__ = ["CLASSES", "CODES", "Classes", "Rows", "TokenSplit"]
 
 
 @dataclass(frozen=True)
-class Classes(ClassOptions):
+class Classes(ClassBits):
     """A model of rows of tokens; its options are those of `ClassOptions`."""
 
     @property
@@ -126,8 +122,8 @@ class Classes(ClassOptions):
             return SCHEDULES[self.schedule]
         if self.base == "embedding":  # as far apart as these, but the same whenever it is built
             table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
-        pi = torch.tensor(facts["frequencies"], dtype=torch.float64)
-        return information_schedule(table, pi.mean(0))
+        # A law for each place where these differ: of a table's columns a mixture would be no law.
+        return information_schedule(table, torch.tensor(facts["frequencies"], dtype=torch.float64))
 
     def _table(self, classes: int) -> Tensor:
         if self.base == "bits":
@@ -255,39 +251,6 @@ class Classes(ClassOptions):
             denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
-    def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
-        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
-        return mean_bits(self.nats(parts, tokens, rng).sum(0), tokens)
-
-    @torch.no_grad()
-    def nats(self, parts: Parts, tokens: Tensor, rng: Rng, way: Way | None = None) -> Tensor:
-        """Nats of rows (N, T), and beside them those of their codes, shape (2, N).
-
-        Args:
-            parts: of the model.
-            tokens: the rows.
-            rng: one key.
-            way: which codes; by default drawn, or none where `codes` says so.
-        """
-        device = next(parts.denoiser.parameters()).device
-        model, found = parts.denoiser.eval(), []
-        way = way or ("none" if self.codes == "none" else "drawn")
-        codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
-        options: dict[str, Any] = {"codec": codec, "points": self.levels}
-        options["passes"] = 2 if self.share else 1
-        for start in range(0, len(tokens), 128):
-            rows = tokens[start : start + 128].to(device)
-            keys = rng.samples(len(rows), start, device)
-            if isinstance(model, NextToken):
-                each = -model.log_prob(rows).double()
-            elif isinstance(model, Latent):
-                found.append(torch.stack(self.coded_nats(parts, rows, keys, way, **options)))
-                continue
-            else:
-                each = nats_bound(model, parts.diffusion, rows, keys, **options)
-            found.append(torch.stack((each, torch.zeros_like(each))))
-        return torch.cat(found, 1).cpu()
-
     def report(
         self,
         draw: Callable[..., Tensor],
@@ -305,26 +268,3 @@ class Classes(ClassOptions):
         return discrete_report(
             self.kind, rows, seen, held, rng.fold("report"), sizes=train.sizes, **options
         )
-
-    def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Bits per token of held-out rows; a bound, but of the autoregressive state.
-
-        Of the state latent with codes as the encoder draws them, `codes` of these bits for the
-        codes; and with its surest ones, and with none.
-        """
-        held = data.held_out
-        rows = evenly(len(held), self.judged)
-        tokens, key = held[rows]["tokens"], rng.fold("bits")
-        nats = self.nats(parts, tokens, key)
-        bits, error = mean_bits(nats.sum(0), tokens)
-        found = super().examine(parts, facts, data, rng)
-        found |= {"bits_per_token": bits}
-        if not math.isnan(error):
-            found["bits_per_token_se"] = error
-        if not self.coded:
-            return found
-        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
-        for way in ("surest", "none"):
-            each = self.nats(parts, tokens, key, way).sum(0)
-            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
-        return found | self.usage_of_rows(parts, tokens)

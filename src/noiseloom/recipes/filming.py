@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data.clips import ClipWindows
+from noiseloom.data.tokens import spread
 from noiseloom.encodings import Codec
 from noiseloom.film import film
 from noiseloom.metrics.drift import Drift
@@ -91,7 +92,7 @@ def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[
     Returns:
         Indices of the frames to follow, (B, length), and of those before, (B, context).
     """
-    before = data.firsts[torch.linspace(0, len(data) - 1, count).round().long(), None]
+    before = data.firsts[spread(len(data), count), None]
     before = before + torch.arange(context)
     # Frames that follow another one: in a window, and not its first.
     led = torch.zeros(len(data.columns["frames"]), dtype=torch.bool)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from noiseloom.data import Split
 from noiseloom.data.clips import Clips, ClipWindows
+from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
 from noiseloom.metrics.lite0 import Lite0Features
@@ -176,7 +177,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
     def facts(self, data: Split[Any]) -> Facts:
         """Shape of the frames, mean and deviation of their pixels, and features of an action."""
         frames, actions = (data.train.columns[name] for name in ("frames", "actions"))
-        few = frames[torch.linspace(0, len(frames) - 1, min(len(frames), 1000)).long()]
+        few = frames[evenly(len(frames), 1000)]
         pixels = Scaled(256).encode(few).double()
         return {
             "shape": list(frames.shape[1:]),

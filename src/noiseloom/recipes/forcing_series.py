@@ -15,6 +15,7 @@ from torch import Tensor
 
 from noiseloom.data import Series, Split, read_series, rolling
 from noiseloom.data.series import beginning
+from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.metrics import forecast_report, historical_paths
@@ -149,7 +150,7 @@ class ForcingSeries(DiffusionForcing):
         train: Series = data.train
         floor = train.values.abs().mean(0) / 10
         floor = torch.where(floor > 0, floor, 1)
-        rows = torch.linspace(0, len(train) - 1, min(len(train), 2000)).long()
+        rows = evenly(len(train), 2000)
         tokens, size = self._tokens(train[rows]["values"], floor)
         # Windows in which a column is next to nothing at first say nothing of its usual size, and
         # what then comes is as large as it likes.

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.data import Split, Trajectories, Windows
+from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.noise import SCHEDULES, Schedule
@@ -240,7 +241,7 @@ class ForcingTrajectories(DiffusionForcing):
         which 0.9 (P - 1) / (P + 1) is right (0.81 of 20).
         """
         held: Windows = data.held_out
-        rows = torch.linspace(0, len(held) - 1, min(self.starts, len(held))).round().long()
+        rows = evenly(len(held), self.starts)
         seen = held[rows]["observations"]
         D, c = seen.shape[-1], self.context
         std = Standardised.fit(data.train.columns["observations"]).std

@@ -142,13 +142,13 @@ class LatentRows(TwoStages):
         way: Way,
         **options: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor]:
-        """Nats of rows (B, T) given their codes, and of these, shape (B,) each."""
+        """Nats of rows (B, T) given their codes, by each call (calls, B), and of the codes (B,)."""
         model = parts.denoiser
         assert isinstance(model, Latent)
         core: Any = model.denoiser
         if way == "none":
             nats = nats_bound(core, parts.diffusion, rows, rng, **options)
-            return nats, torch.zeros_like(nats)
+            return nats, torch.zeros_like(nats[0])
         return latent_bound(
             core,
             parts.diffusion,

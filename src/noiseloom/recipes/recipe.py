@@ -237,6 +237,11 @@ class Recipe(Sampling, Training):
         return parts.codec.decode(result)
 
     @property
+    def caveat(self) -> str:
+        """What is to be said below figures of such runs: by default nothing."""
+        return ""
+
+    @property
     def usage(self) -> str:
         """Lines of Python that draw from a loaded `run`, for reports and model cards."""
         if self.shows == "pictures":

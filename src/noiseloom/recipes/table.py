@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noiseloom.data import Split, TableVocabulary, read_table
+from noiseloom.data import Split, TableVocabulary, read_table, vocabulary
 from noiseloom.nets import Placed
 from noiseloom.recipes.classes import Classes, TokenSplit
+from noiseloom.recipes.recipe import Facts
 from noiseloom.rng import Rng
 
 __all__ = ["Tables"]
@@ -34,6 +35,8 @@ class Tables(Classes):
         max_classes: the most that a column may have.
         held_out: share of the rows that is held out.
         split: a column that says which rows are held out, "" for the share.
+        held_out_value: the word of that column whose rows are held out; "" for test, val,
+            validation and held_out, beside train.
     """
 
     name: ClassVar[str] = "table"
@@ -49,6 +52,7 @@ class Tables(Classes):
     max_classes: int = 256
     held_out: float = 0.1
     split: str = ""
+    held_out_value: str = ""
     sampling_steps: int = 32
 
     @property
@@ -63,12 +67,21 @@ class Tables(Classes):
 
     def load(self, data: str | None) -> Split[Any]:
         """The rows at a path."""
+        return self._read(data, None)
+
+    def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
+        """The rows of a table by the columns of a model."""
+        known = vocabulary(facts["vocabulary"])
+        return self._read(data, known if isinstance(known, TableVocabulary) else None)
+
+    def _read(self, data: str | None, like: TableVocabulary | None) -> Split[Any]:
         if data is None:
             raise ValueError("table needs --data FILE.csv, .csv.gz or .parquet")
-        known = bool(self.schema) and Path(self.schema).exists()
+        known = bool(self.schema) and Path(self.schema).exists() and like is None
         split, words = read_table(
             data,
             schema=self.schema if known else None,
+            vocabulary=like,
             missing=self.missing,
             bins=self.bins,
             rare=self.rare,
@@ -76,8 +89,9 @@ class Tables(Classes):
             max_classes=self.max_classes,
             held_out=self.held_out,
             split_by=self.split or None,
+            held_out_value=self.held_out_value or None,
         )
-        if self.schema and not known:
+        if self.schema and not known and like is None:
             words.write_schema(self.schema)
         return TokenSplit(split.train, split.held_out, split.notes, words)
 

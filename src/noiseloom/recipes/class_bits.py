@@ -1,0 +1,94 @@
+"""What models of rows of tokens are judged by besides their samples: bits per token.
+
+A bound, by `nats_bound` or `latent_bound`, and exact of the autoregressive state.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.bound import nats_bound
+from noiseloom.class_denoiser import CodeDenoiser
+from noiseloom.data import Split
+from noiseloom.data.tokens import evenly
+from noiseloom.latents import Latent
+from noiseloom.next_token import NextToken
+from noiseloom.recipes.class_options import ClassOptions
+from noiseloom.recipes.class_pieces import mean_bits
+from noiseloom.recipes.latent_rows import Way
+from noiseloom.recipes.recipe import Facts, Parts
+from noiseloom.rng import Rng
+
+__all__ = ["ClassBits"]
+
+
+@dataclass(frozen=True)
+class ClassBits(ClassOptions):
+    """Options of `ClassOptions`."""
+
+    def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
+        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
+        return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens)
+
+    @torch.no_grad()
+    def nats(self, parts: Parts, tokens: Tensor, rng: Rng, way: Way | None = None) -> Tensor:
+        """Nats of rows (N, T), and beside them those of their codes, shape (calls, 2, N).
+
+        The last counts; a self-conditioned model is first called once, told no estimate.
+
+        Args:
+            parts: of the model.
+            tokens: the rows.
+            rng: one key.
+            way: which codes; by default drawn, or none where `codes` says so.
+        """
+        device = next(parts.denoiser.parameters()).device
+        model, found = parts.denoiser.eval(), []
+        way = way or ("none" if self.codes == "none" else "drawn")
+        codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
+        options: dict[str, Any] = {"codec": codec, "points": self.levels, "each": True}
+        options["passes"] = 2 if self.share else 1
+        for start in range(0, len(tokens), 128):
+            rows = tokens[start : start + 128].to(device)
+            keys = rng.samples(len(rows), start, device)
+            if isinstance(model, NextToken):
+                told, paid = -model.log_prob(rows).double()[None], torch.zeros(())
+            elif isinstance(model, Latent):
+                told, paid = self.coded_nats(parts, rows, keys, way, **options)
+            else:
+                told, paid = (
+                    nats_bound(model, parts.diffusion, rows, keys, **options),
+                    torch.zeros(()),
+                )
+            found.append(torch.stack((told, paid.to(told).expand_as(told)), 1))
+        return torch.cat(found, 2).cpu()
+
+    def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Bits per token of held-out rows; a bound, but of the autoregressive state.
+
+        Of a self-conditioned model it is that of two calls at a level, as it is trained, and there
+        is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
+        encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
+        none.
+        """
+        held = data.held_out
+        rows = evenly(len(held), self.judged)
+        tokens, key = held[rows]["tokens"], rng.fold("bits")
+        first, nats = self.nats(parts, tokens, key)[[0, -1]]
+        bits, error = mean_bits(nats.sum(0), tokens)
+        found = super().examine(parts, facts, data, rng)
+        found |= {"bits_per_token": bits}
+        if not math.isnan(error):
+            found["bits_per_token_se"] = error
+        if self.share:
+            found["bits_per_token_one_call"], _ = mean_bits(first.sum(0), tokens)
+        if not self.coded:
+            return found
+        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
+        for way in ("surest", "none"):
+            each = self.nats(parts, tokens, key, way)[-1].sum(0)
+            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
+        return found | self.usage_of_rows(parts, tokens)
