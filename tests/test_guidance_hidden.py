@@ -161,7 +161,7 @@ def test_the_steps_are_adagrads():
         (0.2 * kl - value(h + free * delta, {}).sum()).backward()
         adagrad.step()
     right = net.finish(h + free * delta.detach(), rest)
-    own = HiddenGuided(net, value, steps=4, rate=0.3, stability=0.2, masked=True)
+    own = HiddenGuided(net, value, steps=4, rate=0.3, stability=0.2, mask=K)
     torch.testing.assert_close(own(x, log_snr), right)
 
 
@@ -364,3 +364,10 @@ def test_what_cannot_be_is_said_in_one_line(make, message):
     with pytest.raises(ValueError, match=message) as said:
         make()
     assert "\n" not in str(said.value)
+
+
+def test_classes_that_are_looked_up_are_free_where_they_are_masked():
+    net = network().double()
+    own = HiddenGuided(net, value, steps=2, rate=0.3, mask=K)
+    vectors = nn.functional.one_hot(X, K + 1).double()
+    torch.testing.assert_close(own(X, torch.zeros(3)), own(vectors, torch.zeros(3)))

@@ -62,8 +62,8 @@ class HiddenGuided(nn.Module):
         steps: K >= 0; at 0 the network itself.
         rate: eta, of Adagrad: about the length of the first step, in each entry.
         stability: lambda >= 0.
-        masked: whether the last entry of a token's input says that it is masked. Then tokens are
-            free by default where they are; otherwise all are. `cond["free"]`, bool (B, T) or (T,),
+        mask: the class that is the mask, if there is one: then tokens are free by default where
+            they are masked; otherwise all are. `cond["free"]`, bool (B, T) or (T,),
             says which are.
 
     Raises:
@@ -79,7 +79,7 @@ class HiddenGuided(nn.Module):
         steps: int = 10,
         rate: float = 1.0,
         stability: float = 0.01,
-        masked: bool = False,
+        mask: int | None = None,
     ) -> None:
         super().__init__()
         if steps < 0 or rate <= 0 or stability < 0:
@@ -94,7 +94,7 @@ class HiddenGuided(nn.Module):
             )
         self.network: Any = network
         self.value = value
-        self.steps, self.rate, self.stability, self.masked = steps, rate, stability, masked
+        self.steps, self.rate, self.stability, self.mask = steps, rate, stability, mask
 
     @property
     def causal(self) -> bool:
@@ -109,7 +109,7 @@ class HiddenGuided(nn.Module):
         free = told.pop("free", None)
         h, rest = self.network.states(x, log_snr, told)
         if self.steps:
-            h = h + self._offset(h, rest, self._free(x, free), told)
+            h = h + self._offset(h, rest, self._free(x, free).to(h.dtype), told)
         said: Tensor | tuple[Tensor, Tensor] = self.network.finish(h, rest)
         return said
 
@@ -133,14 +133,19 @@ class HiddenGuided(nn.Module):
         return free * delta
 
     def _free(self, x: Tensor, free: Tensor | None) -> Tensor:
+        """Which tokens may be moved, shape (B, T, 1)."""
+        tokens = x.shape[:2]
         if free is None:
-            return (x[..., -1:] > 0 if self.masked else torch.ones_like(x[..., :1])).to(x.dtype)
-        if free.shape not in (x.shape[:2], x.shape[1:2]):
+            if self.mask is None:
+                return torch.ones((*tokens, 1), device=x.device)
+            here = x[..., self.mask] > 0 if x.is_floating_point() else x == self.mask
+            return here[..., None]
+        if free.shape not in (tokens, tokens[1:]):
             raise ValueError(
-                f"free tokens of shape {tuple(free.shape)} for tokens of {tuple(x.shape[:2])}: "
+                f"free tokens of shape {tuple(free.shape)} for tokens of {tuple(tokens)}: "
                 "expected the same, or one row for all"
             )
-        return free.to(x).expand(x.shape[:2])[..., None]
+        return free.to(x.device).expand(tokens)[..., None]
 
 
 def hidden_guided(
@@ -162,9 +167,10 @@ def hidden_guided(
     # All shells are copied, the network is not: it is already known to the copying.
     guided = copy.deepcopy(denoiser, {id(network): network})
     core = _core(guided)
-    masked = isinstance(core, ClassDenoiser) and core.timeless
+    space: Any = core.diffusion if isinstance(core, ClassDenoiser) and core.timeless else None
+    mask = None if space is None else space.num_classes
     core.inner.network = HiddenGuided(
-        network, value, steps=steps, rate=rate, stability=stability, masked=masked
+        network, value, steps=steps, rate=rate, stability=stability, mask=mask
     )
     return guided
 
