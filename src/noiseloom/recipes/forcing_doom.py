@@ -36,9 +36,10 @@ from noiseloom.recipes.filming import (
     drift_report,
     filmed,
     journeys,
+    whole_stretches,
 )
 from noiseloom.recipes.forcing import DiffusionForcing
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.video_networks import PATCHES, video_transformer, video_unet
 from noiseloom.rng import Rng
@@ -300,15 +301,17 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """How videos drift, in EfficientNet-Lite0 features (`drift_report`), and how fast they are.
 
         From held-out frames and under held-out actions; `frames_per_second` is of each video, with
-        all of them side by side.
+        all of them side by side. Of videos that were interrupted whole stretches are judged.
         """
         check_counts(self.samples, self.stretch, self.length)
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
-        videos = draw(given), real, data.train.columns["frames"]
+        made, cut = whole_stretches(draw(given), self.samples, self.length, self.stretch)
+        videos = made, real[: len(made), : made.shape[1]], data.train.columns["frames"]
         # The feature network sees colours.
         made, real, train = (x.expand(*x.shape[:-3], 3, -1, -1) for x in videos)
-        return drift_report(features, made, real, train, self.stretch, rng)
+        found = drift_report(features, made, real, train, self.stretch, rng)
+        return Findings(found, found.files, cut)
 
     @property
     def usage(self) -> str:
