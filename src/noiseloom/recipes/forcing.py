@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from noiseloom.conditioning import SelfConditioned
@@ -19,7 +20,13 @@ from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weig
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.tokens import TeacherForced, forcing_times, fused_snr_weight, sigmoid_weight
+from noiseloom.tokens import (
+    TeacherForced,
+    forcing_times,
+    fused_snr_weight,
+    missing,
+    sigmoid_weight,
+)
 from noiseloom.training import Loss
 
 __all__ = ["DiffusionForcing", "token_plan"]
@@ -164,7 +171,9 @@ class DiffusionForcing(Recipe):
     def loss(self, parts: Parts, facts: Facts) -> Loss:
         """Algorithm 1: a time for every token, one noise, one prediction, a weight each.
 
-        Of a causal network that is teacher-forced, each prediction is after a clean past.
+        Of a causal network that is teacher-forced, each prediction is after a clean past. Tokens
+        that are missing are at time 1, or no part of that past, and count for nothing: a sample
+        with fewer tokens has a smaller loss.
         """
         weight = self.make_weight()
 
@@ -172,9 +181,17 @@ class DiffusionForcing(Recipe):
             clean = self.clean(parts, batch)
             t, counted = self.times(clean, rng.fold("time"))
             told = self.told(batch, facts, rng)
+            real, share = self.real(batch), None
+            if real is not None:
+                there = real.reshape(*real.shape, *[1] * (clean.ndim - 2))
+                clean = torch.where(there, clean, 0)  # at time 1 some schedules leave a trace
+                asked = torch.ones_like(real) if counted is None else counted
+                t, counted = missing(t, asked, real)
+                share = counted.sum(1) / asked.sum(1)
             if self.clean_past:
                 model, told = TeacherForced(model), {**told, "past": clean}
-            return denoising_loss(
+                told |= {} if real is None else {"mask": real}
+            found = denoising_loss(
                 model,
                 parts.diffusion,
                 clean,
@@ -186,8 +203,13 @@ class DiffusionForcing(Recipe):
                 weight=weight,
                 counted=counted,
             )
+            return found if share is None else found * share
 
         return loss
+
+    def real(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Which tokens of a training batch are there, bool (B, T); None for all."""
+        return None
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
         """Times of the tokens of a training batch, and which of them count (None: all)."""
