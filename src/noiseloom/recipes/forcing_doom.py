@@ -119,16 +119,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
             raise ValueError(
                 "restarts are not for windows that slide: use resample, or name a plan"
             )
-        if self.history_guidance != 1 and self.forcing != "independent":
-            raise ValueError(
-                "history_guidance is for a model that has seen its past at all levels of noise: "
-                "train with forcing independent, or leave history_guidance at 1"
-            )
-        if self.history_guidance != 1 and 0 < self.history_level <= self.read_at:
-            raise ValueError(
-                f"history_level must be 0 or above stabilisation {self.read_at:g}, got "
-                f"{self.history_level:g}"
-            )
+        self.check_history(self.forcing, self.read_at)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
         if self.conditional or self.label_drop or self.guidance != 1:
