@@ -23,6 +23,7 @@ from noiseloom.data import Table, rolling
 from noiseloom.figures import fan_chart
 from noiseloom.recipes import ForcingSeries
 from noiseloom.recipes.series_tokens import with_gaps
+from noiseloom.sliding import slide
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 4, "context": 3, "sampling_steps": 2}
 
@@ -138,7 +139,8 @@ def test_the_season_is_told_alike_in_training_and_in_forecasts(options):
     torch.testing.assert_close(told[0, :, 0], angle.sin(), rtol=0, atol=1e-4)
     torch.testing.assert_close(told[0, :, 1], angle.cos(), rtol=0, atol=1e-4)
     asked = recipe.asked(data.held_out, row, 2)["position"]
-    torch.testing.assert_close(recipe._season(asked, recipe.tokens)["action"][1], told[0])
+    again = recipe.told({"position": asked}, {}, Rng(0))["action"]
+    torch.testing.assert_close(again[1], told[0])
 
 
 def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
@@ -149,6 +151,31 @@ def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
     for name in ("mean", "std"):
         assert math.isclose(facts[0][name][0], facts[1][name][0], rel_tol=0.5)
         assert facts[0][name][1] == facts[1][name][1]
+
+
+@pytest.mark.parametrize("network", ["causal", "bidirectional"])
+def test_a_model_of_full_sequences_sees_what_is_known_at_the_time_of_what_is_made(network):
+    recipe, parts, facts, data = made(forcing="full-sequence", network=network, periods=())
+    given, keys = recipe.asked(data.held_out, torch.tensor([0]), 2), Rng(1).samples(2)
+    seen = []
+    parts.denoiser.register_forward_pre_hook(lambda _, args: seen.append(args[:2]))
+    one = forecast(recipe, parts, facts, given, keys)
+    assert [time.unique().tolist() for _, time in seen] == [[1.0], [0.5]]
+    assert all(x.shape[1] == recipe.tokens for x, _ in seen)
+    known = parts.codec.tokens(given["values"])
+    steps = slide(
+        *(parts.denoiser, parts.diffusion, SamplingPlan.uniform(2), known),
+        window=7,
+        chunk=4,
+        stabilisation=0.02,
+        rng=keys,
+    )
+    assert torch.equal(one, recipe.decode(parts, next(steps).x, given))
+    held = replace(recipe, plan="full-sequence")  # the known steps at 0.02, which it never saw
+    if network == "bidirectional":
+        assert not torch.equal(forecast(held, parts, facts, given, keys), one)
+    with pytest.raises(ValueError, match="restarts are not for windows that slide"):
+        replace(recipe, restarts=((3, 2, 0.5, 2.0),))
 
 
 @pytest.mark.parametrize("options", [{}, {"network": "bidirectional"}, {"plan": "autoregressive"}])
@@ -410,6 +437,7 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
             "forcing-series knows no classes",
         ),
         (["sample", "run", "--label", "1"], "leave --label out"),
+        (["sample", "run", "--out", "x.png"], "x.png: forecasts are written as .csv"),
         (["sample", "run", "-n", "5", "--seed", "2"], "replace it with --force"),
         (["evaluate", "run", "--data", "other.csv"], "the run draws series of columns"),
         (["sample", "bits-digits", "--data", "mine.csv"], "leave --data out"),

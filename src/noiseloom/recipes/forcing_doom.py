@@ -40,7 +40,7 @@ from noiseloom.recipes.filming import (
 )
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
-from noiseloom.recipes.rolling import Rolling
+from noiseloom.recipes.rolling import Rolling, Sliding
 from noiseloom.recipes.video_networks import PATCHES, video_transformer, video_unet
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, TokenCond, along, rollout
@@ -54,7 +54,7 @@ CALLS = 30_000
 
 
 @dataclass(frozen=True)
-class ForcingDoom(DiffusionForcing, Rolling):
+class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     """Options of `DiffusionForcing` for video, and of `Rolling`.
 
     Attributes:
@@ -115,10 +115,7 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 )
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
-        if self.slides and self.restarts:
-            raise ValueError(
-                "restarts are not for windows that slide: use resample, or name a plan"
-            )
+        self.check_slides()
         self.check_history(self.forcing, self.read_at)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
@@ -136,11 +133,6 @@ class ForcingDoom(DiffusionForcing, Rolling):
     def read_at(self) -> float:
         """The time that `stabilisation` stands for."""
         return self.past_time(self.stabilisation, 0.02)
-
-    @property
-    def slides(self) -> bool:
-        """Whether videos are made by `slide`, and not by `rollout`."""
-        return self.forcing == "full-sequence" and self.plan == "auto"
 
     def named_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of a chunk, or of a window that slides; scalar times where one is enough."""

@@ -21,11 +21,12 @@ from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
-from noiseloom.recipes.rolling import ByHistory
+from noiseloom.recipes.rolling import ByHistory, Sliding
 from noiseloom.recipes.series_tokens import SeriesTokens, with_gaps
 from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
+from noiseloom.sliding import slide
 
 __all__ = ["ForcingSeries", "Forecast"]
 
@@ -42,7 +43,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class ForcingSeries(DiffusionForcing, ByHistory):
+class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     """Options of `DiffusionForcing` for series.
 
     Attributes:
@@ -112,6 +113,7 @@ class ForcingSeries(DiffusionForcing, ByHistory):
         if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
         self.check_history(self.forcing, self.read_at)
+        self.check_slides()
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
@@ -216,13 +218,10 @@ class ForcingSeries(DiffusionForcing, ByHistory):
 
     def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
         """The time of the season at every token."""
-        return self._season(batch["position"], self.tokens)
-
-    def _season(self, position: Tensor, count: int) -> dict[str, Tensor]:
-        """For windows that begin at `position`."""
         if not self.periods:
             return {}
-        step = position[:, None] + torch.arange(count, device=position.device)
+        position = batch["position"]
+        step = position[:, None] + torch.arange(self.tokens, device=position.device)
         step = step + self.lead - self.known
         periods = torch.tensor(self.periods, dtype=torch.float64, device=step.device)
         angle = 2 * torch.pi * (step[..., None] / periods % 1)
@@ -233,7 +232,7 @@ class ForcingSeries(DiffusionForcing, ByHistory):
         """Forecasts of what is known, {"values" (B, lead, D), "position" (B,)}.
 
         Step by step where the network is causal and no plan is named, else along the plan, the
-        known tokens held.
+        known tokens held; by a model of full sequences all at once (`Sliding`).
         """
         device = next(parts.denoiser.parameters()).device
         values, position = given["values"].to(device), given["position"].to(device)
@@ -245,22 +244,23 @@ class ForcingSeries(DiffusionForcing, ByHistory):
         if not values.isfinite().all():
             raise ValueError("what a forecast follows has gaps: fill them")
         known = self.clean(parts, {"values": values})
-        cond = self._season(position, self.tokens)
+        cond = self.told({"position": position}, facts, rng)
         past = None if self.rolls else range(self.known)
         guided = self.by_history(parts.denoiser, parts.diffusion, past)
         denoiser, solver = self.make_denoiser(guided, cond).eval(), self.make_solver()
+        options: dict[str, Any] = {"stabilisation": self.read_at, "cond": along(None, **cond)}
+        options |= {"rng": rng, "solver": solver}
+        if self.slides:
+            options |= {"solver": replace(self, resample=1).make_solver(), "rounds": self.resample}
+            options |= {"window": self.tokens, "chunk": self.horizon}
+            plan = self.make_plan(parts.diffusion.schedule)
+            yield Forecast(next(slide(denoiser, parts.diffusion, plan, known, **options)).x)
+            return
         if self.rolls:
-            steps = rollout(
-                denoiser,
-                parts.diffusion,
-                self.complete(SamplingPlan.uniform(self.sampling_steps), parts.diffusion.schedule),
-                known,
-                memory=self.tokens - 1,
-                stabilisation=self.read_at,
-                cond=along(None, **cond),
-                rng=rng,
-                solver=solver,
-            )
+            plan = SamplingPlan.uniform(self.sampling_steps)
+            plan = self.complete(plan, parts.diffusion.schedule)
+            options["memory"] = self.tokens - 1
+            steps = rollout(denoiser, parts.diffusion, plan, known, **options)
             made: list[Tensor] = []
             for step in itertools.islice(steps, self.horizon):
                 made.append(step.x)
@@ -278,10 +278,18 @@ class ForcingSeries(DiffusionForcing, ByHistory):
     @property
     def rolls(self) -> bool:
         """Whether a forecast is made step by step."""
-        return self.network != "bidirectional" and self.plan == "auto"
+        return self.network != "bidirectional" and self.plan == "auto" and not self.slides
+
+    def named_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan of the name, or one time for a whole window."""
+        if self.slides:
+            return SamplingPlan.uniform(self.sampling_steps)
+        return super().named_plan(schedule)
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
+        if self.slides:
+            return self.make_plan(schedule)
         own = replace(self, rest=self.read_at) if self.rolls else self
         return own.make_plan(schedule).hold(range(self.known), self.read_at)
 

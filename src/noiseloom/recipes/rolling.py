@@ -10,7 +10,7 @@ from noiseloom.conditioning import SelfConditioned
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.guidance import HistoryGuided, fractional_history
 
-__all__ = ["ByHistory", "Rolling"]
+__all__ = ["ByHistory", "Rolling", "Sliding"]
 
 
 class ByHistory:
@@ -71,6 +71,30 @@ class ByHistory:
             return SelfConditioned(core, momentum=trained.momentum, limit=trained.limit)
         terms = fractional_history(self.history_guidance, self.history_level)
         return HistoryGuided(trained, diffusion, terms, history=history)
+
+
+class Sliding:
+    """Recipes whose models of full sequences are sampled by `noiseloom.sliding.slide`.
+
+    They have been shown one time for all tokens, and no past that is cleaner: what is known is
+    given the time of what is made.
+    """
+
+    forcing: str
+    plan: str
+    restarts: tuple[tuple[int, int, float, float], ...]
+
+    @property
+    def slides(self) -> bool:
+        """Whether samples are made so, which a plan that is named forgoes."""
+        return self.forcing == "full-sequence" and self.plan == "auto"
+
+    def check_slides(self) -> None:
+        """Raise ValueError for restarts, which are of no window that slides."""
+        if self.slides and self.restarts:
+            raise ValueError(
+                "restarts are not for windows that slide: use resample, or name a plan"
+            )
 
 
 @dataclass(frozen=True)
