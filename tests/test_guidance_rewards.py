@@ -445,6 +445,15 @@ def test_wrong_rewards_are_named(name, reward, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", guides())
+def test_an_estimate_that_guidance_threw_away_is_told_from_a_wrong_reward(name):
+    guide = guides(quadratic)[name](exact())
+    x = present(MIXED, 2)
+    x[1] = torch.inf
+    with pytest.raises(ValueError, match="of example 1 is not finite: guidance has thrown it"):
+        guide(x, MIXED, rng=Rng(0))
+
+
 def test_an_estimate_that_does_not_listen_has_no_gradient():
     guide = RewardGuided(Constant(SCHEDULE), DIFFUSION, quadratic)
     with torch.no_grad(), pytest.raises(ValueError, match="no gradient in the state"):

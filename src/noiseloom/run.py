@@ -21,6 +21,7 @@ from noiseloom.recipes import (
     Facts,
     Findings,
     ForcingDoom,
+    ForcingMaze,
     Given,
     NoPriorError,
     Parts,
@@ -29,7 +30,7 @@ from noiseloom.recipes import (
 from noiseloom.rng import Rng
 from noiseloom.run_folder import find, read_description, recipe_of, same_data
 from noiseloom.tally import Tally
-from noiseloom.terminal import paced, say
+from noiseloom.terminal import Pace, paced, say
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -253,6 +254,7 @@ class Run:
                 "have been trained on: name the data with --data to judge the run on others"
             )
         places = None if own else self._classes_of(split)
+        pace = Pace()
 
         def draw(given: Tensor | Given) -> Tensor:
             if isinstance(self.recipe, ForcingDoom) and not isinstance(given, Tensor):
@@ -261,6 +263,9 @@ class Run:
                     say("interrupted: what is whole is judged; Ctrl-C again stops that, too")
                 return made
             if not isinstance(given, Tensor):
+                if isinstance(self.recipe, ForcingMaze) and "plan" in given:
+                    number, total = int(given["plan"][0]), self.recipe.plans
+                    pace(lambda: f"plan {number + 1} of {total}")
                 return self.samples(given, seed=seed)
             return self.pixels(given if places is None else places[given], seed=seed)
 

@@ -141,6 +141,11 @@ def rate(reward: Reward, x: Tensor) -> Tensor:
         )
     if _known(value) and not (finite := value.isfinite()).all():
         first = int((~finite).nonzero()[0])
+        if not x[first].isfinite().all():
+            raise ValueError(
+                f"what is to be rewarded of example {first} is not finite: guidance has thrown it "
+                "too far, so lower its scale, or begin it later"
+            )
         wrong = float(value[first].detach())
         raise ValueError(f"guidance needs finite rewards, got {wrong} for example {first}")
     return value

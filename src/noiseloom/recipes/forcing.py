@@ -7,7 +7,7 @@ options, and the plans of Algorithm 2. Recipes for a data set say what a token i
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from noiseloom.training import Loss
 __all__ = ["DiffusionForcing", "token_plan"]
 
 _FILES = (".json", ".csv")
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ class DiffusionForcing(Recipe):
     depth: int = 4
     heads: int = 4
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.self_conditioning <= 1:
+            raise ValueError(f"self_conditioning must be in [0, 1], got {self.self_conditioning}")
+        for name in ("dropout", "snr_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
     @property
     def tokens(self) -> int:
@@ -256,12 +268,20 @@ def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
             return make(steps, tokens)
         if kind in ("pyramid", "trapezoid"):
             ramp = SamplingPlan.pyramid if kind[0] == "p" else SamplingPlan.trapezoid
-            return ramp(steps, tokens, float(value))
+            return ramp(steps, tokens, _number(float, value, "U steps per token, as in pyramid:2"))
         if kind == "chunked":
-            return SamplingPlan.chunked(steps, tokens, int(value))
+            chunk = _number(int, value, "N tokens in a chunk, as in chunked:2")
+            return SamplingPlan.chunked(steps, tokens, chunk)
     except ValueError as error:
         raise ValueError(f"plan {name!r}: {error}") from error
     raise ValueError(
         f"there is no plan {name!r}: choose auto, full-sequence, autoregressive, pyramid:U, "
         "trapezoid:U, chunked:N, or a .json or .csv file"
     )
+
+
+def _number(kind: type[N], value: str, wanted: str) -> N:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"it needs {wanted}") from None
