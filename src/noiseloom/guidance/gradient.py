@@ -8,6 +8,7 @@ References:
     Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2, line 10.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -54,8 +55,9 @@ class RewardGuided(nn.Module):
             plug-in. Tokens that `begin` leaves where they are pull others by the plug-in.
 
     Raises:
-        ValueError: rounds below 0, a begin out of range, a reward of another shape, without a
-            gradient in the state, or (read on the CPU only, where that costs no wait) not finite.
+        ValueError: a scale or begin out of range, rounds below 0, a reward of another shape,
+            without a gradient in the state, or (read on the CPU only, where that costs no wait) not
+            finite.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class RewardGuided(nn.Module):
         rounds: int = 0,
     ) -> None:
         super().__init__()
-        check_guide(begin, rounds)
+        check_guide(scale, begin, rounds)
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward
@@ -107,12 +109,14 @@ class RewardGuided(nn.Module):
         return guided, detach(carry or {})
 
 
-def check_guide(begin: float, rounds: int) -> None:
+def check_guide(scale: float, begin: float, rounds: int) -> None:
     """Refuse options that a guide could not mean.
 
     Raises:
         ValueError: one of them is out of range.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"the scale of guidance is a number, got {scale}")
     if not 0 <= begin <= 1:
         raise ValueError(f"begin must be a time in [0, 1], got {begin}")
     if rounds < 0:
