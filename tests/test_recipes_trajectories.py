@@ -173,7 +173,9 @@ def test_what_does_not_fit(tmp_path):
         ValueError, match=r"a window has 31 steps .* episode .* 30: lower --horizon"
     ):
         made(tmp_path, horizon=30)
-    with pytest.raises(ValueError, match="to hold out 10: lower"):
+    with pytest.raises(
+        ValueError, match="to hold out 10: lower --horizon, raise --held-out, or take more"
+    ):
         made(tmp_path, walks(1, 100), horizon=12)
     bare = Trajectories(walks().observations, walks().actions)
     with pytest.raises(ValueError, match="has no rewards: leave --rewards out"):

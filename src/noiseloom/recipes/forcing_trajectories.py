@@ -112,11 +112,13 @@ class ForcingTrajectories(DiffusionForcing):
         short = (~whole & ~few).nonzero()[:, 0]
         entire = found.select(whole.nonzero()[:, 0]) if whole.any() and not whole.all() else found
         train, held = entire.split(self.held_out, Rng(0).fold("held out"))
-        longest = min(int(part.episodes.diff(dim=1).max()) for part in (train, held))
-        if longest < length:
+        learnt, judged = (int(part.episodes.diff(dim=1).max()) for part in (train, held))
+        if min(learnt, judged) < length:
+            more = "or take" if learnt < length else "raise --held-out, or take"
             raise ValueError(
                 f"{data}: a window has {length} steps (context and horizon), and the longest "
-                f"episode to train on or to hold out {longest}: lower --horizon, or take more data"
+                f"episode to train on or to hold out {min(learnt, judged)}: lower --horizon, "
+                f"{more} more data"
             )
         of = f"of {len(lengths):,} episodes have fewer than"
         notes = []
