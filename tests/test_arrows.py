@@ -51,6 +51,7 @@ FRONT = {
 }
 FRONT |= {
     "drifts",
+    "evaluations",
     "fans",
     "film",
     "points",

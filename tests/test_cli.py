@@ -196,6 +196,8 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert "unknown option '--verson'" in fails(capsys, "--verson")
     told = fails(capsys, "sample", run, "--out", ".", "--force")
     assert ". is a folder: name a file, --out samples.png" in told
+    told = fails(capsys, "sample", run, "--out", "x.csv")
+    assert "x.csv: pictures are written as .png" in told
 
 
 def test_an_empty_folder_and_a_corrupt_picture(capsys, tmp_path):

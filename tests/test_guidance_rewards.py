@@ -445,6 +445,24 @@ def test_wrong_rewards_are_named(name, reward, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", guides())
+def test_an_estimate_that_guidance_threw_away_is_told_from_a_wrong_reward(name):
+    guide = guides(quadratic)[name](exact())
+    x = present(MIXED, 2)
+    x[1] = torch.inf
+    with pytest.raises(ValueError, match="of example 1 is not finite: guidance has thrown it"):
+        guide(x, MIXED, rng=Rng(0))
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf])
+def test_a_scale_is_a_number(scale):
+    plan = SamplingPlan.full_sequence(2, T)
+    with pytest.raises(ValueError, match="the scale of guidance is a number, got"):
+        RewardGuided(exact(), DIFFUSION, quadratic, scale)
+    with pytest.raises(ValueError, match="the scale of guidance is a number, got"):
+        MonteCarloGuided(exact(), DIFFUSION, quadratic, scale, futures=1, plan=plan)
+
+
 def test_an_estimate_that_does_not_listen_has_no_gradient():
     guide = RewardGuided(Constant(SCHEDULE), DIFFUSION, quadratic)
     with torch.no_grad(), pytest.raises(ValueError, match="no gradient in the state"):

@@ -202,6 +202,7 @@ def test_any_matrix_makes_a_plan():
         ([3, 2, 1], "two or more rows"),
         ([[3, 2, 1]], "two or more rows"),
         ([[], []], "two or more rows"),
+        ([[3, 3], [2]], "rows of equally many integers"),
     ],
 )
 def test_a_wrong_matrix_is_named_at_its_first_wrong_place(M, message):
@@ -250,6 +251,9 @@ def test_sizes_are_checked():
                 make(3, 3, slope)
         with pytest.raises(ValueError, match="at least one token"):
             make(3, 0, 1)
+    for make in (SamplingPlan.uniform, lambda steps: SamplingPlan.pyramid(steps, 3, 1)):
+        with pytest.raises(ValueError, match=r"a whole number of steps, got 2\.5"):
+            make(2.5)
     with pytest.raises(ValueError, match="chunk >= 1"):
         SamplingPlan.chunked(3, 3, 0)
     with pytest.raises(ValueError, match="slope >= 0"):

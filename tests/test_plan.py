@@ -208,6 +208,10 @@ def test_holding_is_checked():
         SamplingPlan.uniform(4).hold([0])
     with pytest.raises(ValueError, match="0 <= s <= t <= 1"):
         plan.hold([0], at=1.5)
+    for tokens in ([0.5], 1.0, torch.tensor([0.0, 2.0])):  # which would be cut to whole numbers
+        with pytest.raises(ValueError, match="tokens to hold are indices or a mask, got"):
+            plan.hold(tokens)
+    assert torch.equal(plan.hold([]).s, plan.s)
 
 
 @pytest.mark.parametrize("steps", [-1.0, float("nan"), float("inf")])

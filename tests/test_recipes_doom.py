@@ -31,7 +31,7 @@ from noiseloom import (
 from noiseloom.cli import main
 from noiseloom.data.clips import Clips
 from noiseloom.film import film
-from noiseloom.recipes import ForcingDoom, forcing_doom
+from noiseloom.recipes import ForcingDoom, filming, forcing_doom
 from noiseloom.table import text_of
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "patch": 4, "frames": 6, "window": 4, "context": 3}
@@ -526,8 +526,118 @@ def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch
         Clips.read(f"{name}.safetensors").frames.unflatten(0, (2, -1)) for name in ("part", "whole")
     )
     assert torch.equal(part, whole[:, :10])
-    assert main(["evaluate", "run"]) == 130
+
+
+def interrupting(monkeypatch, frame, number):
+    """Drawing sends this process a signal, as if by Ctrl-C or at a limit, after so many frames."""
+    draw = ForcingDoom.draw
+
+    def interrupted(*args):
+        for made, step in enumerate(draw(*args), 1):
+            yield step
+            if made == frame:
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_evaluation_that_is_interrupted_judges_and_keeps_whole_stretches(
+    place, capsys, monkeypatch, number
+):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    assert main(["evaluate", "run", "--length", "20", "--json"]) == 0
+    short = json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]
+    usual = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupting(patch, 23, number)
+        assert main(["evaluate", "run", "--json"]) == 130
+        told = capsys.readouterr()
+        answer = json.loads(told.out)
+        assert main(["evaluate", "run"]) == 130
+        shown = capsys.readouterr()
+    assert signal.getsignal(signal.SIGTERM) is usual
+
+    # What is judged is what rollouts of 20 frames are, and it says that there should be more.
+    assert answer["cut_short"] == {"frames": "20 of 25"}
+    file = place / "run" / "evaluations" / "frames=20-of-25.json"
+    assert answer["file"] == str(file.relative_to(place))
+    kept = json.loads(file.read_text())
+    assert kept.pop("cut_short") == {"frames": [20, 25]}
+    for found in (answer["metrics"], kept):
+        assert found.pop("frames_per_second") > 0
+        assert found == {k: v for k, v in short.items() if k != "frames_per_second"}
+    assert json.loads(file.with_suffix(".curve.json").read_text())["at"] == [5.0, 15.0]
+    with Image.open(file.with_suffix(".end.webp")) as film:
+        assert film.n_frames == 20
+    lines = shown.out.splitlines()
+    assert lines[1].split() == ["frames", "20", "of", "25"]
+    assert "cut short: what was made until then was judged" in lines
+    assert "interrupted: what is whole is judged" in told.err
+    assert told.err.splitlines()[-1].startswith("noiseloom: stopped (frames: 20 of 25, kept in run")
+
+    # Nobody takes it for the whole: it is not the run's evaluation, and is made anew.
     assert not (place / "run" / "evaluation.json").exists()
+    assert main(["evaluate", "run", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert "cut_short" not in whole
+    assert whole["metrics"]["kid_coarse_first"] == short["kid_coarse_first"]
+    assert "cut_short" not in json.loads((place / "run" / "evaluation.json").read_text())
+
+
+def test_an_evaluation_that_is_interrupted_too_early_keeps_nothing(place, capsys, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    for frame in (1, 9):
+        with monkeypatch.context() as patch:
+            interrupting(patch, frame, signal.SIGTERM)
+            assert main(["evaluate", "run"]) == 130
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == "noiseloom: stopped (before there were 10 frames to judge)"
+    assert not [*(place / "run").glob("evaluation*")]
+
+    # Where the run is judged after training, that goes on with what is missing.
+    with monkeypatch.context() as patch:
+        interrupting(patch, 12, signal.SIGINT)
+        assert main([*TRAIN, "--out", "other"]) == 130
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "stopped (frames: 10 of 25, kept in" in last
+        assert last.endswith("--out other --resume")
+        words = ["compare", *TRAIN[1:], "--out", "table", "--seeds", "1", "--cells", "chunk=1"]
+        assert main(words) == 130
+    assert main([*TRAIN, "--out", "other", "--resume"]) == 0
+    assert json.loads((place / "other" / "evaluation.json").read_text())["frames_per_second"]
+    assert main(words) == 0
+    values = json.loads((place / "table" / "table.json").read_text())["cells"][0]["values"]
+    assert values["kid_coarse_last"] == [
+        json.loads((place / "other" / "evaluation.json").read_text())["kid_coarse_last"]
+    ]
+
+
+def test_of_interrupted_batches_the_whole_ones_are_there(place, monkeypatch):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    run = noiseloom.load("run", device="cpu")
+    given, _ = run.recipe.asked(run.recipe.load("clips.safetensors").held_out, 4)
+    whole = run.samples(given, seed=1)
+    draws, draw = [], ForcingDoom.draw
+
+    def interrupted(*args):
+        draws.append(1)
+        for i, step in enumerate(draw(*args)):
+            if len(draws) == 2 and i == 3:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+    made = run.samples(given, seed=1, batch_size=3, partial=True)
+    assert torch.equal(made, run.samples({k: v[:3] for k, v in given.items()}, seed=1))
+    assert (made.int() - whole[:3].int()).abs().max() <= 1
+    assert run.statistics["frames_per_second"] > 0
+    draws.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run.samples(given, seed=1, batch_size=3)
+    cropped, cut = filming.whole_stretches(made, 4, 25, 10)
+    assert cropped is made
+    assert cut == {"samples": (3, 4)}
 
 
 def test_a_comparison_shares_trainings_and_shows_the_drift(place, capsys):

@@ -65,6 +65,25 @@ def test_what_is_no_plan_is_named_when_the_options_are_read(name):
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"plan": "pyramid"}, "plan 'pyramid': it needs U steps per token, as in pyramid:2"),
+        ({"plan": "trapezoid:x"}, "plan 'trapezoid:x': it needs U steps per token"),
+        ({"plan": "chunked:1.5"}, "'chunked:1.5': it needs N tokens in a chunk, as in chunked:2"),
+        ({"depth": 0}, "depth must be at least 1, got 0"),
+        ({"heads": -1}, "heads must be at least 1, got -1"),
+        ({"self_conditioning": 2.0}, r"self_conditioning must be in \[0, 1\], got 2"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1"),
+        ({"snr_decay": 1.2}, r"snr_decay must be in \[0, 1\), got 1.2"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_their_names(options, told):
+    for kind in (ForcingDigits, ForcingSeries):
+        with pytest.raises(ValueError, match=told):
+            kind(**options)
+
+
+@pytest.mark.parametrize(
     ("file", "text", "message"),
     [
         ("p8.csv", "2,2,2\n1,1,2\n0,0,2\n", "token 2 ends at t = 1, not 0"),

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import noiseloom.data.point_maze as point_maze
-from noiseloom import Prediction, Rng
+from noiseloom import Prediction, Rng, terminal
 from noiseloom.cli import main
 from noiseloom.data import Trajectories, Windows
 from noiseloom.data.maze import Maze, waypoint_policy
 from noiseloom.data.point_maze import Baselines, Episodes
+from noiseloom.paths import _led
 from noiseloom.recipes import ForcingMaze, Parts
 from noiseloom.sampling import final
 from noiseloom.shapes import align
@@ -243,6 +244,18 @@ def test_a_goal_that_is_no_number_is_told(tmp_path, deadline, told):
         planned(recipe, parts, facts, 2, [math.nan, 0.0])
 
 
+def test_the_report_says_how_plans_know_of_their_goals():
+    recipe = ForcingMaze(**{**TINY, "horizon": 30, "goal_guidance": "none"})
+    assert _led(recipe) == "Nothing tells them of the goal."
+    recipe = replace(recipe, goal_guidance="gradient", goal_rounds=0)
+    assert _led(recipe) == "Guidance: gradient, scale 30, the plain gradient."
+    recipe = replace(recipe, goal_guidance="monte-carlo", goal_rounds=2, deadline=0.5)
+    assert _led(recipe) == (
+        "Their end is known: from step 15 on they rest at the goal. "
+        "Guidance: monte-carlo of 8 futures, scale 30, 2 rounds."
+    )
+
+
 def test_scores_known_by_hand(tmp_path, monkeypatch):
     recipe, *_, split = made(tmp_path, samples=4, control="actions")
     driven = []
@@ -358,9 +371,16 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<svg") == 2 + 6
     assert "with a new plan every 60 steps" in page
+    assert "Their end is known: from step 30 on they rest at the goal. The line" in page
     assert "<th>random forces</th><th>the controller</th><th>straight ahead</th>" in page
+    monkeypatch.setattr(terminal, "_EVERY", 0)
+    capsys.readouterr()
     words = ["evaluate", "run", "--goal-guidance", "monte-carlo", "--futures", "2"]
     assert main([*words, "--future-steps", "2", "--control", "actions", "--samples", "1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("plan")][:5] == [
+        f"plan {n} of 5" for n in range(1, 6)
+    ]
     kept = [path.name for path in (tmp_path / "run" / "evaluations").iterdir()]
     assert len(kept) == 1
     assert "goal_guidance=monte-carlo" in kept[0]

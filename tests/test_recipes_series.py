@@ -9,11 +9,21 @@ import pytest
 import torch
 
 import noiseloom
-from noiseloom import Rng
+from noiseloom import (
+    HistoryGuided,
+    Rng,
+    SamplingPlan,
+    SelfConditioned,
+    fractional_history,
+    rollout,
+    vanilla_history,
+)
 from noiseloom.cli import main
 from noiseloom.data import Table, rolling
 from noiseloom.figures import fan_chart
 from noiseloom.recipes import ForcingSeries
+from noiseloom.recipes.series_tokens import with_gaps
+from noiseloom.sliding import slide
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 4, "context": 3, "sampling_steps": 2}
 
@@ -129,7 +139,8 @@ def test_the_season_is_told_alike_in_training_and_in_forecasts(options):
     torch.testing.assert_close(told[0, :, 0], angle.sin(), rtol=0, atol=1e-4)
     torch.testing.assert_close(told[0, :, 1], angle.cos(), rtol=0, atol=1e-4)
     asked = recipe.asked(data.held_out, row, 2)["position"]
-    torch.testing.assert_close(recipe._season(asked, recipe.tokens)["action"][1], told[0])
+    again = recipe.told({"position": asked}, {}, Rng(0))["action"]
+    torch.testing.assert_close(again[1], told[0])
 
 
 def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
@@ -140,6 +151,31 @@ def test_a_column_that_begins_with_nothing_is_no_measure_for_the_rest():
     for name in ("mean", "std"):
         assert math.isclose(facts[0][name][0], facts[1][name][0], rel_tol=0.5)
         assert facts[0][name][1] == facts[1][name][1]
+
+
+@pytest.mark.parametrize("network", ["causal", "bidirectional"])
+def test_a_model_of_full_sequences_sees_what_is_known_at_the_time_of_what_is_made(network):
+    recipe, parts, facts, data = made(forcing="full-sequence", network=network, periods=())
+    given, keys = recipe.asked(data.held_out, torch.tensor([0]), 2), Rng(1).samples(2)
+    seen = []
+    parts.denoiser.register_forward_pre_hook(lambda _, args: seen.append(args[:2]))
+    one = forecast(recipe, parts, facts, given, keys)
+    assert [time.unique().tolist() for _, time in seen] == [[1.0], [0.5]]
+    assert all(x.shape[1] == recipe.tokens for x, _ in seen)
+    known = parts.codec.tokens(given["values"])
+    steps = slide(
+        *(parts.denoiser, parts.diffusion, SamplingPlan.uniform(2), known),
+        window=7,
+        chunk=4,
+        stabilisation=0.02,
+        rng=keys,
+    )
+    assert torch.equal(one, recipe.decode(parts, next(steps).x, given))
+    held = replace(recipe, plan="full-sequence")  # the known steps at 0.02, which it never saw
+    if network == "bidirectional":
+        assert not torch.equal(forecast(held, parts, facts, given, keys), one)
+    with pytest.raises(ValueError, match="restarts are not for windows that slide"):
+        replace(recipe, restarts=((3, 2, 0.5, 2.0),))
 
 
 @pytest.mark.parametrize("options", [{}, {"network": "bidirectional"}, {"plan": "autoregressive"}])
@@ -160,6 +196,132 @@ def test_a_teacher_forced_model_reads_what_is_known_as_it_is(options):
     assert asked.s[..., : recipe.known].unique().tolist() == [0.3]
 
 
+GAPPED = [
+    {},
+    {"state": "differences"},
+    {"network": "bidirectional", "forcing": "full-sequence"},
+    {"forcing": "teacher-forcing"},
+    {"forcing": "teacher-forcing", "network": "recurrent", "state": "differences"},
+    {"self_conditioning": 0.5, "periods": (6.0,), "schedule": "linear"},
+]
+
+
+@pytest.mark.parametrize("options", GAPPED)
+def test_what_is_missing_is_not_trained_on_and_nothing_else_changes(options):
+    table, at = series(columns=3), [4, 5, 30, 47, 66]
+    full = Table(table.values, table.columns)
+
+    def trained(table, **more):
+        """Facts, losses, gradients and a forecast."""
+        recipe, parts, facts, data = made(table, **options, **more)
+        rows, keys = torch.arange(0, len(data.train), 3), Rng(2)
+        loss = recipe.loss(parts, facts)(parts.denoiser, data.train[rows], keys, rows)
+        loss.sum().backward()
+        grads = [p.grad for p in parts.denoiser.parameters() if p.grad is not None]
+        given = recipe.asked(data.held_out, torch.tensor([0]), 2)
+        drawn = forecast(recipe, parts, facts, given, Rng(1).samples(2))
+        return facts, [loss.detach(), *grads, drawn], recipe, parts, data
+
+    # Where nothing is missing all is what it is for those who do not ask, bit for bit.
+    facts, plain, *_ = trained(full)
+    asked, same, *_ = trained(full, gaps="missing")
+    assert asked == facts
+    assert all(map(torch.equal, same, plain))
+
+    # One cell of a step is enough; what stands in the others is of no account at all.
+    def gapped(value):
+        values = full.values.clone()
+        values[at, 0] = value
+        values[at, 2] = torch.nan
+        return Table(with_gaps(values), full.columns)
+
+    facts, one, recipe, parts, data = trained(gapped(1.0), gaps="missing")
+    for value in (-1e6, float("inf")):
+        asked, other, *_ = trained(gapped(value), gaps="missing")
+        assert asked == facts
+        assert all(map(torch.equal, other, one))
+    assert not torch.equal(one[0], plain[0])
+
+    # Every token of one of these steps, and of differences the next one, is as if there were none.
+    batch = data.train[torch.arange(len(data.train))]
+    steps = batch["position"][:, None] + torch.arange(recipe.tokens) + recipe.lead - recipe.known
+    gone = torch.isin(steps, torch.tensor(at))
+    if recipe.state == "differences":
+        gone |= torch.isin(steps - 1, torch.tensor(at))
+    real = recipe.real(batch)
+    assert torch.equal(real, ~gone)
+    seen = []
+    parts.denoiser.register_forward_pre_hook(
+        lambda _, args, told: seen.append((args, told)), with_kwargs=True
+    )
+    recipe.loss(parts, facts)(parts.denoiser, batch, Rng(2), torch.arange(len(real)))
+    (x, t, *_), _ = seen[-1]
+    assert (t[gone] == 1).all()
+    noise = parts.diffusion.corrupt(torch.zeros_like(x), t, noise_key(batch))
+    assert torch.equal(x[gone], noise[gone])
+    if recipe.clean_past:
+        (past, _, told, *_), _ = seen[0]
+        assert torch.equal(told["mask"][:, : recipe.tokens], real)
+        assert not past[gone].any()
+
+
+def noise_key(batch):
+    return Rng(2).each("sample", torch.arange(len(batch["position"]))).fold("noise")
+
+
+def test_tokens_with_nothing_known_to_measure_them_by_are_missing_too():
+    table = series()
+    table.values[10:14] = torch.nan
+    recipe, *_, data = made(table, gaps="missing")
+    batch = data.train[torch.tensor([6, 9, 10, 11])]
+    assert recipe.real(batch).tolist() == [
+        [True, True, True, True, False, False, False],
+        [True, False, False, False, False, True, True],
+        [False] * 7,
+        [False] * 7,
+    ]
+
+    table.values[torch.arange(0, 90, 2), 1] = torch.nan
+    with pytest.raises(ValueError, match="hardly any step to train on is without gaps"):
+        made(Table(with_gaps(table.values)[:90], table.columns), state="differences", windows=1)
+
+
+def test_forecasts_are_guided_by_what_is_known():
+    recipe, parts, facts, data = made()
+    given, keys = recipe.asked(data.held_out, torch.tensor([0]), 3), Rng(1).samples(3)
+    plain = forecast(recipe, parts, facts, given, keys)
+    none = replace(recipe, history_guidance=1.0, history_level=0.4)
+    assert torch.equal(forecast(none, parts, facts, given, keys), plain)
+    known = parts.codec.tokens(given["values"])
+    for scale, level, terms in (
+        (1.5, 0.0, vanilla_history(1.5)),
+        (2.0, 0.4, fractional_history(2.0, 0.4)),
+    ):
+        guided = replace(recipe, history_guidance=scale, history_level=level)
+        core = HistoryGuided(parts.denoiser, parts.diffusion, terms)
+        plan, options = SamplingPlan.uniform(2), {"memory": 6, "stabilisation": 0.02}
+        steps = rollout(core, parts.diffusion, plan, known, rng=keys, **options)
+        tokens = torch.cat([next(steps).x for _ in range(4)], 1)
+        one = forecast(guided, parts, facts, given, keys)
+        assert torch.equal(one, recipe.decode(parts, tokens, given))
+        assert not torch.equal(one, plain)
+
+
+@pytest.mark.parametrize("again", [0.0, 0.5])
+def test_along_a_plan_the_window_is_guided_by_its_known_tokens(again):
+    options = {"network": "bidirectional", "self_conditioning": again}
+    recipe, parts, facts, data = made(**options)
+    given, keys = recipe.asked(data.held_out, torch.tensor([0]), 3), Rng(1).samples(3)
+    guided = replace(recipe, history_guidance=2.0, history_level=0.4)
+    core = parts.denoiser.denoiser if again else parts.denoiser
+    terms = fractional_history(2.0, 0.4)
+    core = HistoryGuided(core, parts.diffusion, terms, history=range(3))
+    inside = replace(parts, denoiser=SelfConditioned(core) if again else core)
+    one = forecast(guided, parts, facts, given, keys)
+    assert torch.equal(one, forecast(recipe, inside, facts, given, keys))
+    assert not torch.equal(one, forecast(recipe, parts, facts, given, keys))
+
+
 def test_a_joint_plan_on_a_causal_network_is_warned_of():
     recipe, parts, facts, data = made(plan="pyramid:1")
     given = recipe.asked(data.held_out, torch.tensor([0]), 1)
@@ -178,6 +340,11 @@ def test_options_that_do_not_fit():
         ({"horizon": 0}, "horizon and windows must be at least 1"),
         ({"periods": (0.0,)}, "periods must be at least 2"),
         ({"stabilisation": 1.0}, "stabilisation is a time"),
+        ({"gaps": "fill"}, "gaps must be one of refuse, missing"),
+        ({"history_guidance": float("nan")}, "history_guidance must be a number, got nan"),
+        ({"history_level": 1.0}, r"history_level is a time in \[0, 1\), got 1"),
+        ({"history_guidance": 2.0, "history_level": 0.01}, "or above stabilisation 0.02, got 0.01"),
+        ({"history_guidance": 2.0, "forcing": "teacher-forcing"}, "train with forcing independent"),
     ):
         with pytest.raises(ValueError, match=told):
             ForcingSeries(**options)
@@ -188,6 +355,9 @@ def test_options_that_do_not_fit():
     wrong = {**given, "values": given["values"][:, 1:]}
     with pytest.raises(ValueError, match="a forecast follows 3 steps of 2 columns"):
         next(recipe.draw(parts, facts, wrong, Rng(0).samples(1)))
+    given["values"][0, 1, 0] = torch.nan
+    with pytest.raises(ValueError, match="what a forecast follows has gaps: fill them"):
+        next(recipe.draw(parts, facts, given, Rng(0).samples(1)))
 
 
 def write(path, table):
@@ -267,6 +437,7 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
             "forcing-series knows no classes",
         ),
         (["sample", "run", "--label", "1"], "leave --label out"),
+        (["sample", "run", "--out", "x.png"], "x.png: forecasts are written as .csv"),
         (["sample", "run", "-n", "5", "--seed", "2"], "replace it with --force"),
         (["evaluate", "run", "--data", "other.csv"], "the run draws series of columns"),
         (["sample", "bits-digits", "--data", "mine.csv"], "leave --data out"),
@@ -281,6 +452,51 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     assert not (tmp_path / "r2").exists()
     with pytest.raises(ValueError, match="series of columns"):
         replace(run).judge("other.csv", save=False)
+
+
+def test_a_file_with_gaps_is_trained_on_if_they_are_to_be_missing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = series()
+    holes = Table(table.values.clone(), table.columns)
+    holes.values[[9, 40, 41], 0] = torch.nan
+    holes.values[70] = torch.nan
+    write(tmp_path / "holes.csv", holes)
+    train = "train forcing-series --data holes.csv --horizon 4 --context 3 --windows 2 --steps 3"
+    train += " --periods [6] --samples 20 --sampling-steps 2 --width 16 --depth 1 --heads 2"
+    words = [*train.split(), "--batch-size", "8"]
+    assert main([*words, "--out", "run"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "holes.csv, line 11, column 2: 'nan' is no finite number; fill or remove such" in last
+    assert last.endswith("or say --gaps missing, where they are in what is trained on")
+    assert main([*words, "--out", "run", "--gaps", "missing", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "data: 4 of 112 steps to train on have gaps: missing" in said.err.splitlines()
+    metrics = json.loads(said.out)["metrics"]
+    assert {"crps", "crps_walk", "crps_season"} <= metrics.keys()
+    assert main(["sample", "run", "-n", "2", "--out", "next.csv"]) == 0
+    guided = ["sample", "run", "-n", "2", "--history-guidance", "2", "--out", "guided.csv"]
+    assert main(guided) == 0
+    assert main(["evaluate", "run", "--history-guidance", "2", "--history-level", "0.5"]) == 0
+    assert (
+        tmp_path / "run" / "evaluations" / "history_guidance=2.0,history_level=0.5.json"
+    ).is_file()
+
+    # What is forecast, and what that follows, is whole, in training and afterwards.
+    late = Table(table.values.clone(), table.columns)
+    late.values[109, 1] = torch.nan
+    write(tmp_path / "late.csv", late)
+    newest = Table(torch.cat((table.values, late.values[107:111])), table.columns)
+    write(tmp_path / "newest.csv", newest)
+    capsys.readouterr()
+    late_words = [word.replace("holes", "late") for word in words]
+    for words, told in (
+        ([*late_words, "--gaps", "missing", "--out", "r2"], "and step 110 has a gap: fill it, or"),
+        (["sample", "run", "--data", "newest.csv", "--out", "x.csv"], "the last 3 rows, and these"),
+        (["evaluate", "run", "--data", "newest.csv"], "step 123 has a gap"),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "r2").exists()
 
 
 @pytest.mark.slow

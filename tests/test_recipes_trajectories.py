@@ -12,6 +12,7 @@ from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.data import Trajectories
 from noiseloom.recipes import ForcingTrajectories
+from noiseloom.tokens import TeacherForced
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "horizon": 6, "stack": 3, "sampling_steps": 2}
 
@@ -172,7 +173,9 @@ def test_what_does_not_fit(tmp_path):
         ValueError, match=r"a window has 31 steps .* episode .* 30: lower --horizon"
     ):
         made(tmp_path, horizon=30)
-    with pytest.raises(ValueError, match="to hold out 10: lower"):
+    with pytest.raises(
+        ValueError, match="to hold out 10: lower --horizon, raise --held-out, or take more"
+    ):
         made(tmp_path, walks(1, 100), horizon=12)
     bare = Trajectories(walks().observations, walks().actions)
     with pytest.raises(ValueError, match="has no rewards: leave --rewards out"):
@@ -185,11 +188,117 @@ def test_what_does_not_fit(tmp_path):
         )
 
 
-def test_short_episodes_are_left_out_and_counted(tmp_path):
-    long, short = walks(3), walks(2, 5)
-    *_, data = made(tmp_path, Trajectories.joined([long, short]))
-    assert data.notes == ("2 of 5 episodes have fewer than 7 steps: left out",)
-    assert len(data.train) + len(data.held_out) == 3 * (30 - 6)
+def test_short_episodes_are_padded_to_be_trained_on_and_not_judged_by(tmp_path):
+    long, short, few = walks(3), walks(2, 5, seed=1), walks(1, 3, seed=2)
+    alone = made(tmp_path, long)[-1]
+    mixed = Trajectories.joined([short, long, few])
+    recipe, _, facts, data = made(tmp_path, mixed)
+    assert data.notes == (
+        "2 of 6 episodes have fewer than 7 steps: padded to be trained on, not judged by",
+        "1 of 6 episodes have fewer than 4 steps: left out",
+    )
+    everything = [torch.arange(len(part)) for part in (alone.train, alone.held_out)]
+    held = data.held_out[torch.arange(len(data.held_out))]
+    assert "real" not in held
+    for name, rows in alone.held_out[everything[1]].items():
+        assert torch.equal(held[name], rows)
+    # First all windows that there were, and then those of five steps, which begin at 0 and at 1.
+    assert len(data.train) == len(alone.train) + 2 * 2
+    first = data.train[everything[0]]
+    assert first.pop("real").all()
+    for name, rows in alone.train[everything[0]].items():
+        assert torch.equal(first[name], rows)
+    batch = data.train[torch.arange(len(alone.train), len(data.train))]
+    assert batch["real"].sum(1).tolist() == [5, 4, 5, 4]
+    assert recipe.real(batch).tolist() == [[True, True, False]] * 4  # of three steps each
+    assert facts["mean"] != recipe.facts(alone)["mean"]
+    short.save(tmp_path / "short.safetensors")
+    with pytest.raises(ValueError, match=r"a window has 7 steps .* or to hold out 5: lower"):
+        recipe.load(str(tmp_path / "short.safetensors"))
+
+
+MISSING = [
+    {},
+    {"forcing": "full-sequence", "network": "bidirectional"},
+    {"forcing": "teacher-forcing"},
+    {"forcing": "teacher-forcing", "network": "recurrent", "context": 2},
+    {"forcing": "teacher-forcing", "network": "bidirectional"},
+    {"self_conditioning": 0.5, "weight": "fused-snr", "schedule": "linear"},
+    {"network": "recurrent", "rewards": True},
+]
+
+
+@pytest.mark.parametrize("options", MISSING)
+def test_what_stands_in_the_place_of_padding_changes_nothing(tmp_path, options):
+    recipe, parts, facts, data = made(tmp_path, horizon=12, **options)
+    loss, keys = recipe.loss(parts, facts), Rng(3).samples(6)
+    batch, rows = data.train[torch.arange(0, 18, 3)], torch.arange(6)
+
+    def found(batch):
+        parts.denoiser.zero_grad()
+        each = loss(parts.denoiser, batch, keys, rows)
+        each.sum().backward()
+        return [each.detach(), *(p.grad.clone() for p in parts.denoiser.parameters())]
+
+    # All of it real is what it is for those who do not ask, bit for bit.
+    plain = found(batch)
+    whole = torch.ones(6, recipe.context + 12, dtype=torch.bool)
+    assert all(map(torch.equal, found({**batch, "real": whole}), plain))
+
+    # Of five tokens after the known one, so many are there.
+    counts = recipe.context + torch.tensor([12, 9, 8, 6, 5, 3])
+    real = torch.arange(recipe.context + 12) < counts[:, None]
+    one = found({**batch, "real": real})
+    for value in (100.0, -1e30, float("inf")):
+        other = {
+            name: column.masked_fill(~real.reshape(*real.shape, *[1] * (column.ndim - 2)), value)
+            for name, column in batch.items()
+        }
+        assert all(map(torch.equal, found({**other, "real": real}), one))
+    assert all(part.isfinite().all() for part in one)
+    assert not torch.equal(one[0][1:], plain[0][1:])
+
+
+@pytest.mark.parametrize("options", [o for o in MISSING if o.get("network") != "bidirectional"])
+def test_tokens_before_padding_weigh_as_much_as_in_a_whole_window(tmp_path, options):
+    """Causal networks see no padding behind them: the others' share of the whole loss is left."""
+    recipe, parts, facts, data = made(tmp_path, horizon=12, **{**options, "self_conditioning": 0.0})
+    loss, keys = recipe.loss(parts, facts), Rng(3).samples(6)
+    batch, rows = data.train[torch.arange(6)], torch.arange(6)
+    left = []
+    for n in range(5):
+        real = (torch.arange(recipe.context + 12) < recipe.context + 3 * n).expand(6, -1)
+        left.append(loss(parts.denoiser, {**batch, "real": real}, keys, rows).detach())
+    assert not left[0].any()
+    each = torch.stack(left).diff(dim=0)  # of one token more
+    assert (each > 0).all()
+    # As a mean over all four of the squared error of each, weighted by hand.
+    clean = recipe.clean(parts, batch)
+    t, _ = recipe.times(clean, keys.fold("time"))
+    x = parts.diffusion.corrupt(clean, t, keys.fold("noise"))
+    if recipe.clean_past:
+        said, _ = TeacherForced(parts.denoiser)(x, t, {"past": clean})
+    else:
+        said, _ = parts.denoiser(x, t)
+    error = (said.mean - clean).square().mean(-1)
+    weight = recipe.make_weight()(parts.diffusion.schedule.log_snr(t))
+    torch.testing.assert_close(each, (error * weight)[:, 1:].T / 4, rtol=1e-4, atol=1e-5)
+
+
+def test_plans_are_learnt_from_short_episodes_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Trajectories.joined([walks(4, 12), walks(40, 6, seed=1)]).save("mine.safetensors")
+    words = ["train", "forcing-trajectories", "--data", "mine.safetensors", "--out", "run"]
+    words += ["--horizon", "6", "--stack", "3", "--starts", "4", "--heads", "2", "--samples", "5"]
+    words += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
+    assert main([*words, "--steps", "3", "--json"]) == 0
+    said = capsys.readouterr()
+    note = "data: 40 of 44 episodes have fewer than 7 steps: padded to be trained on, not judged by"
+    assert note in said.err.splitlines()
+    assert json.loads(said.out)["metrics"]["error"] > 0
+    assert "<svg" in (tmp_path / "run" / "report.html").read_text()
+    assert main(["sample", "run", "-n", "3"]) == 0
+    assert "3 plans of 6 steps" in capsys.readouterr().out
 
 
 def test_from_a_file_to_plans_in_a_file(capsys, tmp_path, monkeypatch):

@@ -201,7 +201,7 @@ def test_metrics_that_cannot_be_kept_are_not_lost(tmp_path, monkeypatch):
 
     shipped = load("bits-digits", device="cpu")
     shutil.copytree(shipped.folder, tmp_path / "run")
-    monkeypatch.setattr("noiseloom.run.write_text", full)
+    monkeypatch.setattr("noiseloom.evaluations.write_text", full)
     run = load(tmp_path / "run", device="cpu")
     with pytest.warns(UserWarning, match="could not be kept: no space left"):
         assert run.judge(None) == ({"found": 1.5}, None)

@@ -6,14 +6,16 @@ The file is a list of {name, run, after, lane, seconds}: a command of `noiseloom
 python: true, of Python), names of those that must have ended well before it, the lane it runs in,
 and about how long it takes. Lanes run beside each other, each so many commands at a time
 (`--lanes gpu=2,cpu=6`). In commands {out} is the folder. What cannot end in time is not begun; at
-the limit what still runs is stopped. `jobs.jsonl` says what was run and how it ended, `logs` what
-it said; called again, it goes on with what has not ended well.
+the limit what still runs is told so (SIGTERM: an evaluation of videos then judges and keeps what it
+has made), and ended if it has not after `--grace` seconds. `jobs.jsonl` says what was run and how
+it ended, `logs` what it said; called again, it goes on with what has not ended well.
 
 Programs that share a GPU wait for each other: two at a time hide each other's loading and
 compiling, more of them only slow each other.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -54,12 +56,21 @@ class Job:
             )
         self.state, self.began = "running", time.monotonic()
 
-    def stop(self) -> None:
-        """End it, and what it has begun."""
+    def ask_to_stop(self) -> None:
+        """Tell it, and what it has begun, that there is no more time."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait()
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.process.pid, signal.SIGTERM)
         self.state = "stopped"
+
+    def end(self, seconds: float) -> None:
+        """Wait so long for it to stop, then end it."""
+        assert self.process is not None
+        try:
+            self.process.wait(max(seconds, 0))
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 def read(path: Path, out: Path) -> list[Job]:
@@ -105,6 +116,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--limit", type=float, required=True, help="seconds")
+    parser.add_argument("--grace", type=float, default=120, help="seconds, beyond the limit")
     parser.add_argument("--lanes", default="gpu=2,cpu=6")
     options = parser.parse_args()
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
@@ -121,9 +133,11 @@ def main() -> None:
                 break
             time.sleep(0.5)
     finally:
-        for job in jobs:
-            if job.state == "running":
-                job.stop()
+        running, end = [job for job in jobs if job.state == "running"], time.monotonic()
+        for job in running:
+            job.ask_to_stop()
+        for job in running:
+            job.end(end + options.grace - time.monotonic())
     for state in ("failed", "stopped", "waiting"):
         if names := [job.name for job in jobs if job.state == state]:
             print(f"{state}: {', '.join(names)}")

@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _dispatch(words)
     except SystemExit as end:  # after --help
         return int(end.code or 0)
-    except KeyboardInterrupt:
-        _tell(f"stopped{_how_to_go_on(words)}")
+    except KeyboardInterrupt as stop:
+        told = f" ({stop})" if str(stop) else ""
+        _tell(f"stopped{told}{_how_to_go_on(words)}")
         return 130
     except Exception as error:
         if not _is_for_users(error):

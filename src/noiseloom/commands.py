@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from noiseloom.evaluations import CutShort
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.fit_prior import make_prior
 from noiseloom.prior_folder import PRIOR
@@ -116,6 +117,8 @@ def evaluate(
 ) -> None:
     """Judge a run's samples; kept in its folder if it is one of the user's.
 
+    Of videos Ctrl-C and SIGTERM leave what can be judged: it is shown and kept as cut short.
+
     Args:
         source: what `load` takes.
         changes: sampling options, or the number of samples, that differ from the run's.
@@ -126,11 +129,22 @@ def evaluate(
     run = load(source).with_options(**changes)
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()
-    metrics, path = run.judge(data, seed=seed, save=save)
+    cut: CutShort | None = None
+    try:
+        metrics, path = run.judge(data, seed=seed, save=save)
+    except CutShort as stop:
+        cut, metrics, path = stop, stop.report, stop.path
     seed = run.recipe.seed if seed is None else seed
     result = {"run": source, "seed": seed, "metrics": metrics, "file": str(path) if path else None}
     lines = ["", f"kept in {path}"] if path else []
-    answer(as_json, result, lines, *metrics_rows(metrics))
+    head, rows = metrics_rows(metrics)
+    if cut is not None:
+        result["cut_short"] = cut.cut
+        rows = [*([name, words, *[""] * (len(head) - 2)] for name, words in cut.cut.items()), *rows]
+        lines = ["", "cut short: what was made until then was judged", *lines[1:]]
+    answer(as_json, result, lines, head, rows)
+    if cut is not None:
+        raise cut
 
 
 def prior(

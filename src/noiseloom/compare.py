@@ -16,12 +16,12 @@ from typing import Any
 from noiseloom.budget import check_budget, updates_within
 from noiseloom.commands import load
 from noiseloom.costs import costs, unequal_note
+from noiseloom.evaluations import evaluation_file
 from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.grid import changes, combinations, run_name, seeded, trained
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Recipe
 from noiseloom.run_folder import (
-    evaluation_file,
     read_description,
     recipe_of,
     same_data,

@@ -19,6 +19,8 @@ from noiseloom.terminal import answer, save_picture, say
 
 __all__ = ["class_index", "sample"]
 
+_ENDINGS = {".png", ".csv", ".webp", ".safetensors", ".txt"}
+
 
 def sample(
     source: str,
@@ -82,6 +84,9 @@ def sample(
     if shows == "rows":
         ending = rows_ending(run)
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
+    if shows not in ("videos", "rows") and path.suffix.lower() in _ENDINGS - {ending}:
+        called = {"series": "forecasts", "trajectories": "plans"}.get(shows, shows)
+        raise ValueError(f"{path}: {called} are written as {ending}")
     if path.is_dir():
         raise IsADirectoryError(
             f"{path} is a folder: name a file, --out {path / 'samples'}{ending}"

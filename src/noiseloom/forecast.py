@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noiseloom.data import Series, read_series
+from noiseloom.data import Series
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
@@ -41,11 +41,16 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
     path_of_data = data or read_description(run.folder)["data"]
     if path_of_data is None:
         raise ValueError("the run does not say where its data lay: name them with --data")
-    table, known = read_series(path_of_data, recipe.header), run.facts["columns"]
+    table, known = recipe.read(path_of_data), run.facts["columns"]
     recipe.fits({"columns": list(table.columns), **recipe.origin(table.values)}, run.facts)
     if len(table.values) < recipe.lead:
         raise ValueError(
             f"{path_of_data} has {len(table.values)} rows, and a forecast follows {recipe.lead}"
+        )
+    if not table.values[-recipe.lead :].isfinite().all():
+        raise ValueError(
+            f"{path_of_data}: a forecast follows the last {recipe.lead} rows, and these have gaps: "
+            "fill them, or leave out what comes last"
         )
     end = Series(table.values, table.columns, recipe.lead)
     given = recipe.asked(end, torch.tensor([len(end) - 1]), count)

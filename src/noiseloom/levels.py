@@ -10,13 +10,15 @@ the end of the previous chunk. Waits are integers, so a real slope u makes neigh
 together now and then, as the papers' matrices do.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 __all__ = [
     "astray",
-    "check_levels",
     "check_steps",
+    "checked_levels",
     "chunks",
     "further",
     "grid",
@@ -108,8 +110,16 @@ def further(t: Tensor, s: Tensor, steps: float) -> Tensor:
     return s
 
 
-def check_levels(levels: Tensor, steps: int) -> None:
-    """Raise ValueError where a matrix of levels leaves 0 to S or rises, naming the first place."""
+def checked_levels(levels: Tensor | Sequence[Sequence[int]], steps: int) -> Tensor:
+    """A matrix of levels, int64.
+
+    Raises:
+        ValueError: it is none, or leaves 0 to S or rises: the first such place is named.
+    """
+    try:
+        levels = torch.as_tensor(levels, device="cpu")
+    except ValueError as error:
+        raise ValueError(f"levels need rows of equally many integers: {error}") from error
     if levels.ndim != 2 or len(levels) < 2 or not levels.numel():
         raise ValueError(
             "levels need two or more rows of one or more tokens, got a matrix of shape "
@@ -126,6 +136,7 @@ def check_levels(levels: Tensor, steps: int) -> None:
             f"levels must stay within 0 and {steps} and never rise, got in row {row}, "
             f"token {token}: {int(levels[row, token])}{before}"
         )
+    return levels.long()
 
 
 def astray(first: Tensor, last: Tensor) -> str:
@@ -145,6 +156,8 @@ def astray(first: Tensor, last: Tensor) -> str:
 
 
 def check_steps(steps: int) -> None:
-    """Raise ValueError where there are none."""
+    """Raise ValueError where there are none, or a part of one."""
     if steps < 1:
         raise ValueError(f"a plan needs at least one step, got {steps}")
+    if steps != int(steps):
+        raise ValueError(f"a plan needs a whole number of steps, got {steps}")

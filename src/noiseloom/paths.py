@@ -63,14 +63,28 @@ def _mazes(run: Run, recipe: ForcingMaze, data: Split[Any] | None, seed: int) ->
         figures.append(f"<figure>{drawing}</figure>")
     text = (
         f"{PATHS} plans each from the same start (dot) to a goal (star), as drawn with seed {seed}."
-        f" Guidance: {recipe.goal_guidance}, scale {recipe.goal_scale:g}, "
-        f"{recipe.goal_rounds} rounds. "
+        f" {_led(recipe)} "
     )
     if driven is None:
         text += "What driving by them comes to is shown with the extra noiseloom[sim]."
     else:
         text += f"The line was driven, with a new plan every {recipe.replan} steps."
     return section("Plans", f'<p>{text}</p><div class="pair">{"".join(figures)}</div>')
+
+
+def _led(recipe: ForcingMaze) -> str:
+    """How plans come to know of their goal, in words."""
+    told = []
+    if end := recipe.ending(0):
+        last = (recipe.tokens - 1 - end) * recipe.stack
+        told.append(f"Their end is known: from step {last} on they rest at the goal.")
+    if recipe.goal_guidance != "none":
+        kind: str = recipe.goal_guidance
+        if kind == "monte-carlo":
+            kind += f" of {recipe.futures} futures"
+        rounds = f"{recipe.goal_rounds} rounds" if recipe.goal_rounds else "the plain gradient"
+        told.append(f"Guidance: {kind}, scale {recipe.goal_scale:g}, {rounds}.")
+    return " ".join(told) or "Nothing tells them of the goal."
 
 
 def _driven(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noiseloom.levels import (
     astray,
-    check_levels,
+    checked_levels,
     chunks,
     further,
     grid,
@@ -126,9 +126,8 @@ class SamplingPlan:
         References:
             B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2.
         """
-        levels = torch.as_tensor(levels, device="cpu")
-        check_levels(levels, steps)
-        return cls.from_times(grid(steps, times)[levels.long()][:, None])  # (rows + 1, 1, T)
+        levels = checked_levels(levels, steps)
+        return cls.from_times(grid(steps, times)[levels][:, None])  # (rows + 1, 1, T)
 
     @classmethod
     def full_sequence(cls, steps: int, tokens: int, *, times: Tensor | None = None) -> Self:
@@ -221,6 +220,9 @@ class SamplingPlan:
         """
         if self.t.ndim != 3:
             raise ValueError("hold needs a plan with a time per token, such as full_sequence")
+        asked = torch.as_tensor(tokens)
+        if asked.is_floating_point() and asked.numel():  # which would be cut to whole numbers
+            raise ValueError(f"tokens to hold are indices or a mask, got {tokens}")
         t, s = self.t.clone(), self.s.clone()
         try:
             t[..., tokens] = s[..., tokens] = at

@@ -1,9 +1,7 @@
 """A run from Python: an object that is ready to sample, from a folder (`run_folder`)."""
 
-import json
 import math
 import shlex
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,30 +12,25 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Split
+from noiseloom.data.interrupts import terminable
 from noiseloom.encodings import Codec
+from noiseloom.evaluations import CutShort, keep
 from noiseloom.prior_folder import load_prior
 from noiseloom.recipes import (
     Drawing,
     Facts,
     Findings,
     ForcingDoom,
+    ForcingMaze,
     Given,
     NoPriorError,
     Parts,
     Recipe,
 )
 from noiseloom.rng import Rng
-from noiseloom.run_folder import (
-    evaluation_file,
-    find,
-    read_description,
-    recipe_of,
-    same_data,
-    write_bytes,
-    write_text,
-)
+from noiseloom.run_folder import find, read_description, recipe_of, same_data
 from noiseloom.tally import Tally
-from noiseloom.terminal import paced, say
+from noiseloom.terminal import Pace, paced, say
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -165,6 +158,7 @@ class Run:
         batch_size: int = 250,
         dtype: str = "auto",
         progress: bool = False,
+        partial: bool = False,
     ) -> Tensor:
         """Samples as the recipe decodes them, on the CPU.
 
@@ -175,6 +169,8 @@ class Run:
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
             progress: of videos, say on standard error at which frame they are.
+            partial: of videos, let Ctrl-C end the drawing and not the call: returned are whole
+                batches, or of the first one the frames there are, if there is one.
 
         Raises:
             ValueError: estimates that are not finite, or something given that does not fit.
@@ -190,10 +186,17 @@ class Run:
             for start in range(0, count, batch_size):
                 part = {name: rows[start : start + batch_size] for name, rows in given.items()}
                 size = min(batch_size, count - start)
-                last = None
-                with watching():
-                    for step in self.steps(part, seed=seed, start=start, progress=progress):
-                        last = step
+                last, stopped = None, False
+                try:
+                    with watching():
+                        for step in self.steps(part, seed=seed, start=start, progress=progress):
+                            last = step
+                except KeyboardInterrupt:
+                    if not partial or (last is None and not found):
+                        raise
+                    stopped = True
+                    if found:
+                        break
                 assert last is not None
                 # Of classes numbers are what they were drawn from.
                 said = getattr(getattr(last, "prediction", None), "mean", last.result)
@@ -205,7 +208,11 @@ class Run:
                     )
                 found.append(self.recipe.decode(self.parts, last.result, part).cpu())
                 for name, value in self.recipe.inspect(self.parts, last).items():
-                    totals[name] = totals.get(name, 0.0) + value * size / count
+                    totals[name] = totals.get(name, 0.0) + value * size
+                if stopped:
+                    break
+        count = sum(map(len, found))
+        totals = {name: value / count for name, value in totals.items()}
         self.statistics.clear()
         self.statistics.update(totals | (tally.report(count) if self.recipe.tallied else {}))
         return torch.cat(found)
@@ -227,6 +234,8 @@ class Run:
             save: write them to `evaluation_file`.
 
         Raises:
+            CutShort: videos were interrupted, by Ctrl-C or SIGTERM, after a stretch that can be
+                judged; what there was is kept by itself, and never taken for the whole.
             ValueError: the data changed since, and were not named; a metric is not finite.
         """
         return self.judge(data, seed=seed, save=save)[0]
@@ -247,30 +256,33 @@ class Run:
         for note in () if own else split.notes:  # of its own data they were said in training
             say(f"data: {note}")
         places = None if own else self._classes_of(split)
+        pace = Pace()
 
         def draw(given: Tensor | Given) -> Tensor:
+            if isinstance(self.recipe, ForcingDoom) and not isinstance(given, Tensor):
+                made = self.samples(given, seed=seed, progress=True, partial=True)
+                if made.shape[1] < self.recipe.length or len(made) < len(given["frames"]):
+                    say("interrupted: what is whole is judged; Ctrl-C again stops that, too")
+                return made
             if not isinstance(given, Tensor):
-                return self.samples(given, seed=seed, progress=True)
+                if isinstance(self.recipe, ForcingMaze) and "plan" in given:
+                    number, total = int(given["plan"][0]), self.recipe.plans
+                    pace(lambda: f"plan {number + 1} of {total}")
+                return self.samples(given, seed=seed)
             return self.pixels(given if places is None else places[given], seed=seed)
 
-        found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+        with terminable():
+            found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+        cut = found.cut if isinstance(found, Findings) else {}
         examined = self.recipe.examine(self.parts, self.facts, split, Rng(seed).fold("examination"))
         report = {**found, **self.statistics, **examined}
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
-        if not save:
-            return report, None
         other = None if own else split.fingerprint()
-        path = evaluation_file(self.folder, self.recipe, seed, other)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            for ending, content in found.files.items() if isinstance(found, Findings) else ():
-                write_bytes(path.with_suffix(ending), content)
-            write_text(path, json.dumps(report, indent=1) + "\n")
-        except OSError as error:  # the figures took minutes, and are not lost
-            warnings.warn(f"the metrics could not be kept: {error}", stacklevel=2)
-            return report, None
+        path = keep(self.folder, self.recipe, report, found, seed, other) if save else None
+        if cut:
+            raise CutShort(report, cut, path)
         return report, path
 
     def _classes_of(self, split: Split[Any]) -> Tensor:

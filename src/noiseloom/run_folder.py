@@ -35,7 +35,7 @@ __all__ = [
     "claimed",
     "class_places",
     "describe",
-    "evaluation_file",
+    "digest",
     "find",
     "forget",
     "read_description",
@@ -100,7 +100,7 @@ def describe(
         described["run"]["file"] = getattr(sys.modules.get(module), "__file__", None)
     if digests is None:  # of a file within the data they are part of these
         named = {name: getattr(recipe, name) for name in recipe.paths}
-        digests = {k: _digest(v) for k, v in named.items() if Path(v).is_absolute() and _digest(v)}
+        digests = {k: digest(v) for k, v in named.items() if Path(v).is_absolute() and digest(v)}
     if digests:
         described["run"]["digests"] = digests
     text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
@@ -189,31 +189,6 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
         raise ValueError(f"an option of recipe {name!r} is of a wrong type: {error}") from error
 
 
-def evaluation_file(folder: Path, recipe: Recipe, seed: int, other_data: str | None = None) -> Path:
-    """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
-
-    A file that an option names counts by what it holds: another plan is another evaluation, also
-    where the run's own has become another.
-
-    Args:
-        folder: the run's.
-        recipe: its recipe, perhaps with other sampling options.
-        seed: of the draws.
-        other_data: fingerprint of the data, if they are not the run's own.
-    """
-    described = read_description(folder)
-    own, before = recipe_of(described, type(recipe)), described.get("digests", {})
-    changed = []
-    for name in (f.name for f in fields(recipe) if f.name != "seed"):
-        value = getattr(recipe, name)
-        held = _digest(value) if name in recipe.paths else ""
-        if value != getattr(own, name) or (held and before.get(name, held) != held):
-            changed.append(_setting(name, value, held))
-    changed += [f"seed={seed}"] * (seed != own.seed)
-    changed += [f"data={other_data}"] * (other_data is not None)
-    return folder / (f"evaluations/{','.join(changed)}.json" if changed else "evaluation.json")
-
-
 def forget(folder: Path) -> None:
     """Remove what is known of a run so far: evaluations and report."""
     for path in (folder / "report.html", *folder.glob("evaluation.*")):
@@ -221,21 +196,11 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / "evaluations", ignore_errors=True)
 
 
-def _digest(path: str) -> str:
+def digest(path: str) -> str:
     """A short digest of a file, or nothing where there is none."""
     if not Path(path).is_file():
         return ""
     return blake2b(Path(path).read_bytes(), digest_size=4).hexdigest()
-
-
-def _setting(name: str, value: object, held: str) -> str:
-    """NAME=VALUE, which no other value or file has, as a part of a file's name."""
-    text = f"{name}={value}"
-    if held:
-        return f"{name}={Path(str(value)).name}-{held}"
-    if "/" not in text:
-        return text
-    return f"{text.replace('/', '_')}-{blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def same_data(split: Split[Any], facts: Facts) -> bool:

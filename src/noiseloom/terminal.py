@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from noiseloom.run_folder import write_bytes
 
 __all__ = [
     "ANCHORS",
+    "Pace",
     "answer",
     "bare",
     "metrics_rows",
@@ -71,6 +73,19 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class Pace:
+    """Says where something slow is, in a line every five seconds."""
+
+    def __init__(self) -> None:
+        self.told = time.monotonic()
+
+    def __call__(self, place: Callable[[], str]) -> None:
+        """Say it, if it is time."""
+        if time.monotonic() - self.told >= _EVERY:
+            self.told = time.monotonic()
+            say(place())
+
+
 def paced(steps: Iterable[T], place: Callable[[T], str]) -> Iterator[T]:
     """The steps of something slow; every five seconds a line says where it is.
 
@@ -78,11 +93,9 @@ def paced(steps: Iterable[T], place: Callable[[T], str]) -> Iterator[T]:
         steps: of which the first may come at once.
         place: says it of a step.
     """
-    told = time.monotonic()
+    pace = Pace()
     for step in steps:
-        if time.monotonic() - told >= _EVERY:
-            told = time.monotonic()
-            say(place(step))
+        pace(partial(place, step))
         yield step
 
 

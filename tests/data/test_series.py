@@ -127,6 +127,61 @@ def test_what_is_no_series_is_refused(tmp_path, name, text, told):
         read_series(path)
 
 
+GAPPED = """
+,,
+date,x,y
+2020-01-01,1,2
+
+2020-01-02,NA,4
+,,
+2020-01-04,5,
+2020-01-05,nan,8
+2020-01-06,9,-
+2020-01-07,11,12
+,,
+"""
+
+
+def test_gaps_are_read_where_they_are_asked_for(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text(GAPPED)
+    found = read_series(path, gaps=True)
+    assert found.columns == ("x", "y")
+    nan = float("nan")
+    expected = [[1, 2], [nan, 4], [nan, nan], [5, nan], [nan, 8], [9, nan], [11, 12]]
+    torch.testing.assert_close(found.values, torch.tensor(expected).double(), equal_nan=True)
+    with pytest.raises(ValueError, match=r"line 6, column 2: 'NA' is no .*, or say --gaps missing"):
+        read_series(path)
+    # A row of gaps is a step, and without it time would jump.
+    path.write_text("1,2\n3,4\n,\n7,8\n,\n")
+    assert read_series(path, gaps=True).values.isnan().any(1).tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="line 3, column 1: an empty cell is no finite number"):
+        read_series(path)
+    for text, told in (
+        ("a,b\n1,2\n3,x\n", r"line 3, column 2: 'x' is .* rows or columns$"),
+        ("a,b\n1,2\n3,inf\n", r"line 3, column 2: 'inf' is .* rows or columns$"),
+        ("a,b\n1,\n3,\n", "column 'b' of .* has no numbers: remove it"),
+        ("70001,70002\n1,2\n3,\n5,6\n", "names that are numbers: say --header yes"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=told):
+            read_series(path, gaps=True)
+    (tmp_path / "test").mkdir()
+    file = tmp_path / "test" / "test.json"
+    file.write_text('{"target": [1.0, NaN, 3.0]}')
+    assert read_series(tmp_path, gaps=True).values.isnan()[:, 0].tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="not finite: fill or remove them, or say --gaps missing"):
+        read_series(tmp_path)
+    file.write_text('{"target": [1.0, NaN, Infinity]}')
+    with pytest.raises(ValueError, match=r"not finite: fill or remove them$"):
+        read_series(tmp_path, gaps=True)
+
+
 def test_damaged_archives_are_named(tmp_path):
     content = bytearray(gzip.compress("".join(f"{i},{i * i % 7}\n" for i in range(400)).encode()))
     content[60:64] = b"\xff\xff\xff\xff"

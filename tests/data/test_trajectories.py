@@ -57,6 +57,36 @@ def test_windows_are_all_stretches_inside_an_episode_and_no_others(seed, length,
     assert batch["actions"].shape == (len(windows), length, 2)
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("least", "stride"), [(1, 1), (3, 1), (8, 1), (3, 2)])
+def test_shorter_episodes_give_padded_windows_where_enough_steps_are_left(seed, least, stride):
+    lengths, length = [*some_lengths(seed), 20, 4], 8
+    windows = Windows(walk(lengths), length, stride, least)
+    batch = windows[torch.arange(len(windows))]
+    whole = Windows(walk(lengths), length, stride)
+    if least == length:  # nothing has padding, and nobody is told of it
+        assert batch.keys() == {"observations", "actions", "rewards"}
+        assert all(map(torch.equal, windows.tensors(), whole.tensors()))
+        return
+    episode, step, row = batch["observations"].unbind(-1)
+    assert (episode == episode[:, :1]).all()
+    count = torch.tensor(lengths)[episode[:, 0].long()]
+    place = step[:, :1] + torch.arange(length)
+    assert torch.equal(batch["real"], place < count[:, None])
+    assert torch.equal(step, torch.minimum(place, count[:, None] - 1))
+    torch.testing.assert_close(batch["rewards"], row / 7)
+    # Of long episodes the windows that they had, and from short ones as many as there can be.
+    long = count >= length
+    assert torch.equal(windows.firsts[long], whole.firsts)
+    assert batch["real"][long].all()
+    expected = [n - least + 1 for n in lengths if least <= n < length]
+    assert int((~long).sum()) == sum(-(-n // stride) for n in expected)
+    assert (batch["real"].sum(1) >= least).all()
+    moved = windows.to("cpu")[torch.tensor([len(windows) - 1])]
+    assert all(torch.equal(moved[name], batch[name][-1:]) for name in batch)
+    assert len(windows.tensors()) == len(whole.tensors()) + 1
+
+
 def test_windows_copy_nothing_until_they_are_asked():
     trajectories = walk([100])
     windows = Windows(trajectories, 50)
@@ -97,8 +127,11 @@ def test_tensors_change_with_everything_that_defines_windows():
 def test_too_long_windows_are_refused():
     with pytest.raises(ValueError, match="no episode has 6 steps, the longest has 5"):
         Windows(walk([5, 4]), 6)
-    with pytest.raises(ValueError, match="length and stride"):
-        Windows(walk([5, 4]), 2, 0)
+    with pytest.raises(ValueError, match="no episode has 6 steps, the longest has 5"):
+        Windows(walk([5, 4]), 9, least=6)
+    for options in ((0,), (2, 0), (2, 1, 0)):
+        with pytest.raises(ValueError, match="length, stride and least must be at least 1, got"):
+            Windows(walk([5, 4]), *options)
 
 
 # Splits.

@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from noiseloom.metrics import forecast_report, historical_paths, quantile_score
+from noiseloom.metrics import (
+    forecast_report,
+    historical_paths,
+    history_report,
+    quantile_score,
+)
 from noiseloom.rng import Rng
 
 NORMAL = torch.distributions.Normal(0.0, 1.0)
@@ -80,3 +85,34 @@ def test_history_takes_every_place_and_no_other():
     every = {(float(past[i + 1] - past[i]), float(past[i + 2] - past[i])) for i in range(1, 28)}
     assert moves <= every | {(float(past[1] - past[0]), float(past[2] - past[0]))}
     assert len(moves) > 0.9 * len(every)
+
+
+@pytest.mark.parametrize("season", [1, 4])
+def test_history_with_gaps_is_repeated_where_it_is_whole(season):
+    step = torch.arange(80, dtype=torch.float64)
+    shape = torch.tensor([0.0, 3.0, -1.0, 5.0], dtype=torch.float64)
+    whole = (0.5 * step + (shape[step.long() % 4] if season == 4 else 0))[:, None]
+    past = whole[:60].clone()
+    past[[7, 20, 21, 37]] = torch.nan
+    paths = historical_paths(past, past, 6, season, 50, Rng(0))
+    torch.testing.assert_close(paths, whole[60:66].expand(50, -1, -1))
+    report = history_report(past, whole[60:72], 6, season, 20, Rng(0))
+    assert report["crps"] == pytest.approx(0, abs=1e-9)
+    assert report["inside_90"] == 1
+    # What is not there is not scored: no season before the last value, and none to repeat.
+    late, sparse = past.clone(), past.clone()
+    late[-1] = torch.nan
+    sparse[::5] = torch.nan
+    for other in (late, sparse, past[-20:]):
+        assert history_report(other, whole[60:72], 6, season, 20, Rng(0)) == {}
+    with pytest.raises(ValueError, match=f"6 steps and a season of {season} is without gaps"):
+        historical_paths(sparse, past, 6, season, 5, Rng(0))
+
+
+def test_history_without_gaps_draws_as_it_did():
+    past = Rng(3).normal((50, 2)).double()
+    one = historical_paths(past, past, 5, 2, 30, Rng(1))
+    h = torch.arange(1, 6)
+    back = 2 * ((h + 1) // 2)
+    i = Rng(1).integers(50 - 5 - 5, (30, 1)) + 5
+    assert torch.equal(one, past[49 + h - back] + past[i + h] - past[i + h - back])

@@ -15,7 +15,8 @@ from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
 from noiseloom.data.sequences import read_sequences
-from noiseloom.data.series import Series, Table, read_series, rolling
+from noiseloom.data.series import Series, Table, rolling
+from noiseloom.data.series_files import read_series
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.table_vocabulary import TableVocabulary

@@ -185,9 +185,12 @@ class Windows:
         trajectories: where they are taken from.
         length: L, steps of a window.
         stride: steps from one window's start to the next.
+        least: episodes of fewer than L steps give windows too, which begin where so many steps are
+            left, and end with padding, the last step again; None for no such windows. Where there
+            are some, a batch says of all which steps are "real", bool (batch, length).
 
     Raises:
-        ValueError: `length` or `stride` below 1, or no episode has `length` steps.
+        ValueError: `length`, `stride` or `least` below 1, or no episode has enough steps.
 
     Example:
         >>> places = torch.arange(5.0)[:, None]
@@ -196,19 +199,30 @@ class Windows:
         [3.0, 4.0]
     """
 
-    def __init__(self, trajectories: Trajectories, length: int, stride: int = 1) -> None:
-        if length < 1 or stride < 1:
-            raise ValueError(f"length and stride must be at least 1, got {length} and {stride}")
+    def __init__(
+        self, trajectories: Trajectories, length: int, stride: int = 1, least: int | None = None
+    ) -> None:
+        if min(length, stride, 1 if least is None else least) < 1:
+            raise ValueError(
+                f"length, stride and least must be at least 1, got {length}, {stride} and {least}"
+            )
         bounds = trajectories.episodes
         self.length = length
         self.columns = trajectories.columns()
-        self.firsts = torch.cat(
-            [torch.arange(a, max(b - length + 1, a), stride) for a, b in bounds.tolist()]
-        )
+        firsts, stops = [], []
+        for a, b in bounds.tolist():
+            needed = length if least is None or b - a >= length else least
+            firsts.append(torch.arange(a, max(b - needed + 1, a), stride))
+            stops.append(torch.full_like(firsts[-1], b))
+        self.firsts = torch.cat(firsts)
+        stop = torch.cat(stops)
+        padded = bool((self.firsts + length > stop).any())
+        self.stops: Tensor | None = stop if padded else None
         if not len(self.firsts):
             longest = int(bounds.diff(dim=1).max())
             raise ValueError(
-                f"no episode has {length} steps, the longest has {longest}: take shorter windows"
+                f"no episode has {length if least is None else least} steps, the longest has "
+                f"{longest}: take shorter windows"
             )
 
     def __len__(self) -> int:
@@ -218,7 +232,11 @@ class Windows:
         """The windows at `indices`, in that order."""
         steps = torch.arange(self.length, device=self.firsts.device)
         rows = self.firsts[indices][:, None] + steps
-        return {name: column[rows] for name, column in self.columns.items()}
+        if self.stops is None:
+            return {name: column[rows] for name, column in self.columns.items()}
+        stop = self.stops[indices][:, None]
+        there = torch.minimum(rows, stop - 1)
+        return {n: column[there] for n, column in self.columns.items()} | {"real": rows < stop}
 
     def to(self, device: torch.device | str) -> Self:
         """The same windows, with all trajectories on a device."""
@@ -226,13 +244,15 @@ class Windows:
         moved.length = self.length
         moved.columns = {name: column.to(device) for name, column in self.columns.items()}
         moved.firsts = self.firsts.to(device)
+        moved.stops = None if self.stops is None else self.stops.to(device)
         return moved
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Everything that defines the windows, for a fingerprint."""
         nothing = torch.empty(0)
         columns = [self.columns.get(name, nothing) for name in _COLUMNS]
-        return (*columns, self.firsts, torch.tensor([self.length]))
+        stops = () if self.stops is None else (self.stops,)
+        return (*columns, self.firsts, torch.tensor([self.length]), *stops)
 
 
 def _columns(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def nudged(
         ValueError: a begin out of range.
         TypeError: in a move, parts that are not of numbers.
     """
-    check_guide(begin, 0)
+    check_guide(scale, begin)
     if scale == 0:
         return solver
     factor_of = clipped(10.0) if rule is None else rule

@@ -8,6 +8,7 @@ References:
     Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2, line 10.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -64,8 +65,9 @@ class RewardGuided(nn.Module):
             plug-in. Tokens that `begin` leaves where they are pull others by the plug-in.
 
     Raises:
-        ValueError: rounds below 0, a begin out of range, a reward of another shape, without a
-            gradient in the state, or (read on the CPU only, where that costs no wait) not finite.
+        ValueError: a scale or begin out of range, rounds below 0, a reward of another shape,
+            without a gradient in the state, or (read on the CPU only, where that costs no wait) not
+            finite.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class RewardGuided(nn.Module):
         rounds: int = 0,
     ) -> None:
         super().__init__()
-        check_guide(begin, rounds)
+        check_guide(scale, begin, rounds)
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward
@@ -117,12 +119,14 @@ class RewardGuided(nn.Module):
         return guided, detach(carry or {})
 
 
-def check_guide(begin: float, rounds: int) -> None:
+def check_guide(scale: float, begin: float, rounds: int = 0) -> None:
     """Refuse options that a guide could not mean.
 
     Raises:
         ValueError: one of them is out of range.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"the scale of guidance is a number, got {scale}")
     if not 0 <= begin <= 1:
         raise ValueError(f"begin must be a time in [0, 1], got {begin}")
     if rounds < 0:
@@ -140,18 +144,18 @@ def rate(reward: Reward, x: Tensor) -> Tensor:
     Raises:
         ValueError: as in `RewardGuided`.
     """
-    return checked(reward(x), len(x))
+    return checked(reward(x), x)
 
 
-def checked(value: Tensor, batch: int) -> Tensor:
-    """What a reward says of so many states, if it may.
+def checked(value: Tensor, x: Tensor) -> Tensor:
+    """What a reward says of states x, if it may.
 
     Raises:
         ValueError: as in `RewardGuided`.
     """
-    if not isinstance(value, Tensor) or value.shape != (batch,):
+    if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"a reward is one number per example, shape ({batch},), got {got}")
+        raise ValueError(f"a reward is one number per example, shape ({len(x)},), got {got}")
     if not value.requires_grad:
         raise ValueError(
             "the reward has no gradient in the state: compute it in torch, outside no_grad, by "
@@ -159,6 +163,11 @@ def checked(value: Tensor, batch: int) -> Tensor:
         )
     if _known(value) and not (finite := value.isfinite()).all():
         first = int((~finite).nonzero()[0])
+        if not x[first].isfinite().all():
+            raise ValueError(
+                f"what is to be rewarded of example {first} is not finite: guidance has thrown it "
+                "too far, so lower its scale, or begin it later"
+            )
         wrong = float(value[first].detach())
         raise ValueError(f"guidance needs finite rewards, got {wrong} for example {first}")
     return value

@@ -123,7 +123,7 @@ class HiddenGuided(nn.Module):
             with torch.enable_grad():
                 delta = delta.detach().requires_grad_()
                 moved = h + free * delta
-                worth = checked(self.value(moved, told), len(h))
+                worth = checked(self.value(moved, told), moved)
                 after = _log_softmax(self.network.finish(moved, rest))
                 apart = (after.exp() * (after - before)).sum((1, 2))
                 loss = (self.stability * apart - worth).sum()

@@ -101,7 +101,7 @@ class MonteCarloGuided(nn.Module):
             raise ValueError(f"Monte Carlo guidance needs one future or more, got {futures}")
         if average not in ("mean", "exp"):
             raise ValueError(f"average must be 'mean' or 'exp', got {average!r}")
-        check_guide(begin, rounds)
+        check_guide(scale, begin, rounds)
         if rounds and average == "exp":
             raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
         if not plan.whole:

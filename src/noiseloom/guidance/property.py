@@ -86,7 +86,7 @@ class PropertyGuided(nn.Module):
         begin: float = 1.0,
     ) -> None:
         super().__init__()
-        check_guide(begin, 0)
+        check_guide(scale, begin)
         check_space(guide, diffusion, parts)
         self.denoiser = denoiser
         self.diffusion = diffusion
@@ -162,8 +162,7 @@ def uphill(
                 part = functional.one_hot(part, space.width).to(_dtype(guide))
             leaves[name] = part.detach().requires_grad_()
         state: State = leaves.get("", leaves)
-        batch = len(next(iter(leaves.values())))
-        value = checked(acquisition(guide.predict(state, t, known)), batch)
+        value = checked(acquisition(guide.predict(state, t, known)), next(iter(leaves.values())))
         chosen = [leaves[name] for name in moved]
         grads = dict(zip(moved, slopes(value, chosen, advice=_ADVICE), strict=True))
     for name in moved:

@@ -12,7 +12,12 @@ from noiseloom.metrics.discrete import discrete_report
 from noiseloom.metrics.drift import Drift, frame_statistics
 from noiseloom.metrics.energy import energy_distance
 from noiseloom.metrics.features import Features, agreement
-from noiseloom.metrics.forecasts import forecast_report, historical_paths, quantile_score
+from noiseloom.metrics.forecasts import (
+    forecast_report,
+    historical_paths,
+    history_report,
+    quantile_score,
+)
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
 from noiseloom.metrics.ngrams import NGramModel
@@ -63,6 +68,7 @@ __all__ = [
     "frechet_of_moments",
     "frechet_spread",
     "historical_paths",
+    "history_report",
     "image_report",
     "invalid_share",
     "judged_bits",

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["forecast_report", "historical_paths", "quantile_score"]
+__all__ = ["forecast_report", "historical_paths", "history_report", "quantile_score"]
 
 LEVELS = torch.arange(1, 20, dtype=torch.float64) / 20
 """0.05, 0.10, ..., 0.95."""
@@ -42,7 +42,8 @@ def historical_paths(
     for each path; m = 1 is a random walk with the increments of the past.
 
     Args:
-        past: z, what is known, shape (N, D), N >= horizon + season.
+        past: z, what is known, shape (N, D), N >= horizon + season; steps with a gap (NaN) are
+            repeated by no path.
         start: x, the steps that the forecast follows, shape (n, D), n >= season.
         horizon: number of steps h = 1, 2, ...
         season: m, in steps.
@@ -51,12 +52,15 @@ def historical_paths(
 
     Returns:
         Shape (count, horizon, D).
+
+    Raises:
+        ValueError: no stretch of the past is long enough, or without gaps.
     """
-    h = torch.arange(1, horizon + 1)
-    back = season * torch.div(h + season - 1, season, rounding_mode="floor")
-    span = int(back.max())
-    low = max(span - 1, 0)  # the earliest place from which there is as much before as is needed
-    i = rng.integers(len(past) - horizon - low, (count, 1)) + low
+    h, back = _steps(horizon, season)
+    places = _places(past, h, back)
+    if not len(places):
+        raise ValueError(f"no stretch of {horizon} steps and a season of {season} is without gaps")
+    i = places[rng.integers(len(places), (count, 1))]
     moved = past[i + h] - past[i + h - back]
     return start[len(start) - 1 + h - back] + moved
 
@@ -83,3 +87,59 @@ def forecast_report(paths: Tensor, truth: Tensor) -> dict[str, float]:
         report["crps"] = quantile_score(paths, truth)
         report["mean_error"] = float((edges[1] - truth).abs().sum() / truth.abs().sum())
     return {**report, "inside_90": float(inside.double().mean())}
+
+
+def history_report(
+    past: Tensor, ahead: Tensor, horizon: int, season: int, count: int, rng: Rng
+) -> dict[str, float]:
+    """Scores of `historical_paths` for stretches that follow each other, each known to the next.
+
+    Args:
+        past: what is known before, shape (N, D); gaps (NaN) are not repeated.
+        ahead: what came, shape (W horizon, D).
+        horizon: steps of a stretch.
+        season: m, in steps.
+        count: number of paths.
+        rng: which places.
+
+    Returns:
+        As `forecast_report`; nothing where the past is shorter than three seasons and stretches,
+        or gaps leave none to repeat.
+    """
+    h, back = _steps(horizon, season)
+    last = torch.cat((past, ahead))[len(past) - int(back.max()) :]
+    if len(past) < 3 * (season + horizon) or not len(_places(past, h, back)):
+        return {}
+    if not last.isfinite().all():
+        return {}
+    paths = [
+        historical_paths(
+            past,
+            torch.cat((past, ahead[: i * horizon])),
+            horizon,
+            season,
+            count,
+            rng.fold("window", i),
+        )
+        for i in range(len(ahead) // horizon)
+    ]
+    return forecast_report(torch.stack(paths, 1), ahead.reshape(-1, horizon, ahead.shape[1]))
+
+
+def _steps(horizon: int, season: int) -> tuple[Tensor, Tensor]:
+    """Steps h = 1, 2, ..., and m ceil(h / m) of each."""
+    h = torch.arange(1, horizon + 1)
+    return h, season * torch.div(h + season - 1, season, rounding_mode="floor")
+
+
+def _places(past: Tensor, h: Tensor, back: Tensor) -> Tensor:
+    """The places i at which z_{i + h} and z_{i + h - m k} are there, int64, rising."""
+    # The earliest place from which there is as much before as is needed.
+    places = torch.arange(max(int(back.max()) - 1, 0), len(past) - len(h))
+    there = past.isfinite().all(1)
+    if there.all():
+        return places
+    good = torch.ones_like(places, dtype=torch.bool)
+    for step, before in zip(h.tolist(), back.tolist(), strict=True):
+        good &= there[places + step] & there[places + step - before]
+    return places[good]

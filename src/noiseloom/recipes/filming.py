@@ -18,7 +18,15 @@ from noiseloom.recipes.recipe import Facts, Findings, Given
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished
 
-__all__ = ["Video", "check_counts", "check_given", "drift_report", "filmed", "journeys"]
+__all__ = [
+    "Video",
+    "check_counts",
+    "check_given",
+    "drift_report",
+    "filmed",
+    "journeys",
+    "whole_stretches",
+]
 
 START = 3
 """Chunks before the pace is steady: on a GPU one runs as it is, one is recorded, one replayed."""
@@ -154,6 +162,33 @@ def check_counts(samples: int, stretch: int, length: int) -> None:
             f"samples x stretch must be {LEAST} frames or more, for a distance to real ones, got "
             f"{counted} of samples {samples}, stretch {stretch} and length {length}"
         )
+
+
+def whole_stretches(
+    made: Tensor, samples: int, length: int, stretch: int
+) -> tuple[Tensor, dict[str, tuple[int, int]]]:
+    """Of videos that may have been interrupted those frames that can be judged.
+
+    Args:
+        made: (B, T, C, H, W), B <= samples, T <= length.
+        samples: videos that were asked for.
+        length: frames of each.
+        stretch: frames that are judged together.
+
+    Returns:
+        The videos up to the end of a stretch, or whole, and what is made and was asked for of
+        "frames" and "samples", where that is less.
+
+    Raises:
+        KeyboardInterrupt: not one stretch was made.
+    """
+    asked = {"frames": (made.shape[1], length), "samples": (len(made), samples)}
+    if made.shape[1] < length:
+        made = made[:, : made.shape[1] // stretch * stretch]
+        asked["frames"] = made.shape[1], length
+    if not made.shape[1]:
+        raise KeyboardInterrupt(f"before there were {stretch:,} frames to judge")
+    return made, {name: (some, all_) for name, (some, all_) in asked.items() if some < all_}
 
 
 def drift_report(

@@ -7,8 +7,9 @@ options, and the plans of Algorithm 2. Recipes for a data set say what a token i
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from noiseloom.conditioning import SelfConditioned
@@ -19,12 +20,19 @@ from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weig
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts, Parts, Recipe
 from noiseloom.rng import Rng
-from noiseloom.tokens import TeacherForced, forcing_times, fused_snr_weight, sigmoid_weight
+from noiseloom.tokens import (
+    TeacherForced,
+    forcing_times,
+    fused_snr_weight,
+    missing,
+    sigmoid_weight,
+)
 from noiseloom.training import Loss
 
 __all__ = ["DiffusionForcing", "token_plan"]
 
 _FILES = (".json", ".csv")
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,17 @@ class DiffusionForcing(Recipe):
     depth: int = 4
     heads: int = 4
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.self_conditioning <= 1:
+            raise ValueError(f"self_conditioning must be in [0, 1], got {self.self_conditioning}")
+        for name in ("dropout", "snr_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
     @property
     def tokens(self) -> int:
@@ -164,7 +183,9 @@ class DiffusionForcing(Recipe):
     def loss(self, parts: Parts, facts: Facts) -> Loss:
         """Algorithm 1: a time for every token, one noise, one prediction, a weight each.
 
-        Of a causal network that is teacher-forced, each prediction is after a clean past.
+        Of a causal network that is teacher-forced, each prediction is after a clean past. Tokens
+        that are missing are at time 1, or no part of that past, and count for nothing: a sample
+        with fewer tokens has a smaller loss.
         """
         weight = self.make_weight()
 
@@ -172,9 +193,17 @@ class DiffusionForcing(Recipe):
             clean = self.clean(parts, batch)
             t, counted = self.times(clean, rng.fold("time"))
             told = self.told(batch, facts, rng)
+            real, share = self.real(batch), None
+            if real is not None:
+                there = real.reshape(*real.shape, *[1] * (clean.ndim - 2))
+                clean = torch.where(there, clean, 0)  # at time 1 some schedules leave a trace
+                asked = torch.ones_like(real) if counted is None else counted
+                t, counted = missing(t, asked, real)
+                share = counted.sum(1) / asked.sum(1)
             if self.clean_past:
                 model, told = TeacherForced(model), {**told, "past": clean}
-            return denoising_loss(
+                told |= {} if real is None else {"mask": real}
+            found = denoising_loss(
                 model,
                 parts.diffusion,
                 clean,
@@ -186,8 +215,13 @@ class DiffusionForcing(Recipe):
                 weight=weight,
                 counted=counted,
             )
+            return found if share is None else found * share
 
         return loss
+
+    def real(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Which tokens of a training batch are there, bool (B, T); None for all."""
+        return None
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
         """Times of the tokens of a training batch, and which of them count (None: all)."""
@@ -234,12 +268,20 @@ def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
             return make(steps, tokens)
         if kind in ("pyramid", "trapezoid"):
             ramp = SamplingPlan.pyramid if kind[0] == "p" else SamplingPlan.trapezoid
-            return ramp(steps, tokens, float(value))
+            return ramp(steps, tokens, _number(float, value, "U steps per token, as in pyramid:2"))
         if kind == "chunked":
-            return SamplingPlan.chunked(steps, tokens, int(value))
+            chunk = _number(int, value, "N tokens in a chunk, as in chunked:2")
+            return SamplingPlan.chunked(steps, tokens, chunk)
     except ValueError as error:
         raise ValueError(f"plan {name!r}: {error}") from error
     raise ValueError(
         f"there is no plan {name!r}: choose auto, full-sequence, autoregressive, pyramid:U, "
         "trapezoid:U, chunked:N, or a .json or .csv file"
     )
+
+
+def _number(kind: type[N], value: str, wanted: str) -> N:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"it needs {wanted}") from None

@@ -37,10 +37,11 @@ from noiseloom.recipes.filming import (
     drift_report,
     filmed,
     journeys,
+    whole_stretches,
 )
 from noiseloom.recipes.forcing import DiffusionForcing
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
-from noiseloom.recipes.rolling import Rolling
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
+from noiseloom.recipes.rolling import Rolling, Sliding
 from noiseloom.recipes.video_networks import PATCHES, video_transformer, video_unet
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, TokenCond, along, rollout
@@ -54,7 +55,7 @@ CALLS = 30_000
 
 
 @dataclass(frozen=True)
-class ForcingDoom(DiffusionForcing, Rolling):
+class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     """Options of `DiffusionForcing` for video, and of `Rolling`.
 
     Attributes:
@@ -115,20 +116,8 @@ class ForcingDoom(DiffusionForcing, Rolling):
                 )
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
-        if self.slides and self.restarts:
-            raise ValueError(
-                "restarts are not for windows that slide: use resample, or name a plan"
-            )
-        if self.history_guidance != 1 and self.forcing != "independent":
-            raise ValueError(
-                "history_guidance is for a model that has seen its past at all levels of noise: "
-                "train with forcing independent, or leave history_guidance at 1"
-            )
-        if self.history_guidance != 1 and 0 < self.history_level <= self.read_at:
-            raise ValueError(
-                f"history_level must be 0 or above stabilisation {self.read_at:g}, got "
-                f"{self.history_level:g}"
-            )
+        self.check_slides()
+        self.check_history(self.forcing, self.read_at)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
         if self.conditional or self.label_drop or self.guidance != 1:
@@ -145,11 +134,6 @@ class ForcingDoom(DiffusionForcing, Rolling):
     def read_at(self) -> float:
         """The time that `stabilisation` stands for."""
         return self.past_time(self.stabilisation, 0.02)
-
-    @property
-    def slides(self) -> bool:
-        """Whether videos are made by `slide`, and not by `rollout`."""
-        return self.forcing == "full-sequence" and self.plan == "auto"
 
     def named_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of a chunk, or of a window that slides; scalar times where one is enough."""
@@ -301,15 +285,17 @@ class ForcingDoom(DiffusionForcing, Rolling):
         """How videos drift, in EfficientNet-Lite0 features (`drift_report`), and how fast they are.
 
         From held-out frames and under held-out actions; `frames_per_second` is of each video, with
-        all of them side by side.
+        all of them side by side. Of videos that were interrupted whole stretches are judged.
         """
         check_counts(self.samples, self.stretch, self.length)
         features = Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
         given, real = self.asked(data.held_out, self.samples)
-        videos = draw(given), real, data.train.columns["frames"]
+        made, cut = whole_stretches(draw(given), self.samples, self.length, self.stretch)
+        videos = made, real[: len(made), : made.shape[1]], data.train.columns["frames"]
         # The feature network sees colours.
         made, real, train = (x.expand(*x.shape[:-3], 3, -1, -1) for x in videos)
-        return drift_report(features, made, real, train, self.stretch, rng)
+        found = drift_report(features, made, real, train, self.stretch, rng)
+        return Findings(found, found.files, cut)
 
     @property
     def usage(self) -> str:

@@ -95,6 +95,11 @@ class ForcingMaze(ForcingTrajectories, Planning):
         return self.horizon or HORIZONS.get(self.maze, self.stack)
 
     @property
+    def plans(self) -> int:
+        """Plans of an episode."""
+        return math.ceil(Maze(self.maze).steps / self.replan)
+
+    @property
     def sees_the_end(self) -> bool:
         """Whether a token may depend on later ones that are known."""
         return self.network == "bidirectional" and self.forcing != "teacher-forcing"

@@ -13,33 +13,23 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from noiseloom.data import Series, Split, read_series, rolling
+from noiseloom.data import Series, Split, Table, read_series, rolling
 from noiseloom.data.series import beginning
 from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import GaussianDiffusion
-from noiseloom.encodings import Standardised
-from noiseloom.metrics import forecast_report, historical_paths
+from noiseloom.metrics import forecast_report, history_report
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
+from noiseloom.recipes.rolling import ByHistory, Sliding
+from noiseloom.recipes.series_tokens import SeriesTokens, with_gaps
 from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import sample
+from noiseloom.sliding import slide
 
 __all__ = ["ForcingSeries", "Forecast"]
-
-
-@dataclass(frozen=True)
-class Tokens(Standardised):
-    """Standardised tokens, and the least size that known steps are taken to have.
-
-    Args:
-        floor: by column, > 0: a tenth of the mean size in training. A column that has been nothing
-            so far has no size to be measured by.
-    """
-
-    floor: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class ForcingSeries(DiffusionForcing):
+class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     """Options of `DiffusionForcing` for series.
 
     Attributes:
@@ -66,9 +56,17 @@ class ForcingSeries(DiffusionForcing):
         periods: lengths of the seasons, in steps: 24 and 168 for hours. The network is told sine
             and cosine of each.
         header: whether the first row of a CSV file holds names.
+        gaps: what becomes of steps to train on with cells that are empty or NaN: refuse them, or
+            take them for missing: at time 1, and no part of the loss. What is forecast, and what
+            forecasts follow, has none.
         stabilisation: time at which known and finished steps are read; null for 0.02, or for 0
             where teacher forcing has shown no other. May be changed for every draw. `rest` is for
             finished ones where a plan is named.
+        history_guidance: scale of the guidance by what is known: 1 is none, above it the past is
+            followed more, at two calls for one. It builds up over a forecast step by step. May be
+            changed for every draw, as may `history_level`.
+        history_level: time in [0, 1) of the noise on the past that guides: 0 is vanilla, above it
+            fractional guidance, by the coarse of the past alone, at three calls for one.
         samples: paths that an evaluation draws for each window.
     """
 
@@ -82,7 +80,10 @@ class ForcingSeries(DiffusionForcing):
     state: Literal["values", "differences"] = "values"
     periods: tuple[float, ...] = ()
     header: Literal["auto", "yes", "no"] = "auto"
+    gaps: Literal["refuse", "missing"] = "refuse"
     stabilisation: float | None = None
+    history_guidance: float = 1.0
+    history_level: float = 0.0
     conditional: bool = False
     steps: int = 1500
     batch_size: int = 64
@@ -112,11 +113,13 @@ class ForcingSeries(DiffusionForcing):
             )
         if self.stabilisation is not None and not 0 <= self.stabilisation < 1:
             raise ValueError(f"stabilisation is a time in [0, 1), got {self.stabilisation}")
+        self.check_history(self.forcing, self.read_at)
+        self.check_slides()
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
-        """Those of all recipes, and `stabilisation`."""
-        return (*super().changeable(), "stabilisation")
+        """Those of all recipes, and how what is known and finished is read."""
+        return (*super().changeable(), "stabilisation", "history_guidance", "history_level")
 
     @property
     def read_at(self) -> float:
@@ -140,34 +143,40 @@ class ForcingSeries(DiffusionForcing):
 
     def load(self, data: str | None) -> Split[Series]:
         """The series at a path, its end held out."""
+        table = self.read(data)
+        split = rolling(table, context=self.lead, horizon=self.horizon, windows=self.windows)
+        rest = split.held_out.values.isfinite().all(1)
+        if not rest.all():
+            gap = split.held_out.first + int(rest.int().argmin()) + 1
+            raise ValueError(
+                f"{data}: the last {len(rest):,} steps, which are forecast or known before that, "
+                f"need all their numbers, and step {gap:,} has a gap: fill it, or hold less out "
+                "(--windows)"
+            )
+        there = split.train.values.isfinite().all(1)
+        if there.all():
+            return split
+        note = f"{int((~there).sum()):,} of {len(there):,} steps to train on have gaps: missing"
+        return replace(split, notes=(note,))
+
+    def read(self, data: str | None) -> Table:
+        """All rows at a path; one with a gap is missing as a whole."""
         if data is None:
             raise ValueError(f"{self.name} needs --data FILE.csv, a row per step")
-        table = read_series(data, self.header)
-        return rolling(table, context=self.lead, horizon=self.horizon, windows=self.windows)
+        table = read_series(data, self.header, gaps=self.gaps == "missing")
+        return Table(with_gaps(table.values), table.columns)
 
     def facts(self, data: Split[Any]) -> Facts:
         """Columns, what its first rows are known by, and what the tokens are standardised by."""
         train: Series = data.train
-        floor = train.values.abs().mean(0) / 10
-        floor = torch.where(floor > 0, floor, 1)
         rows = evenly(len(train), 2000)
-        tokens, size = self._tokens(train[rows]["values"], floor)
-        # Windows in which a column is next to nothing at first say nothing of its usual size, and
-        # what then comes is as large as it likes.
-        fits = []
-        for k in range(len(floor)):
-            alive = size[:, 0, k] > floor[k]
-            seen = tokens[alive if alive.any() else ..., :, k].flatten()
-            bound = 10 * (seen - seen.median()).abs().median()
-            if bound > 0:
-                seen = seen.clamp(seen.median() - bound, seen.median() + bound)
-            fits.append(Standardised.fit(seen[:, None]))
+        codec = SeriesTokens.of(train.values, train[rows]["values"], self.lead, self.state)
         return {
             "columns": list(train.columns),
             **self.origin(train.values),
-            "mean": [fit.mean[0] for fit in fits],
-            "std": [fit.std[0] for fit in fits],
-            "floor": floor.tolist(),
+            "mean": list(codec.mean),
+            "std": list(codec.std),
+            "floor": list(codec.floor),
         }
 
     def fits(self, facts: Facts, own: Facts) -> None:
@@ -183,18 +192,6 @@ class ForcingSeries(DiffusionForcing):
         """What tells that a series begins where another does: its first rows, if seasons count."""
         return {"first": beginning(values, self.lead)} if self.periods else {}
 
-    def _tokens(self, values: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens before standardisation, (B, T, D), and the size they are measured by."""
-        size = values[:, : self.lead].abs().mean(1, keepdim=True).maximum(floor)
-        scaled = values / size
-        return (scaled if self.state == "values" else scaled.diff(dim=1)), size
-
-    def _encode(self, parts: Parts, values: Tensor) -> tuple[Tensor, Tensor]:
-        codec = parts.codec
-        assert isinstance(codec, Tokens)
-        tokens, size = self._tokens(values, values.new_tensor(codec.floor))
-        return codec.encode(tokens).float(), size
-
     def drawn_as(self, facts: Facts) -> str | None:
         """What it shows, whatever the facts."""
         return self.shows
@@ -203,22 +200,29 @@ class ForcingSeries(DiffusionForcing):
         """The codec of the tokens, and their denoiser."""
         columns = len(facts["columns"])
         trained = self.make_trained(columns, None, 2 * len(self.periods))
-        codec = Tokens(tuple(facts["mean"]), tuple(facts["std"]), tuple(facts["floor"]))
+        mean, std, floor = (tuple(facts[name]) for name in ("mean", "std", "floor"))
+        codec = SeriesTokens(mean, std, floor, self.lead, self.state)
         return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), codec)
 
     def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """Tokens of a batch of windows."""
-        return self._encode(parts, batch["values"])[0]
+        assert isinstance(parts.codec, SeriesTokens)
+        return parts.codec.tokens(batch["values"])
+
+    def real(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Tokens whose steps have no gap; none where nothing is known to measure them by."""
+        if self.gaps == "refuse":
+            return None
+        there = batch["values"].isfinite().all(-1)
+        known = there[:, : self.lead].any(1, keepdim=True)
+        return known & (there if self.state == "values" else there[:, 1:] & there[:, :-1])
 
     def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
         """The time of the season at every token."""
-        return self._season(batch["position"], self.tokens)
-
-    def _season(self, position: Tensor, count: int) -> dict[str, Tensor]:
-        """For windows that begin at `position`."""
         if not self.periods:
             return {}
-        step = position[:, None] + torch.arange(count, device=position.device)
+        position = batch["position"]
+        step = position[:, None] + torch.arange(self.tokens, device=position.device)
         step = step + self.lead - self.known
         periods = torch.tensor(self.periods, dtype=torch.float64, device=step.device)
         angle = 2 * torch.pi * (step[..., None] / periods % 1)
@@ -229,7 +233,7 @@ class ForcingSeries(DiffusionForcing):
         """Forecasts of what is known, {"values" (B, lead, D), "position" (B,)}.
 
         Step by step where the network is causal and no plan is named, else along the plan, the
-        known tokens held.
+        known tokens held; by a model of full sequences all at once (`Sliding`).
         """
         device = next(parts.denoiser.parameters()).device
         values, position = given["values"].to(device), given["position"].to(device)
@@ -238,21 +242,26 @@ class ForcingSeries(DiffusionForcing):
                 f"a forecast follows {self.lead} steps of {len(facts['columns'])} columns, got "
                 f"values of shape {tuple(values.shape)}"
             )
-        known = self._encode(parts, values)[0]
-        cond = self._season(position, self.tokens)
-        denoiser, solver = self.make_denoiser(parts.denoiser, cond).eval(), self.make_solver()
+        if not values.isfinite().all():
+            raise ValueError("what a forecast follows has gaps: fill them")
+        known = self.clean(parts, {"values": values})
+        cond = self.told({"position": position}, facts, rng)
+        past = None if self.rolls else range(self.known)
+        guided = self.by_history(parts.denoiser, parts.diffusion, past)
+        denoiser, solver = self.make_denoiser(guided, cond).eval(), self.make_solver()
+        options: dict[str, Any] = {"stabilisation": self.read_at, "cond": along(None, **cond)}
+        options |= {"rng": rng, "solver": solver}
+        if self.slides:
+            options |= {"solver": replace(self, resample=1).make_solver(), "rounds": self.resample}
+            options |= {"window": self.tokens, "chunk": self.horizon}
+            plan = self.make_plan(parts.diffusion.schedule)
+            yield Forecast(next(slide(denoiser, parts.diffusion, plan, known, **options)).x)
+            return
         if self.rolls:
-            steps = rollout(
-                denoiser,
-                parts.diffusion,
-                self.complete(SamplingPlan.uniform(self.sampling_steps), parts.diffusion.schedule),
-                known,
-                memory=self.tokens - 1,
-                stabilisation=self.read_at,
-                cond=along(None, **cond),
-                rng=rng,
-                solver=solver,
-            )
+            plan = SamplingPlan.uniform(self.sampling_steps)
+            plan = self.complete(plan, parts.diffusion.schedule)
+            options["memory"] = self.tokens - 1
+            steps = rollout(denoiser, parts.diffusion, plan, known, **options)
             made: list[Tensor] = []
             for step in itertools.islice(steps, self.horizon):
                 made.append(step.x)
@@ -270,21 +279,25 @@ class ForcingSeries(DiffusionForcing):
     @property
     def rolls(self) -> bool:
         """Whether a forecast is made step by step."""
-        return self.network != "bidirectional" and self.plan == "auto"
+        return self.network != "bidirectional" and self.plan == "auto" and not self.slides
+
+    def named_plan(self, schedule: Schedule) -> SamplingPlan:
+        """The plan of the name, or one time for a whole window."""
+        if self.slides:
+            return SamplingPlan.uniform(self.sampling_steps)
+        return super().named_plan(schedule)
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
+        if self.slides:
+            return self.make_plan(schedule)
         own = replace(self, rest=self.read_at) if self.rolls else self
         return own.make_plan(schedule).hold(range(self.known), self.read_at)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""
-        values = given["values"].to(result.device).double()
-        size = self._encode(parts, values)[1]
-        scaled = parts.codec.decode(result.double())
-        if self.state == "differences":
-            scaled = values[:, -1:] / size + scaled.cumsum(1)
-        return scaled * size
+        assert isinstance(parts.codec, SeriesTokens)
+        return parts.codec.values(result, given["values"].to(result.device))
 
     def asked(self, data: Series, rows: Tensor, paths: int) -> dict[str, Tensor]:
         """What is known of windows, once for each path: window after window."""
@@ -302,22 +315,9 @@ class ForcingSeries(DiffusionForcing):
         drawn = draw(self.asked(held, rows, count))
         paths = drawn.reshape(len(rows), count, *drawn.shape[1:]).transpose(0, 1)
         report = {"n": float(count), **forecast_report(paths, truth)}
-        whole = torch.cat((train.values, held.values[self.lead :]))
-        baselines = {"_walk": 1} | ({"_season": round(self.periods[0])} if self.periods else {})
-        for ending, season in baselines.items():
-            if len(train.values) < 3 * (season + self.horizon):
-                continue
-            repeated = [
-                historical_paths(
-                    train.values,
-                    whole[: len(train.values) + i * self.horizon],
-                    self.horizon,
-                    season,
-                    count,
-                    rng.fold("history").fold("window", i),
-                )
-                for i in range(self.windows)
-            ]
-            scores = forecast_report(torch.stack(repeated, 1), truth)
-            report |= {name + ending: value for name, value in scores.items()}
+        ahead, rng = held.values[self.lead :], rng.fold("history")
+        seasons = {"_walk": 1} | ({"_season": round(self.periods[0])} if self.periods else {})
+        for ending, season in seasons.items():
+            found = history_report(train.values, ahead, self.horizon, season, count, rng)
+            report |= {name + ending: value for name, value in found.items()}
         return report

@@ -4,6 +4,7 @@ A token is `stack` steps, each [o_{t+1}, a_t] (with `rewards` [o_{t+1}, a_t, r_t
 and where it led. A first token holds what is known, o_0 and if asked for what went before it, in
 the same layout: unknown actions are at their mean, and the earliest step fills the slots that are
 left. It is never noised, neither in training nor in sampling, and does not count in the loss.
+What is missing at the end of a short episode is at time 1 in training, and does not count either.
 
 On a recording of umaze (200,000 steps), 40 steps ahead, 1,000 updates, one run: error 0.34, 0.90 of
 standing still; inside 0.83 of 20 paths.
@@ -95,7 +96,10 @@ class ForcingTrajectories(DiffusionForcing):
         return 1 + self.ahead // self.stack
 
     def load(self, data: str | None) -> Split[Windows]:
-        """Windows of the trajectories at a path; some episodes are held out."""
+        """Windows of the trajectories at a path; some episodes are held out.
+
+        Those that are shorter than a window are trained on, padded; what is judged has no padding.
+        """
         if data is None:
             raise ValueError(
                 f"{self.name} needs --data FILE of trajectories: .npz, .safetensors, .hdf5, or a "
@@ -103,22 +107,30 @@ class ForcingTrajectories(DiffusionForcing):
             )
         found = Trajectories.read(data)
         self.check_data(found, data)
-        length, lengths = self.context + self.ahead, found.episodes.diff(dim=1)[:, 0]
-        enough = (lengths >= length).nonzero()[:, 0]
-        notes: tuple[str, ...] = ()
-        if len(enough) < len(lengths):
-            left = len(lengths) - len(enough)
-            text = f"{left} of {len(lengths)} episodes have fewer than {length} steps: left out"
-            found, notes = found.select(enough) if len(enough) else found, (text,)
-        parts = found.split(self.held_out, Rng(0).fold("held out"))
-        shortest = min(int(part.episodes.diff(dim=1).max()) for part in parts)
-        if shortest < length:
+        length, least = self.context + self.ahead, self.context + self.stack
+        lengths = found.episodes.diff(dim=1)[:, 0]
+        whole, few = lengths >= length, lengths < least
+        short = (~whole & ~few).nonzero()[:, 0]
+        entire = found.select(whole.nonzero()[:, 0]) if whole.any() and not whole.all() else found
+        train, held = entire.split(self.held_out, Rng(0).fold("held out"))
+        learnt, judged = (int(part.episodes.diff(dim=1).max()) for part in (train, held))
+        if min(learnt, judged) < length:
+            more = "or take" if learnt < length else "raise --held-out, or take"
             raise ValueError(
                 f"{data}: a window has {length} steps (context and horizon), and the longest "
-                f"episode to train on or to hold out {shortest}: lower --horizon, or take more data"
+                f"episode to train on or to hold out {min(learnt, judged)}: lower --horizon, "
+                f"{more} more data"
             )
-        train, held = (Windows(part, length) for part in parts)
-        return Split(train, held, notes)
+        of = f"of {len(lengths):,} episodes have fewer than"
+        notes = []
+        if len(short):
+            train = Trajectories.joined([train, found.select(short)])
+            notes.append(
+                f"{len(short):,} {of} {length} steps: padded to be trained on, not judged by"
+            )
+        if few.any():
+            notes.append(f"{int(few.sum()):,} {of} {least} steps: left out")
+        return Split(Windows(train, length, least=least), Windows(held, length), tuple(notes))
 
     def check_data(self, found: Trajectories, data: str) -> None:
         """Raise ValueError if trajectories lack what the recipe needs."""
@@ -178,6 +190,14 @@ class ForcingTrajectories(DiffusionForcing):
         t, counted = forcing_times(self.kind_of_times, shape, rng, clean.device)
         first = t.new_zeros(len(clean), 1)
         return torch.cat((first, t), 1), torch.cat((first.bool(), counted), 1)
+
+    def real(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """Tokens all of whose steps are there; the known one always is."""
+        if "real" not in batch:
+            return None
+        steps = batch["real"][:, self.context :]
+        there = steps.reshape(len(steps), self.tokens - 1, self.stack).all(-1)
+        return torch.cat((there.new_ones(len(steps), 1), there), 1)
 
     def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
         """Nothing: what is known is a token."""

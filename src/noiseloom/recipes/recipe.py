@@ -45,11 +45,24 @@ Given: TypeAlias = Mapping[str, Tensor]
 
 
 class Findings(dict[str, float]):
-    """Metrics, and files to keep beside them: contents by ending, as in {".webp": ...}."""
+    """Metrics, and what belongs to them.
 
-    def __init__(self, metrics: Mapping[str, float], files: Mapping[str, bytes]) -> None:
+    Args:
+        metrics: by name.
+        files: to keep beside them: contents by ending, as in {".webp": ...}.
+        cut: of an interrupted drawing, what was made of it and what was asked for, as in
+            {"frames": (800, 2000)}; nothing where all was made.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, float],
+        files: Mapping[str, bytes],
+        cut: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__(metrics)
         self.files = files
+        self.cut = dict(cut or {})
 
 
 class Drawing(Protocol):
