@@ -5,12 +5,16 @@ actions and rewards, clips video with actions, points vectors; text, sequences a
 person's own are tokens of a vocabulary. Any other kind is a `Set` of one's own.
 """
 
+from noiseloom.data.annulation import patterns, turn_counts
+from noiseloom.data.benzenoids import Benzenoids, benzenoids, load_benzenoids
 from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
+from noiseloom.data.clusters import Folds, cluster_folds, random_folds
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
+from noiseloom.data.lattice_fit import Structures, snap
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
@@ -27,9 +31,11 @@ from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
 
 __all__ = [
+    "Benzenoids",
     "Characters",
     "ClipWindows",
     "Clips",
+    "Folds",
     "Images",
     "Numbers",
     "Palette",
@@ -38,6 +44,7 @@ __all__ = [
     "Series",
     "Set",
     "Split",
+    "Structures",
     "Symbols",
     "Table",
     "TableVocabulary",
@@ -46,18 +53,25 @@ __all__ = [
     "Trajectories",
     "Vocabulary",
     "Windows",
+    "benzenoids",
     "cifar10",
+    "cluster_folds",
     "digits",
     "gaussians_on_a_circle",
     "image_folder",
+    "load_benzenoids",
+    "patterns",
+    "random_folds",
     "read_palette",
     "read_sequences",
     "read_series",
     "read_table",
     "read_text",
     "rolling",
+    "snap",
     "stratified",
     "template",
     "tiles",
+    "turn_counts",
     "vocabulary",
 ]
