@@ -1,8 +1,9 @@
 """Data sets in memory, in two parts: one to train on and one to judge by.
 
 Pictures are integers, time series a table of numbers, trajectories episodes of observations,
-actions and rewards, clips video with actions, points vectors; text, sequences and tables of a
-person's own are tokens of a vocabulary. Any other kind is a `Set` of one's own.
+actions and rewards, clips video with actions, points vectors, benzenoids rings in space; text,
+sequences and tables of a person's own are tokens of a vocabulary. Any other kind is a `Set` of
+one's own.
 """
 
 from noiseloom.data.annulation import patterns, turn_counts
@@ -20,6 +21,7 @@ from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
 from noiseloom.data.sequences import read_sequences
 from noiseloom.data.series import Series, Table, read_series, rolling
+from noiseloom.data.smiles import smiles
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.table_vocabulary import TableVocabulary
@@ -68,6 +70,7 @@ __all__ = [
     "read_table",
     "read_text",
     "rolling",
+    "smiles",
     "snap",
     "stratified",
     "template",
