@@ -6,7 +6,6 @@ bond back to an atom that was written is a pair of equal numbers. One molecule h
 as it is written from the canonical form, but not the one that other programs call canonical.
 """
 
-import torch
 from torch import Tensor
 
 from noiseloom.data.hexagons import canonical
@@ -22,6 +21,7 @@ def smiles(cells: Tensor) -> list[str]:
         cells: int64, shape (N, h, 2), cata-condensed benzenoids.
 
     Example:
+        >>> import torch
         >>> smiles(torch.tensor([[[0, 0]], [[3, 1]]]))
         ['c1ccccc1', 'c1ccccc1']
     """
