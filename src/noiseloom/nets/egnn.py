@@ -17,7 +17,7 @@ rotation, reflection, translation and order of the points. Unlike there,
 - M is the second moment of the points about their centre, of trace 1, c_ik = C' LN(h_i), k = 0, 1,
   2 (any function of M that turns with it is such a polynomial), and a_i are its invariants and
   those of x_i. That points lie in a plane shows in their distances at second order only: of 256
-  molecules sampled after a minute's training 185 are not flat without these terms, 7 with them;
+  molecules sampled after 1,000 updates 217 are not flat without these terms, 5 with them;
 - means are over the other real points. Padding takes no part in anything, exactly.
 """
 
@@ -183,6 +183,8 @@ class _Body(nn.Module):
         # Its kinds, the estimate's, and the number of points, which means do not show.
         self.input = nn.Linear(kinds * (1 + self_conditioning) + 1, width)
         self.modulation = nn.Linear(width, 2 * width * depth)
+        # What no layer changes is read for all of them at once.
+        self.first = nn.Linear((1 + self_conditioning) * DISTANCES, pair_width * depth, bias=False)
         self.layers = nn.ModuleList(
             _Layer(width, pair_width, 1 + self_conditioning, i < moves) for i in range(depth)
         )
@@ -212,10 +214,11 @@ class _Body(nn.Module):
         shown = self.modulation(self.clock(clocks, cond)).chunk(2 * len(self.layers), -1)
         pairs = real_pairs(mask)
         share = (pairs / pairs.sum(2, keepdim=True).clamp(min=1)).to(places.dtype)[..., None]
-        first = torch.cat([lines.waves() for lines in drawn], -1)
-        now = places
-        for layer, shift, scale in zip(self.layers, shown[::2], shown[1::2], strict=True):
-            h, now = layer(h, now, modulate(h, shift, scale), first, drawn[1:], share, mask)
+        first = self.first(torch.cat([lines.waves() for lines in drawn], -1))
+        now, apart = places, first.chunk(len(self.layers), -1)
+        for layer, *each in zip(self.layers, shown[::2], shown[1::2], apart, strict=True):
+            shift, scale, own = each
+            h, now = layer(h, now, modulate(h, shift, scale), own, drawn[1:], share, mask)
         return h, now - places, mask
 
     def _check(self, places: Tensor, kinds: list[Tensor], clocks: list[Tensor]) -> None:
@@ -240,7 +243,7 @@ class _Layer(nn.Module):
         super().__init__()
         self.here = nn.Linear(width, pair_width)
         self.there = nn.Linear(width, pair_width, bias=False)
-        self.apart = nn.Linear((1 + frames) * DISTANCES, pair_width, bias=False)
+        self.apart = nn.Linear(DISTANCES, pair_width, bias=False)
         self.message = nn.Linear(pair_width, pair_width)
         self.gate = nn.Linear(pair_width, 1)
         self.inner = nn.Linear(width + pair_width + INVARIANTS, 2 * width)
@@ -264,16 +267,16 @@ class _Layer(nn.Module):
             h: features (B, N, W).
             now: positions (B, N, 3).
             shown: features, normalised and modulated.
-            first: waves of distances that no layer changes.
+            first: what distances at first say (B, N, N, pair_width).
             guessed: the lines of an estimate, if there is one.
             share: 1 / (number of other real points) for pairs of these, otherwise 0 (B, N, N, 1).
             mask: bool (B, N).
         """
         lines = Lines.between(now)
-        apart = self.apart(torch.cat((lines.waves(), first), -1))
-        u = self.here(shown)[:, :, None] + self.there(shown)[:, None] + apart
+        ends = self.here(shown)[:, :, None] + self.there(shown)[:, None]
+        u = ends + first + self.apart(lines.waves())
         m = functional.silu(self.message(functional.silu(u)))  # (B, N, N, pair_width)
-        got = (m * (self.gate(m).sigmoid() * share)).sum(2)
+        got = ((self.gate(m).sigmoid() * share).mT @ m)[:, :, 0]  # a sum of products over j
         invariants, powers = moments(now, mask)
         h = h + self.outer(functional.silu(self.inner(torch.cat((shown, got, invariants), -1))))
         if self.move is None or self.bend is None:

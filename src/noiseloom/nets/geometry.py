@@ -1,6 +1,7 @@
 """What networks read off points that does not depend on how these lie, and what turns with them."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,10 +10,8 @@ from noiseloom.nets.nodes import hidden_padding, masked_mean
 
 __all__ = ["DISTANCES", "INVARIANTS", "Lines", "moments"]
 
-_WAVES = 8
-
-DISTANCES = 2 * _WAVES + 1
-"""Features of a distance: itself, and waves of 1/2 to 16 rad per unit of the states' deviation."""
+DISTANCES = 16
+"""Features of a distance: waves of 1/2 to 16 rad per unit of the states' deviation."""
 
 INVARIANTS = 6
 """Of the second moment of points, three of each point and three of all."""
@@ -32,10 +31,14 @@ class Lines(NamedTuple):
         return cls(way, (way.square().sum(-1, keepdim=True) + 1e-12).sqrt())
 
     def waves(self) -> Tensor:
-        """Features of the lengths: shape (B, N, N, DISTANCES)."""
-        exponents = torch.linspace(-1, 4, _WAVES, device=self.length.device)
-        angle = self.length * 2 ** exponents.to(self.length.dtype)
-        return torch.cat((self.length, angle.sin(), angle.cos()), -1)
+        """Sines and cosines of the lengths, shape (B, N, N, DISTANCES).
+
+        They are bounded, and the longest tells all lengths below 12 deviations apart.
+        """
+        like: dict[str, Any] = {"dtype": self.length.dtype, "device": self.length.device}
+        rates = 2 ** torch.linspace(-1, 4, DISTANCES // 2, **like).repeat(2)
+        quarter = (torch.arange(DISTANCES, **like) >= DISTANCES // 2) * (math.pi / 2)
+        return torch.addcmul(quarter, self.length, rates).sin()
 
 
 def moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
