@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from noiseloom.data import Folds, benzenoids, cluster_folds, patterns, random_folds, turn_counts
+from noiseloom.data import (
+    Folds,
+    benzenoids,
+    cluster_folds,
+    label_folds,
+    patterns,
+    random_folds,
+    turn_counts,
+)
 from noiseloom.data.clusters import spectral_clusters, tanimoto
 from noiseloom.data.hexagons import STEPS, cata_condensed
 from noiseloom.rng import Rng
@@ -116,6 +124,37 @@ def test_the_control_has_the_sizes_asked_for_and_no_kind():
     assert torch.equal(torch.cat(parts).sort().values, torch.arange(1489))
     means = [float(data.gaps[part].mean()) for part in parts]
     assert max(means) - min(means) < 5 * float(data.gaps.std()) / 189**0.5
+
+
+@pytest.mark.parametrize("best", ["high", "low"])
+def test_check_17_no_training_label_is_better_than_the_median(best):
+    labels = benzenoids(9).gaps
+    folds = label_folds(labels, Rng(0), best=best)
+    sign = 1 if best == "high" else -1
+    median = float(labels.quantile(0.5))
+    assert (sign * labels[folds.train] <= sign * median).all()
+    for part in (folds.validation, folds.test):
+        assert (sign * labels[part] > sign * median).all()
+    parts = (folds.train, folds.validation, folds.test)
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(1489))
+    assert abs(len(folds.validation) - len(folds.test)) <= 1
+    assert len(folds.train) >= 745
+    means = [float(labels[part].mean()) for part in parts[1:]]
+    assert abs(means[0] - means[1]) < 5 * float(labels.std()) / 372**0.5
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.ones(9), "0 of 9 labels are better than the median"),
+        (torch.tensor([1.0, torch.nan, 2, 3]), "all finite"),
+        (torch.ones(4, 1), r"labels of shape \(4, 1\)"),
+    ],
+    ids=["equal", "nan", "column"],
+)
+def test_labels_that_cannot_be_split_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        label_folds(labels, Rng(0))
 
 
 def test_what_cannot_be_clustered_is_refused():

@@ -244,6 +244,28 @@ def test_moments_are_those_of_the_points_about_their_centre():
         close(invariants[i, 0, 3:], of_all)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's
+def test_a_compiled_network_says_the_same(awake):
+    options = FORMS["everything"]
+    net = awake(EGNN(width=12, depth=2, **options))
+    args = inputs(options)
+    expected = net(*args)
+    net.compile(dynamic=False, backend="aot_eager")
+    close(net(*args), expected)
+
+
+def test_in_bfloat16_it_turns_to_the_rounding_of_its_coefficients(awake):
+    """Points and lines stay in single precision under autocast."""
+    net = make(awake, {}).float()
+    x, log_snr, cond = inputs({}, torch.float32)
+    q = rotation(-1).float()
+    turned = x @ q
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected, found = net(x, log_snr, cond), net(turned, log_snr, cond)
+    assert expected.dtype == torch.float32
+    torch.testing.assert_close(found, expected @ q, rtol=0, atol=0.02 * expected.abs().max().item())
+
+
 def test_bad_input_is_refused():
     x, log_snr, _ = inputs({}, torch.float32)
     net = EGNN(width=8, depth=1)

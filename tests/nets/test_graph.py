@@ -259,6 +259,14 @@ def test_one_block_is_the_formula(awake):
             close(found_e[0, i, j], e[0, i, j] + g3 * y)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # dynamo's
+def test_a_compiled_network_says_the_same(awake):
+    net, x, cond, log_snr = make(awake, True), state(), conditions(True), CLOCKS["per entry"]
+    expected = net(x, log_snr, cond)
+    net.compile(dynamic=False, backend="aot_eager")
+    close(net(x, log_snr, cond), expected)
+
+
 def test_bad_input_is_refused():
     x, log_snr = state(dtype=torch.float32), CLOCKS["per sample"]
     net = GraphTransformer(F, E, **SIZES)

@@ -11,7 +11,7 @@ from noiseloom.data.benzenoids import Benzenoids, benzenoids, load_benzenoids
 from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
-from noiseloom.data.clusters import Folds, cluster_folds, random_folds
+from noiseloom.data.clusters import Folds, cluster_folds, label_folds, random_folds
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
@@ -61,6 +61,7 @@ __all__ = [
     "digits",
     "gaussians_on_a_circle",
     "image_folder",
+    "label_folds",
     "load_benzenoids",
     "patterns",
     "random_folds",

@@ -1,4 +1,4 @@
-"""Splits that put a kind of structure, and not just some samples, out of the training data.
+"""Splits that put a kind of sample out of the training data: a cluster, or the better labels.
 
 Spectral clustering, of all samples through some of them: similarities of counts
 
@@ -12,13 +12,21 @@ spectral clustering"; J. Shi, J. Malik, 2000, "Normalized cuts and image segment
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["Folds", "cluster_folds", "random_folds", "spectral_clusters", "tanimoto"]
+__all__ = [
+    "Folds",
+    "cluster_folds",
+    "label_folds",
+    "random_folds",
+    "spectral_clusters",
+    "tanimoto",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +74,38 @@ def random_folds(sizes: tuple[int, int, int], rng: Rng) -> Folds:
     """Training, validation and test of these sizes, drawn at random: the control."""
     order = rng.permutation(sum(sizes))
     return Folds(*(part.sort().values for part in torch.split(order, list(sizes))))
+
+
+def label_folds(labels: Tensor, rng: Rng, *, best: Literal["high", "low"] = "high") -> Folds:
+    """Training is the worse half by label, up to the median; the better half is cut at random.
+
+    Args:
+        labels: shape (N,), N >= 3, all finite.
+        rng: key of the cut.
+        best: which labels are better.
+
+    Raises:
+        ValueError: labels of another shape or not finite, or too few above (below) the median.
+
+    References:
+        L. Klarner et al., 2024, arXiv 2407.11942 (released code of small molecules).
+    """
+    if best not in ("high", "low"):
+        raise ValueError(f"best must be 'high' or 'low', got {best!r}")
+    if labels.ndim != 1 or len(labels) < 3 or not labels.isfinite().all():
+        raise ValueError(
+            f"labels of shape {tuple(labels.shape)}: expected 3 or more of shape (N,), all finite"
+        )
+    value = labels.double() if best == "high" else -labels.double()
+    inside = value <= value.quantile(0.5)
+    train, rest = inside.nonzero()[:, 0], (~inside).nonzero()[:, 0]
+    if len(rest) < 2:
+        raise ValueError(
+            f"{len(rest)} of {len(labels)} labels are better than the median: too few to judge by"
+        )
+    rest = rest[rng.permutation(len(rest))]
+    half = len(rest) // 2
+    return Folds(train, rest[:half].sort().values, rest[half:].sort().values)
 
 
 def spectral_clusters(

@@ -54,11 +54,13 @@ def moments(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x, M x and M^2 x as rows, shape (B, N, 3, 3).
     """
     x = hidden_padding(x - masked_mean(x, mask)[:, None], mask)
-    moment = x.mT @ x / mask.sum(1).clamp(min=1)[:, None, None]
+    # Products of small matrices, entry by entry: autocast would round where the points are.
+    moment = (x[..., :, None] * x[..., None, :]).sum(1) / mask.sum(1).clamp(min=1)[:, None, None]
     trace = moment.diagonal(dim1=1, dim2=2).sum(1) + 1e-6  # of a single point it is 0
     moment = moment / trace[:, None, None]
-    square = moment @ moment
-    powers = torch.stack((x, x @ moment, x @ square), 2)
+    square = (moment[..., None] * moment[:, None]).sum(2)
+    turned = [(x[..., None] * power[:, None]).sum(2) for power in (moment, square)]
+    powers = torch.stack((x, *turned), 2)
     own = (powers * x[:, :, None]).sum(-1) / trace[:, None, None]
     two, three = square.diagonal(dim1=1, dim2=2).sum(1), (square * moment).sum((1, 2))
     of_all = torch.stack((trace.log(), two, three), -1)[:, None]
