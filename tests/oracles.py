@@ -305,6 +305,9 @@ class Columns:
         self.drawn += 1
         return new
 
+    def project(self, x):
+        return x
+
     def check(self, t):
         pass
 

@@ -15,7 +15,8 @@ LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"information", "noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
-MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "denoiser", "conditioning"}
+MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "conditioning", "denoiser"}
+MODELS |= {"preconditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
 LOOPS |= {"bound", "langevin", "unmasking"}
 METHODS = LOOPS | {
@@ -87,7 +88,8 @@ MAY_IMPORT = {
     "manifolds": LAWS,
     "encodings": LAWS,
     "diffusion": SPACES,
-    "denoiser": DIFFUSION,
+    "preconditioning": DIFFUSION,
+    "denoiser": DIFFUSION | {"preconditioning"},
     "class_denoiser": DIFFUSION | {"denoiser"},
     "conditioning": DIFFUSION | {"denoiser"},
     "levels": set(),

@@ -268,8 +268,16 @@ def operator(subspace, shape):
     return torch.stack(columns, 1)
 
 
-SUBSPACES = [(Whole(), (2, 3)), (ZeroCentre(), (4, 2)), (Symmetric(), (4, 4, 2))]
-subspaces = pytest.mark.parametrize(("subspace", "shape"), SUBSPACES, ids=str)
+REAL = torch.tensor([[True, False, True, True, False]])  # of five nodes
+SUBSPACES = {
+    "whole": (Whole(), (2, 3)),
+    "centred": (ZeroCentre(), (4, 2)),
+    "symmetric": (Symmetric(), (4, 4, 2)),
+    "whole, padded": (Whole(REAL), (5, 2)),
+    "centred, padded": (ZeroCentre(REAL), (5, 2)),
+    "symmetric, padded": (Symmetric(REAL), (5, 5, 1)),
+}
+subspaces = pytest.mark.parametrize(("subspace", "shape"), SUBSPACES.values(), ids=SUBSPACES)
 
 
 @subspaces
@@ -282,6 +290,17 @@ def test_noise_has_the_covariance_it_claims(subspace, shape):
     spread = (expected.diagonal().outer(expected.diagonal()) + expected**2).sqrt() / math.sqrt(n)
     assert ((got - expected).abs() <= 5 * spread + 1e-12).all()
     assert (noise.mean(0).abs() <= 5 * (expected.diagonal() / n).sqrt() + 1e-12).all()
+    # The same without chance: noise is linear in z, and L L^T is its covariance.
+    size = math.prod(shape)
+    units = torch.eye(size, dtype=F64).reshape(size, 1, *shape)
+    made = torch.stack([subspace.noise(e).flatten() for e in units], 1)
+    torch.testing.assert_close(made @ made.T, expected)
+    # The projection leaves noise as it is, is one, and is orthogonal.
+    project = torch.stack([subspace.project(e).flatten() for e in units], 1)
+    torch.testing.assert_close(project @ made, made)
+    torch.testing.assert_close(project @ project, project)
+    torch.testing.assert_close(project, project.T)
+    assert torch.linalg.matrix_rank(project) == torch.linalg.matrix_rank(expected)
 
 
 def test_subspaces_hold_their_noise_and_every_move_stays_in_them():

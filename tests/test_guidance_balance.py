@@ -27,8 +27,7 @@ from test_guidance_rewards import (
     quadratic,
 )
 
-from noiseloom.diffusion import GaussianDiffusion
-from noiseloom.diffusion.gaussian import ZeroCentre
+from noiseloom.diffusion import GaussianDiffusion, ZeroCentre
 from noiseloom.guidance import RewardGuided
 from noiseloom.guidance.balance import balance
 from noiseloom.rng import Rng

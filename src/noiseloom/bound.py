@@ -101,7 +101,8 @@ def nats_bound(
             # ever noised costs then is 1 / share, and would have a variance without end.
             total += nats / diffusion.rate(t) * 2 * root
         return total / points if each else total[0] / points
-    if codec is None or not isinstance(diffusion.subspace, Whole):
+    space = diffusion.subspace
+    if codec is None or not isinstance(space, Whole) or space.mask is not None:
         raise ValueError("the bound of a Gaussian diffusion is of codes on the whole space")
     clean = codec.encode(tokens)
     one = torch.ones((), dtype=torch.float64)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from noiseloom.carry import Carry
 from noiseloom.diffusion import Prediction, mixed
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond
+from noiseloom.shapes import Cond, State, map_state
 
 __all__ = ["SelfConditioned", "SelfGuided"]
 
@@ -31,7 +31,8 @@ class SelfConditioned(nn.Module):
 
     Args:
         denoiser: the inner denoiser; reads `cond[kind]`.
-        kind: "estimate", the mean, in the state's shape; "hidden", the network's hidden state.
+        kind: "estimate", the mean, in the state's shape (by name, if that has parts); "hidden",
+            the network's hidden state.
         momentum: m in [0, 1); 0 is the default of the paper.
         limit: clip the estimate to [-limit, limit]; the level of the bits, or None.
 
@@ -70,20 +71,27 @@ class SelfConditioned(nn.Module):
         inner = dict(carry or {})
         known = inner.pop(_OWNER, {}).get(self.kind)
         if known is None and self.kind == "estimate":
-            known = torch.zeros_like(x)
+            known = map_state(torch.zeros_like, x)
         given: dict[str, Any] = dict(cond or {})
         if known is not None:
             given[self.kind] = known
         prediction, inner = self.denoiser(x, t, given, inner, rng)
         value = self._value(prediction)
         if self.momentum:
-            # Before the first call there is none; that of classes has an axis more than they have.
-            first = known is None or known.shape != value.shape
-            before = torch.zeros_like(value) if first else known
-            value = torch.lerp(value, before, self.momentum)
+            before = map_state(torch.zeros_like, value) if known is None else known
+            value = map_state(self._blended, value, before)
         return prediction, {**inner, _OWNER: {self.kind: value}}
 
-    def _value(self, prediction: Prediction) -> Tensor:
+    def _blended(self, value: Tensor, before: Tensor) -> Tensor:
+        # Before the first call there is none; that of classes has an axis more than they have.
+        before = before if before.shape == value.shape else torch.zeros_like(value)
+        return torch.lerp(value, before, self.momentum)
+
+    def _value(self, prediction: Prediction | dict[str, Prediction]) -> State:
+        if isinstance(prediction, dict):
+            if self.kind == "hidden":
+                raise ValueError("parts have no hidden state in common: use kind='estimate'")
+            return {name: self._clipped(part.mean) for name, part in prediction.items()}
         if self.kind == "hidden":
             if prediction.hidden is None:
                 raise ValueError(
@@ -92,11 +100,10 @@ class SelfConditioned(nn.Module):
                     "each branch has a hidden state of its own"
                 )
             return prediction.hidden
-        return (
-            prediction.mean
-            if self.limit is None
-            else prediction.mean.clamp(-self.limit, self.limit)
-        )
+        return self._clipped(prediction.mean)
+
+    def _clipped(self, mean: Tensor) -> Tensor:
+        return mean if self.limit is None else mean.clamp(-self.limit, self.limit)
 
 
 class SelfGuided(nn.Module):

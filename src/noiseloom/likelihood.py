@@ -53,7 +53,8 @@ def flow_log_likelihood(
     References:
         Y. Song et al., 2021, arXiv 2011.13456, Appendix D.2; W. Grathwohl et al., 2019, 1810.01367.
     """
-    if not isinstance(diffusion.subspace, Whole):
+    space = diffusion.subspace
+    if not isinstance(space, Whole) or space.mask is not None:
         raise ValueError("the flow's likelihood is of the whole space, not of a subspace")
     schedule = diffusion.schedule
     ends = torch.tensor([start, 1.0], dtype=torch.float64)

@@ -4,9 +4,9 @@
 is a function `(shape, rng) -> t`, a weight a function `log_snr -> w` of the error of x_0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 import noiseloom.carry as carries
 from noiseloom.carry import Carry
 from noiseloom.denoiser import LOG_SNR_LIMIT
-from noiseloom.diffusion import Diffusion, Prediction
+from noiseloom.diffusion import Diffusion, Prediction, ProductDiffusion
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond, align
+from noiseloom.shapes import Cond, State, align, map_state, part_times
 
 __all__ = [
     "Measure",
@@ -40,6 +40,9 @@ Weight: TypeAlias = Callable[[Tensor], Tensor]
 
 Measure: TypeAlias = Callable[[Prediction, Tensor, Tensor, Tensor], Tensor]
 """What a prediction of x_0 from x_t at t costs: `(prediction, clean, x, t) -> loss`."""
+
+S = TypeVar("S", Tensor, dict[str, Tensor])
+"""A state: a tensor, or its parts by name."""
 
 
 def uniform_times(shape: Sequence[int], rng: Rng, device: torch.device | str = "cpu") -> Tensor:
@@ -158,19 +161,19 @@ def drop_condition(label: Tensor, null: int, rate: float, rng: Rng) -> Tensor:
 
 def denoising_loss(
     denoiser: nn.Module,
-    diffusion: Diffusion,
-    clean: Tensor,
-    t: Tensor,
+    diffusion: Diffusion | ProductDiffusion,
+    clean: S,
+    t: Tensor | S,
     cond: Cond | None,
     rng: Rng,
     *,
     rows: Tensor | None = None,
     self_conditioning: float = 0.0,
-    weight: Weight | None = None,
-    counted: Tensor | None = None,
+    weight: Weight | Mapping[str, Weight] | None = None,
+    counted: Tensor | Mapping[str, Tensor] | None = None,
     cross_entropy: bool = False,
     measure: Measure | None = None,
-) -> Tensor:
+) -> S:
     """The denoising loss of each sample, E over entries of w(log-SNR) |x_0 - mean|^2.
 
     1. x_t is formed once. 2. A fixed share of the rows takes a first pass, without gradient, from
@@ -180,8 +183,8 @@ def denoising_loss(
     Args:
         denoiser: what is trained, in training mode.
         diffusion: what noise is.
-        clean: x_0, shape (B, ...): numbers, or classes (int64).
-        t: time, shape (B,) or a longer left prefix.
+        clean: x_0, shape (B, ...): numbers, or classes (int64); or its parts by name.
+        t: time, shape (B,) or a longer left prefix; of parts one for all, or times by name.
         cond: conditions, batch first.
         rng: key of the noise; one key per sample, or one for all, from which each sample has its
             own by its row. Its stream "dropout" goes to the network as `cond["dropout"]`, one key
@@ -189,38 +192,64 @@ def denoising_loss(
         rows: global positions of the samples, int64 on the CPU; by default 0 .. B - 1.
         self_conditioning: share of rows that take the first pass, in [0, 1].
         weight: of the error of x_0 by log-SNR, or None for 1. On manifolds the loss is the error
-            of sigma times the score, and so is what it weighs.
+            of sigma times the score, and so is what it weighs. Of parts one for all, or by name.
         counted: bool, a left prefix of the state's shape as a time is: the entries the mean is
-            over, by default all. A sample without any has loss 0.
+            over, by default all. A sample without any has loss 0. With one time per sample
+            padding is left out already by `diffusion.on(mask)`.
         cross_entropy: use the head's logits instead of its mean's squared error.
         measure: `(prediction, clean, x, t) -> loss` in the shape of the aligned time, instead of
             the diffusion's own.
 
     Returns:
-        Shape (B,).
+        Shape (B,); of each part by name, for the caller to weigh.
 
     References:
         T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 1.
     """
-    batch = len(clean)
+    first = clean if isinstance(clean, Tensor) else next(iter(clean.values()))
+    batch, device = len(first), first.device
     rows = torch.arange(batch) if rows is None else rows
     if not isinstance(rng.root, Tensor):
-        rng = rng.each("sample", rows.to(clean.device, non_blocking=True))
-    x = diffusion.corrupt(clean, t, rng.fold("noise"))
+        rng = rng.each("sample", rows.to(device, non_blocking=True))
+    noise: Any = diffusion  # of a tensor or of parts, as the state is
+    x = noise.corrupt(clean, t, rng.fold("noise"))
     draws = rng.fold("denoiser")  # both passes see the same
     carry: Carry | None = None
     if self_conditioning:
-        chosen = self_conditioned_rows(rows, self_conditioning).to(clean.device, non_blocking=True)
+        chosen = self_conditioned_rows(rows, self_conditioning).to(device, non_blocking=True)
         if len(chosen):
             with torch.no_grad():
-                first = _with_dropout(_rows(cond, chosen), rng.rows(chosen).fold("first pass"))
-                _, carry = denoiser(
-                    x[chosen], _time_rows(t, chosen), first, None, draws.rows(chosen)
-                )
+                told = _with_dropout(_rows(cond, chosen), rng.rows(chosen).fold("first pass"))
+                some, time = map_state(lambda part: part[chosen], x), _time_rows(t, chosen)
+                _, carry = denoiser(some, time, told, None, draws.rows(chosen))
             carry = carries.scatter(carry, chosen, batch)
     prediction, _ = denoiser(x, t, _with_dropout(cond, rng), carry, draws)
-    if not cross_entropy:
-        prediction = replace(prediction, logits=None)
+
+    def of(name: str | None, diffusion: Diffusion, said: Prediction, time: Tensor) -> Tensor:
+        def own(value: Any) -> Any:  # noqa: ANN401
+            return value if name is None or not isinstance(value, Mapping) else value.get(name)
+
+        said = said if cross_entropy else replace(said, logits=None)
+        return _per_sample(
+            diffusion, said, own(clean), own(x), time, own(weight), own(counted), own(measure)
+        )
+
+    if isinstance(clean, Tensor):
+        return of(None, noise, prediction, t)
+    times = part_times(t, clean)
+    return {name: of(name, noise.parts[name], prediction[name], times[name]) for name in clean}
+
+
+def _per_sample(
+    diffusion: Diffusion,
+    prediction: Prediction,
+    clean: Tensor,
+    x: Tensor,
+    t: Tensor,
+    weight: Weight | None,
+    counted: Tensor | None,
+    measure: Measure | None,
+) -> Tensor:
     # A loss of its own for each sample, and for each entry that may or may not count.
     axes = 1 if counted is None else counted.ndim
     t = align(t, clean)
@@ -245,8 +274,8 @@ def _rows(cond: Cond | None, chosen: Tensor) -> dict[str, Any]:
     return {k: v[chosen] if isinstance(v, Tensor) else v for k, v in (cond or {}).items()}
 
 
-def _time_rows(t: Tensor, chosen: Tensor) -> Tensor:
-    return t[chosen] if t.ndim and t.shape[0] > 1 else t
+def _time_rows(t: State, chosen: Tensor) -> Any:  # noqa: ANN401
+    return map_state(lambda own: own[chosen] if own.ndim and len(own) > 1 else own, t)
 
 
 def _snr(log_snr: Tensor) -> Tensor:

@@ -14,7 +14,14 @@ from noiseloom.context import (
     make_regulariser,
 )
 from noiseloom.curvature import flow_geometry, jacobian_squares
-from noiseloom.denoiser import Clipped, LinearHead, Preconditioned, SigmoidHead, SoftmaxHead
+from noiseloom.denoiser import (
+    Clipped,
+    LinearHead,
+    Preconditioned,
+    PreconditionedParts,
+    SigmoidHead,
+    SoftmaxHead,
+)
 from noiseloom.diffusion import (
     CategoricalDiffusion,
     GaussianDiffusion,
@@ -61,6 +68,7 @@ from noiseloom.noise import (
 from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
+from noiseloom.preconditioning import Preconditioning
 from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
@@ -116,6 +124,8 @@ __all__ = [
     "Parts",
     "PartsPlan",
     "Preconditioned",
+    "PreconditionedParts",
+    "Preconditioning",
     "Prediction",
     "ProductDiffusion",
     "PropertyGuided",

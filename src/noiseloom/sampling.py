@@ -212,10 +212,10 @@ def heun(data_std: float = 1.0) -> Solver:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = diffusion.schedule(t), diffusion.schedule(s)
         (phi_t, radius_t), (phi_s, radius_s) = place(alpha_t, sigma_t), place(alpha_s, sigma_s)
         turn = phi_s - phi_t
-        v_t = slope(x, first.mean, alpha_t, sigma_t)
+        v_t = slope(x, diffusion.result(first, x, t), alpha_t, sigma_t)
         guess = (x / radius_t + turn * v_t) * radius_s
         second, carry = denoiser(guess, s, cond, carry, rng.fold("corrector"))
-        v_s = slope(guess, second.mean, alpha_s, sigma_s)
+        v_s = slope(guess, diffusion.result(second, guess, s), alpha_s, sigma_s)
         new = (x / radius_t + turn * (v_t + v_s) / 2) * radius_s
         # A move to time 0 is the first-order one: v is 0 / 0 there.
         new = where_moved(new, end, s, torch.zeros_like(s))

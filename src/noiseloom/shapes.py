@@ -9,6 +9,7 @@ happen to agree; here everything that does not obey the law raises and names bot
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 __all__ = [
@@ -63,19 +64,28 @@ def align(t: Tensor, x: Tensor) -> Tensor:
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
-def mean_like(values: Tensor, t: Tensor) -> Tensor:
+def mean_like(values: Tensor, t: Tensor, counted: Tensor | None = None) -> Tensor:
     """Average `values` over the axes along which an aligned time is constant.
 
     Args:
         values: one number per entry of the state.
         t: aligned time (`align`).
+        counted: bool, as many axes as `values`, each 1 or equal: the entries the mean is over, by
+            default all. A mean over none is 0.
 
     Returns:
         The means, in the shape of `t` (all axes 1 where `t` is a scalar).
     """
     shape = t.shape if t.ndim else (1,) * values.ndim
     axes = [i for i, size in enumerate(shape) if size == 1]
-    return values.mean(axes, keepdim=True) if axes else values
+    if counted is None:
+        return values.mean(axes, keepdim=True) if axes else values
+    # Not times 0: what does not count may be infinite.
+    values = torch.where(counted, values, 0)
+    if not axes:
+        return values
+    number = counted.expand_as(values).to(values.dtype).sum(axes, keepdim=True)
+    return values.sum(axes, keepdim=True) / number.clamp(min=1)
 
 
 def map_state(function: Callable[..., Any], state: State, *others: State) -> Any:  # noqa: ANN401

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.denoiser import LOG_SNR_LIMIT, network_clock
 from noiseloom.diffusion import (
     CategoricalDiffusion,
     Diffusion,
@@ -19,6 +18,7 @@ from noiseloom.diffusion import (
     RiemannianDiffusion,
     by_part,
 )
+from noiseloom.preconditioning import LOG_SNR_LIMIT, network_clock
 from noiseloom.shapes import Cond, State, Time, align
 
 __all__ = ["Guide", "GuideEnsemble", "GuideOutput", "Predictor", "mixture", "network_inputs"]

@@ -1,22 +1,28 @@
 """Data sets in memory, in two parts: one to train on and one to judge by.
 
 Pictures are integers, time series a table of numbers, trajectories episodes of observations,
-actions and rewards, clips video with actions, points vectors; text, sequences and tables of a
-person's own are tokens of a vocabulary. Any other kind is a `Set` of one's own.
+actions and rewards, clips video with actions, points vectors, benzenoids rings in space; text,
+sequences and tables of a person's own are tokens of a vocabulary. Any other kind is a `Set` of
+one's own.
 """
 
+from noiseloom.data.annulation import patterns, turn_counts
+from noiseloom.data.benzenoids import Benzenoids, benzenoids, load_benzenoids
 from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
+from noiseloom.data.clusters import Folds, cluster_folds, label_folds, random_folds
 from noiseloom.data.digits import digits
 from noiseloom.data.folder import image_folder, tiles
 from noiseloom.data.images import Images, stratified
+from noiseloom.data.lattice_fit import Structures, snap
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
 from noiseloom.data.sequences import read_sequences
 from noiseloom.data.series import Series, Table, rolling
 from noiseloom.data.series_files import read_series
+from noiseloom.data.smiles import smiles
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.table_vocabulary import TableVocabulary
@@ -28,9 +34,11 @@ from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
 
 __all__ = [
+    "Benzenoids",
     "Characters",
     "ClipWindows",
     "Clips",
+    "Folds",
     "Images",
     "Numbers",
     "Palette",
@@ -39,6 +47,7 @@ __all__ = [
     "Series",
     "Set",
     "Split",
+    "Structures",
     "Symbols",
     "Table",
     "TableVocabulary",
@@ -47,18 +56,27 @@ __all__ = [
     "Trajectories",
     "Vocabulary",
     "Windows",
+    "benzenoids",
     "cifar10",
+    "cluster_folds",
     "digits",
     "gaussians_on_a_circle",
     "image_folder",
+    "label_folds",
+    "load_benzenoids",
+    "patterns",
+    "random_folds",
     "read_palette",
     "read_sequences",
     "read_series",
     "read_table",
     "read_text",
     "rolling",
+    "smiles",
+    "snap",
     "stratified",
     "template",
     "tiles",
+    "turn_counts",
     "vocabulary",
 ]

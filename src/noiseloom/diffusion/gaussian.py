@@ -10,124 +10,28 @@ with eps = (x_t - alpha_t x_0) / sigma_t: DDIM at eta = 0, DDPM at eta = 1 (J. S
 Ermon, 2021, arXiv 2010.02502, Eq. 12 and 16, written without cancellation and for any schedule).
 """
 
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from noiseloom.diffusion.prediction import Prediction
+from noiseloom.diffusion.subspaces import Subspace, Whole
 from noiseloom.noise import Cosine, Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import align, mean_like
 
-__all__ = [
-    "GaussianDiffusion",
-    "Subspace",
-    "Symmetric",
-    "Whole",
-    "ZeroCentre",
-    "check_order",
-    "where_moved",
-]
-
-
-class Subspace(Protocol):
-    """A linear space that noise stays in; it knows the covariance operator C of its noise."""
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Noise of covariance C made from white noise z of the same shape."""
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """C g."""
-
-    def check(self, t: Tensor) -> None:
-        """Raise ValueError where an aligned time varies along coupled axes."""
-
-
-@dataclass(frozen=True)
-class Whole:
-    """All of the space: C = 1."""
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Return z."""
-        return z
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """Return g."""
-        return g
-
-    def check(self, t: Tensor) -> None:
-        """Any time will do."""
-
-
-@dataclass(frozen=True)
-class ZeroCentre:
-    """Points (B, N, D) whose mean over axis 1 is zero: C = P, the projection g - mean(g).
-
-    References:
-        E. Hoogeboom et al., 2022, arXiv 2203.17003, Appendix A.
-    """
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Return P z."""
-        return z - z.mean(1, keepdim=True)
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """Return P g."""
-        return self.noise(g)
-
-    def check(self, t: Tensor) -> None:
-        """A time must be constant along the points."""
-        if t.ndim > 1 and t.shape[1] != 1:
-            raise ValueError(
-                f"a time of shape {tuple(t.shape)} varies along axis 1, whose points are coupled "
-                "by their common centre: give one time per example"
-            )
-
-
-@dataclass(frozen=True)
-class Symmetric:
-    """Adjacencies (B, N, N, E), symmetric without diagonal, unit variance off it: C g = g + g^T.
-
-    References:
-        J. Jo, S. Lee, S. J. Hwang, 2022, arXiv 2202.02514, Section 3.
-    """
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Return the strict upper triangle of z, mirrored."""
-        upper = z * _upper(z)
-        return upper + upper.transpose(1, 2)
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """Return g + g^T off the diagonal, 0 on it."""
-        upper = _upper(g)
-        return (g + g.transpose(1, 2)) * (upper + upper.transpose(1, 2))
-
-    def check(self, t: Tensor) -> None:
-        """A time must be constant along both node axes, or cover both and be symmetric.
-
-        Values are checked on the CPU only, where that costs no wait.
-        """
-        if t.ndim < 3:
-            return
-        one = (t.shape[1] == 1) != (t.shape[2] == 1)
-        if one or (t.device.type == "cpu" and not torch.equal(t, t.transpose(1, 2))):
-            raise ValueError(
-                f"a time of shape {tuple(t.shape)} differs between an edge of a symmetric "
-                "adjacency and its reverse: edge times must be symmetric"
-            )
-
-
-def _upper(z: Tensor) -> Tensor:
-    n = z.shape[1]
-    return torch.ones(n, n, dtype=z.dtype, device=z.device).triu(1)[None, :, :, None]
+__all__ = ["GaussianDiffusion", "check_order", "where_moved"]
 
 
 @dataclass(frozen=True)
 class GaussianDiffusion:
     """Gaussian diffusion on a vector space or a linear subspace of one.
+
+    What a denoiser says is projected on the subspace, of which the posterior mean is a point: so
+    every move stays in it, whatever the network and its head are.
 
     Args:
         schedule: t -> (alpha, sigma).
@@ -139,6 +43,14 @@ class GaussianDiffusion:
 
     schedule: Schedule = field(default_factory=Cosine)
     subspace: Subspace = field(default_factory=Whole)
+
+    def on(self, mask: Tensor) -> Self:
+        """The same diffusion of a batch of which some nodes are padding.
+
+        Args:
+            mask: bool, shape (B, N) or (1, N), True for a real node; on the state's device.
+        """
+        return replace(self, subspace=self.subspace.on(mask))
 
     def prior(self, shape: tuple[int, ...] | Tensor, rng: Rng) -> Tensor:
         """A state at time 1: sigma(1) times noise.
@@ -158,7 +70,11 @@ class GaussianDiffusion:
             clean: x_0, a floating-point state.
             t: time, a left prefix of its shape.
             rng: key of the draw.
+
+        Raises:
+            ValueError: x_0 is not in the subspace (read on the CPU only).
         """
+        self.subspace.require(clean)
         alpha, sigma = self.schedule(self._align(t, clean))
         return alpha * clean + sigma * self.subspace.noise(rng.normal_like(clean))
 
@@ -195,7 +111,7 @@ class GaussianDiffusion:
         check_order(t, s, down=True)
         alpha_t, sigma_t = self.schedule(t)
         alpha_s, sigma_s = self.schedule(s)
-        mean = prediction.mean
+        mean = self.subspace.project(prediction.mean)
         eps = (x - alpha_t * mean) / sigma_t.masked_fill(sigma_t <= 0, 1)
         if stochasticity == 0:
             return where_moved(alpha_s * mean + sigma_s * eps, x, t, s)
@@ -227,8 +143,8 @@ class GaussianDiffusion:
         return where_moved(new, x, t, s)
 
     def result(self, prediction: Prediction, x: Tensor, s: Tensor) -> Tensor:
-        """What a state at time s is decoded from: the estimate."""
-        return prediction.mean
+        """What a state at time s is decoded from: the estimate, a point of the subspace."""
+        return self.subspace.project(prediction.mean)
 
     def loss(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Squared error of the mean, or cross-entropy where the prediction has logits.
@@ -245,21 +161,22 @@ class GaussianDiffusion:
 
         Returns:
             Nats or squares, averaged over the axes where the aligned time is 1, in its shape.
+            Entries that the subspace has not (padding, the diagonal) are not counted.
         """
-        t = self._align(t, clean)
+        t, held = self._align(t, clean), self.subspace.held(clean)
         if prediction.logits is None:
-            return mean_like((prediction.mean - clean).square(), t)
+            return mean_like((prediction.mean - clean).square(), t, held)
         logits = prediction.logits.to(clean.dtype)
         if prediction.codes is None:
             per_entry = functional.softplus(torch.where(clean > 0, -logits, logits))
-            return mean_like(per_entry, t)
+            return mean_like(per_entry, t, held)
         codes, axis = prediction.codes.to(clean.dtype), prediction.axis
         last = clean.movedim(axis, -1)
         groups = torch.unflatten(last, -1, (-1, codes.shape[1]))
         label = (groups @ codes.T).argmax(-1)
         nats = torch.logsumexp(logits, -1) - logits.gather(-1, label[..., None])[..., 0]
         per_entry = nats[..., None].expand(groups.shape).flatten(-2).movedim(-1, axis)
-        return mean_like(per_entry, t)
+        return mean_like(per_entry, t, held)
 
     def tilt(self, prediction: Prediction, grad: Tensor, x: Tensor, t: Tensor) -> Prediction:
         """The prediction after multiplying p_t by a likelihood.
@@ -275,7 +192,8 @@ class GaussianDiffusion:
         alpha, sigma = self.schedule(self._align(t, x))
         none = alpha <= 0
         gain = (sigma * sigma / alpha.masked_fill(none, 1)).masked_fill(none, 0)
-        return Prediction(prediction.mean + gain * self.subspace.covariance(grad))
+        mean = self.subspace.project(prediction.mean)
+        return Prediction(mean + gain * self.subspace.covariance(grad))
 
     def _align(self, t: Tensor, x: Tensor) -> Tensor:
         t = align(t, x)

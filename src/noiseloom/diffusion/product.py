@@ -1,11 +1,12 @@
 """Noise on a state of several parts: each has a diffusion, and times, of its own."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from torch import Tensor
 
+from noiseloom.diffusion.gaussian import GaussianDiffusion
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.diffusion.protocol import Diffusion
 from noiseloom.rng import Rng
@@ -29,6 +30,22 @@ class ProductDiffusion:
     """
 
     parts: Mapping[str, Diffusion]
+
+    def on(self, mask: Tensor) -> Self:
+        """The same diffusion of a batch of which some nodes are padding, in all parts.
+
+        Args:
+            mask: bool, shape (B, N) or (1, N), True for a real node.
+
+        Raises:
+            TypeError: a part whose diffusion knows no padding.
+        """
+        parts: dict[str, Diffusion] = {}
+        for name, own in self.parts.items():
+            if not isinstance(own, GaussianDiffusion):
+                raise TypeError(f"{type(own).__name__}, of the part {name!r}, knows no padding")
+            parts[name] = own.on(mask)
+        return replace(self, parts=parts)
 
     def prior(self, like: Parts, rng: Rng) -> Parts:
         """A state at time 1, with the shapes, types and devices of `like`."""

@@ -11,6 +11,10 @@ mapping of conditions, in which an absent key is the null condition for all:
     "hidden"    (B, T, W): a network's own last token states (latent self-conditioning)
     "mask"      bool (B, T), True for a real token
 
+Networks for a state of several parts (`EGNN`, `GraphTransformer`) take it as a dict, with a log-SNR
+and an estimate for each part by its name, and say one output for each; the mask is of nodes, (B,
+N). Their encoders (`PointEncoder`, `GraphEncoder`) take the same and say one vector (B, W).
+
 Causal networks take and return caches (`noiseloom.nets.causal`), and know besides:
 
     "action"       (B, T, A): what is done at a token
@@ -25,7 +29,9 @@ says with `inherit` where those go, if not at the beginning of its tensors
 
 from noiseloom.nets.causal import CausalTransformer
 from noiseloom.nets.codes import CodeEmbedding, CodeHead
+from noiseloom.nets.egnn import EGNN, PointEncoder
 from noiseloom.nets.encoders import ImageEncoder, RowEncoder, SequenceEncoder
+from noiseloom.nets.graph import GraphEncoder, GraphTransformer
 from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.placed import Placed
 from noiseloom.nets.pooled import PooledStates
@@ -36,13 +42,17 @@ from noiseloom.nets.video import VideoTransformer
 from noiseloom.nets.video_unet import VideoUNet
 
 __all__ = [
+    "EGNN",
     "MLP",
     "CausalTransformer",
     "CodeEmbedding",
     "CodeHead",
     "DiT",
+    "GraphEncoder",
+    "GraphTransformer",
     "ImageEncoder",
     "Placed",
+    "PointEncoder",
     "PooledStates",
     "Recurrent",
     "RowEncoder",
