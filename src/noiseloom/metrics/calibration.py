@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,9 +68,9 @@ def spearman(x: Tensor, y: Tensor) -> float:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    _, places, counts = values.unique(return_inverse=True, return_counts=True)
-    ends = counts.cumsum(0).double()
-    return (ends - (counts.double() - 1) / 2)[places]
+    _, places, counts = np.unique(values.cpu().numpy(), return_inverse=True, return_counts=True)
+    ends = torch.from_numpy(counts).cumsum(0).double()
+    return (ends - (torch.from_numpy(counts) - 1) / 2)[torch.from_numpy(places)]
 
 
 def calibration_report(

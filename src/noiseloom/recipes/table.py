@@ -64,7 +64,7 @@ class Tables(Classes):
     def load(self, data: str | None) -> Split[Any]:
         """The rows at a path."""
         if data is None:
-            raise ValueError("table needs --data FILE.csv, .csv.gz or .parquet")
+            raise ValueError("table needs --data FILE.csv, .tsv, .csv.gz or .parquet")
         known = bool(self.schema) and Path(self.schema).exists()
         split, words = read_table(
             data,
