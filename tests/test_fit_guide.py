@@ -320,7 +320,7 @@ def test_nothing_is_replaced_unless_it_is_asked_for(folder, files, material, tmp
     with pytest.raises(FileExistsError, match="was begun with width 8, not 16: replace it"):
         made(folder, files, material, out, width=16)
     other = replace(material, digests={"labels": "others"})
-    with pytest.raises(FileExistsError, match="was begun with other files"):
+    with pytest.raises(FileExistsError, match="was begun with another file of labels"):
         made(folder, files, other, out)
     assert all(torch.equal(v, before[n]) for n, v in weights(out).items())
     run, options = load_run(folder), replace(TINY, method="none", width=16)
@@ -334,6 +334,29 @@ def test_nothing_is_replaced_unless_it_is_asked_for(folder, files, material, tmp
         with pytest.raises(FileExistsError, match="holds something that is no guide"):
             fit_guide(run, TINY, strange, material, sources_of(files), force=force)
     assert [path.name for path in strange.iterdir()] == ["thesis.txt"]
+
+
+def test_a_finished_guide_is_judged_by_other_structures_and_not_trained_again(
+    folder, files, material, tmp_path, monkeypatch
+):
+    without = replace(sources_of(files), shifted=None, context=None)
+    first = read_material(load_run(folder), without, TINY.held_out)
+    out = made(folder, files, first, tmp_path / "guide")
+    before, told = weights(out), read_guide(out).summary
+    assert "nll_shifted" not in told
+    monkeypatch.setattr(noiseloom.fit_guide, "train_guide", None)
+    made(folder, files, material, out)
+    now = read_guide(out)
+    assert {name: now.summary[name] for name in told} == told
+    assert {"nll_shifted", "mean_context"} < set(now.summary)
+    assert now.sources["shifted"] == str(files / "shifted.csv")
+    assert all(torch.equal(value, before[name]) for name, value in weights(out).items())
+    # Of one that has learnt with a context another one is another guide.
+    monkeypatch.undo()
+    out = made(folder, files, material, tmp_path / "context", "context")
+    other = replace(material, digests={**material.digests, "context": "others"})
+    with pytest.raises(FileExistsError, match="was begun with another file of context"):
+        made(folder, files, other, out, "context")
 
 
 def test_structures_are_kept_for_distances(folder, files, material, tmp_path):
@@ -457,6 +480,8 @@ def test_runs_without_states_to_read_are_refused(files, tmp_path, capsys):
     told = fails(capsys, "guide", run, "--labels", files / "labels.csv", "--method=none")
     assert "is a run of 'text', which cannot be guided" in told
     assert "guide needs --labels FILE" in fails(capsys, "guide", run)
+    told = fails(capsys, "guide", "bits-digits", "--labels", files / "labels.csv", "--method=none")
+    assert "bits-digits is no folder of yours to keep guides in: say where, --out FOLDER" in told
 
 
 def test_numbers_of_methods_own_options_are_what_the_options_say():

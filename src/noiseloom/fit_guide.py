@@ -28,7 +28,7 @@ from noiseloom.recipes import GuideTraining
 from noiseloom.run import Run
 from noiseloom.run_folder import claimed, write_text
 from noiseloom.terminal import say
-from noiseloom.training import Data
+from noiseloom.training import Data, checkpoint
 
 __all__ = ["fit_guide"]
 
@@ -48,7 +48,8 @@ def fit_guide(
     Args:
         run: of a recipe that can be guided.
         options: of the training.
-        out: its folder: a new one, or one that was begun with the same options and files.
+        out: its folder: a new one, or one that was begun with the same options and files. A
+            finished one is judged again where it is to be judged by others.
         material: what was read of the sources.
         sources: the files.
         command: what was typed.
@@ -68,11 +69,14 @@ def fit_guide(
         raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
     record = _record(run, options, material, sources, command)
     begun = _begun(out, record, force)
-    if begun is not None and begun.finished:
+    if begun is not None and begun.finished and begun.digests == record.digests:
         say(f"{out} is finished")
         return begun
     model = make_trained(run, options, material)  # what cannot be made takes the place of nothing
     with claimed(out):
+        if begun is not None and begun.finished:  # and is to be judged by other structures
+            model.load_state_dict(checkpoint.read(out / "ema.safetensors"))
+            return _judged(run, model.to(run.device), material, out, record)
         if force and begun is None:
             remove_guide(out)
         with all_or_nothing(out):
@@ -123,9 +127,14 @@ def _begun(out: Path, record: GuideRecord, force: bool) -> GuideRecord | None:
         ours = getattr(record.options, name)
         if theirs != ours:
             told = told or f"{name} {theirs}, not {ours}"
-    for name in ("space", "digests", "names"):
-        if not told and getattr(found, name) != getattr(record, name):
-            told = {"space": "another run", "digests": "other files"}.get(name, "other properties")
+    learnt = ("labels", "context") if record.options.needs_context else ("labels",)
+    for theirs, ours, what in (
+        (found.space, record.space, "another run"),
+        (found.names, record.names, "other properties"),
+        *((found.digests.get(k), record.digests.get(k), f"another file of {k}") for k in learnt),
+    ):
+        if not told and theirs != ours:
+            told = what
     if told:
         raise FileExistsError(
             f"{out} was begun with {told}: replace it with --force, or choose another --out"

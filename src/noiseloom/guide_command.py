@@ -31,6 +31,7 @@ _COLUMNS = {
     "mean_context": "mean on context",
     "deviation_context": "deviation on context",
 }
+_MEANING = "means over 11 levels of noise, in deviations of the labels learnt from"
 
 
 def guide(
@@ -73,6 +74,10 @@ def guide(
         if options.needs_context and sources.context is None:
             raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
     grids = [configurations(options.method, count) for options in methods] if count else []
+    if out is None and not Path(source).expanduser().is_dir():
+        raise ValueError(
+            f"{source} is no folder of yours to keep guides in: say where, --out FOLDER"
+        )
     run = load(source)
     guidable(run)
     material = read_material(run, sources, methods[0].held_out)
@@ -111,7 +116,7 @@ def guide(
         },
     }
     write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
-    answer(as_json, result, ["", f"guides: {root}"], head, rows)
+    answer(as_json, result, ["", _MEANING, f"guides: {root}"], head, rows)
 
 
 def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
@@ -121,7 +126,7 @@ def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
     head = ("", "held out", "shifted", "context")
     endings = ("", "_shifted", "_context")
     rows = [[name, *(number(told.get(name + ending)) for ending in endings)] for name in names]
-    lines = ["", f"guide: {folder}", f"page:  {folder / 'guide.html'}"]
+    lines = ["", _MEANING, f"guide: {folder}", f"page:  {folder / 'guide.html'}"]
     answer(as_json, result, lines, head, rows)
 
 

@@ -44,6 +44,7 @@ from noiseloom.guidance import (
     temporal_history,
     vanilla_history,
 )
+from noiseloom.guide_folder import load_guide
 from noiseloom.langevin import corrected
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
@@ -63,7 +64,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
 from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
-from noiseloom.recipes import Facts, Parts, Recipe
+from noiseloom.recipes import Facts, Guidable, GuideTraining, Guiding, Labelled, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
@@ -77,6 +78,7 @@ from noiseloom.sampling import (
     sample,
 )
 from noiseloom.sliding import slide
+from noiseloom.steering import steered
 from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.streaming import stream
 from noiseloom.terminal import save_picture
@@ -101,12 +103,16 @@ __all__ = [
     "Facts",
     "Finished",
     "GaussianDiffusion",
+    "Guidable",
     "Guide",
     "GuideEnsemble",
     "GuideOutput",
+    "GuideTraining",
+    "Guiding",
     "HiddenGuided",
     "HistoryGuided",
     "HistoryTerm",
+    "Labelled",
     "Latent",
     "LinearGamma",
     "LinearHead",
@@ -163,6 +169,7 @@ __all__ = [
     "jacobian_squares",
     "latent_loss",
     "load",
+    "load_guide",
     "make_regulariser",
     "nats_bound",
     "nudged",
@@ -177,6 +184,7 @@ __all__ = [
     "sigmoid_weight",
     "slide",
     "state_value",
+    "steered",
     "stream",
     "temporal_history",
     "vanilla_history",
