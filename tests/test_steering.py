@@ -60,7 +60,7 @@ def test_the_true_property_goes_up_and_down_and_to_a_value(made, state):
     folder, guide = made(state)
     run = load_run(folder)
     free = counts(run, seed=1)
-    most = counts(steered(run, [guide], target="maximise", scale=3.0), seed=1)
+    most = counts(steered(run, guide, target="maximise", scale=3.0), seed=1)
     least = counts(steered(run, [guide], target="minimise", scale=3.0), seed=1)
     assert apart(free, most) > 6, (free.double().mean(), most.double().mean())
     assert apart(least, free) > 6, (free.double().mean(), least.double().mean())

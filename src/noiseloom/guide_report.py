@@ -143,7 +143,7 @@ def _use(folder: Path, record: GuideRecord) -> str:
     python = f"""import noiseloom
 
 run = noiseloom.load({name!r})
-led = noiseloom.steered(run, [{guide!r}], target={target!r}, scale=2.0)
+led = noiseloom.steered(run, {guide!r}, target={target!r}, scale=2.0)
 drawn = led.samples(GIVEN, seed=1)  # of the run's samples, as run.samples(GIVEN, seed=1)"""
     return section(
         "Use it",

@@ -61,14 +61,16 @@ Guides: TypeAlias = Guide | GuideEnsemble | Together
 """What leads samples."""
 
 
-def load_guides(run: Run, folders: Sequence[str | Path]) -> tuple[Guides, list[GuideRecord]]:
+def load_guides(
+    run: Run, folders: str | Path | Sequence[str | Path]
+) -> tuple[Guides, list[GuideRecord]]:
     """The guides in some folders as one, and what is known of each.
 
     Raises:
         FileNotFoundError: no guide in one of them.
-        ValueError: none is named; or one is not for this run, or asked for noise that it has not
-            seen.
+        ValueError: none is named, or one is not for this run.
     """
+    folders = [folders] if isinstance(folders, str | Path) else folders
     if not folders:
         raise ValueError("name a guide's folder")
     found = [load_guide(folder, run) for folder in folders]
@@ -78,17 +80,17 @@ def load_guides(run: Run, folders: Sequence[str | Path]) -> tuple[Guides, list[G
 
 def steered(
     run: Run,
-    folders: Sequence[str | Path],
+    folders: str | Path | Sequence[str | Path],
     options: Guiding | None = None,
     **changes: Any,  # noqa: ANN401
 ) -> Run:
     """A run whose samples are led by guides: `samples` and all else are as of the run.
 
-        led = steered(run, ["runs/words/guides/context-0"], target="maximise", scale=2.0)
+        led = steered(run, "runs/proteins/guides/context-0", target="maximise", scale=2.0)
 
     Args:
         run: to be led.
-        folders: of the guides.
+        folders: of a guide, or of several.
         options: how; by default those of `Guiding`.
         **changes: options that differ.
 
