@@ -51,6 +51,21 @@ FRONT = {
     "run",
 }
 FRONT |= {
+    "calibrate",
+    "fit_guide",
+    "guide_actions",
+    "guide_command",
+    "guide_folder",
+    "guide_material",
+    "guide_report",
+    "guide_selection",
+    "guide_stages",
+    "guided_drawing",
+    "naming",
+    "sources",
+    "steering",
+}
+FRONT |= {
     "drifts",
     "evaluations",
     "fans",

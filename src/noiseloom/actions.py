@@ -4,25 +4,23 @@ Options are made of the words, what they name is looked up, and `commands`, `dra
 `record` does the work. PyTorch is imported once it is needed.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noiseloom.arguments import (
-    Arguments,
     Config,
     UsageError,
     nearest,
-    parse,
     read_config,
     state_axis,
     take_many,
     value_of,
 )
+from noiseloom.guide_actions import guide_words, sample_guided_words
+from noiseloom.naming import parse_words, recipe_named, source_of
+from noiseloom.sources import SOURCES
 from noiseloom.verbs import (
-    SOURCES,
-    VERBS,
     Answer,
     Compare,
     Demo,
@@ -41,36 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["ACTIONS"]
 
 
-def _parse(
-    verb: str, words: Sequence[str], *kinds: type, config: Config | None = None
-) -> Arguments:
-    about = VERBS[verb]
-    return parse(
-        words,
-        kinds,
-        usage=f"noiseloom {about.usage} [--OPTION VALUE ...]",
-        summary=about.summary,
-        positional=about.positional,
-        config=config,
-    )
-
-
 def _folder(out: str | None, verb: str) -> Path:
     if out is None:
         raise UsageError(f"{verb} needs --out FOLDER")
     return Path(out).expanduser()
-
-
-def _recipe_named(name: str) -> "type[Recipe]":
-    from noiseloom.recipes import RECIPES
-    from noiseloom.recipes.own import recipe_from_file
-
-    if name.endswith(".py") or os.sep in name:
-        return recipe_from_file(Path(name).expanduser())
-    if name not in RECIPES:
-        near = nearest(name, RECIPES) or f": there are {', '.join(RECIPES)}, or give ./FILE.py"
-        raise UsageError(f"unknown recipe {name!r}{near}")
-    return RECIPES[name]
 
 
 def _with_recipe(
@@ -84,7 +56,7 @@ def _with_recipe(
         name, words = words[0], words[1:]
     elif {"-h", "--help"} & set(words):
         name = ""
-        _parse(verb, ["--help"], *own)
+        parse_words(verb, ["--help"], *own)
     elif config is not None and config.recipe:
         name = config.recipe
     elif "--resume" in words and out:
@@ -99,7 +71,7 @@ def _with_recipe(
         say(f"{data}: recipe {name}")
     else:
         raise UsageError(f"{verb} needs a recipe: noiseloom {verb} RECIPE (see noiseloom recipes)")
-    kind = _recipe_named(name)
+    kind = recipe_named(name)
     if config is not None and config.recipe not in (None, kind.name):
         raise UsageError(f"{file} is for the recipe {config.recipe!r}, not for {kind.name!r}")
     return kind, words, config
@@ -107,7 +79,7 @@ def _with_recipe(
 
 def _train(words: list[str], command: str) -> None:
     kind, words, config = _with_recipe("train", words, Train)
-    args = _parse("train", words, Train, kind, config=config)
+    args = parse_words("train", words, Train, kind, config=config)
     options = args.build(Train)
     out = _folder(options.out, "train")
     from noiseloom import commands
@@ -129,7 +101,7 @@ def _demo(words: list[str], command: str) -> None:
     from noiseloom import commands
     from noiseloom.recipes import BitsDigits
 
-    args = _parse("demo", words, Demo, BitsDigits)
+    args = parse_words("demo", words, Demo, BitsDigits)
     options = args.build(Demo)
     out = Path(options.out).expanduser()
     commands.demo(BitsDigits, args.of(BitsDigits), out, command=command, as_json=options.json)
@@ -140,7 +112,7 @@ def _compare(words: list[str], command: str) -> None:
     cells, words = take_many(words, "--cells")
     grid, words = state_axis(words, grid, cells)
     kind, words, config = _with_recipe("compare", words, Compare)
-    options = _parse("compare", words, Compare, kind, config=config).build(Compare)
+    options = parse_words("compare", words, Compare, kind, config=config).build(Compare)
     out = _folder(options.out, "compare")
     if not grid and not cells:
         raise UsageError(
@@ -159,7 +131,7 @@ def _compare(words: list[str], command: str) -> None:
 
     def options_of(cell: dict[str, str]) -> dict[str, Any]:
         given = [f"--{name}={value}" for name, value in cell.items()]
-        return _parse("compare", [*words, *given], Compare, kind, config=config).of(kind)
+        return parse_words("compare", [*words, *given], Compare, kind, config=config).of(kind)
 
     compare.compare(
         kind,
@@ -177,17 +149,24 @@ def _compare(words: list[str], command: str) -> None:
 
 def _sample(words: list[str], command: str) -> None:
     from noiseloom.drawing import sample
-    from noiseloom.recipes import Choosing, Coding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
 
     kinds = (Sampling, Coding, Planning, Rolling, Choosing)
     file = value_of(words, "--codes")
     if file and Path(file).suffix in (".npy", ".csv"):
         raise UsageError(f"codes from a file are given as --codes-from {file}")
-    args = _parse("sample", words, Sample, *kinds)
+    args = parse_words("sample", words, Sample, *kinds, Guiding)
     options = args.build(Sample)
+    changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
+    led = args.of(Guiding)
+    if options.guide is None and led:
+        raise UsageError(f"--{next(iter(led)).replace('_', '-')} needs --guide FOLDER")
+    if options.guide is not None:
+        sample_guided_words(args, options, changes)
+        return
     sample(
-        _source(args),
-        {name: value for kind in kinds for name, value in args.of(kind).items()},
+        source_of(args),
+        changes,
         n=options.n,
         label=options.label,
         data=options.data,
@@ -207,10 +186,10 @@ def _stream(words: list[str], command: str) -> None:
     from noiseloom.recipes.choosing import Choosing
     from noiseloom.writing import write
 
-    args = _parse("stream", words, Stream, Sampling, Choosing)
+    args = parse_words("stream", words, Stream, Sampling, Choosing)
     options = args.build(Stream)
     write(
-        _source(args),
+        source_of(args),
         args.of(Sampling) | args.of(Choosing),
         prompt=options.prompt,
         n=options.n,
@@ -225,13 +204,13 @@ def _evaluate(words: list[str], command: str) -> None:
     from noiseloom.recipes import Choosing, Coding, Planning, Rolling, Sampling
 
     kinds = (Sampling, Coding, Planning, Rolling, Choosing)
-    args = _parse("evaluate", words, Evaluate, *kinds)
+    args = parse_words("evaluate", words, Evaluate, *kinds)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     if options.samples is not None:
         changes["samples"] = options.samples
     commands.evaluate(
-        _source(args), changes, data=options.data, seed=options.seed, as_json=options.json
+        source_of(args), changes, data=options.data, seed=options.seed, as_json=options.json
     )
 
 
@@ -239,10 +218,10 @@ def _prior(words: list[str], command: str) -> None:
     from noiseloom import commands
     from noiseloom.recipes import PriorTraining
 
-    args = _parse("prior", words, MakePrior, PriorTraining)
+    args = parse_words("prior", words, MakePrior, PriorTraining)
     options = args.build(MakePrior)
     commands.prior(
-        Path(_source(args)).expanduser(),
+        Path(source_of(args)).expanduser(),
         args.of(PriorTraining),
         data=options.data,
         force=options.force,
@@ -258,7 +237,7 @@ def _record(words: list[str], command: str) -> None:
             f"unknown source {name!r}{near}" if name else f"record needs a source{near}"
         )
     kinds = (SOURCES[name],) if name else ()
-    args = _parse("record", words[1:] if name else words, Record, *kinds)
+    args = parse_words("record", words[1:] if name else words, Record, *kinds)
     options = args.build(Record)
     if options.out is None:
         raise UsageError("record needs --out FILE.safetensors")
@@ -275,32 +254,24 @@ def _record(words: list[str], command: str) -> None:
 
 
 def _report(words: list[str], command: str) -> None:
-    args = _parse("report", words, Answer)
+    args = parse_words("report", words, Answer)
     from noiseloom import commands
 
-    commands.report(Path(_source(args)).expanduser(), as_json=args.values["json"])
+    commands.report(Path(source_of(args)).expanduser(), as_json=args.values["json"])
 
 
 def _push(words: list[str], command: str) -> None:
-    args = _parse("push", words, Answer)
+    args = parse_words("push", words, Answer)
     from noiseloom import commands
 
-    commands.publish(_source(args), args.values["target"], as_json=args.values["json"])
+    commands.publish(source_of(args), args.values["target"], as_json=args.values["json"])
 
 
 def _recipes(words: list[str], command: str) -> None:
-    args = _parse("recipes", words, Recipes)
+    args = parse_words("recipes", words, Recipes)
     from noiseloom import commands
 
     commands.recipes(as_json=args.values["json"])
-
-
-def _source(args: Arguments) -> str:
-    """The run that was named; a recipe file that was given is read first."""
-    if args.values["recipe"]:
-        _recipe_named(args.values["recipe"])
-    source: str = args.values["run"]
-    return source
 
 
 ACTIONS: dict[str, Callable[[list[str], str], None]] = {
@@ -310,6 +281,7 @@ ACTIONS: dict[str, Callable[[list[str], str], None]] = {
     "sample": _sample,
     "stream": _stream,
     "prior": _prior,
+    "guide": guide_words,
     "evaluate": _evaluate,
     "compare": _compare,
     "record": _record,

@@ -25,6 +25,7 @@ __all__ = [
     "read_config",
     "state_axis",
     "take_many",
+    "take_option",
     "value_of",
 ]
 
@@ -164,6 +165,15 @@ def take_many(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
         if word:
             place.append(word)
     return taken, rest
+
+
+def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of an option before there is a parser, and the words without it."""
+    rest, value = list(words), value_of(words, name)
+    if value is not None:
+        place = next(i for i, word in enumerate(rest) if word.split("=")[0] == name)
+        del rest[place : place + (1 if "=" in rest[place] else 2)]
+    return value, rest
 
 
 def state_axis(

@@ -274,6 +274,8 @@ def curve_chart(
     real: Sequence[float] | None = None,
     logarithmic: bool = False,
     wide: bool = False,
+    axis: str = "frame",
+    beside: str = "held-out real",
 ) -> str:
     """Quantities over time, as SVG: of each the mean of its runs, and from lowest to highest.
 
@@ -284,6 +286,8 @@ def curve_chart(
         real: n values of what is real, in the colour of the text.
         logarithmic: whether the scale is, if all values are positive.
         wide: twice as wide.
+        axis: what the places are; frames are whole numbers.
+        beside: what `real` is called.
     """
     figure = Figure((7.2 if wide else 3.5, 3.4 if wide else 2.2), layout="constrained")
     axes = figure.add_subplot()
@@ -295,15 +299,15 @@ def curve_chart(
         style = "-" if i < len(LINES) else "--"
         axes.plot(at, y.mean(0), style, color=colour, linewidth=1.5, label=label)
     if real is not None:
-        axes.plot(at, real, color=INK, linewidth=1, linestyle=":", label="held-out real")
+        axes.plot(at, real, color=INK, linewidth=1, linestyle=":", label=beside)
     lowest = min(np.min(runs) for runs in lines.values())
     if logarithmic and lowest > 0 and (real is None or min(real) > 0):
         axes.set_yscale("log")
     axes.set_title(title, fontsize=9, color=INK, parse_math=False)
-    axes.set(xlabel="frame")
+    axes.set(xlabel=axis)
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(6 if wide else 4, integer=True))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(6 if wide else 4, integer=axis == "frame"))
+    axes.xaxis.set_major_formatter("{x:,.0f}" if axis == "frame" else "{x:g}")
     axes.legend(frameon=False, labelcolor=INK, fontsize=7)
     return _svg(figure, axes)
 

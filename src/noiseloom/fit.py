@@ -24,7 +24,16 @@ from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 from noiseloom.training.tracking import Record
 
-__all__ = ["MAIN", "Options", "absolute", "finished", "fit", "resumed", "use_threads"]
+__all__ = [
+    "MAIN",
+    "Options",
+    "absolute",
+    "all_or_nothing",
+    "finished",
+    "fit",
+    "resumed",
+    "use_threads",
+]
 
 Options: TypeAlias = Mapping[str, Any]
 """Options of a recipe that were given, by name."""
@@ -166,7 +175,7 @@ def _fit(
     if isinstance(recipe, TwoStages) and recipe.wants_prior:
         recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
     if made < recipe.steps:
-        with contextlib.nullcontext() if resume else _all_or_nothing(out):
+        with contextlib.nullcontext() if resume else all_or_nothing(out):
             _first_stage(recipe, facts, out, split, data, command, init_from, resume, made)
     if isinstance(recipe, TwoStages) and awaits_prior(recipe, out):
         fit_prior(recipe, out, split)
@@ -255,7 +264,7 @@ def _with_files(recipe: Recipe, data: str | None) -> Recipe:
 
 
 @contextlib.contextmanager
-def _all_or_nothing(out: Path) -> Iterator[None]:
+def all_or_nothing(out: Path) -> Iterator[None]:
     """Remove a new run's folder after an error, unless there is a checkpoint to go on from."""
     try:
         yield

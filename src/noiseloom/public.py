@@ -51,6 +51,7 @@ from noiseloom.guidance import (
     temporal_history,
     vanilla_history,
 )
+from noiseloom.guide_folder import load_guide
 from noiseloom.langevin import corrected
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
@@ -71,7 +72,7 @@ from noiseloom.plan_parts import PartsPlan
 from noiseloom.preconditioning import Preconditioning
 from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
-from noiseloom.recipes import Facts, Parts, Recipe
+from noiseloom.recipes import Facts, Guidable, GuideTraining, Guiding, Labelled, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
@@ -85,6 +86,7 @@ from noiseloom.sampling import (
     sample,
 )
 from noiseloom.sliding import slide
+from noiseloom.steering import steered
 from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.streaming import stream
 from noiseloom.terminal import save_picture
@@ -109,12 +111,16 @@ __all__ = [
     "Facts",
     "Finished",
     "GaussianDiffusion",
+    "Guidable",
     "Guide",
     "GuideEnsemble",
     "GuideOutput",
+    "GuideTraining",
+    "Guiding",
     "HiddenGuided",
     "HistoryGuided",
     "HistoryTerm",
+    "Labelled",
     "Latent",
     "LinearGamma",
     "LinearHead",
@@ -173,6 +179,7 @@ __all__ = [
     "jacobian_squares",
     "latent_loss",
     "load",
+    "load_guide",
     "make_regulariser",
     "nats_bound",
     "nudged",
@@ -187,6 +194,7 @@ __all__ = [
     "sigmoid_weight",
     "slide",
     "state_value",
+    "steered",
     "stream",
     "temporal_history",
     "vanilla_history",

@@ -1,6 +1,6 @@
 """Recordings: data from a simulator, kept in a file, also when they are interrupted.
 
-A source is a class of options (`noiseloom.verbs.SOURCES`) and a function that yields pieces of a
+A source is a class of options (`noiseloom.sources.SOURCES`) and a function that yields pieces of a
 recording.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, Protocol, Self
 from noiseloom.data import Clips, Trajectories
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.rng import Rng
+from noiseloom.sources import DoomSource, MazeSource
 from noiseloom.terminal import answer, say
-from noiseloom.verbs import DoomSource, MazeSource
 
 __all__ = ["Recorded", "record"]
 

@@ -28,7 +28,7 @@ from noiseloom.run_folder import read_description, recipe_of, same_data, write_t
 from noiseloom.scores import scores
 from noiseloom.videos import videos
 
-__all__ = ["write_report"]
+__all__ = ["document", "loss_section", "records_of", "write_report"]
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -51,7 +51,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     described = read_description(folder)
     made = recipe_of(described, recipe)
     run = load(folder, recipe=recipe) if (folder / "ema.safetensors").is_file() else None
-    records = _records(folder / "metrics.jsonl")
+    records = records_of(folder / "metrics.jsonl")
     try:
         found = made.load(described["data"])
         data = found if same_data(found, described["facts"]) else None
@@ -63,13 +63,20 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
         _plan(run) if run else "",
         orders(run, data, seed) if run else "",
-        _loss(records),
+        loss_section(records),
         scores(folder / "evaluation.json", name),
         _use(name, described, made, records),
         _options(described["options"], made),
     ]
+    page = document(name, sections)
+    write_text(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def document(name: str, sections: Sequence[str]) -> str:
+    """A page of HTML with its style in it, of a title and sections."""
     style = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
-    page = f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -85,8 +92,6 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
 </body>
 </html>
 """
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
 
 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
@@ -120,7 +125,8 @@ def _plan(run: Run) -> str:
     return section("The plan", f'<p>{text}</p><figure class="small">{drawing}</figure>')
 
 
-def _records(path: Path) -> list[dict[str, float]]:
+def records_of(path: Path) -> list[dict[str, float]]:
+    """The whole lines of a training's `metrics.jsonl`; none where there is no such file."""
     lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be half
 
@@ -172,7 +178,8 @@ def _header(
 <dl class="facts">{cells}</dl></header>"""
 
 
-def _loss(records: Sequence[dict[str, float]]) -> str:
+def loss_section(records: Sequence[dict[str, float]]) -> str:
+    """The curve of the loss."""
     if not records:
         return section("Loss", "<p>No updates yet.</p>")
     curve = loss_curve([r["step"] for r in records], [r["loss"] for r in records])

@@ -5,6 +5,7 @@
     metrics.jsonl        one line per update
     state/               what resuming needs
     prior/               of a model with codes, what draws them (`prior_folder`)
+    guides/              what leads samples to a property, a folder each (`guide_folder`)
     evaluation.json      metrics; evaluations/ has those of other sampling options
     report.html          shows everything
 

@@ -4,15 +4,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 __all__ = [
-    "SOURCES",
     "VERBS",
     "Answer",
     "Compare",
     "Demo",
-    "DoomSource",
     "Evaluate",
+    "MakeGuide",
     "MakePrior",
-    "MazeSource",
     "Recipes",
     "Record",
     "Sample",
@@ -52,6 +50,11 @@ VERBS = {
     ),
     "prior": Verb(
         "prior RUN [--prior KIND]", "make what draws a run's codes, or go on with it", ("run",)
+    ),
+    "guide": Verb(
+        "guide RUN --labels FILE [--context FILE]",
+        "train what leads a run's samples to a property, and says how far to trust it",
+        ("run",),
     ),
     "evaluate": Verb("evaluate RUN", "judge samples beside real data", ("run",)),
     "compare": Verb(
@@ -141,6 +144,8 @@ class Sample(Answer):
             file of rows with empty cells; of numbers a line, 3,_,7, or a .npy, .csv or .txt file of
             rows, with -1 for gaps; -n is then by default 4 for each row of it.
         gap: the character that stands for a gap in --known.
+        guide: folder of a guide that leads the samples, or several, separated by commas; out is
+            then a table, .csv, of different structures, the best first.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
@@ -157,6 +162,7 @@ class Sample(Answer):
     codes_from: str | None = None
     known: str | None = None
     gap: str = "_"
+    guide: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False
@@ -209,6 +215,36 @@ class MakePrior(Answer):
 
 
 @dataclass(frozen=True)
+class MakeGuide(Answer):
+    """The making; --method may name several, separated by commas.
+
+    Attributes:
+        labels: structures with labels: a table, .csv, .tsv or .parquet, with the run's columns or a
+            column of sequences, and one or more of numbers.
+        columns: those of the labels, separated by commas; by default the only one of numbers.
+        context: structures without labels, among which the guide is to know its limits: a table, or
+            what the run is trained on.
+        shifted: structures with labels of another domain, to judge by alone.
+        seeds: guides of every method, from --seed on.
+        configurations: of every method's grid, to choose from; 0 trains what the options say.
+        select: choose by held-out labels (in-domain) or by those of --shifted.
+        out: folder of the guide, a new one or one that was begun; where there are several, of their
+            folders; by default RUN/guides/METHOD-SEED.
+        force: replace guides that are there.
+    """
+
+    labels: str | None = None
+    columns: str | None = None
+    context: str | None = None
+    shifted: str | None = None
+    seeds: int = 1
+    configurations: int = 0
+    select: Literal["in-domain", "shifted"] = "in-domain"
+    out: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
 class Compare:
     """The comparison; text, tables and sequences of your own need no name of a recipe.
 
@@ -257,38 +293,3 @@ class Record:
     seed: int = 0
     force: bool = False
     json: bool = False
-
-
-@dataclass(frozen=True)
-class MazeSource:
-    """A point mass that a controller drives from goal to goal (extra sim).
-
-    Attributes:
-        maze: which (PointMaze v3).
-        stay: at each goal the controller stays 0 to so many steps more.
-    """
-
-    maze: Literal["umaze", "medium", "large"] = "umaze"
-    stay: int = 100
-
-
-@dataclass(frozen=True)
-class DoomSource:
-    """Video of a random walk through the rooms of Doom's my_way_home (extra sim).
-
-    Attributes:
-        walk: blind draws its actions without looking, so that they suit whatever a video shows;
-            seeing goes where there is room, and is led into walls where a video differs.
-        size: side of a frame, in pixels; a step takes 3 size^2 bytes, 12 kB at 64.
-        skip: tics, of 35 a second, that an action is held.
-        jobs: processes that record at the same time; the recording does not depend on it.
-    """
-
-    walk: Literal["blind", "seeing"] = "blind"
-    size: int = 64
-    skip: int = 4
-    jobs: int = 1
-
-
-SOURCES: dict[str, type] = {"maze": MazeSource, "doom": DoomSource}
-"""What can be recorded, and the options of each; `noiseloom.record` has their simulators."""

@@ -14,7 +14,10 @@ import numpy as np
 
 from noiseloom.data.table_columns import NUMBER
 
-__all__ = ["Rows", "opened"]
+__all__ = ["ENDINGS", "Rows", "opened"]
+
+ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+"""Of the files that are tables."""
 
 
 class Rows(NamedTuple):
@@ -48,7 +51,7 @@ class Rows(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Rows]:
-    """Open a table, .csv, .csv.gz or .parquet; errors of reading become one line with its name.
+    """Open a table, .csv, .tsv, either with .gz too, or .parquet; errors become one line.
 
     Raises:
         FileNotFoundError: no such file.
@@ -58,8 +61,8 @@ def opened(path: Path) -> Iterator[Rows]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if path.is_dir() or not path.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
-        raise ValueError(f"{path} is no table: give a .csv, .csv.gz or .parquet file")
+    if path.is_dir() or not path.name.lower().endswith(ENDINGS):
+        raise ValueError(f"{path} is no table: give a .csv, .tsv, .csv.gz or .parquet file")
     try:
         with (
             _binary(path) as file,

@@ -59,7 +59,11 @@ class TableVocabulary:
         """Classes of each column, K_1, ..., K_T."""
         return tuple(column.size for column in self.columns)
 
-    def encode(self, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Tensor:
+    def encode(
+        self,
+        rows: Sequence[Sequence[Any] | Mapping[str, Any]],
+        places: Sequence[str] | None = None,
+    ) -> Tensor:
         """Tokens of rows, int64, shape (N, T).
 
         A number beyond or between the intervals of its column is in the nearest of them.
@@ -67,22 +71,23 @@ class TableVocabulary:
         Args:
             rows: values or cells of the T columns, in their order or by name; None, NaN and the
                 words of a file are missing values.
+            places: what rows are called in errors; by default "row 1" and so on.
 
         Raises:
             ValueError: a row of another length, a value that has no class, by row and column.
         """
         ordered = []
-        for number, row in enumerate(rows, 1):
+        places = places or [f"row {number}" for number in range(1, len(rows) + 1)]
+        for place, row in zip(places, rows, strict=True):
             if isinstance(row, Mapping):
-                check_names(row, self.names, f"row {number}: the vocabulary")
-                check_names(self.names, row, f"row {number}")
+                check_names(row, self.names, f"{place}: the vocabulary")
+                check_names(self.names, row, place)
                 row = [row[name] for name in self.names]
             if len(row) != len(self.columns):
                 raise ValueError(
-                    f"row {number} has {len(row)} values, and there are {len(self.columns)} columns"
+                    f"{place} has {len(row)} values, and there are {len(self.columns)} columns"
                 )
             ordered.append(row)
-        places = [f"row {number}" for number in range(1, len(ordered) + 1)]
         tokens = torch.zeros((len(ordered), len(self.columns)), dtype=torch.int64)
         for c, column in enumerate(self.columns):
             classes = encode_cells(column, [row[c] for row in ordered], places)[1]

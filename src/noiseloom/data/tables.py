@@ -1,4 +1,4 @@
-"""A table of a person's own as tokens, one a column: .csv, .csv.gz or .parquet."""
+"""A table of a person's own as tokens, one a column: .csv, .tsv, .csv.gz or .parquet."""
 
 import os
 from collections.abc import Mapping
@@ -58,8 +58,8 @@ def read_table(
     nearest class, and a note says how many.
 
     Args:
-        path: a .csv or .csv.gz file in UTF-8, its cells separated by commas, semicolons or tabs, or
-            a .parquet file.
+        path: a .csv, .tsv, .csv.gz or .tsv.gz file in UTF-8, its cells separated by commas,
+            semicolons or tabs, or a .parquet file.
         schema: a YAML file, or a mapping such as it holds, that says what columns are
             (`noiseloom.data.table_schema`); the others are inferred.
         missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a

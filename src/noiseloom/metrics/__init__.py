@@ -1,6 +1,7 @@
 """How good are samples: distances between sets, coverage, copies, discreteness."""
 
 from noiseloom.metrics.bits import bit_histogram, discreteness
+from noiseloom.metrics.calibration import SHARES, calibration_report, inside_share, spearman
 from noiseloom.metrics.coverage import (
     Coverage,
     coverage,
@@ -10,6 +11,7 @@ from noiseloom.metrics.coverage import (
 )
 from noiseloom.metrics.discrete import discrete_report
 from noiseloom.metrics.drift import Drift, frame_statistics
+from noiseloom.metrics.edits import nearest_edits
 from noiseloom.metrics.energy import energy_distance
 from noiseloom.metrics.features import Features, agreement
 from noiseloom.metrics.forecasts import (
@@ -45,12 +47,14 @@ from noiseloom.metrics.text import distinct_ngrams, judged_bits, word_validity
 from noiseloom.metrics.two_sample import two_sample_accuracy
 
 __all__ = [
+    "SHARES",
     "Coverage",
     "Drift",
     "Features",
     "NGramModel",
     "agreement",
     "bit_histogram",
+    "calibration_report",
     "canonical_smiles",
     "closest",
     "copied_share",
@@ -70,6 +74,7 @@ __all__ = [
     "historical_paths",
     "history_report",
     "image_report",
+    "inside_share",
     "invalid_share",
     "judged_bits",
     "kid",
@@ -79,6 +84,7 @@ __all__ = [
     "marginal_distances",
     "memorised_share",
     "nearest",
+    "nearest_edits",
     "noised",
     "noised_tokens",
     "novelty",
@@ -87,6 +93,7 @@ __all__ = [
     "quantile_score",
     "row_keys",
     "set_distances",
+    "spearman",
     "two_sample_accuracy",
     "uniqueness",
     "validity",

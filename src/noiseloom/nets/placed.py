@@ -59,6 +59,29 @@ class Placed(nn.Module):
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
     ) -> Tensor | tuple[Tensor, Carry]:
         """Predict; conditions are those of the network, an estimate is mapped as the state is."""
+        x, cond, place = self._entered(x, cond)
+        found = self.inner(x, log_snr, cond)
+        y, rest = found if isinstance(found, tuple) else (found, None)
+        y = self._left(y, place)
+        return y if rest is None else (y, rest)
+
+    def states(
+        self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, tuple[Any, Tensor]]:
+        """The network's last token states (B, T, W), and what `finish` needs besides."""
+        x, cond, place = self._entered(x, cond)
+        h, rest = self.inner.states(x, log_snr, cond)
+        return h, (rest, place)
+
+    def finish(self, h: Tensor, rest: tuple[Any, Tensor]) -> Tensor:
+        """What `forward` returns, of the last token states: each token by itself."""
+        inner, place = rest
+        return self._left(self.inner.finish(h, inner), place)
+
+    def _entered(
+        self, x: Tensor, cond: Mapping[str, Any] | None
+    ) -> tuple[Tensor, dict[str, Any], Tensor]:
+        """State and conditions as the network sees them, and the place of every token."""
         cond = dict(cond or {})
         place = torch.arange(x.shape[1], device=x.device) + cond.get("position", 0)
         dtype = x.dtype if x.is_floating_point() else self.enter.dtype
@@ -70,7 +93,7 @@ class Placed(nn.Module):
         else:
             rows = place * self.enter.shape[1] + x
             h = functional.embedding(rows, self.enter.flatten(0, 1))
-        found = self.inner(h, log_snr, cond)
-        y, rest = found if isinstance(found, tuple) else (found, None)
-        y = torch.einsum("btw,two->bto", y, self.leave[place].to(y.dtype)) + self.bias[place]
-        return y if rest is None else (y, rest)
+        return h, cond, place
+
+    def _left(self, y: Tensor, place: Tensor) -> Tensor:
+        return torch.einsum("btw,two->bto", y, self.leave[place].to(y.dtype)) + self.bias[place]

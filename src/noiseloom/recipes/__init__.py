@@ -18,6 +18,9 @@ from noiseloom.recipes.forcing_exchange import ForcingExchange
 from noiseloom.recipes.forcing_maze import ForcingMaze
 from noiseloom.recipes.forcing_series import ForcingSeries
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
+from noiseloom.recipes.guidable import Guidable, Labelled, keys_of
+from noiseloom.recipes.guide_options import GuideTraining, Guiding
+from noiseloom.recipes.guided_rows import GuidedRows
 from noiseloom.recipes.palette import PalettePictures
 from noiseloom.recipes.picture_folder import PictureFolder
 from noiseloom.recipes.planning import Planning
@@ -55,6 +58,11 @@ __all__ = [
     "ForcingSeries",
     "ForcingTrajectories",
     "Given",
+    "Guidable",
+    "GuideTraining",
+    "GuidedRows",
+    "Guiding",
+    "Labelled",
     "NoPriorError",
     "PalettePictures",
     "Parts",
@@ -70,6 +78,7 @@ __all__ = [
     "Text",
     "TokenSplit",
     "TwoStages",
+    "keys_of",
 ]
 
 RECIPES: dict[str, type[Recipe]] = {

@@ -17,10 +17,10 @@ _SEQUENCES = (*FASTA, ".smi")
 def recipe_for(data: str) -> str:
     """The name of the recipe that reads what lies at a path: text, table, sequences or palette.
 
-    Text is .txt, .md, a folder that holds such files, or a tar file; a table .csv or .parquet;
-    sequences are FASTA, .smi, .npy, and a .csv whose only column is called smiles or sequence;
-    pictures of few colours (palette) a folder of pictures, or a .zip file. Of files all but .npy,
-    .parquet and .zip may have .gz after it.
+    Text is .txt, .md, a folder that holds such files, or a tar file; a table .csv, .tsv or
+    .parquet; sequences are FASTA, .smi, .npy, and a .csv whose only column is called smiles or
+    sequence; pictures of few colours (palette) a folder of pictures, or a .zip file. Of files all
+    but .npy, .parquet and .zip may have .gz after it.
 
     Args:
         data: the path.
@@ -45,7 +45,7 @@ def recipe_for(data: str) -> str:
         return "text"
     elif bare.endswith(_SEQUENCES) or name.endswith(".npy"):
         return "sequences"
-    elif bare.endswith(".csv") or name.endswith(".parquet"):
+    elif bare.endswith((".csv", ".tsv")) or name.endswith(".parquet"):
         return "sequences" if _is_one_of_sequences(path) else "table"
     raise ValueError(
         f"what {data} is cannot be told: name the recipe, noiseloom compare text|table|sequences|"

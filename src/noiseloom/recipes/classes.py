@@ -246,9 +246,10 @@ class Classes(ClassBits):
         cond = self.codes_for(parts, given, rng)
         if absent is not None:
             cond = {**cond, "absent": absent}
-        denoiser, solver = self.make_denoiser(trained, cond), self.make_solver()
+        denoiser = self.make_denoiser(trained, cond)
         if device.type == "cpu" and isinstance(denoiser, ClassDenoiser) and denoiser.timeless:
             denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
+        denoiser, solver = parts.steered(denoiser, self.make_solver())
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
     def report(

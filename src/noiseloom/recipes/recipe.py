@@ -32,16 +32,20 @@ from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.sampling import Coding, Sampling, Telling
 from noiseloom.rng import Rng
-from noiseloom.sampling import sample
+from noiseloom.sampling import Solver, sample
 from noiseloom.training import Loss, Tracker, Training
 
-__all__ = ["Drawing", "Facts", "Findings", "Given", "Parts", "Recipe", "channels_last"]
+__all__ = ["Drawing", "Facts", "Findings", "Given", "Parts", "Recipe", "Steering", "channels_last"]
 
 Facts: TypeAlias = dict[str, Any]
 """What a model must know of its data to be built without it; plain JSON values."""
 
 Given: TypeAlias = Mapping[str, Tensor]
 """What samples are drawn for, a row each: {"label"} for pictures, what is known of a series."""
+
+
+Steering: TypeAlias = Callable[[nn.Module, Solver], tuple[nn.Module, Solver]]
+"""From a denoiser and a solver to those that are guided."""
 
 
 class Findings(dict[str, float]):
@@ -82,12 +86,19 @@ class Parts:
         diffusion: what noise is: one of `noiseloom.diffusion`.
         codec: data to state and back.
         prior: what draws the codes of a model that has some, once it was trained.
+        steering: how a guide leads samples: makes a denoiser and a solver of those that draw
+            unguided (`noiseloom.steering`). A recipe whose runs can be guided asks `steered`.
     """
 
     denoiser: nn.Module
     diffusion: Any
     codec: Codec
     prior: Prior | None = None
+    steering: Steering | None = None
+
+    def steered(self, denoiser: nn.Module, solver: Solver) -> tuple[nn.Module, Solver]:
+        """A denoiser and a solver as samples are to be drawn by: guided, if a guide is at hand."""
+        return self.steering(denoiser, solver) if self.steering else (denoiser, solver)
 
 
 @dataclass(frozen=True)
@@ -242,7 +253,8 @@ class Recipe(Sampling, Training):
         one = parts.codec.encode(torch.zeros(1, *facts["shape"], dtype=torch.uint8))
         x = torch.empty(len(rng.root), *one.shape[1:], device=device)
         x = channels_last(parts.diffusion.prior(x, rng.fold("prior")))
-        plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
+        plan = self.make_plan(parts.diffusion.schedule)
+        denoiser, solver = parts.steered(denoiser, self.make_solver())
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:

@@ -4,23 +4,29 @@
 that the model decides how long a sequence is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from noiseloom.data import Numbers, Split, Symbols, read_sequences, vocabulary
-from noiseloom.metrics import canonical_smiles
-from noiseloom.recipes.classes import Classes, TokenSplit
-from noiseloom.recipes.recipe import Facts
+from noiseloom.data import Numbers, Split, Symbols, Vocabulary, read_sequences, vocabulary
+from noiseloom.data.labelled import Cells, text_column
+from noiseloom.data.table_files import ENDINGS
+from noiseloom.data.tokens import Tokens
+from noiseloom.metrics import canonical_smiles, nearest_edits
+from noiseloom.recipes.classes import TokenSplit
+from noiseloom.recipes.guided_rows import GuidedRows
+from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
 
 __all__ = ["Sequences"]
 
 
 @dataclass(frozen=True)
-class Sequences(Classes):
+class Sequences(GuidedRows):
     """Options of `Classes` for sequences.
 
     Attributes:
@@ -36,6 +42,7 @@ class Sequences(Classes):
     name: ClassVar[str] = "sequences"
     summary: ClassVar[str] = "proteins, SMILES or other strings of one's own, by any kind of state"
     kind: ClassVar[Literal["text", "table", "sequences"]] = "sequences"
+    distance: ClassVar[str] = "characters put in, taken out or changed"
 
     column: str = ""
     spelling: Literal["auto", "characters", "smiles"] = "auto"
@@ -86,3 +93,46 @@ class Sequences(Classes):
             if self.chemistry:
                 options["forms"] = lambda rows: [canonical_smiles(s) for s in words.decode(rows)]
         return self.report(draw, data, rng, **options)
+
+    def structure_columns(
+        self, cells: Cells, words: Vocabulary, labels: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The column of sequences."""
+        return (text_column(cells, self.column, labels),)
+
+    def tokens_of(self, cells: Cells, words: Vocabulary, columns: Sequence[str]) -> Tensor:
+        """Tokens of its cells, by the symbols of the run."""
+        symbols, texts, found = _symbols(words, str(cells.path)), cells.column(columns[0]), []
+        for row, text in enumerate(texts):
+            if not text:
+                raise ValueError(f"{cells.where(row)}: there is no sequence")
+            known = symbols.tokens(text, cells.where(row))
+            found.append(known + [symbols.end] * (symbols.length - len(known)))
+        return torch.tensor(found)
+
+    def unlabelled(self, path: str, facts: Facts) -> Tokens:
+        """Sequences of any file that training reads, or a column of a table."""
+        if path.lower().endswith(ENDINGS):
+            return super().unlabelled(path, facts)
+        words = _symbols(vocabulary(facts["vocabulary"]), path)
+        split, _ = read_sequences(Path(path), vocabulary=words, longer=self.longer)
+        parts = split.train.values, split.held_out.values
+        return Tokens(torch.cat(parts), tuple(facts["sizes"]))
+
+    def keys(self, parts: Parts, facts: Facts, data: Tensor) -> list[str]:
+        """The sequences; with `chemistry` their canonical SMILES, "" where there is no molecule."""
+        texts = _symbols(vocabulary(facts["vocabulary"]), "the run").decode(data)
+        return [canonical_smiles(text) or "" for text in texts] if self.chemistry else texts
+
+    def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
+        """Edit distances."""
+        return nearest_edits(made, known)
+
+
+def _symbols(words: Vocabulary, where: str) -> Symbols:
+    if not isinstance(words, Symbols):
+        raise ValueError(
+            f"{where}: guides are for runs on sequences of symbols, and this one is on rows of "
+            "numbers (.npy)"
+        )
+    return words

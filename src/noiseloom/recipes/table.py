@@ -4,24 +4,30 @@ A column is a token with classes of its own: categories, whole numbers, or inter
 The inferred schema can be written, edited and given back (`--schema FILE.yaml`).
 """
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
-from noiseloom.data import Split, TableVocabulary, read_table, vocabulary
+from noiseloom.data import Split, TableVocabulary, Vocabulary, read_table, vocabulary
+from noiseloom.data.labelled import Cells
+from noiseloom.metrics import closest
 from noiseloom.nets import Placed
-from noiseloom.recipes.classes import Classes, TokenSplit
-from noiseloom.recipes.recipe import Facts
+from noiseloom.recipes.classes import TokenSplit
+from noiseloom.recipes.guided_rows import GuidedRows
+from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
 
 __all__ = ["Tables"]
 
 
 @dataclass(frozen=True)
-class Tables(Classes):
+class Tables(GuidedRows):
     """Options of `Classes` for tables.
 
     Attributes:
@@ -43,6 +49,7 @@ class Tables(Classes):
     summary: ClassVar[str] = "a table of one's own, by any kind of state"
     kind: ClassVar[Literal["text", "table", "sequences"]] = "table"
     paths: ClassVar[tuple[str, ...]] = ("schema",)
+    distance: ClassVar[str] = "columns that differ"
 
     schema: str = ""
     missing: Literal["class", "refuse", "drop"] = "class"
@@ -76,7 +83,7 @@ class Tables(Classes):
 
     def _read(self, data: str | None, like: TableVocabulary | None) -> Split[Any]:
         if data is None:
-            raise ValueError("table needs --data FILE.csv, .csv.gz or .parquet")
+            raise ValueError("table needs --data FILE.csv, .tsv, .csv.gz or .parquet")
         known = bool(self.schema) and Path(self.schema).exists() and like is None
         split, words = read_table(
             data,
@@ -104,3 +111,57 @@ class Tables(Classes):
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Columns, pairs, what a classifier can tell, copies and distances to training rows."""
         return self.report(draw, data, rng)
+
+    def structure_columns(
+        self, cells: Cells, words: Vocabulary, labels: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The run's own columns, which all must be there."""
+        assert isinstance(words, TableVocabulary)
+        for name in words.names:
+            cells.column(name)
+        return words.names
+
+    def tokens_of(self, cells: Cells, words: Vocabulary, columns: Sequence[str]) -> Tensor:
+        """Tokens by the run's schema."""
+        assert isinstance(words, TableVocabulary)
+        rows = list(zip(*(cells.column(name) for name in columns), strict=True))
+        return words.encode(rows, cells.places)
+
+    def guide_trunk(self, facts: Facts, inputs: int, width: int, depth: int) -> nn.Module:
+        """With maps in for each column."""
+        inner = super().guide_trunk(facts, width, width, depth)
+        found = Placed(inner, facts["length"], inputs, 1, width)
+        found.leave.requires_grad_(False)
+        found.bias.requires_grad_(False)
+        return found
+
+    def keys(self, parts: Parts, facts: Facts, data: Tensor) -> list[str]:
+        """A line of CSV for each row; numbers of intervals are their medians."""
+        found = []
+        for row in self.cells(parts, facts, data):
+            line = io.StringIO()
+            csv.writer(line, lineterminator="").writerow(row)
+            found.append(line.getvalue())
+        return found
+
+    def columns(self, facts: Facts) -> tuple[str, ...]:
+        """The table's."""
+        return tuple(column["name"] for column in facts["vocabulary"]["columns"])
+
+    def cells(self, parts: Parts, facts: Facts, data: Tensor) -> list[list[str]]:
+        """Of each row; what is missing is empty."""
+        rows = vocabulary(facts["vocabulary"]).decode(data)
+        return [["" if cell is None else str(cell) for cell in row] for row in rows]
+
+    def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
+        """Columns in which a row differs from the one that is most like it."""
+        rows = list(csv.reader([*made, *known]))
+        columns = [
+            {cell: i for i, cell in enumerate(dict.fromkeys(c))} for c in zip(*rows, strict=True)
+        ]
+        numbers = [
+            [places[cell] for places, cell in zip(columns, row, strict=True)] for row in rows
+        ]
+        codes = torch.tensor(numbers)
+        shares = closest(codes[: len(made)], codes[len(made) :])
+        return (shares * len(columns)).round().long()

@@ -1,0 +1,179 @@
+"""Structures with measured numbers beside them: a table whose columns are named when it is read."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from noiseloom.data.table_columns import GAPS
+from noiseloom.data.table_files import opened
+
+__all__ = ["Cells", "label_columns", "labels_of", "read_cells", "text_column"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a file, as text, by column.
+
+    Attributes:
+        path: of the file.
+        columns: cells of each column, without spaces around, by its name.
+        lines: where in the file each row is.
+        unit: what that counts, line or row.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: tuple[int, ...]
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def where(self, row: int) -> str:
+        """A row's place, for errors."""
+        return f"{self.path}, {self.unit} {self.lines[row]}"
+
+    @property
+    def places(self) -> list[str]:
+        """Of all rows."""
+        return [self.where(row) for row in range(len(self))]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        if name not in self.columns:
+            raise ValueError(f"{self.path} has no column {name!r}; it has {self.names}")
+        return self.columns[name]
+
+    @property
+    def names(self) -> str:
+        """Of the columns, for errors."""
+        return ", ".join(self.columns)
+
+
+def read_cells(path: str | os.PathLike[str]) -> Cells:
+    """All cells of a table.
+
+    Args:
+        path: .csv, .tsv, either with .gz after it, or .parquet; the first row has names.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no table, no rows, or a row of another length than the header, by its line.
+    """
+    path = Path(path).expanduser()
+    lines, rows = [], []
+    with opened(path) as table:
+        for line, row in table.rows:
+            table.check(line, row)
+            lines.append(line)
+            rows.append([cell.strip() for cell in row])
+        names, unit = table.names, table.unit
+    if not rows:
+        raise ValueError(f"{path} has no rows below the header")
+    columns = [list(cells) for cells in zip(*rows, strict=True)]
+    return Cells(path, dict(zip(names, columns, strict=True)), tuple(lines), unit)
+
+
+def text_column(cells: Cells, named: str, labels: Sequence[str]) -> str:
+    """Which column has the structures.
+
+    Args:
+        cells: of the file.
+        named: by a run's options, "" for none. It need not be there: the run read another file.
+        labels: columns that have not.
+
+    Returns:
+        The named one; or the one called smiles or sequence; or the only one that is no label and
+        holds no numbers.
+
+    Raises:
+        ValueError: it cannot be told.
+    """
+    if named in cells.columns:
+        return named
+    others = [name for name in cells.columns if name not in labels]
+    for found in (
+        [name for name in others if name.lower() in ("smiles", "sequence")],
+        [name for name in others if not _numeric(cells.columns[name])],
+    ):
+        if len(found) == 1:
+            return found[0]
+    raise ValueError(
+        f"{cells.path}: which column holds the structures? Call it sequence or smiles; there are "
+        f"{cells.names}"
+    )
+
+
+def label_columns(
+    cells: Cells, named: Sequence[str] | None, structure: Sequence[str]
+) -> tuple[str, ...]:
+    """Which columns have the labels.
+
+    Args:
+        cells: of the file.
+        named: those that were asked for; None for the only one of numbers.
+        structure: columns that say what is labelled.
+
+    Raises:
+        ValueError: no such column, or it cannot be told.
+    """
+    if named is not None:
+        for name in named:
+            cells.column(name)
+        if not named or len(set(named)) < len(named):
+            raise ValueError(f"columns of labels are different ones, got {', '.join(named)!r}")
+        return tuple(named)
+    found = [n for n, c in cells.columns.items() if n not in structure and _numeric(c)]
+    if len(found) != 1:
+        told = (
+            f"several columns of numbers, {', '.join(found)}" if found else "no column of numbers"
+        )
+        raise ValueError(f"{cells.path} has {told}: say which are labels, --columns NAME,NAME")
+    return tuple(found)
+
+
+def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
+    """The numbers of some columns, float32, shape (N, J).
+
+    Raises:
+        ValueError: a cell that is no finite number, by its line, or a column of one value only.
+    """
+    found = torch.empty((len(cells), len(names)), dtype=torch.float64)
+    for j, name in enumerate(names):
+        for row, cell in enumerate(cells.column(name)):
+            number = _number(cell)
+            if number is None or not math.isfinite(number):
+                told = f"is {cell!r}" if cell else "is missing"
+                raise ValueError(
+                    f"{cells.where(row)}, column {name!r}: the label {told}, and a label is a "
+                    "finite number: leave the row out"
+                )
+            found[row, j] = number
+        if (found[:, j] == found[0, j]).all():
+            raise ValueError(
+                f"{cells.path}, column {name!r}: all {len(cells)} labels are {found[0, j]:g}, from "
+                f"{cells.unit} {cells.lines[0]} to {cells.lines[-1]}: there is nothing to learn"
+            )
+    return found.float()
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    """Whether a column has numbers, or a word for a missing one, and some number."""
+    told = [cell for cell in cells if cell.lower() not in GAPS]
+    return bool(told) and all(_number(cell) is not None for cell in told)

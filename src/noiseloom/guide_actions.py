@@ -1,0 +1,75 @@
+"""What the words after `guide`, and those of a guided `sample`, become."""
+
+from pathlib import Path
+from typing import Any
+
+from noiseloom.arguments import Arguments, UsageError, take_option
+from noiseloom.naming import parse_words, source_of
+from noiseloom.verbs import MakeGuide, Sample
+
+__all__ = ["guide_words", "sample_guided_words"]
+
+
+def guide_words(words: list[str], command: str) -> None:
+    """`noiseloom guide`."""
+    from noiseloom.recipes import GuideTraining
+    from noiseloom.recipes.guide_options import OWN_OPTIONS
+
+    named, rest = take_option(words, "--method")
+    methods = dict.fromkeys((named or "context").split(","))
+    parsed = [
+        parse_words("guide", [*rest, f"--method={method}"], MakeGuide, GuideTraining)
+        for method in methods
+    ]
+    options, typed = parsed[0].build(MakeGuide), parsed[0].given
+    used = {name for method in methods for name in OWN_OPTIONS[method]}
+    for name in typed & {name for names in OWN_OPTIONS.values() for name in names}:
+        option = f"--{name.replace('_', '-')}"
+        if name not in used:
+            raise UsageError(f"{option} says nothing to method {', '.join(methods)}: leave it out")
+        if options.configurations and name in {"sigma", "tau", "decay", "prior_variance", "weight"}:
+            raise UsageError(f"{option} is chosen by --configurations: leave it out")
+    if options.labels is None:
+        raise UsageError("guide needs --labels FILE: structures and numbers")
+    from noiseloom.guide_command import guide
+    from noiseloom.guide_material import Sources
+
+    columns = tuple(c.strip() for c in options.columns.split(",")) if options.columns else None
+    guide(
+        source_of(parsed[0]),
+        [args.build(GuideTraining) for args in parsed],
+        Sources(options.labels, options.context, options.shifted, columns),
+        seeds=options.seeds,
+        count=options.configurations,
+        judge=options.select,
+        out=Path(options.out).expanduser() if options.out else None,
+        force=options.force,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any]) -> None:
+    """`noiseloom sample --guide`."""
+    from noiseloom.guided_drawing import sample_guided
+    from noiseloom.recipes import Guiding
+
+    for name in ("label", "data", "actions", "codes_from"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')} is not for guided samples: leave it out")
+    if "target" not in args.given:
+        raise UsageError("--guide needs --target maximise, minimise or a number")
+    assert options.guide is not None
+    sample_guided(
+        source_of(args),
+        changes,
+        options.guide.split(","),
+        args.build(Guiding),
+        n=options.n,
+        known=options.known,
+        gap=options.gap,
+        seed=options.seed,
+        out=Path(options.out).expanduser() if options.out else None,
+        force=options.force,
+        as_json=options.json,
+    )

@@ -1,0 +1,195 @@
+"""What `noiseloom guide` does: one guide, several methods and seeds beside each other, a choice."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from noiseloom.commands import load
+from noiseloom.fit_guide import fit_guide
+from noiseloom.guide_folder import GUIDES, GuideRecord, guidable
+from noiseloom.guide_material import Material, Sources, read_material
+from noiseloom.guide_selection import Grid, Judge, called, configurations, criterion, tried
+from noiseloom.recipes import GuideTraining
+from noiseloom.run import Run
+from noiseloom.run_folder import write_text
+from noiseloom.terminal import answer, number, say
+
+__all__ = ["guide"]
+
+_COLUMNS = {
+    "nll": "nats",
+    "nll_shifted": "nats, shifted",
+    "rmse": "error",
+    "rmse_shifted": "error, shifted",
+    "spearman": "rank correlation",
+    "spearman_shifted": "rank correlation, shifted",
+    "inside_90": "inside 90 %",
+    "inside_90_shifted": "inside 90 %, shifted",
+    "mean_context": "mean on context",
+    "deviation_context": "deviation on context",
+}
+_MEANING = "means over 11 levels of noise, in deviations of the labels learnt from"
+
+
+def guide(
+    source: str,
+    methods: Sequence[GuideTraining],
+    sources: Sources,
+    *,
+    seeds: int,
+    count: int,
+    judge: Judge,
+    out: Path | None,
+    force: bool,
+    command: str,
+    as_json: bool,
+) -> None:
+    """Train guides for a run.
+
+    Args:
+        source: the run.
+        methods: options of each.
+        sources: files of structures.
+        seeds: guides of each method.
+        count: configurations of each method to choose from; 0 for none but the options.
+        judge: what they are chosen by.
+        out: folder of a guide, or, where there are several, of their folders; by default
+            `guides` in the run's.
+        force: replace guides that are there.
+        command: what was typed.
+        as_json: answer a program.
+
+    Raises:
+        ValueError: what cannot be made.
+        FileExistsError: other guides in those folders.
+    """
+    if seeds < 1 or count < 0:
+        raise ValueError(f"--seeds must be at least 1, --configurations 0, got {seeds} and {count}")
+    if judge == "shifted" and sources.shifted is None:
+        raise ValueError("to choose by shifted labels some are needed: --shifted FILE")
+    for options in methods:
+        if options.needs_context and sources.context is None:
+            raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
+    grids = [configurations(options.method, count) for options in methods] if count else []
+    if out is None and not Path(source).expanduser().is_dir():
+        raise ValueError(
+            f"{source} is no folder of yours to keep guides in: say where, --out FOLDER"
+        )
+    run = load(source)
+    guidable(run)
+    material = read_material(run, sources, methods[0].held_out)
+    several = len(methods) > 1 or seeds > 1 or count > 0
+    root = out or run.folder / GUIDES
+    if not several:
+        folder = root if out else root / methods[0].name
+        record = fit_guide(run, methods[0], folder, material, sources, command=command, force=force)
+        _answer_one(folder, record, as_json)
+        return
+    chosen: Mapping[str, Any] = {}
+    if grids:
+        chosen = _chosen(
+            run, methods, grids, material, sources, judge, root, command=command, force=force
+        )
+        methods = [
+            replace(options, **chosen[options.method]["options"])
+            for options in methods
+            if options.method in chosen
+        ]
+    found: dict[str, list[GuideRecord]] = {}
+    for seed in range(seeds):
+        for options in methods:
+            seeded = replace(options, seed=options.seed + seed)
+            folder = root / seeded.name
+            record = fit_guide(run, seeded, folder, material, sources, command=command, force=force)
+            found.setdefault(options.method, []).append(record)
+    head, rows = _table(found, chosen)
+    result = {
+        "run": source,
+        "folder": str(root),
+        "chosen": chosen,
+        "guides": {
+            name: [{"options": asdict(r.options), **r.summary} for r in records]
+            for name, records in found.items()
+        },
+    }
+    write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
+    answer(as_json, result, ["", _MEANING, f"guides: {root}"], head, rows)
+
+
+def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
+    told, counts = record.summary, record.counts
+    result = {"guide": str(folder), "page": str(folder / "guide.html"), **counts, **told}
+    names = list(dict.fromkeys(k.removesuffix("_shifted").removesuffix("_context") for k in told))
+    head = ("", "held out", "shifted", "context")
+    endings = ("", "_shifted", "_context")
+    rows = [[name, *(number(told.get(name + ending)) for ending in endings)] for name in names]
+    lines = ["", _MEANING, f"guide: {folder}", f"page:  {folder / 'guide.html'}"]
+    answer(as_json, result, lines, head, rows)
+
+
+def _chosen(
+    run: Run,
+    methods: Sequence[GuideTraining],
+    grids: Sequence[Grid],
+    material: Material,
+    sources: Sources,
+    judge: Judge,
+    root: Path,
+    *,
+    command: str,
+    force: bool,
+) -> dict[str, Any]:
+    """The best configuration of each method, kept in `selection.json` with all that were tried."""
+    found, trials = dict[str, Any](), dict[str, Any]()
+    for grid in grids:
+        say(f"grid of {grid.describe()}: {'; '.join(map(called, grid.drawn))}")
+    for options, grid in zip(methods, grids, strict=True):
+        tried_ones: list[dict[str, Any]] = []
+        for cell in grid.drawn:
+            folder = root / "selection" / grid.method / called(cell)
+            try:
+                record = fit_guide(
+                    run,
+                    tried(options, cell),
+                    folder,
+                    material,
+                    sources,
+                    command=command,
+                    force=force,
+                )
+                tried_ones.append({"options": dict(cell), **record.summary})
+            except ValueError as error:  # one that diverges is not the end of the others
+                reason = " ".join(str(error).split())
+                tried_ones.append({"options": dict(cell), "failed": reason})
+                say(f"{grid.method} {called(cell)} failed: {reason}")
+        trials[grid.method] = {"of": grid.whole, "steps": options.steps, "tried": tried_ones}
+        good = [trial for trial in tried_ones if "failed" not in trial]
+        if good:
+            best = min(good, key=lambda trial: criterion(trial, judge))
+            found[grid.method] = {"options": best["options"], "nll": criterion(best, judge)}
+        text = json.dumps({"select": judge, "grids": trials, "chosen": found}, indent=1)
+        write_text(root / "selection.json", text + "\n")
+    if not found:
+        raise ValueError(f"no configuration of any method could be trained: {root}/selection.json")
+    return found
+
+
+def _table(
+    found: Mapping[str, Sequence[GuideRecord]], chosen: Mapping[str, Any]
+) -> tuple[list[str], list[list[str]]]:
+    """A row for each method: means over seeds, with deviations."""
+    first = [records[0].summary for records in found.values()]
+    keys = [key for key in _COLUMNS if any(key in summary for summary in first)]
+    head = ["method", *(["chosen"] if chosen else []), *(_COLUMNS[key] for key in keys), "seeds"]
+    rows = []
+    for method, records in found.items():
+        row = [method, *([called(chosen[method]["options"])] if chosen else [])]
+        for key in keys:
+            values = [record.summary[key] for record in records]
+            spread = statistics.stdev(values) if len(values) > 1 else None
+            row.append(number(statistics.fmean(values), spread))
+        rows.append([*row, str(len(records))])
+    return head, rows

@@ -1,0 +1,228 @@
+"""The folder of a guide: what lies in it.
+
+    guide.yaml            options, which run's states it reads, what it was made of; once it is
+                          finished, under `summary`, how good it is
+    structures.json       keys of the labelled structures: those it learnt from, and those held out
+    ema.safetensors       its averaged weights, which guide, and those of its regulariser
+    calibration.json      what it says in and outside of its data, at several levels of noise
+    guide.html            shows all that
+    model.safetensors, metrics.jsonl, state/    of its training, as in a run
+    pretraining/          likewise, of method pretrained
+
+By default it lies in the run's own, `guides/METHOD-SEED`. It is refused by runs with other states
+or words, and, if it reads a denoiser's hidden states, by all that have other weights.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from noiseloom.context import Guide, GuideEnsemble
+from noiseloom.recipes import Facts, Guidable, GuideTraining, Parts
+from noiseloom.rng import Rng
+from noiseloom.run import Run
+from noiseloom.run_folder import write_text
+from noiseloom.training import checkpoint
+
+__all__ = [
+    "GUIDES",
+    "GuideRecord",
+    "guidable",
+    "load_guide",
+    "make_guide",
+    "read_guide",
+    "remove_guide",
+    "space_of",
+    "structures",
+    "write_guide",
+]
+
+GUIDES = "guides"
+_FILE, _STRUCTURES = "guide.yaml", "structures.json"
+
+
+@dataclass(frozen=True)
+class GuideRecord:
+    """What is known of a guide.
+
+    Attributes:
+        options: of its training.
+        names: of the properties.
+        space: what it must have in common with a run, by name: values, or what they hash to.
+        sources: files that it was made of: labels, context, shifted, and the columns of labels.
+        digests: of what was in them.
+        counts: structures learnt from, held out, shifted, of context, and shared by context and
+            labels.
+        labels: of those learnt from: lowest, highest, mean and deviation of each property.
+        command: what was typed.
+        noiseloom: version.
+        summary: figures of a finished one.
+    """
+
+    options: GuideTraining
+    names: tuple[str, ...]
+    space: Mapping[str, str]
+    sources: Mapping[str, Any]
+    digests: Mapping[str, str]
+    counts: Mapping[str, int]
+    labels: Mapping[str, tuple[float, ...]]
+    command: str = ""
+    noiseloom: str = ""
+    summary: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it can be used."""
+        return bool(self.summary)
+
+
+def read_guide(folder: Path) -> GuideRecord | None:
+    """What a folder says of its guide, or None where there is none.
+
+    Raises:
+        ValueError: its description is damaged.
+    """
+    path = folder / _FILE
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found["options"] = GuideTraining(**found["options"])
+        found["names"] = tuple(found["names"])
+        found["labels"] = {name: tuple(values) for name, values in found["labels"].items()}
+        return GuideRecord(**found)
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not describe a guide ({reason}): make it again with --force"
+        ) from error
+
+
+def write_guide(folder: Path, record: GuideRecord) -> None:
+    """Describe a guide; with a summary it is finished."""
+    found = {f.name: getattr(record, f.name) for f in fields(record)}
+    found |= {"options": asdict(record.options), "names": list(record.names)}
+    found["labels"] = {name: list(values) for name, values in record.labels.items()}
+    text = yaml.safe_dump(json.loads(json.dumps(found)), sort_keys=False, allow_unicode=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / _FILE, text)
+
+
+def remove_guide(folder: Path) -> None:
+    """Remove a guide, its description first: half a guide is none."""
+    (folder / _FILE).unlink(missing_ok=True)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != ".lock":  # whoever removes it holds it
+            path.unlink()
+
+
+def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:
+    """The keys of the labelled structures, "learnt" and "held_out"; given some, they are kept."""
+    path = folder / _STRUCTURES
+    if keys is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(keys) + "\n")
+    found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def guidable(run: Run) -> Guidable:
+    """The recipe of a run, if it can be guided.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, Guidable):
+        raise ValueError(f"{run.folder} is a run of {recipe.name!r}, which cannot be guided")
+    recipe.check_guidable()
+    return recipe
+
+
+def space_of(run: Run, options: GuideTraining) -> dict[str, str]:
+    """What a guide of a run must have in common with another run to guide that."""
+    found = {"recipe": run.recipe.name, **guidable(run).space(run.parts, run.facts)}
+    if options.reads == "denoiser":
+        found["weights"] = _digest((run.folder / "ema.safetensors").read_bytes())
+    texts = {name: json.dumps(value) for name, value in found.items()}
+    return {name: t if len(t) <= 40 else _digest(t.encode()) for name, t in texts.items()}
+
+
+def make_guide(
+    recipe: Guidable, parts: Parts, facts: Facts, options: GuideTraining, targets: int, rng: Rng
+) -> Guide | GuideEnsemble:
+    """An untrained guide, or an ensemble of them.
+
+    Args:
+        recipe: of the run.
+        parts: of the run.
+        facts: of the run.
+        options: of the training.
+        targets: J, number of properties.
+        rng: key of its weights.
+    """
+
+    def one(i: int) -> Guide:
+        with rng.fold("initialisation", i).torch():
+            if options.reads == "denoiser":
+                network = recipe.hidden_network(parts, facts, options.width)
+            else:
+                network = recipe.guide_network(facts, options.width, options.depth)
+            return Guide(network, parts.diffusion, options.width, targets)
+
+    if options.method == "ensemble":
+        return GuideEnsemble([one(i) for i in range(options.members)])
+    return one(0)
+
+
+def load_guide(folder: str | Path, run: Run) -> tuple[Guide | GuideEnsemble, GuideRecord]:
+    """The guide in a folder, ready to guide a run.
+
+    Args:
+        folder: of the guide.
+        run: that is to be guided.
+
+    Raises:
+        FileNotFoundError: no guide there, or none that is finished.
+        ValueError: it is for another state space, other words or other weights than the run's, or
+            it is damaged; or the run cannot be guided.
+    """
+    folder, recipe = Path(folder).expanduser(), guidable(run)
+    record = read_guide(folder)
+    if record is None or not record.finished:
+        what = "no guide at" if record is None else "the guide is not finished in"
+        raise FileNotFoundError(
+            f"{what} {folder}: make it with noiseloom guide {run.folder} --labels FILE"
+        )
+    ours = space_of(run, record.options)
+    for name in dict.fromkeys((*record.space, *ours)):
+        there, here = record.space.get(name, "none"), ours.get(name, "none")
+        if there != here:
+            told = f": {name} is {there} there and {here} here" if len(there + here) < 60 else ""
+            raise ValueError(
+                f"{folder} is for runs with another {name} than {run.folder}{told}; make one for "
+                f"this run, noiseloom guide {run.folder} --labels FILE"
+            )
+    targets = len(record.names)
+    guide = make_guide(recipe, run.parts, run.facts, record.options, targets, Rng(0))
+    path = folder / "ema.safetensors"
+    state = {
+        name.removeprefix("guide."): value
+        for name, value in checkpoint.read(path).items()
+        if name.startswith("guide.")
+    }
+    checkpoint.check(state, guide, path)
+    guide.load_state_dict(state)
+    return guide.to(run.device).eval().requires_grad_(False), record
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=8).hexdigest()

@@ -1,0 +1,194 @@
+"""What a guide is made of: labelled structures in two parts, context, and others to judge it by."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noiseloom.guide_folder import guidable
+from noiseloom.recipes import Labelled, keys_of
+from noiseloom.rng import Rng
+from noiseloom.run import Run
+from noiseloom.training import Data
+
+__all__ = ["Material", "Picked", "Sources", "read_material"]
+
+_LEAST = 4
+"""Different labelled structures: two to learn from, and two to judge by."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that a guide is made of.
+
+    Attributes:
+        labels: structures with labels.
+        context: structures without.
+        shifted: structures with labels, to judge by, of another domain.
+        columns: that hold labels; None for the only one of numbers.
+    """
+
+    labels: str
+    context: str | None = None
+    shifted: str | None = None
+    columns: tuple[str, ...] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As values that a file can hold, with full paths."""
+        paths = {"labels": self.labels, "context": self.context, "shifted": self.shifted}
+        found: dict[str, Any] = {
+            name: str(Path(path).expanduser().resolve()) if path else None
+            for name, path in paths.items()
+        }
+        return found | {"columns": list(self.columns) if self.columns else None}
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """Some of the samples of a data set.
+
+    Attributes:
+        data: all.
+        rows: int64, which.
+    """
+
+    data: Data
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
+        """The samples at `indices`, in that order."""
+        return self.data[self.rows[indices]]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What was read.
+
+    Attributes:
+        learnt: to learn from.
+        held_out: of the same file, to judge by.
+        context: unlabelled structures, or None.
+        shifted: to judge by, or None.
+        keys: of the structures "learnt" and "held_out".
+        shared: structures of the context that are labelled, too.
+        digests: of what the files hold.
+    """
+
+    learnt: Labelled
+    held_out: Labelled
+    context: Data | None
+    shifted: Labelled | None
+    keys: dict[str, list[str]]
+    shared: int
+    digests: dict[str, str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are."""
+        return {
+            "learnt": len(self.learnt),
+            "held_out": len(self.held_out),
+            "context": 0 if self.context is None else len(self.context),
+            "shared": self.shared,
+            "shifted": 0 if self.shifted is None else len(self.shifted),
+        }
+
+
+def read_material(run: Run, sources: Sources, held_out: float) -> Material:
+    """Read and part what a guide of a run is made of.
+
+    Equal structures stay in one part. Which are held out depends on the file and the share alone.
+
+    Args:
+        run: of a recipe that can be guided.
+        sources: the files.
+        held_out: share of the labelled structures.
+
+    Warns:
+        UserWarning: structures of the context that are labelled, too.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: what cannot be read, with its line; too few different structures; labels of one
+            value; invalid structures; other properties in the shifted file.
+    """
+    recipe, facts = guidable(run), run.facts
+    whole = recipe.labelled(sources.labels, facts, sources.columns)
+    keys = _keys(run, whole, sources.labels)
+    held = _held(keys, held_out, sources.labels)
+    places = [torch.tensor([i for i, h in enumerate(held) if h == flag]) for flag in (False, True)]
+    learnt, rest = (_part(whole, rows) for rows in places)
+    for j, name in enumerate(learnt.names):
+        if (learnt.labels[:, j] == learnt.labels[0, j]).all():
+            raise ValueError(
+                f"{sources.labels}, column {name!r}: all labels but those held out are "
+                f"{float(learnt.labels[0, j]):g}: there is nothing to learn"
+            )
+    context, shared, digests = None, 0, {"labels": _digest(keys, whole.labels)}
+    if sources.context is not None:
+        context = recipe.unlabelled(sources.context, facts)
+        if not len(context):
+            raise ValueError(f"{sources.context} holds no structure")
+        unlabelled = keys_of(recipe, run.parts, facts, context)
+        digests["context"] = _digest(unlabelled)
+        known = set(keys)
+        shared = sum(key in known for key in set(unlabelled))
+        if shared:
+            warnings.warn(
+                f"{shared:,} of {len(set(unlabelled)):,} structures of {sources.context} are "
+                f"labelled in {sources.labels}, too: there the regulariser is in the way of the "
+                "labels, and with a large weight the fit is lost; take them out, or keep --weight "
+                "low",
+                stacklevel=2,
+            )
+    shifted = None
+    if sources.shifted is not None:
+        shifted = recipe.labelled(sources.shifted, facts, whole.names)
+        others = _keys(run, shifted, sources.shifted)
+        digests["shifted"] = _digest(others, shifted.labels)
+    parted = {
+        name: [keys[i] for i in rows.tolist()]
+        for name, rows in zip(("learnt", "held_out"), places, strict=True)
+    }
+    return Material(learnt, rest, context, shifted, parted, shared, digests)
+
+
+def _keys(run: Run, labelled: Labelled, path: str) -> list[str]:
+    found = keys_of(run.recipe, run.parts, run.facts, labelled.rows)
+    for key, line in zip(found, labelled.lines, strict=True):
+        if not key:
+            raise ValueError(f"{path}, line {line}: the structure is not valid")
+    return found
+
+
+def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:
+    """Which structures are held out, equal ones together."""
+    different = list(dict.fromkeys(keys))
+    if len(different) < _LEAST:
+        raise ValueError(
+            f"{path} has {len(different)} different structures, and at least {_LEAST} are needed"
+        )
+    count = min(max(round(share * len(different)), 2), len(different) - 2)
+    order = Rng(0).fold("held out").permutation(len(different))
+    chosen = {different[i] for i in order[:count].tolist()}
+    return [key in chosen for key in keys]
+
+
+def _part(whole: Labelled, rows: Tensor) -> Labelled:
+    lines = tuple(whole.lines[i] for i in rows.tolist())
+    return Labelled(Picked(whole.rows, rows), whole.labels[rows], whole.names, lines)
+
+
+def _digest(keys: Sequence[str], labels: Tensor | None = None) -> str:
+    found = blake2b("\n".join(keys).encode(), digest_size=8)
+    if labels is not None:
+        found.update(labels.contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,237 @@
+"""What `noiseloom sample RUN --guide FOLDER` does: draw led samples, and write them ranked.
+
+A row for every different structure, the best first: the structure, what the guide says of it as it
+is (its mean, and the root of its variance), how far it is from the nearest labelled structure that
+the guide learnt from, and whether it is new: neither labelled nor among the run's data.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.commands import load
+from noiseloom.context import GuideOutput
+from noiseloom.fit import Options
+from noiseloom.guide_folder import GuideRecord, guidable, structures
+from noiseloom.recipes import Guiding, keys_of
+from noiseloom.rows import known_rows
+from noiseloom.run import Run
+from noiseloom.run_folder import read_description, same_data, write_bytes
+from noiseloom.sampling import Solver
+from noiseloom.steering import Guides, aim_of, load_guides, steering_of
+from noiseloom.terminal import answer, number, say
+
+__all__ = ["Ranked", "ranked", "sample_guided"]
+
+_SHOWN = 5
+"""Rows that are told at the end."""
+
+
+def sample_guided(
+    source: str,
+    changes: Options,
+    guides: Sequence[str],
+    options: Guiding,
+    *,
+    n: int | None,
+    known: str | None,
+    gap: str,
+    seed: int,
+    out: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Draw samples that a guide leads, into one table.
+
+    Args:
+        source: what `load` takes.
+        changes: sampling options that differ from the run's.
+        guides: folders of guides.
+        options: how they lead.
+        n: how many samples are drawn; by default 64, or 4 for each row of a template.
+        known: of rows, a template with gaps, as of `noiseloom sample`.
+        gap: the character of a gap.
+        seed: of the draws.
+        out: the table, .csv; by default named after run and seed, in the current folder.
+        force: replace the file.
+        as_json: answer a program.
+
+    Raises:
+        FileExistsError: the file is there, and no `force`.
+        ValueError: a guide for another run, or what cannot be asked of it.
+    """
+    if n is not None and n < 1:
+        raise ValueError(f"-n must be at least 1, got {n}")
+    run = load(source).with_options(**changes)
+    guide, records = load_guides(run, guides)
+    path = out or Path(f"{Path(source).resolve().name}-guided-seed{seed}.csv")
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists: choose another with --out, or replace it with --force"
+        )
+    given: dict[str, Tensor] = {}
+    if known is not None:
+        if run.recipe.drawn_as(run.facts) != "rows":
+            raise ValueError(f"{source} draws no rows of tokens: leave --known out")
+        given = known_rows(run, known, n, gap)
+    data = _drawn(run, guide, records, options, given or {"row": torch.arange(n or 64)}, seed)
+    folders = [Path(folder).expanduser() for folder in guides]
+    table = ranked(run, guide, records, options, data, folders)
+    text, counts, lines = io.StringIO(), table.counts, [""]
+    csv.writer(text, lineterminator="\n").writerows([table.head, *table.rows])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, text.getvalue().encode())
+    result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
+    if table.rows:
+        own = len(guidable(run).columns(run.facts))
+        values = {name: table.column(name) for name in table.head[own:]}
+        beside = guidable(run).write_structures(path, run.parts, run.facts, table.data, values)
+        if beside is not None:
+            result["structures"] = str(beside)
+            lines.append(f"structures: {beside}")
+    lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
+    told = f"{counts['drawn']:,} drawn, {counts['different']:,} different, {counts['new']:,} new"
+    if counts["invalid"]:
+        told += f", {counts['invalid']:,} invalid"
+    shown = [
+        [number(cell) if isinstance(cell, float) else str(cell) for cell in row]
+        for row in table.rows[:_SHOWN]
+    ]
+    answer(as_json, result, [*lines, f"{told}: {path}"], table.head, shown)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A table of different valid structures, the best first.
+
+    Attributes:
+        head: its headings.
+        rows: its cells.
+        counts: how many were drawn, are invalid, different and new.
+        data: the structures, decoded, in the order of the rows.
+    """
+
+    head: list[str]
+    rows: list[list[Any]]
+    counts: dict[str, int]
+    data: Any
+
+    def column(self, name: str) -> list[Any]:
+        """The cells under a heading."""
+        return [row[self.head.index(name)] for row in self.rows]
+
+
+def ranked(
+    run: Run,
+    guide: Guides,
+    records: Sequence[GuideRecord],
+    options: Guiding,
+    data: Any,  # noqa: ANN401
+    folders: Sequence[Path],
+) -> Ranked:
+    """Decoded samples by what a guide says of them.
+
+    Args:
+        run: that drew them.
+        guide: that is asked.
+        records: what is known of it.
+        options: what is wanted.
+        data: decoded samples.
+        folders: of the guides, which know the structures that they learnt from.
+    """
+    recipe, facts = guidable(run), run.facts
+    keys = recipe.keys(run.parts, facts, data)
+    times = Counter(key for key in keys if key)
+    names = [name for record in records for name in record.names]
+    said_heads = [f"{kind}_{name}" for name in names for kind in ("prediction", "deviation")]
+    head = [*recipe.columns(facts), *said_heads, "distance", "new", "times"]
+    counts = {"drawn": len(keys), "invalid": len(keys) - times.total(), "different": len(times)}
+    if not times:
+        return Ranked(head, [], counts | {"new": 0}, None)
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    data = _rows_of(data, torch.tensor([first[key] for key in times]))
+    said = _said(run, guide, data)
+    order = aim_of(records, options)(said).argsort(descending=True, stable=True)
+    data, own = _rows_of(data, order), [list(times)[i] for i in order.tolist()]
+    kept = [structures(folder) for folder in folders]
+    learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
+    known = {key for found in kept for part in found.values() for key in part} | _known(run)
+    distances, rows = recipe.nearest(own, learnt).tolist(), list[list[Any]]()
+    both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
+    for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
+        new = "no" if own[i] in known else "yes"
+        rows.append([*cells, *both[i], distances[i], new, times[own[i]]])
+    return Ranked(head, rows, counts | {"new": sum(key not in known for key in own)}, data)
+
+
+def _drawn(
+    run: Run,
+    guide: Guides,
+    records: Sequence[GuideRecord],
+    options: Guiding,
+    given: dict[str, Tensor],
+    seed: int,
+) -> Any:  # noqa: ANN401
+    """Decoded samples, led by a guide."""
+    steering, asked = steering_of(run, guide, records, options), list[bool]()
+
+    def steer(denoiser: nn.Module, solver: Solver) -> tuple[nn.Module, Solver]:
+        asked.append(True)
+        return steering(denoiser, solver)
+
+    led = replace(run, parts=replace(run.parts, steering=steer), statistics={})
+    drawn = led.samples(given, seed=seed)
+    if not asked:  # what is unguided must not pass for guided
+        raise ValueError(
+            f"recipe {run.recipe.name!r} draws without asking for its guide: its draw must use "
+            "parts.steered(denoiser, solver)"
+        )
+    return drawn
+
+
+@torch.no_grad()
+def _said(run: Run, guide: Guides, data: Any) -> GuideOutput:  # noqa: ANN401
+    """What a guide says of decoded structures, as they are."""
+    recipe, found = guidable(run), list[GuideOutput]()
+    for start in range(0, _count(data), 500):
+        part = _rows_of(data, torch.arange(start, min(start + 500, _count(data))))
+        state, cond = recipe.seen(run.parts, run.facts, _to(part, run.device))
+        times = torch.zeros(_count(state), device=run.device)
+        found.append(GuideOutput(*(v.cpu() for v in guide.predict(state, times, cond))))
+    return GuideOutput(*(torch.cat([said[i] for said in found]) for i in range(3)))
+
+
+def _known(run: Run) -> set[str]:
+    """Keys of the run's data, if they are where they were: what is held out is not new, either."""
+    try:
+        split = run.recipe.load(read_description(run.folder)["data"])
+    except (OSError, ValueError):
+        split = None
+    if split is None or not same_data(split, run.facts):
+        say("the data of the run are not where they were: new is what the guide has not seen")
+        return set()
+    parts = (keys_of(run.recipe, run.parts, run.facts, p) for p in (split.train, split.held_out))
+    return set().union(*parts)
+
+
+def _rows_of(data: Any, rows: Tensor) -> Any:  # noqa: ANN401
+    return {k: v[rows] for k, v in data.items()} if isinstance(data, dict) else data[rows]
+
+
+def _to(data: Any, device: torch.device) -> Any:  # noqa: ANN401
+    if isinstance(data, dict):
+        return {name: value.to(device) for name, value in data.items()}
+    return data.to(device)
+
+
+def _count(data: Any) -> int:  # noqa: ANN401
+    return len(next(iter(data.values())) if isinstance(data, dict) else data)

@@ -1,0 +1,163 @@
+"""Recipes whose runs can be guided: what a guide must know of their data, and how it is told.
+
+A guide says what a property of a structure is, seen from any noise level (`noiseloom.context`). It
+is trained for a finished run (`noiseloom.fit_guide`) on states as the run's own training makes
+them, by `clean` and `told` of the recipe, and leads the run's samples (`noiseloom.steering`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from noiseloom.recipes.recipe import Facts, Parts
+from noiseloom.shapes import Cond, State
+from noiseloom.training import Data
+
+__all__ = ["Guidable", "Labelled", "keys_of"]
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Structures with labels.
+
+    Attributes:
+        rows: the structures: batches are as those that the run was trained on.
+        labels: float32, shape (N, J).
+        names: of the J properties.
+        lines: where in the file each is.
+    """
+
+    rows: Data
+    labels: Tensor
+    names: tuple[str, ...]
+    lines: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Guidable:
+    """What is asked of a recipe, besides all else, for its runs to be guided; a mix-in.
+
+    Attributes:
+        guide_told: names of the conditions that guides are told while samples are drawn.
+        distance: what `nearest` measures, for people.
+    """
+
+    guide_told: ClassVar[tuple[str, ...]] = ("mask",)
+    distance: ClassVar[str] = "distance"
+
+    def check_guidable(self) -> None:
+        """Raise ValueError if runs of these options have no states that a guide could read."""
+
+    def labelled(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
+        """Structures and labels of a file, read as the run reads its data.
+
+        Args:
+            path: of the file.
+            facts: of the run: its words, its schema.
+            columns: that hold labels; None for the only one of numbers.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: what cannot be read, with file and line.
+        """
+        raise NotImplementedError
+
+    def unlabelled(self, path: str, facts: Facts) -> Data:
+        """Structures of a file without labels, as training batches have them.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: what cannot be read, with file and line.
+        """
+        raise NotImplementedError
+
+    def guide_network(self, facts: Facts, width: int, depth: int) -> nn.Module:
+        """A network for `Guide`, drawn from PyTorch's generators: (x, log_snr, cond) -> (B, width).
+
+        Args:
+            facts: of the run.
+            width: features of the embedding.
+            depth: blocks.
+        """
+        raise NotImplementedError
+
+    def hidden_network(self, parts: Parts, facts: Facts, width: int) -> nn.Module:
+        """A network for `Guide` that reads the denoiser's hidden states, `PooledStates`.
+
+        Raises:
+            ValueError: there are none that could be moved.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no denoiser whose hidden states a guide could read: leave "
+            "--reads at states"
+        )
+
+    def keys(self, parts: Parts, facts: Facts, data: Any) -> list[str]:  # noqa: ANN401
+        """A text for each structure: what is written, and what makes two the same; "" if invalid.
+
+        Args:
+            parts: of the run.
+            facts: of the run.
+            data: as `Recipe.decode` returns samples.
+        """
+        raise NotImplementedError
+
+    def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
+        """The `distance` of each structure to the nearest known one, both given by their keys."""
+        raise NotImplementedError
+
+    def seen(self, parts: Parts, facts: Facts, data: Any) -> tuple[State, Cond]:  # noqa: ANN401
+        """The clean states of decoded structures, and what a guide is told beside them."""
+        return parts.codec.encode(data), {}
+
+    def columns(self, facts: Facts) -> tuple[str, ...]:
+        """Headings of what is written of a structure."""
+        return ("structure",)
+
+    def cells(self, parts: Parts, facts: Facts, data: Any) -> list[list[str]]:  # noqa: ANN401
+        """What is written of each structure, under the headings of `columns`: its key."""
+        return [[key] for key in self.keys(parts, facts, data)]
+
+    def write_structures(
+        self,
+        path: Path,
+        parts: Parts,
+        facts: Facts,
+        data: Any,  # noqa: ANN401
+        values: Mapping[str, Sequence[Any]],
+    ) -> Path | None:
+        """Write structures in a format of their own beside the table of samples, if there is one.
+
+        Args:
+            path: of the table; the file has another ending.
+            parts: of the run.
+            facts: of the run.
+            data: decoded samples, in the order of the table.
+            values: the other columns of the table, by heading.
+
+        Returns:
+            The file, or None.
+        """
+        return None
+
+    def space(self, parts: Parts, facts: Facts) -> dict[str, Any]:
+        """What two runs must have in common for one guide to be of both; plain JSON values."""
+        return {name: value for name, value in facts.items() if name != "fingerprint"}
+
+
+def keys_of(recipe: Any, parts: Parts, facts: Facts, rows: Data) -> list[str]:  # noqa: ANN401
+    """The keys of structures as training batches have them: through the states and back."""
+    device, found = next(parts.denoiser.parameters()).device, list[str]()
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[torch.arange(start, min(start + _BATCH, len(rows)))]
+        clean = recipe.clean(parts, {name: value.to(device) for name, value in batch.items()})
+        found += recipe.keys(parts, facts, recipe.decode(parts, clean, {}))
+    return found
