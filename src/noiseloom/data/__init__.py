@@ -9,8 +9,11 @@ from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.data.digits import digits
+from noiseloom.data.ehrlich import Ehrlich, ehrlich
 from noiseloom.data.folder import image_folder, tiles
+from noiseloom.data.gb1 import GB1, GB1Split, Variants, read_gb1
 from noiseloom.data.images import Images, stratified
+from noiseloom.data.landscape import Landscape
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
@@ -27,10 +30,14 @@ from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
 
 __all__ = [
+    "GB1",
     "Characters",
     "ClipWindows",
     "Clips",
+    "Ehrlich",
+    "GB1Split",
     "Images",
+    "Landscape",
     "Numbers",
     "Palette",
     "Pieces",
@@ -44,12 +51,15 @@ __all__ = [
     "TokenWindows",
     "Tokens",
     "Trajectories",
+    "Variants",
     "Vocabulary",
     "Windows",
     "cifar10",
     "digits",
+    "ehrlich",
     "gaussians_on_a_circle",
     "image_folder",
+    "read_gb1",
     "read_palette",
     "read_sequences",
     "read_series",

@@ -1,0 +1,21 @@
+"""What is truly known of rows of tokens: whether they are valid, and what they are worth.
+
+A guide only believes; a landscape knows. What it does not know is said to be unknown (NaN), and is
+never made up.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+__all__ = ["Landscape"]
+
+
+class Landscape(Protocol):
+    """The truth about rows of tokens."""
+
+    def valid(self, rows: Tensor) -> Tensor:
+        """Whether each of rows (N, T) is one that can be, bool, shape (N,)."""
+
+    def value(self, rows: Tensor) -> Tensor:
+        """What each of rows (N, T) is worth, float64, shape (N,); NaN where nobody knows."""
