@@ -41,6 +41,7 @@ from noiseloom.guidance import (
     nudged,
     scaling,
     state_value,
+    substitution_gains,
     temporal_history,
     vanilla_history,
 )
@@ -64,6 +65,7 @@ from noiseloom.plan_parts import PartsPlan
 from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Parts, Recipe
+from noiseloom.redesign import free_sites
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
@@ -156,6 +158,7 @@ __all__ = [
     "flow_log_likelihood",
     "forcing_times",
     "fractional_history",
+    "free_sites",
     "fused_snr_weight",
     "guide_loss",
     "heun",
@@ -178,6 +181,7 @@ __all__ = [
     "slide",
     "state_value",
     "stream",
+    "substitution_gains",
     "temporal_history",
     "vanilla_history",
 ]
