@@ -8,13 +8,38 @@ fewer, where what is drawn is what was there.
 
 import math
 import re
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["free_sites", "sites_of"]
+__all__ = ["Redesign", "free_sites", "sites_of"]
+
+
+@dataclass(frozen=True)
+class Redesign:
+    """What is to be redesigned, as people say it.
+
+    Attributes:
+        parent: the sequence.
+        max_edits: the most sites at which a sample may differ from it; None for all of `sites`.
+        sites: which may change, as of `sites_of`; None for all.
+
+    Raises:
+        ValueError: neither a number of edits nor sites, or a number below 1.
+    """
+
+    parent: str
+    max_edits: int | None = None
+    sites: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_edits is None and self.sites is None:
+            raise ValueError("a redesign needs --max-edits N, or --sites, or all would be new")
+        if self.max_edits is not None and self.max_edits < 1:
+            raise ValueError(f"max_edits must be at least 1, got {self.max_edits}")
 
 
 def free_sites(

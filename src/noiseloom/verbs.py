@@ -140,6 +140,10 @@ class Sample(Answer):
         known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
             file of rows with empty cells; -n is then by default 4 for each row of it.
         gap: the character that stands for a gap in --known.
+        parent: a sequence that is redesigned: each sample differs from it at no more than
+            --max-edits places, which are drawn for it, and has its length.
+        max_edits: of --parent; by default as many as --sites are.
+        sites: of --parent, the places that may change, from 1, as in 39-41,54; by default all.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
@@ -155,6 +159,9 @@ class Sample(Answer):
     codes_from: str | None = None
     known: str | None = None
     gap: str = "_"
+    parent: str | None = None
+    max_edits: int | None = None
+    sites: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False

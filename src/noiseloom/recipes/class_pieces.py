@@ -50,12 +50,19 @@ def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
     return mean_and_error(nats / tokens.shape[1] / math.log(2))
 
 
-def no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
-    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K)."""
+def no_ends(
+    facts: Facts, tokens: Tensor, known: Tensor, least: Tensor | None = None
+) -> Tensor | None:
+    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K).
+
+    Nor before it has `least` symbols, int64 (B,), if that is given.
+    """
     if facts.get("vocabulary", {}).get("kind") != "symbols":
         return None
     end, places = max(facts["sizes"]) - 1, torch.arange(tokens.shape[1], device=tokens.device)
     last = torch.where(known & (tokens != end), places, -1).amax(1, keepdim=True)
+    if least is not None:
+        last = torch.maximum(last, least[:, None].to(last.device))
     absent = torch.zeros(*tokens.shape, end + 1, dtype=torch.bool, device=tokens.device)
     absent[..., end] = places < last
     return absent
