@@ -11,7 +11,7 @@ from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.data.digits import digits
 from noiseloom.data.ehrlich import Ehrlich, ehrlich
 from noiseloom.data.folder import image_folder, tiles
-from noiseloom.data.gb1 import GB1, GB1Split, Variants, read_gb1
+from noiseloom.data.gb1 import AMINO_ACIDS, GB1, GB1Split, Variants, read_gb1
 from noiseloom.data.images import Images, stratified
 from noiseloom.data.landscape import Landscape
 from noiseloom.data.palette import Palette, read_palette
@@ -30,6 +30,7 @@ from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
 
 __all__ = [
+    "AMINO_ACIDS",
     "GB1",
     "Characters",
     "ClipWindows",

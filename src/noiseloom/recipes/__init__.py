@@ -8,6 +8,7 @@ from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
+from noiseloom.recipes.context_proteins import ContextProteins, ProteinSplit
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -41,6 +42,7 @@ __all__ = [
     "Coded",
     "CodedPictures",
     "Coding",
+    "ContextProteins",
     "DiffusionForcing",
     "DiscoDigits",
     "DiscoImages",
@@ -61,6 +63,7 @@ __all__ = [
     "PictureFolder",
     "Planning",
     "PriorTraining",
+    "ProteinSplit",
     "Recipe",
     "Rolling",
     "Sampling",
@@ -91,6 +94,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Tables,
         Sequences,
         PalettePictures,
+        ContextProteins,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""
