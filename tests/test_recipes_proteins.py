@@ -102,6 +102,7 @@ def test_the_pool_is_cut_by_value_and_no_run_is_in_both_parts():
     split = recipe.load("ehrlich")
     low, high = (split.truth.value(part.values) for part in (split.train, split.held_out))
     assert low.max() < high.min()
+    assert torch.equal(split.labels, low.float()[:, None])
     rows = torch.cat((split.train.values, split.held_out.values))
     assert len({tuple(row) for row in rows.tolist()}) == len(rows)
     assert 0 < len(high) <= 0.3 * len(rows)

@@ -7,6 +7,7 @@ import gb1_cases as cases
 import pytest
 import torch
 
+from noiseloom import Rng
 from noiseloom.data import GB1Split, Variants, read_gb1
 
 SHARED = Path(os.environ.get("NOISELOOM_DATA", "/nowhere")) / "proteins"
@@ -96,6 +97,16 @@ def test_what_is_no_variant_is_not_valid_and_worth_nothing_known():
     assert landscape.value(rows[:1]).isnan().all()
     with pytest.raises(ValueError, match=r"shape \(N, 56\)"):
         landscape.value(rows[:, :4])
+
+
+def test_draws_are_variants_of_all_kinds():
+    landscape = Variants({"VDGV": 1.0})
+    rows = landscape.draw(8000, Rng(0))
+    assert landscape.valid(rows).all()
+    assert torch.equal(landscape.draw(5, Rng(0)), rows[:5])
+    for site in (38, 39, 40, 53):
+        share = torch.bincount(rows[:, site], minlength=20).double() / 8000
+        assert ((share - 0.05).abs() < 5 * (0.05 * 0.95 / 8000) ** 0.5).all()
 
 
 def edited(old, new):

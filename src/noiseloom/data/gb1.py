@@ -28,6 +28,7 @@ from torch import Tensor
 
 from noiseloom.data.symbols import Symbols
 from noiseloom.data.tokens import Tokens
+from noiseloom.rng import Rng
 
 __all__ = ["AMINO_ACIDS", "GB1", "GB1Split", "Variants", "read_gb1"]
 
@@ -92,6 +93,13 @@ class Variants:
         places = _code(torch.where(valid[:, None], sites, 0))
         found = self._table.to(rows.device)[places]
         return found.masked_fill(~valid, torch.nan)
+
+    def draw(self, count: int, rng: Rng) -> Tensor:
+        """Variants with random residues at the four sites, measured or not, int64, (count, 56)."""
+        rows = self.words.encode([_DOMAIN]).repeat(count, 1)
+        letters = rng.samples(count).integers(len(AMINO_ACIDS), (count, len(_SITES)))
+        rows[:, list(_SITES)] = letters
+        return rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from noiseloom.rng import Rng
+
 __all__ = ["Landscape"]
 
 
@@ -19,3 +21,9 @@ class Landscape(Protocol):
 
     def value(self, rows: Tensor) -> Tensor:
         """What each of rows (N, T) is worth, float64, shape (N,); NaN where nobody knows."""
+
+    def draw(self, count: int, rng: Rng) -> Tensor:
+        """Valid rows, whatever they are worth, int64, shape (count, T): without labels, a context.
+
+        Sample i has the same numbers whatever the count is.
+        """

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import (
-    AMINO_ACIDS,
+    Ehrlich,
     GB1Split,
     Landscape,
     Split,
@@ -35,7 +35,7 @@ from noiseloom.data import (
     ehrlich,
     read_gb1,
 )
-from noiseloom.data.ehrlich import Ehrlich
+from noiseloom.data.gb1 import AMINO_ACIDS
 from noiseloom.metrics import row_keys, value_report
 from noiseloom.recipes.classes import TokenSplit
 from noiseloom.recipes.recipe import Facts
@@ -58,6 +58,12 @@ class ProteinSplit(TokenSplit):
 
     truth: Landscape | None = None
     validation: Tokens | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """What the rows trained on are worth, float32, shape (N, 1): for a guide."""
+        assert self.truth is not None
+        return self.truth.value(self.train.values).float()[:, None]
 
 
 @dataclass(frozen=True)
