@@ -5,10 +5,11 @@ from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.choosing import Choosing
+from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
-from noiseloom.recipes.context_proteins import ContextProteins, ProteinSplit
+from noiseloom.recipes.context_proteins import ContextProteins
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -57,13 +58,13 @@ __all__ = [
     "ForcingSeries",
     "ForcingTrajectories",
     "Given",
+    "LandscapeSplit",
     "NoPriorError",
     "PalettePictures",
     "Parts",
     "PictureFolder",
     "Planning",
     "PriorTraining",
-    "ProteinSplit",
     "Recipe",
     "Rolling",
     "Sampling",

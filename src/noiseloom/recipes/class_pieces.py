@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split
-from noiseloom.data.tokens import Vocabulary
+from noiseloom.data import Landscape, Split, Tokens, Vocabulary
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts
 
 __all__ = [
     "AsTheyAre",
+    "LandscapeSplit",
     "Rows",
     "TokenSplit",
     "held_plan",
@@ -32,6 +32,25 @@ class TokenSplit(Split[Any]):
     """
 
     vocabulary: Vocabulary | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LandscapeSplit(TokenSplit):
+    """Rows of tokens of low and of high value, and what is truly known of all rows.
+
+    Attributes:
+        truth: what any row is worth.
+        validation: more rows of the kind trained on, to choose guides by, if there are.
+    """
+
+    truth: Landscape | None = None
+    validation: Tokens | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """What the rows trained on are worth, float32, shape (N, 1): for a guide."""
+        assert self.truth is not None
+        return self.truth.value(self.train.values).float()[:, None]
 
 
 @dataclass(frozen=True)

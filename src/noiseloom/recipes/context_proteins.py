@@ -27,7 +27,6 @@ from torch import Tensor
 from noiseloom.data import (
     Ehrlich,
     GB1Split,
-    Landscape,
     Split,
     Symbols,
     Tokens,
@@ -37,33 +36,14 @@ from noiseloom.data import (
 )
 from noiseloom.data.gb1 import AMINO_ACIDS
 from noiseloom.metrics import row_keys, value_report
-from noiseloom.recipes.classes import TokenSplit
+from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.recipe import Facts
 from noiseloom.recipes.sequences import Sequences
 from noiseloom.rng import Rng
 
-__all__ = ["ContextProteins", "ProteinSplit"]
+__all__ = ["ContextProteins"]
 
 _LETTERS = AMINO_ACIDS + "BJOUXZ" + "abcdefghijklmnopqrstuvwxyz"
-
-
-@dataclass(frozen=True, eq=False)
-class ProteinSplit(TokenSplit):
-    """Proteins of low and of high value, and what is known of all.
-
-    Attributes:
-        truth: what any row is worth.
-        validation: more rows of the kind trained on, to choose guides by, if there are.
-    """
-
-    truth: Landscape | None = None
-    validation: Tokens | None = None
-
-    @property
-    def labels(self) -> Tensor:
-        """What the rows trained on are worth, float32, shape (N, 1): for a guide."""
-        assert self.truth is not None
-        return self.truth.value(self.train.values).float()[:, None]
 
 
 @dataclass(frozen=True)
@@ -120,7 +100,7 @@ class ContextProteins(Sequences):
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}")
 
-    def load(self, data: str | None) -> ProteinSplit:
+    def load(self, data: str | None) -> LandscapeSplit:
         """The variants of a file, or runs of an Ehrlich function's chain."""
         if data is None:
             raise ValueError(
@@ -133,9 +113,9 @@ class ContextProteins(Sequences):
         known, total = len(found.measured), Variants.total
         notes = (f"{known:,} of {total:,} variants are measured, of the others nothing is known",)
         parts = found.train, found.test, notes, Variants.words, found.measured, found.validation
-        return ProteinSplit(*parts)
+        return LandscapeSplit(*parts)
 
-    def load_like(self, data: str | None, facts: Facts) -> ProteinSplit:
+    def load_like(self, data: str | None, facts: Facts) -> LandscapeSplit:
         """The same: both landscapes have words of their own."""
         return self.load(data)
 
@@ -152,7 +132,7 @@ class ContextProteins(Sequences):
             banned=self.banned,
         )
 
-    def _runs(self) -> ProteinSplit:
+    def _runs(self) -> LandscapeSplit:
         truth, words = self.function, Symbols(_LETTERS[: self.letters], self.length)
         drawn = truth.draw(self.pool, Rng(self.landscape_seed).fold("pool"))
         first = {key: row for row, key in reversed(list(enumerate(row_keys(drawn))))}
@@ -170,11 +150,11 @@ class ContextProteins(Sequences):
         )
         equal = len(drawn) - len(rows)
         notes = (f"{equal:,} runs equal another one",) if equal else ()
-        return ProteinSplit(low, best, notes, words, truth)
+        return LandscapeSplit(low, best, notes, words, truth)
 
     def introduce(self, data: Split[Any]) -> str:
         """How much the parts are worth."""
-        assert isinstance(data, ProteinSplit)
+        assert isinstance(data, LandscapeSplit)
         assert data.truth is not None
         told = []
         for part in (data.train, data.held_out):
@@ -186,7 +166,7 @@ class ContextProteins(Sequences):
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Validity, uniqueness, novelty and stretches, and what samples are truly worth."""
-        assert isinstance(data, ProteinSplit)
+        assert isinstance(data, LandscapeSplit)
         assert isinstance(data.vocabulary, Symbols)
         truth = data.truth
         assert truth is not None
