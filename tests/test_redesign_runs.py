@@ -1,11 +1,14 @@
 """`sample --parent`: never more edits than were allowed, by any kind of state."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import noiseloom
+from noiseloom import Guide, PropertyGuided, Rng, acquisition
 from noiseloom.cli import main
 from noiseloom.redesign import Redesign
 from noiseloom.rows import redesigned_rows
@@ -80,6 +83,32 @@ def test_the_longest_parent_and_one_of_one_symbol_keep_their_length(data, tmp_pa
     *_, last = run.steps({name: rows[17:18] for name, rows in given.items()}, start=17)
     assert torch.equal(last.result, drawn[17:18])
     assert alone.shape == (1, 11)
+    capsys.readouterr()
+
+
+class Counts(nn.Module):
+    """Says how many tokens are of the first class."""
+
+    def forward(self, x, log_snr, cond=None):
+        return x[..., 0].sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("state", ["masked", "uniform"])
+def test_a_guide_has_its_way_at_the_free_sites_alone(state, data, tmp_path, capsys):
+    run = noiseloom.load(trained(data, tmp_path, state))
+    guide = Guide(Counts(), run.diffusion, 1)
+    with torch.no_grad():
+        guide.heads.weight.copy_(torch.tensor([[1.0], [0.0]]))
+        guide.heads.bias.zero_()
+    guided = PropertyGuided(run.denoiser, run.diffusion, guide, acquisition.mean(), scale=50.0)
+    given = redesigned_rows(run, Redesign("CGTCGTCG", 3), 100, 0)
+    keys = Rng(1).samples(100)
+    parts = replace(run.parts, denoiser=guided)
+    *_, last = run.recipe.draw(parts, run.facts, given, keys)
+    free = ~given["known"]
+    assert (last.result[free] == 0).all()  # A, as the guide wants all to be
+    assert torch.equal(last.result[~free], given["tokens"][~free])
+    assert free.sum(1).tolist() == [3] * 100
     capsys.readouterr()
 
 
