@@ -22,6 +22,7 @@ PICTURES = {"size": 16, "attention": 0}
 FUTURES = {"horizon": 6, "stack": 3}
 # Options beside these, and the shape of what the lines draw.
 CASES = {
+    "context-proteins": ({"length": 8, "motif_length": 2, "pool": 200}, (16, 8)),
     "bits-digits": ({}, (16, 1, 8, 8)),
     "bits-images": (PICTURES, (16, 3, 16, 16)),
     "bits-cifar10": ({}, (16, 3, 32, 32)),
@@ -49,7 +50,9 @@ ROWS = {
 
 
 def data_of(name, folder):
-    """A file that the recipe reads, or None for one that needs none to draw."""
+    """What the recipe reads, or None for one that needs nothing to draw."""
+    if name == "context-proteins":
+        return "ehrlich"
     if name in ("forcing-series", "forcing-exchange"):
         write(folder / "data.csv", series())
         return folder / "data.csv"
@@ -94,7 +97,9 @@ def test_the_lines_of_a_report_draw(name, tmp_path):
         parts = replace(parts, prior=prior)
     parts.denoiser.eval().requires_grad_(False)
     run = Run(tmp_path, recipe, facts, parts)
-    assert ("DATA" in recipe.usage) == (path is not None and name not in (*ROWS, "palette"))
+    assert ("DATA" in recipe.usage) == (
+        path is not None and name not in (*ROWS, "palette", "context-proteins")
+    )
     names = {"noiseloom": nl, "torch": torch, "run": run}
     before = set(names)
     exec(recipe.usage.replace("DATA", str(path)), names)

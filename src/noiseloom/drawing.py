@@ -13,6 +13,7 @@ from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
 from noiseloom.recipes import Sampling
+from noiseloom.redesign import Redesign
 from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
 from noiseloom.terminal import answer, save_picture, say
@@ -33,6 +34,7 @@ def sample(
     codes_from: str | None,
     known: str | None,
     gap: str,
+    redesign: Redesign | None = None,
     seed: int,
     out: Path | None,
     force: bool,
@@ -51,6 +53,7 @@ def sample(
         known: of rows, a template with gaps ("_"), for tables a .csv file of rows with empty cells,
             for numbers a line or a file: what is known stays, and is drawn beside.
         gap: the character of a gap of a template.
+        redesign: of sequences, what they are to differ from at a few sites.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
         seed: of the draws.
         out: the file; by default named after run and seed, in the current folder.
@@ -68,9 +71,12 @@ def sample(
 
         run, own = to_follow(run, actions, changes.get("length"))
     run = run.with_options(**changes)
-    if known is not None and run.recipe.drawn_as(run.facts) != "rows":
-        raise ValueError(f"{source} draws no rows of tokens: leave --known out")
     shows = run.recipe.drawn_as(run.facts)
+    for name, value in (("known", known), ("parent", redesign)):
+        if value is not None and shows != "rows":
+            raise ValueError(f"{source} draws no rows of tokens: leave --{name} out")
+    if known is not None and redesign is not None:
+        raise ValueError("--parent and --known both say what is known: give one of them")
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
@@ -111,7 +117,10 @@ def sample(
             "series": (write_forecasts, "paths of {} steps"),
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (partial(write_videos, actions=own), "videos of {} frames"),
-            "rows": (partial(write_rows, known=known, gap=gap, codes=codes), "rows of {} tokens"),
+            "rows": (
+                partial(write_rows, known=known, gap=gap, redesign=redesign, codes=codes),
+                "rows of {} tokens",
+            ),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

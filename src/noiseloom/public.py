@@ -48,6 +48,7 @@ from noiseloom.guidance import (
     nudged,
     scaling,
     state_value,
+    substitution_gains,
     temporal_history,
     vanilla_history,
 )
@@ -73,6 +74,7 @@ from noiseloom.preconditioning import Preconditioning
 from noiseloom.priors import AutoregressivePrior, BitsPrior, TabularPrior
 from noiseloom.publish import push
 from noiseloom.recipes import Facts, Guidable, GuideTraining, Guiding, Labelled, Parts, Recipe
+from noiseloom.redesign import free_sites
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
 from noiseloom.run import Run, load
@@ -172,6 +174,7 @@ __all__ = [
     "flow_log_likelihood",
     "forcing_times",
     "fractional_history",
+    "free_sites",
     "fused_snr_weight",
     "guide_loss",
     "heun",
@@ -196,6 +199,7 @@ __all__ = [
     "state_value",
     "steered",
     "stream",
+    "substitution_gains",
     "temporal_history",
     "vanilla_history",
 ]

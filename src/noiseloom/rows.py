@@ -13,6 +13,7 @@ from noiseloom.data import (
     Numbers,
     Palette,
     Split,
+    Symbols,
     TableVocabulary,
     Vocabulary,
     template,
@@ -25,12 +26,13 @@ from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
 from noiseloom.recipes import Classes
+from noiseloom.redesign import Redesign, free_sites, sites_of
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.terminal import save_picture, say
 
-__all__ = ["known_rows", "rows", "rows_ending", "write_rows"]
+__all__ = ["known_rows", "redesigned_rows", "rows", "rows_ending", "write_rows"]
 
 COUNT = 12
 """Rows of a report."""
@@ -58,9 +60,8 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         ValueError: a template that does not fit the run.
         FileNotFoundError: no such file.
     """
-    words, recipe = _words(run), run.recipe
-    if isinstance(recipe, Classes) and not recipe.sees_known:
-        say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")
+    words = _words(run)
+    _say_if_unused_to(run)
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
     elif isinstance(words, Numbers):
@@ -73,6 +74,41 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     return {"tokens": tokens[each], "known": there[each]}
 
 
+def redesigned_rows(run: Run, redesign: Redesign, count: int, seed: int) -> dict[str, Tensor]:
+    """What is known of so many redesigns of a sequence: all but the sites that each may change.
+
+    Args:
+        run: of sequences.
+        redesign: of what, and where.
+        count: number of samples.
+        seed: of the choice of sites.
+
+    Returns:
+        "tokens" (N, T) of the parent, "known" (N, T), and "least" (N,), its symbols.
+
+    Raises:
+        ValueError: a run of other rows, a parent that is none of its sequences, or sites that the
+            parent has not.
+    """
+    words = _words(run)
+    if not isinstance(words, Symbols):
+        raise ValueError(
+            "what is redesigned is a sequence of symbols, which this run does not draw"
+        )
+    _say_if_unused_to(run)
+    parent = words.tokens(redesign.parent, "the parent")
+    length = len(parent)
+    if not length:
+        raise ValueError("the parent has no symbols")
+    allowed = torch.zeros(count, words.length, dtype=torch.bool)
+    allowed[:, :length] = sites_of(redesign.sites or f"1-{length}", length)
+    most = length if redesign.max_edits is None else redesign.max_edits
+    keys = Rng(seed).fold("redesign").samples(count)
+    tokens = torch.tensor(parent + [words.end] * (words.length - length)).repeat(count, 1)
+    free = free_sites(allowed, most, keys)
+    return {"tokens": tokens, "known": ~free, "least": torch.full((count,), length)}
+
+
 def write_rows(
     run: Run,
     path: Path,
@@ -82,6 +118,7 @@ def write_rows(
     seed: int,
     known: str | None = None,
     gap: str = "_",
+    redesign: Redesign | None = None,
     codes: Tensor | None = None,
 ) -> int:
     """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
@@ -96,6 +133,7 @@ def write_rows(
         seed: of the draws.
         known: a template, of which all the rows are made.
         gap: the character of a gap in text.
+        redesign: of sequences, what they are to differ from at a few sites.
         codes: that they are told, (count, m); by default as the recipe says.
 
     Returns:
@@ -109,9 +147,16 @@ def write_rows(
     given = {"row": torch.arange(count)}
     if known is not None:
         given = known_rows(run, known, count, gap)
+    elif redesign is not None:
+        given = redesigned_rows(run, redesign, count, seed)
     if codes is not None:
         given["codes"] = codes
     drawn = run.samples(given, seed=seed)
+    if redesign is not None:
+        edits = (drawn != given["tokens"]).sum(1)
+        free = int((~given["known"]).sum(1).amax())
+        same = int((edits == 0).sum())
+        say(f"edits: {edits.double().mean():.2f} on average of {free} free sites, 0 in {same}")
     words = _words(run)
     if isinstance(words, TableVocabulary):
         keys = Rng(seed).fold("values").samples(len(drawn))
@@ -153,6 +198,12 @@ def rows(run: Run, data: Split[Any] | None, seed: int) -> str:
     if isinstance(words, TableVocabulary):
         text += " Numbers of intervals are their middles."
     return section("Samples", f"<p>{text}</p>{parts}")
+
+
+def _say_if_unused_to(run: Run) -> None:
+    """What is known beside what is drawn is nothing new to most models."""
+    if isinstance(run.recipe, Classes) and not run.recipe.sees_known:
+        say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")
 
 
 def _words(run: Run) -> Vocabulary:

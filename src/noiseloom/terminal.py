@@ -38,6 +38,7 @@ __all__ = [
 ANCHORS = {
     "_held_out": "held-out real",
     "_noised": "real, noised",
+    "_train": "trained on",
     "_walk": "history repeated",
     "_season": "by season",
     "_still": "standing still",

@@ -146,6 +146,10 @@ class Sample(Answer):
         gap: the character that stands for a gap in --known.
         guide: folder of a guide that leads the samples, or several, separated by commas; out is
             then a table, .csv, of different structures, the best first.
+        parent: a sequence that is redesigned: each sample differs from it at no more than
+            --max-edits places, which are drawn for it, and has its length.
+        max_edits: of --parent; by default as many as --sites are.
+        sites: of --parent, the places that may change, from 1, as in 39-41,54; by default all.
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
@@ -163,6 +167,9 @@ class Sample(Answer):
     known: str | None = None
     gap: str = "_"
     guide: str | None = None
+    parent: str | None = None
+    max_edits: int | None = None
+    sites: str | None = None
     seed: int = 0
     out: str | None = None
     force: bool = False

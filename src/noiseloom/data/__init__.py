@@ -13,8 +13,11 @@ from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
 from noiseloom.data.clusters import Folds, cluster_folds, label_folds, random_folds
 from noiseloom.data.digits import digits
+from noiseloom.data.ehrlich import Ehrlich, ehrlich
 from noiseloom.data.folder import image_folder, tiles
+from noiseloom.data.gb1 import AMINO_ACIDS, GB1, GB1Split, Variants, read_gb1
 from noiseloom.data.images import Images, stratified
+from noiseloom.data.landscape import Landscape
 from noiseloom.data.lattice_fit import Structures, snap
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
@@ -34,12 +37,17 @@ from noiseloom.data.trajectories import Trajectories, Windows
 from noiseloom.data.vocabularies import vocabulary
 
 __all__ = [
+    "AMINO_ACIDS",
+    "GB1",
     "Benzenoids",
     "Characters",
     "ClipWindows",
     "Clips",
+    "Ehrlich",
     "Folds",
+    "GB1Split",
     "Images",
+    "Landscape",
     "Numbers",
     "Palette",
     "Pieces",
@@ -54,18 +62,21 @@ __all__ = [
     "TokenWindows",
     "Tokens",
     "Trajectories",
+    "Variants",
     "Vocabulary",
     "Windows",
     "benzenoids",
     "cifar10",
     "cluster_folds",
     "digits",
+    "ehrlich",
     "gaussians_on_a_circle",
     "image_folder",
     "label_folds",
     "load_benzenoids",
     "patterns",
     "random_folds",
+    "read_gb1",
     "read_palette",
     "read_sequences",
     "read_series",

@@ -15,6 +15,7 @@ from noiseloom.guidance.history import (
 )
 from noiseloom.guidance.monte_carlo import MonteCarloGuided
 from noiseloom.guidance.property import PropertyGuided
+from noiseloom.guidance.sites import substitution_gains
 
 __all__ = [
     "ClassifierFree",
@@ -31,6 +32,7 @@ __all__ = [
     "nudged",
     "scaling",
     "state_value",
+    "substitution_gains",
     "temporal_history",
     "vanilla_history",
 ]

@@ -22,6 +22,7 @@ from noiseloom.metrics.forecasts import (
 )
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.kid import kid
+from noiseloom.metrics.landscapes import value_report, values_of
 from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
 from noiseloom.metrics.rows import copied_share, noised_tokens, row_keys
@@ -97,5 +98,7 @@ __all__ = [
     "two_sample_accuracy",
     "uniqueness",
     "validity",
+    "value_report",
+    "values_of",
     "word_validity",
 ]

@@ -5,9 +5,11 @@ from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
 from noiseloom.recipes.choosing import Choosing
+from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
+from noiseloom.recipes.context_proteins import ContextProteins
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -44,6 +46,7 @@ __all__ = [
     "Coded",
     "CodedPictures",
     "Coding",
+    "ContextProteins",
     "DiffusionForcing",
     "DiscoDigits",
     "DiscoImages",
@@ -63,6 +66,7 @@ __all__ = [
     "GuidedRows",
     "Guiding",
     "Labelled",
+    "LandscapeSplit",
     "NoPriorError",
     "PalettePictures",
     "Parts",
@@ -100,6 +104,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Tables,
         Sequences,
         PalettePictures,
+        ContextProteins,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseloom.data import Split
-from noiseloom.data.tokens import Vocabulary
+from noiseloom.data import Landscape, Split, Tokens, Vocabulary
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts
 
 __all__ = [
     "AsTheyAre",
+    "LandscapeSplit",
     "Rows",
     "TokenSplit",
     "held_plan",
@@ -34,6 +34,25 @@ class TokenSplit(Split[Any]):
     vocabulary: Vocabulary | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class LandscapeSplit(TokenSplit):
+    """Rows of tokens of low and of high value, and what is truly known of all rows.
+
+    Attributes:
+        truth: what any row is worth.
+        validation: more rows of the kind trained on, to choose guides by, if there are.
+    """
+
+    truth: Landscape | None = None
+    validation: Tokens | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """What the rows trained on are worth, float32, shape (N, 1): for a guide."""
+        assert self.truth is not None
+        return self.truth.value(self.train.values).float()[:, None]
+
+
 @dataclass(frozen=True)
 class Rows:
     """What the autoregressive state yields: rows, finished.
@@ -50,12 +69,19 @@ def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
     return mean_and_error(nats / tokens.shape[1] / math.log(2))
 
 
-def no_ends(facts: Facts, tokens: Tensor, known: Tensor) -> Tensor | None:
-    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K)."""
+def no_ends(
+    facts: Facts, tokens: Tensor, known: Tensor, least: Tensor | None = None
+) -> Tensor | None:
+    """Of sequences, where a row cannot have ended: before its last known symbol; bool (B, T, K).
+
+    Nor before it has `least` symbols, int64 (B,), if that is given.
+    """
     if facts.get("vocabulary", {}).get("kind") != "symbols":
         return None
     end, places = max(facts["sizes"]) - 1, torch.arange(tokens.shape[1], device=tokens.device)
     last = torch.where(known & (tokens != end), places, -1).amax(1, keepdim=True)
+    if least is not None:
+        last = torch.maximum(last, least[:, None].to(last.device))
     absent = torch.zeros(*tokens.shape, end + 1, dtype=torch.bool, device=tokens.device)
     absent[..., end] = places < last
     return absent

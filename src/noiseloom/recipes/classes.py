@@ -215,14 +215,15 @@ class Classes(ClassBits):
 
         Given {"tokens" (B, T), "known" bool (B, T)}, those that are known stay as they are, and the
         others are drawn beside them; the autoregressive state knows of those before alone. Given
-        "codes", int64 (B, m), the state latent is told these.
+        "least", int64 (B,), sequences have at least so many symbols. Given "codes", int64 (B, m),
+        the state latent is told these.
         """
         assert isinstance(rng.root, Tensor)
         device, length = next(parts.denoiser.parameters()).device, facts["length"]
         known = absent = None
         if "known" in given:
             known = given["tokens"].to(device), given["known"].to(device)
-            absent = no_ends(facts, *known)
+            absent = no_ends(facts, *known, given.get("least"))
         trained = parts.denoiser.eval()
         if isinstance(trained, NextToken):
             drawn = trained.sample(

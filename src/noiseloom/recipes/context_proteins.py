@@ -1,0 +1,181 @@
+"""Context-guided diffusion of proteins: low values to learn from, judged by what is true.
+
+L. Klarner, T. Rudner, G. Morris, C. Deane, Y. W. Teh, 2024, "Context-Guided Diffusion for
+Out-of-Distribution Molecular and Protein Design", arXiv 2407.11942, Section 5.3: a discrete
+diffusion of sequences (N. Gruver et al., 2023, NOS, arXiv 2305.20009), and a guide of labels that
+leave the good ones out. Their antibodies are not to be had, so there are two landscapes here that
+know the truth about samples:
+
+- `--data flip_gb1_splits.zip --split low_vs_high`: variants of GB1 at four sites, whose fitness was
+  measured for 149,361 of 160,000 (`noiseloom.data.gb1`). It is looked up, and what was not measured
+  is counted and left out;
+- `--data ehrlich`: a function of motifs that must be there together, in a sequence that a Markov
+  chain can make (`noiseloom.data.ehrlich`). It knows every sequence, and its best is worth 1.
+
+This is the generator, by any kind of state; it learns from the low part alone. Then a guide leads
+its samples (`noiseloom.guide_loss`, `hidden_guided`, `PropertyGuided`), and `sample --parent SEQ
+--max-edits N` redesigns a sequence.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from noiseloom.data import (
+    Ehrlich,
+    GB1Split,
+    Split,
+    Symbols,
+    Tokens,
+    Variants,
+    ehrlich,
+    read_gb1,
+)
+from noiseloom.data.gb1 import AMINO_ACIDS
+from noiseloom.metrics import row_keys, value_report
+from noiseloom.recipes.class_pieces import LandscapeSplit
+from noiseloom.recipes.recipe import Facts
+from noiseloom.recipes.sequences import Sequences
+from noiseloom.rng import Rng
+
+__all__ = ["ContextProteins"]
+
+_LETTERS = AMINO_ACIDS + "BJOUXZ" + "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class ContextProteins(Sequences):
+    """Options of `Sequences` for landscapes of proteins; of these `column` is for labels of guides.
+
+    Attributes:
+        split: of GB1's variants, FLIP's: trained on fitness below 1 (low_vs_high), on one, two or
+            three mutations at most, or on a share of all (sampled).
+        table: another file of GB1's variants, such as four_mutations_full_data.csv.zip, that says
+            what more of them are worth; by default those of the data are known.
+        letters: v, classes of an Ehrlich function.
+        length: L, its tokens.
+        motifs: c, how many there are.
+        motif_length: k, elements of each.
+        quantisation: q, steps in which a motif counts, 1 .. k; null for k.
+        banned: share of the transitions that its chain bans.
+        landscape_seed: which function it is.
+        pool: runs of the chain that the data are.
+        held_out: share of the pool, the most valuable, that is held out; of equal values all, or
+            none, are.
+    """
+
+    name: ClassVar[str] = "context-proteins"
+    summary: ClassVar[str] = "proteins of low value (GB1, or an Ehrlich function), for guides"
+    paths: ClassVar[tuple[str, ...]] = ("table",)
+
+    split: GB1Split = "low_vs_high"
+    table: str = ""
+    letters: int = 20
+    length: int = 32
+    motifs: int = 2
+    motif_length: int = 4
+    quantisation: int | None = None
+    banned: float = 0.4
+    landscape_seed: int = 0
+    pool: int = 20_000
+    held_out: float = 0.2
+
+    width: int = 64
+    depth: int = 3
+    steps: int = 3000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, idle in (("spelling", "auto"), ("longest", 0), ("chemistry", False)):
+            if getattr(self, name) != idle:
+                raise ValueError(f"{name} is of other sequences: leave it at {str(idle).lower()}")
+        if not 2 <= self.letters <= len(_LETTERS) or self.pool < 2:
+            raise ValueError(
+                f"letters must be 2 to {len(_LETTERS)} and pool at least 2, got {self.letters} and "
+                f"{self.pool}"
+            )
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"held_out is a share between 0 and 1, got {self.held_out}")
+
+    def load(self, data: str | None) -> LandscapeSplit:
+        """The variants of a file, or runs of an Ehrlich function's chain."""
+        if data is None:
+            raise ValueError(
+                "context-proteins needs --data FILE of GB1's variants, flip_gb1_splits.zip or "
+                "four_mutations_full_data.csv.zip, or --data ehrlich"
+            )
+        if data == "ehrlich":
+            return self._runs()
+        found = read_gb1(data, self.split, table=self.table or None)
+        known, total = len(found.measured), Variants.total
+        notes = (f"{known:,} of {total:,} variants are measured, of the others nothing is known",)
+        parts = found.train, found.test, notes, Variants.words, found.measured, found.validation
+        return LandscapeSplit(*parts)
+
+    def load_like(self, data: str | None, facts: Facts) -> LandscapeSplit:
+        """The same: both landscapes have words of their own."""
+        return self.load(data)
+
+    @property
+    def function(self) -> Ehrlich:
+        """The Ehrlich function of these options."""
+        return ehrlich(
+            Rng(self.landscape_seed).fold("ehrlich"),
+            classes=self.letters,
+            length=self.length,
+            motifs=self.motifs,
+            motif_length=self.motif_length,
+            quantisation=self.quantisation,
+            banned=self.banned,
+        )
+
+    def _runs(self) -> LandscapeSplit:
+        truth, words = self.function, Symbols(_LETTERS[: self.letters], self.length)
+        drawn = truth.draw(self.pool, Rng(self.landscape_seed).fold("pool"))
+        first = {key: row for row, key in reversed(list(enumerate(row_keys(drawn))))}
+        rows = drawn[sorted(first.values())]
+        values = truth.value(rows)
+        ceiling = values.sort().values[int((1 - self.held_out) * (len(rows) - 1))]
+        high = values > ceiling
+        if not high.any():
+            raise ValueError(
+                f"none of the {len(rows):,} runs is worth more than the rest, {float(ceiling):g}: "
+                "raise pool or held_out, or lower motifs"
+            )
+        low, best = (
+            Tokens(part.to(torch.uint8), words.sizes) for part in (rows[~high], rows[high])
+        )
+        equal = len(drawn) - len(rows)
+        notes = (f"{equal:,} runs equal another one",) if equal else ()
+        return LandscapeSplit(low, best, notes, words, truth)
+
+    def introduce(self, data: Split[Any]) -> str:
+        """How much the parts are worth."""
+        assert isinstance(data, LandscapeSplit)
+        assert data.truth is not None
+        told = []
+        for part in (data.train, data.held_out):
+            values = data.truth.value(part.values)
+            told.append(
+                f"{len(part):,} worth {float(values.min()):.4g} to {float(values.max()):.4g}"
+            )
+        return f"data: trained on {told[0]}; held out {told[1]}"
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Validity, uniqueness, novelty and stretches, and what samples are truly worth."""
+        assert isinstance(data, LandscapeSplit)
+        assert isinstance(data.vocabulary, Symbols)
+        truth = data.truth
+        assert truth is not None
+
+        def forms(rows: Tensor) -> Sequence[Hashable | None]:
+            valid = truth.valid(rows).tolist()
+            return [k if ok else None for k, ok in zip(row_keys(rows), valid, strict=True)]
+
+        rows = draw({"row": torch.arange(self.samples)})
+        found = self.report(lambda _: rows, data, rng, pad=data.vocabulary.end, forms=forms)
+        train, held = data.train.values, data.held_out.values
+        return value_report(rows, train, held, truth, rng.fold("values")) | found
