@@ -158,6 +158,15 @@ def test_the_past_of_long_sequences_is_its_recursion(decay):
     torch.testing.assert_close(single.double(), found, rtol=1e-5, atol=0)
 
 
+def test_next_to_no_signal_keeps_its_digits():
+    """In float32: 1 - (1 - s) would be 0 below 6e-8, and eps have no weight in pure noise."""
+    log_snr = torch.linspace(-20, -5, 31)[:, None].expand(-1, 3)
+    eps = fused_snr_weight(0.9, target="eps")(log_snr) / log_snr.exp()
+    torch.testing.assert_close(eps, torch.ones_like(eps), rtol=1e-5, atol=0)
+    first = fused_snr_weight(0.9, target="x0")(log_snr)[:, 0]
+    torch.testing.assert_close(first, log_snr[:, 0].exp(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("target", ["x0", "eps", "v"])
 def test_check_13_2_fused_is_min_snr_for_first_tokens_and_without_memory(target):
     log_snr = 3 * Rng(0).normal((6, 5), F64)

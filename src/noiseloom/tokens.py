@@ -225,8 +225,9 @@ def fused_snr_weight(
             share[:1] = 1
             share = torch.where(age >= 0, share * decay ** age.clamp(min=0).to(s.dtype), 0)
             past = (share.reshape(*age.shape, *(1,) * (s.ndim - 2)) * capped[:, None]).sum(2)
-        dark = 1 - (decay if variant == "code" else 1.0) * past
-        f, f_capped = 1 - dark * (1 - s), 1 - dark * (1 - capped)
+        known = (decay if variant == "code" else 1.0) * past
+        # 1 - (1 - known) (1 - s), which would lose the digits of a small s.
+        f, f_capped = s + known * (1 - s), capped + known * (1 - capped)
         if target == "x0":
             return cap * f_capped
         if target == "eps":
