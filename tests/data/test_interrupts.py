@@ -11,11 +11,16 @@ import pytest
 from noiseloom.data.interrupts import terminable
 
 
+def _queued():
+    with terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+
 def test_sigterm_ends_a_block_as_ctrl_c_does():
     usual = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), terminable():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+    with pytest.raises(KeyboardInterrupt):
+        _queued()
     assert signal.getsignal(signal.SIGTERM) is usual
     with terminable():
         pass
@@ -33,12 +38,6 @@ def test_other_threads_say_nothing_of_signals():
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
-
-
-def _queued():
-    with terminable():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
 
 
 def test_a_process_of_a_pool_is_ended():
