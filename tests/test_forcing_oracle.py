@@ -109,6 +109,19 @@ def test_errors_are_those_measured_elsewhere_to_their_digits(name, causal, eta, 
     assert f"{got:.{len(listed) - 1}f}".lstrip("0") == listed, got
 
 
+@pytest.mark.parametrize(
+    ("at", "listed"), [(0.0, 0.0073), (0.02, 0.0085), (0.1, 0.0336), (0.2, 0.1060), (0.3, 0.2167)]
+)
+def test_what_rest_costs_is_its_last_row(at, listed):
+    """One step from the time of rest, which a cosine has at `at`, for whatever number of steps."""
+    cosine = 1 - math.cos((at + 0.008) / 1.008 * math.pi / 2) ** 2 if at else 0.0
+    plan = plans(400)["autoregressive"].rest(cosine)
+    for causal in (True, False):
+        cov = covariance(plan, Correlated(SCHEDULE, C, causal))
+        error = float((cov - C).abs().max())
+        assert error == pytest.approx(listed, abs=5e-5) if causal else error <= listed + 5e-5
+
+
 @pytest.mark.parametrize("eta", [0, 1])
 @pytest.mark.parametrize("name", plans(4))
 def test_without_causality_every_plan_converges(name, eta):

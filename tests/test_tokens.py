@@ -147,6 +147,26 @@ def test_check_13_2_fused_weights_by_hand(target, variant):
         assert found[1, 1] == pytest.approx(5 * (1 - (1 - g * 1.0) * (1 - 0.002)))
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.96])
+def test_the_past_of_long_sequences_is_its_recursion(decay):
+    log_snr = 3 * Rng(0).normal((5, 60), F64)
+    found = fused_snr_weight(decay)(log_snr)
+    expected = [by_hand(row, decay, 5.0, "v", decay) for row in log_snr.exp().tolist()]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=F64), rtol=1e-12, atol=1e-12)
+    single = fused_snr_weight(decay)(log_snr.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), found, rtol=1e-5, atol=0)
+
+
+def test_next_to_no_signal_keeps_its_digits():
+    """In float32: 1 - (1 - s) would be 0 below 6e-8, and eps have no weight in pure noise."""
+    log_snr = torch.linspace(-20, -5, 31)[:, None].expand(-1, 3)
+    eps = fused_snr_weight(0.9, target="eps")(log_snr) / log_snr.exp()
+    torch.testing.assert_close(eps, torch.ones_like(eps), rtol=1e-5, atol=0)
+    first = fused_snr_weight(0.9, target="x0")(log_snr)[:, 0]
+    torch.testing.assert_close(first, log_snr[:, 0].exp(), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("target", ["x0", "eps", "v"])
 def test_check_13_2_fused_is_min_snr_for_first_tokens_and_without_memory(target):
     log_snr = 3 * Rng(0).normal((6, 5), F64)

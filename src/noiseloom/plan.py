@@ -240,6 +240,11 @@ class SamplingPlan:
         that a model made is not clean: on digits, row by row, coverage is 0.18 with finished rows
         at 0, and 0.52 with rows that wait at 0.1 (docs/results.md).
 
+        That last row is one step, however many the others: with the exact denoiser of an AR(1)
+        process of correlation 0.8, 400 steps of a cosine, the largest error of the covariance is
+        0.007 without rest, 0.034 at 0.1 and 0.106 at 0.2. More rows there would mend most of it,
+        and make the digits no better: coverage 0.531 by one, 0.523 by a token's own two.
+
         Args:
             at: the time, in [0, 1); 0 changes nothing.
         """

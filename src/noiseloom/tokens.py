@@ -216,15 +216,18 @@ def fused_snr_weight(
             raise ValueError("fused SNR needs a time per token, (B, T)")
         snr = log_snr.clamp(max=LOG_SNR_LIMIT).exp()
         s, capped = snr / cap, (snr / cap).clamp(max=1)
-        past = [torch.zeros_like(s[:, 0])]
-        for t in range(1, s.shape[1]):
-            if clean_past:
-                past.append(torch.ones_like(s[:, 0]))
-                continue
-            last = capped[:, 0] if t == 1 else torch.lerp(capped[:, t - 1], past[-1], decay)
-            past.append(last)
-        dark = 1 - (decay if variant == "code" else 1.0) * torch.stack(past, 1)
-        f, f_capped = 1 - dark * (1 - s), 1 - dark * (1 - capped)
+        place = torch.arange(s.shape[1], device=s.device)
+        if clean_past:
+            past = (place > 0).to(s.dtype).reshape(-1, *(1,) * (s.ndim - 2)).expand_as(s)
+        else:
+            # The recursion written out: T launches of a kernel are more than a small update has.
+            age, share = place[:, None] - place - 1, s.new_full(place.shape, 1 - decay)
+            share[:1] = 1
+            share = torch.where(age >= 0, share * decay ** age.clamp(min=0).to(s.dtype), 0)
+            past = (share.reshape(*age.shape, *(1,) * (s.ndim - 2)) * capped[:, None]).sum(2)
+        known = (decay if variant == "code" else 1.0) * past
+        # 1 - (1 - known) (1 - s), which would lose the digits of a small s.
+        f, f_capped = s + known * (1 - s), capped + known * (1 - capped)
         if target == "x0":
             return cap * f_capped
         if target == "eps":

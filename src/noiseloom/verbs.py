@@ -200,7 +200,8 @@ class Evaluate(Answer):
     Attributes:
         data: path of the data; by default where training found it.
         seed: of the draws; by default the run's own.
-        samples: how many samples to judge; by default the run's own.
+        samples: how many samples to judge; by default the run's own. Of videos that Ctrl-C or
+            SIGTERM interrupts the stretches there are are judged, and kept as cut short.
     """
 
     data: str | None = None

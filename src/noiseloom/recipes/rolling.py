@@ -99,7 +99,9 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Rolling(ByHistory):
-    """How videos are rolled out and judged; may be changed for every rollout.
+    """How videos are rolled out and judged, and forecasts read and follow their past.
+
+    These options may be changed for every rollout.
 
     Attributes:
         length: frames to make.
