@@ -68,7 +68,7 @@ class Exact(nn.Module):
 
 
 class Reading(nn.Module):
-    """A perceptron of each atom, summed over those that the mask says are there: it must be told."""
+    """A perceptron of each atom, summed over those that are there, as it must be told."""
 
     def __init__(self, width):
         super().__init__()
