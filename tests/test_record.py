@@ -17,7 +17,7 @@ from noiseloom.data.doom import _vizdoom
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.point_maze import _model
 from noiseloom.rng import Rng
-from noiseloom.verbs import SOURCES, MazeSource
+from noiseloom.sources import SOURCES, MazeSource
 
 
 @pytest.fixture
