@@ -63,9 +63,9 @@ class SeriesTokens(Standardised):
         # what then comes is as large as it likes.
         fits = []
         for k in range(len(floor)):
-            alive = size[:, 0, k] > floor[k]
-            seen = tokens[alive if alive.any() else ..., :, k].flatten()
-            seen = seen[seen.isfinite()]
+            there = tokens[..., k].isfinite()
+            alive = there & (size[:, :, k] > floor[k])
+            seen = tokens[..., k][alive if alive.any() else there]
             bound = 10 * (seen - seen.median()).abs().median()
             if bound > 0:
                 seen = seen.clamp(seen.median() - bound, seen.median() + bound)
