@@ -1,5 +1,6 @@
 """`context-proteins`: both landscapes, by the commands, and what an evaluation says of them."""
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -102,7 +103,6 @@ def test_the_pool_is_cut_by_value_and_no_run_is_in_both_parts():
     split = recipe.load("ehrlich")
     low, high = (split.truth.value(part.values) for part in (split.train, split.held_out))
     assert low.max() < high.min()
-    assert torch.equal(split.labels, low.float()[:, None])
     rows = torch.cat((split.train.values, split.held_out.values))
     assert len({tuple(row) for row in rows.tolist()}) == len(rows)
     assert 0 < len(high) <= 0.3 * len(rows)
@@ -111,6 +111,80 @@ def test_the_pool_is_cut_by_value_and_no_run_is_in_both_parts():
     again = Proteins(**SMALL, held_out=0.3).load("ehrlich")
     other = Proteins(**SMALL, held_out=0.3, landscape_seed=1).load("ehrlich")
     assert again.fingerprint() == split.fingerprint() != other.fingerprint()
+
+
+def test_the_data_are_their_own_labels_and_contexts():
+    recipe = Proteins(**SMALL, context=300)
+    split = recipe.load("ehrlich")
+    facts, f = recipe.facts(split), recipe.function
+    for name, part in (("ehrlich", split.train), ("ehrlich:high", split.held_out)):
+        found = recipe.labelled(name, facts, None)
+        assert torch.equal(found.rows.values, part.values)
+        assert torch.equal(found.labels, f.value(part.values).float()[:, None])
+        assert found.names == ("value",)
+        assert found.lines == tuple(range(1, len(part) + 1))
+    context = recipe.unlabelled("ehrlich", facts).values
+    assert f.valid(context).all()
+    rows, seen = ({tuple(r) for r in v.tolist()} for v in (context, split.train.values))
+    assert len(rows) == len(context) > 100
+    assert not rows & seen
+    with pytest.raises(ValueError, match="no rows for validation: leave :validation out"):
+        recipe.labelled("ehrlich:validation", facts, None)
+    with pytest.raises(ValueError, match="has one label, value, and not fitness"):
+        recipe.labelled("ehrlich", facts, ("fitness",))
+
+
+def test_guides_are_made_of_the_data_and_hits_say_what_is_true(tmp_path, capsys):
+    out, file = tmp_path / "run", tmp_path / "hits.csv"
+    command = ["train", "context-proteins", "--data", "ehrlich", "--out", str(out), *TINY]
+    assert main([*command, *words_of(SMALL | {"banned": 0.0}), "--no-evaluate"]) == 0
+    words = ["guide", str(out), "--labels", "ehrlich", "--context", "ehrlich", "--steps", "5"]
+    assert main([*words, "--shifted", "ehrlich:high", "--width", "8", "--depth", "1"]) == 0
+    words = ["sample", str(out), "--guide", str(out / "guides" / "context-0")]
+    words += ["--target", "maximise", "-n", "60", "--out", str(file)]
+    assert main(words) == 0
+    capsys.readouterr()
+    run = noiseloom.load(out)
+    with file.open() as table:
+        rows = list(csv.DictReader(table))
+    assert rows
+    tokens = vocabulary(run.facts["vocabulary"]).encode([row["structure"] for row in rows])
+    f = run.recipe.function
+    assert f.valid(tokens).all()  # what is infeasible is invalid, and no hit
+    assert [float(row["true_value"]) for row in rows] == pytest.approx(
+        f.value(tokens).tolist(), rel=1e-5
+    )
+
+
+def test_guides_of_gb1_know_nothing_that_was_not_measured(tmp_path, capsys):
+    known = cases.measured(3000)
+    path = cases.splits_zip(tmp_path / "splits.zip", known)
+    recipe = Proteins(table=str(path), context=50)
+    split = recipe.load(str(path))
+    facts = json.loads(json.dumps(recipe.facts(split)))
+    found = {}
+    for part in ("", ":high", ":validation"):
+        labelled = recipe.labelled(f"{path}{part}", facts, None)
+        found[part] = labelled.labels
+        assert not labelled.labels.isnan().any()
+    assert found[""].max() < 1 <= found[":high"].min()
+    assert found[":validation"].max() < 1
+    assert split.truth.valid(recipe.unlabelled(str(path), facts).values).all()
+
+    rows = split.truth.draw(2000, Rng(0))
+    cells = recipe.cells(None, facts, rows)
+    values = split.truth.value(rows)
+    assert recipe.columns(facts) == ("structure", "true_value")
+    assert [cell[1] == "" for cell in cells] == values.isnan().tolist()
+    assert 0 < values.isfinite().sum() < 2000
+    assert Proteins().columns(facts) == ("structure",)
+    assert Proteins().cells(None, facts, rows[:1]) == [cells[0][:1]]
+    with pytest.raises(ValueError, match="the run is of gb1, the data of ehrlich"):
+        recipe.labelled("ehrlich", facts, None)
+    # A table of one's own is read as any other.
+    (tmp_path / "own.csv").write_text(f"sequence,y\n{cases.DOMAIN},1\n{cases.DOMAIN},2\n")
+    assert recipe.labelled(str(tmp_path / "own.csv"), facts, None).labels.tolist() == [[1], [2]]
+    capsys.readouterr()
 
 
 def test_what_counts_is_valid_and_distinct():
@@ -134,6 +208,7 @@ def test_what_counts_is_valid_and_distinct():
         ({"letters": 1}, "letters must be 2 to 52"),
         ({"letters": 53}, "letters must be 2 to 52"),
         ({"pool": 1}, "pool at least 2"),
+        ({"context": 0}, "context must be at least 1"),
         ({"held_out": 1.0}, "share between 0 and 1"),
         ({"spelling": "smiles"}, "spelling is of other sequences: leave it at auto"),
         ({"chemistry": True}, "chemistry is of other sequences: leave it at false"),

@@ -1,17 +1,22 @@
 """`sample --parent`: never more edits than were allowed, by any kind of state."""
 
+import csv
 import random
 from dataclasses import replace
 
 import pytest
 import torch
+from guided import train_guide, train_run, write_files
 from torch import nn
 
 import noiseloom
 from noiseloom import Guide, PropertyGuided, Rng, acquisition
 from noiseloom.cli import main
+from noiseloom.guided_drawing import site_gains
+from noiseloom.recipes import Guiding
 from noiseloom.redesign import Redesign
 from noiseloom.rows import redesigned_rows
+from noiseloom.steering import load_guides
 
 TINY = ["--steps", "4", "--batch-size", "8", "--width", "16", "--depth", "1", "--heads", "2"]
 TINY += ["--sampling-steps", "4", "--no-evaluate"]
@@ -119,6 +124,8 @@ def test_a_guide_has_its_way_at_the_free_sites_alone(state, data, tmp_path, caps
         (["--parent", "ACG", "--max-edits", "0"], "max_edits must be at least 1"),
         (["--max-edits", "2"], "--max-edits is of --parent SEQUENCE"),
         (["--sites", "2"], "--sites is of --parent SEQUENCE"),
+        (["--choose", "guide"], "--choose is of --parent SEQUENCE"),
+        (["--parent", "ACG", "--max-edits", "1", "--choose", "guide"], "needs --guide FOLDER"),
         (["--parent", "AXG", "--max-edits", "1"], "the parent: 'X', symbol 2, is none of the 4"),
         (["--parent", "A" * 12, "--max-edits", "1"], "the parent has 12 symbols, and 11 are"),
         (["--parent", "", "--max-edits", "1"], "the parent has no symbols"),
@@ -151,3 +158,48 @@ def text_run(tmp_path):
     command = ["train", "text", "--data", str(tmp_path / "text.txt"), "--length", "8"]
     assert main([*command, "--out", str(out), *TINY]) == 0
     return out
+
+
+@pytest.fixture(scope="module", params=["masked", "bits"])
+def led(request, tmp_path_factory):
+    """A run, and a guide of how many As there are."""
+    files = write_files(tmp_path_factory.mktemp("files"))
+    run = train_run(files, tmp_path_factory.mktemp("led") / "run", request.param)
+    return run, train_guide(run, files)
+
+
+@pytest.mark.parametrize("choose", ["random", "guide"])
+def test_led_redesigns_have_no_more_edits_and_go_where_the_guide_leads(
+    choose, led, tmp_path, capsys
+):
+    run, guide = led
+    file, parent = tmp_path / "hits.csv", "AAGGTA"
+    words = ["sample", str(run), "--guide", str(guide), "--target", "maximise", "--scale", "8"]
+    words += ["--parent", parent, "--max-edits", "2", "--choose", choose, "-n", "200"]
+    assert main([*words, "--out", str(file)]) == 0
+    assert "of 2 free sites" in capsys.readouterr().err
+    with file.open() as table:
+        rows = list(csv.DictReader(table))
+    found = [(edits(parent, row["structure"]), int(row["times"])) for row in rows]
+    assert sum(times for _, times in found) == 200
+    assert max(len(sites) for sites, _ in found) == 2
+    # The best has As where there were none.
+    assert rows[0]["structure"].count("A") >= 4
+    changed = [site for sites, times in found for site in sites for _ in range(times)]
+    right = sum(site in (3, 4, 5) for site in changed)
+    assert right > 0.5 * len(changed)
+
+
+def test_sites_are_chosen_by_what_the_best_substitution_gains(led):
+    folder, guide = led
+    run = noiseloom.load(folder)
+    loaded, records = load_guides(run, str(guide))
+    redesign = Redesign("AAGGTA", 2, None, "guide")
+    gains = site_gains(run, loaded, records, Guiding(target="maximise"), redesign)
+    assert gains[:6].std(correction=0).item() == pytest.approx(1, rel=1e-4)
+    # One more A is one more: at the three sites without one all gain as much, at others nothing.
+    assert gains[[2, 3, 4]].min() > gains[[0, 1, 5]].max() + 1
+    given = redesigned_rows(run, redesign, 4000, 0, gains)
+    free = (~given["known"]).double().mean(0)
+    assert free.sum().item() == pytest.approx(2)
+    assert free[[2, 3, 4]].min() > 2 * free[[0, 1, 5]].max()

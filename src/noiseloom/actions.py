@@ -17,7 +17,7 @@ from noiseloom.arguments import (
     take_many,
     value_of,
 )
-from noiseloom.guide_actions import guide_words, sample_guided_words
+from noiseloom.guide_actions import guide_words, redesign_of, sample_guided_words
 from noiseloom.naming import parse_words, recipe_named, source_of
 from noiseloom.sources import SOURCES
 from noiseloom.verbs import (
@@ -35,7 +35,6 @@ from noiseloom.verbs import (
 
 if TYPE_CHECKING:
     from noiseloom.recipes import Recipe
-    from noiseloom.redesign import Redesign
 
 __all__ = ["ACTIONS"]
 
@@ -175,23 +174,12 @@ def _sample(words: list[str], command: str) -> None:
         codes_from=options.codes_from,
         known=options.known,
         gap=options.gap,
-        redesign=_redesign(options),
+        redesign=redesign_of(args, options),
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,
         as_json=options.json,
     )
-
-
-def _redesign(options: Sample) -> "Redesign | None":
-    from noiseloom.redesign import Redesign
-
-    if options.parent is not None:
-        return Redesign(options.parent, options.max_edits, options.sites)
-    for name in ("max_edits", "sites"):
-        if getattr(options, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} is of --parent SEQUENCE: give one")
-    return None
 
 
 def _stream(words: list[str], command: str) -> None:

@@ -75,8 +75,6 @@ def sample(
     for name, value in (("known", known), ("parent", redesign)):
         if value is not None and shows != "rows":
             raise ValueError(f"{source} draws no rows of tokens: leave --{name} out")
-    if known is not None and redesign is not None:
-        raise ValueError("--parent and --known both say what is known: give one of them")
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "

@@ -1,13 +1,16 @@
 """What the words after `guide`, and those of a guided `sample`, become."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noiseloom.arguments import Arguments, UsageError, take_option
 from noiseloom.naming import parse_words, source_of
 from noiseloom.verbs import MakeGuide, Sample
 
-__all__ = ["guide_words", "sample_guided_words"]
+if TYPE_CHECKING:
+    from noiseloom.redesign import Redesign
+
+__all__ = ["guide_words", "redesign_of", "sample_guided_words"]
 
 
 def guide_words(words: list[str], command: str) -> None:
@@ -49,6 +52,22 @@ def guide_words(words: list[str], command: str) -> None:
     )
 
 
+def redesign_of(args: Arguments, options: Sample) -> "Redesign | None":
+    """What `sample --parent` is to redesign."""
+    from noiseloom.redesign import Redesign
+
+    if options.parent is None:
+        for name in ("max_edits", "sites", "choose"):
+            if name in args.given:
+                raise UsageError(f"--{name.replace('_', '-')} is of --parent SEQUENCE: give one")
+        return None
+    if options.choose == "guide" and options.guide is None:
+        raise UsageError("--choose guide needs --guide FOLDER")
+    if options.known is not None:
+        raise UsageError("--parent and --known both say what is known: give one of them")
+    return Redesign(options.parent, options.max_edits, options.sites, options.choose)
+
+
 def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any]) -> None:
     """`noiseloom sample --guide`."""
     from noiseloom.guided_drawing import sample_guided
@@ -68,6 +87,7 @@ def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any
         n=options.n,
         known=options.known,
         gap=options.gap,
+        redesign=redesign_of(args, options),
         seed=options.seed,
         out=Path(options.out).expanduser() if options.out else None,
         force=options.force,

@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from noiseloom.commands import load
 from noiseloom.context import GuideOutput
 from noiseloom.fit import Options
+from noiseloom.guidance.sites import every_gain
 from noiseloom.guide_folder import GuideRecord, guidable, structures
 from noiseloom.recipes import Guiding, keys_of
-from noiseloom.rows import known_rows
+from noiseloom.redesign import Redesign, sites_of
+from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, same_data, write_bytes
 from noiseloom.sampling import Solver
 from noiseloom.steering import Guides, aim_of, load_guides, steering_of
 from noiseloom.terminal import answer, number, say
 
-__all__ = ["Ranked", "ranked", "sample_guided"]
+__all__ = ["Ranked", "ranked", "sample_guided", "site_gains"]
 
 _SHOWN = 5
 """Rows that are told at the end."""
@@ -43,6 +45,7 @@ def sample_guided(
     n: int | None,
     known: str | None,
     gap: str,
+    redesign: Redesign | None = None,
     seed: int,
     out: Path | None,
     force: bool,
@@ -58,6 +61,7 @@ def sample_guided(
         n: how many samples are drawn; by default 64, or 4 for each row of a template.
         known: of rows, a template with gaps, as of `noiseloom sample`.
         gap: the character of a gap.
+        redesign: of sequences, what they are to differ from at a few sites.
         seed: of the draws.
         out: the table, .csv; by default named after run and seed, in the current folder.
         force: replace the file.
@@ -78,12 +82,20 @@ def sample_guided(
         raise FileExistsError(
             f"{path} exists: choose another with --out, or replace it with --force"
         )
-    given: dict[str, Tensor] = {}
+    given = {"row": torch.arange(n or 64)}
+    for name, value in (("known", known), ("parent", redesign)):
+        if value is not None and run.recipe.drawn_as(run.facts) != "rows":
+            raise ValueError(f"{source} draws no rows of tokens: leave --{name} out")
     if known is not None:
-        if run.recipe.drawn_as(run.facts) != "rows":
-            raise ValueError(f"{source} draws no rows of tokens: leave --known out")
         given = known_rows(run, known, n, gap)
-    data = _drawn(run, guide, records, options, given or {"row": torch.arange(n or 64)}, seed)
+    if redesign is not None:
+        gains = None
+        if redesign.choose == "guide":
+            gains = site_gains(run, guide, records, options, redesign)
+        given = redesigned_rows(run, redesign, n or 64, seed, gains)
+    data = _drawn(run, guide, records, options, given, seed)
+    if redesign is not None:
+        say_edits(given, data)
     folders = [Path(folder).expanduser() for folder in guides]
     table = ranked(run, guide, records, options, data, folders)
     text, counts, lines = io.StringIO(), table.counts, [""]
@@ -171,6 +183,27 @@ def ranked(
         new = "no" if own[i] in known else "yes"
         rows.append([*cells, *both[i], distances[i], new, times[own[i]]])
     return Ranked(head, rows, counts | {"new": sum(key not in known for key in own)}, data)
+
+
+def site_gains(
+    run: Run,
+    guide: Guides,
+    records: Sequence[GuideRecord],
+    options: Guiding,
+    redesign: Redesign,
+) -> Tensor:
+    """What the best substitution at each site of a parent gains, shape (T,).
+
+    In deviations over the sites that may change, so that a site which is one better is e times as
+    likely to be chosen first, whatever the guide's units and however sure it is.
+    """
+    tokens, length = parent_of(run, redesign)
+    ends = max(run.facts["sizes"]) - 1
+    aim = aim_of(records, options)
+    gains = every_gain(lambda rows: aim(_said(run, guide, rows)), tokens, ends, length).amax(1)
+    allowed = sites_of(redesign.sites or f"1-{length}", length)
+    spread = float(gains[allowed].std(correction=0)) or 1.0
+    return torch.cat((gains / spread, torch.zeros(len(tokens) - length)))
 
 
 def _drawn(

@@ -9,6 +9,7 @@ fewer, where what is drawn is what was there.
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Redesign:
         parent: the sequence.
         max_edits: the most sites at which a sample may differ from it; None for all of `sites`.
         sites: which may change, as of `sites_of`; None for all.
+        choose: which of them are free in a sample: at random, or rather where a guide sees most to
+            gain.
 
     Raises:
         ValueError: neither a number of edits nor sites, or a number below 1.
@@ -34,6 +37,7 @@ class Redesign:
     parent: str
     max_edits: int | None = None
     sites: str | None = None
+    choose: Literal["random", "guide"] = "random"
 
     def __post_init__(self) -> None:
         if self.max_edits is None and self.sites is None:

@@ -32,7 +32,15 @@ from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.terminal import save_picture, say
 
-__all__ = ["known_rows", "redesigned_rows", "rows", "rows_ending", "write_rows"]
+__all__ = [
+    "known_rows",
+    "parent_of",
+    "redesigned_rows",
+    "rows",
+    "rows_ending",
+    "say_edits",
+    "write_rows",
+]
 
 COUNT = 12
 """Rows of a report."""
@@ -74,7 +82,26 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     return {"tokens": tokens[each], "known": there[each]}
 
 
-def redesigned_rows(run: Run, redesign: Redesign, count: int, seed: int) -> dict[str, Tensor]:
+def parent_of(run: Run, redesign: Redesign) -> tuple[Tensor, int]:
+    """Tokens (T,) of what is redesigned, and how many of them are symbols.
+
+    Raises:
+        ValueError: a run of other rows, or a parent that is none of its sequences.
+    """
+    words = _words(run)
+    if not isinstance(words, Symbols):
+        raise ValueError(
+            "what is redesigned is a sequence of symbols, which this run does not draw"
+        )
+    parent = words.tokens(redesign.parent, "the parent")
+    if not parent:
+        raise ValueError("the parent has no symbols")
+    return torch.tensor(parent + [words.end] * (words.length - len(parent))), len(parent)
+
+
+def redesigned_rows(
+    run: Run, redesign: Redesign, count: int, seed: int, gains: Tensor | None = None
+) -> dict[str, Tensor]:
     """What is known of so many redesigns of a sequence: all but the sites that each may change.
 
     Args:
@@ -82,6 +109,7 @@ def redesigned_rows(run: Run, redesign: Redesign, count: int, seed: int) -> dict
         redesign: of what, and where.
         count: number of samples.
         seed: of the choice of sites.
+        gains: by which they are chosen, (T,), as of `free_sites`; at random by default.
 
     Returns:
         "tokens" (N, T) of the parent, "known" (N, T), and "least" (N,), its symbols.
@@ -90,23 +118,22 @@ def redesigned_rows(run: Run, redesign: Redesign, count: int, seed: int) -> dict
         ValueError: a run of other rows, a parent that is none of its sequences, or sites that the
             parent has not.
     """
-    words = _words(run)
-    if not isinstance(words, Symbols):
-        raise ValueError(
-            "what is redesigned is a sequence of symbols, which this run does not draw"
-        )
+    tokens, length = parent_of(run, redesign)
     _say_if_unused_to(run)
-    parent = words.tokens(redesign.parent, "the parent")
-    length = len(parent)
-    if not length:
-        raise ValueError("the parent has no symbols")
-    allowed = torch.zeros(count, words.length, dtype=torch.bool)
+    allowed = torch.zeros(count, len(tokens), dtype=torch.bool)
     allowed[:, :length] = sites_of(redesign.sites or f"1-{length}", length)
     most = length if redesign.max_edits is None else redesign.max_edits
     keys = Rng(seed).fold("redesign").samples(count)
-    tokens = torch.tensor(parent + [words.end] * (words.length - length)).repeat(count, 1)
-    free = free_sites(allowed, most, keys)
-    return {"tokens": tokens, "known": ~free, "least": torch.full((count,), length)}
+    free = free_sites(allowed, most, keys, gains=gains)
+    least = torch.full((count,), length)
+    return {"tokens": tokens.repeat(count, 1), "known": ~free, "least": least}
+
+
+def say_edits(given: dict[str, Tensor], drawn: Tensor) -> None:
+    """How far redesigns have gone."""
+    edits = (drawn != given["tokens"]).sum(1)
+    free, same = int((~given["known"]).sum(1).amax()), int((edits == 0).sum())
+    say(f"edits: {edits.double().mean():.2f} on average of {free} free sites, 0 in {same}")
 
 
 def write_rows(
@@ -153,10 +180,7 @@ def write_rows(
         given["codes"] = codes
     drawn = run.samples(given, seed=seed)
     if redesign is not None:
-        edits = (drawn != given["tokens"]).sum(1)
-        free = int((~given["known"]).sum(1).amax())
-        same = int((edits == 0).sum())
-        say(f"edits: {edits.double().mean():.2f} on average of {free} free sites, 0 in {same}")
+        say_edits(given, drawn)
     words = _words(run)
     if isinstance(words, TableVocabulary):
         keys = Rng(seed).fold("values").samples(len(drawn))

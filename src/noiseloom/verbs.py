@@ -150,6 +150,8 @@ class Sample(Answer):
             --max-edits places, which are drawn for it, and has its length.
         max_edits: of --parent; by default as many as --sites are.
         sites: of --parent, the places that may change, from 1, as in 39-41,54; by default all.
+        choose: of --parent, where a sample may change: at random, or rather where the --guide sees
+            most to gain by one substitution (guide).
         codes_from: of a model with codes, a file with one row of these for each sample, .npy or
             .csv, instead of what --codes draws; -n is then by default the number of rows.
         seed: of the draws.
@@ -170,6 +172,7 @@ class Sample(Answer):
     parent: str | None = None
     max_edits: int | None = None
     sites: str | None = None
+    choose: Literal["random", "guide"] = "random"
     seed: int = 0
     out: str | None = None
     force: bool = False

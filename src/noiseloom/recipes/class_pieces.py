@@ -47,10 +47,10 @@ class LandscapeSplit(TokenSplit):
     validation: Tokens | None = None
 
     @property
-    def labels(self) -> Tensor:
-        """What the rows trained on are worth, float32, shape (N, 1): for a guide."""
+    def landscape(self) -> Landscape:
+        """The truth, which there always is."""
         assert self.truth is not None
-        return self.truth.value(self.train.values).float()[:, None]
+        return self.truth
 
 
 @dataclass(frozen=True)

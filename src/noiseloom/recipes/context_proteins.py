@@ -13,20 +13,22 @@ know the truth about samples:
   chain can make (`noiseloom.data.ehrlich`). It knows every sequence, and its best is worth 1.
 
 This is the generator, by any kind of state; it learns from the low part alone. Then a guide leads
-its samples (`noiseloom.guide_loss`, `hidden_guided`, `PropertyGuided`), and `sample --parent SEQ
---max-edits N` redesigns a sequence.
+its samples: `noiseloom guide RUN --labels ehrlich --context ehrlich --shifted ehrlich:high`, then
+`sample RUN --guide ...`, whose table says the true values too. `sample --parent SEQ --max-edits N`
+redesigns a sequence.
 """
 
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from noiseloom.data import (
     Ehrlich,
     GB1Split,
+    Landscape,
     Split,
     Symbols,
     Tokens,
@@ -35,10 +37,10 @@ from noiseloom.data import (
     read_gb1,
 )
 from noiseloom.data.gb1 import AMINO_ACIDS
-from noiseloom.metrics import row_keys, value_report
+from noiseloom.metrics import row_keys
 from noiseloom.recipes.class_pieces import LandscapeSplit
+from noiseloom.recipes.landscapes import Landscapes
 from noiseloom.recipes.recipe import Facts
-from noiseloom.recipes.sequences import Sequences
 from noiseloom.rng import Rng
 
 __all__ = ["ContextProteins"]
@@ -46,9 +48,18 @@ __all__ = ["ContextProteins"]
 _LETTERS = AMINO_ACIDS + "BJOUXZ" + "abcdefghijklmnopqrstuvwxyz"
 
 
+def _is_ehrlich(path: str) -> bool:
+    return Path(path).name == "ehrlich" and not Path(path).exists()
+
+
+@lru_cache(maxsize=4)
+def _measured(table: str, split: GB1Split) -> Variants:
+    return read_gb1(table, split).measured
+
+
 @dataclass(frozen=True)
-class ContextProteins(Sequences):
-    """Options of `Sequences` for landscapes of proteins; of these `column` is for labels of guides.
+class ContextProteins(Landscapes):
+    """Options of `Landscapes` for proteins.
 
     Attributes:
         split: of GB1's variants, FLIP's: trained on fitness below 1 (low_vs_high), on one, two or
@@ -89,9 +100,6 @@ class ContextProteins(Sequences):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, idle in (("spelling", "auto"), ("longest", 0), ("chemistry", False)):
-            if getattr(self, name) != idle:
-                raise ValueError(f"{name} is of other sequences: leave it at {str(idle).lower()}")
         if not 2 <= self.letters <= len(_LETTERS) or self.pool < 2:
             raise ValueError(
                 f"letters must be 2 to {len(_LETTERS)} and pool at least 2, got {self.letters} and "
@@ -107,7 +115,7 @@ class ContextProteins(Sequences):
                 "context-proteins needs --data FILE of GB1's variants, flip_gb1_splits.zip or "
                 "four_mutations_full_data.csv.zip, or --data ehrlich"
             )
-        if data == "ehrlich":
+        if _is_ehrlich(data):
             return self._runs()
         found = read_gb1(data, self.split, table=self.table or None)
         known, total = len(found.measured), Variants.total
@@ -115,9 +123,28 @@ class ContextProteins(Sequences):
         parts = found.train, found.test, notes, Variants.words, found.measured, found.validation
         return LandscapeSplit(*parts)
 
-    def load_like(self, data: str | None, facts: Facts) -> LandscapeSplit:
-        """The same: both landscapes have words of their own."""
-        return self.load(data)
+    def split_at(self, path: str) -> LandscapeSplit | None:
+        """An Ehrlich function's runs, or the variants of a .zip file."""
+        own = _is_ehrlich(path) or path.lower().endswith(".zip")
+        return self.load(path) if own else None
+
+    def facts(self, data: Split[Any]) -> Facts:
+        """Which landscape it is, besides."""
+        assert isinstance(data, LandscapeSplit)
+        kind = "gb1" if isinstance(data.truth, Variants) else "ehrlich"
+        return super().facts(data) | {"landscape": kind}
+
+    def fits(self, facts: Facts, own: Facts) -> None:
+        """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
+        if facts["landscape"] != own["landscape"]:
+            raise ValueError(f"the run is of {own['landscape']}, the data of {facts['landscape']}")
+        super().fits(facts, own)
+
+    def truth(self, facts: Facts) -> Landscape | None:
+        """The Ehrlich function, or of GB1 what the option `table` knows."""
+        if facts["landscape"] == "ehrlich":
+            return self.function
+        return _measured(self.table, self.split) if self.table else None
 
     @property
     def function(self) -> Ehrlich:
@@ -151,31 +178,3 @@ class ContextProteins(Sequences):
         equal = len(drawn) - len(rows)
         notes = (f"{equal:,} runs equal another one",) if equal else ()
         return LandscapeSplit(low, best, notes, words, truth)
-
-    def introduce(self, data: Split[Any]) -> str:
-        """How much the parts are worth."""
-        assert isinstance(data, LandscapeSplit)
-        assert data.truth is not None
-        told = []
-        for part in (data.train, data.held_out):
-            values = data.truth.value(part.values)
-            told.append(
-                f"{len(part):,} worth {float(values.min()):.4g} to {float(values.max()):.4g}"
-            )
-        return f"data: trained on {told[0]}; held out {told[1]}"
-
-    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Validity, uniqueness, novelty and stretches, and what samples are truly worth."""
-        assert isinstance(data, LandscapeSplit)
-        assert isinstance(data.vocabulary, Symbols)
-        truth = data.truth
-        assert truth is not None
-
-        def forms(rows: Tensor) -> Sequence[Hashable | None]:
-            valid = truth.valid(rows).tolist()
-            return [k if ok else None for k, ok in zip(row_keys(rows), valid, strict=True)]
-
-        rows = draw({"row": torch.arange(self.samples)})
-        found = self.report(lambda _: rows, data, rng, pad=data.vocabulary.end, forms=forms)
-        train, held = data.train.values, data.held_out.values
-        return value_report(rows, train, held, truth, rng.fold("values")) | found
