@@ -71,6 +71,7 @@ FRONT |= {
     "fans",
     "film",
     "points",
+    "rings",
     "forecast",
     "meaning",
     "orders",

@@ -103,6 +103,7 @@ def sample(
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
         from noiseloom.points import write_points
+        from noiseloom.rings import write_rings
         from noiseloom.videos import write_videos
 
         if label is not None:
@@ -112,6 +113,7 @@ def sample(
             "trajectories": (write_plans, "plans of {} steps"),
             "videos": (partial(write_videos, actions=own), "videos of {} frames"),
             "rows": (partial(write_rows, known=known, gap=gap, codes=codes), "rows of {} tokens"),
+            "benzenoids": (write_rings, "benzenoids of {} rings"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

@@ -8,6 +8,7 @@ from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
+from noiseloom.recipes.context_benzenoids import ContextBenzenoids
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -44,6 +45,7 @@ __all__ = [
     "Coded",
     "CodedPictures",
     "Coding",
+    "ContextBenzenoids",
     "DiffusionForcing",
     "DiscoDigits",
     "DiscoImages",
@@ -100,6 +102,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Tables,
         Sequences,
         PalettePictures,
+        ContextBenzenoids,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""
