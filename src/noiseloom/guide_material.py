@@ -58,7 +58,10 @@ class Sources:
         if self.labels and self.labels != own.get("labels"):
             own.pop("shifted", None)
         found = replace(
-            self, **{name: word for name, word in own.items() if not getattr(self, name)}
+            self,
+            labels=self.labels or own.get("labels", ""),
+            context=self.context or own.get("context"),
+            shifted=self.shifted or own.get("shifted"),
         )
         if not found.labels:
             raise ValueError("guide needs --labels FILE: structures and numbers")

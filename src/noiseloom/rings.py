@@ -11,7 +11,7 @@ from noiseloom.data import Split, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.gallery import section
 from noiseloom.guide_folder import guidable
-from noiseloom.recipes.context_benzenoids import write_picture
+from noiseloom.recipes.guided_benzenoids import write_picture
 from noiseloom.run import Run
 from noiseloom.terminal import say
 

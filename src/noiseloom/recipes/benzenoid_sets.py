@@ -145,7 +145,7 @@ def drawn_report(found: Structures, rings: int, split: Splitting) -> dict[str, f
     if not keys:
         return report
     rows, known = rows_of(keys, rings), folds(rings, split).train
-    different = rows.unique()
+    different = torch.tensor(sorted(set(rows.tolist())))
     gaps = everything(rings).gaps
     return report | {
         "distinct": float(len(different)),

@@ -13,35 +13,24 @@ small gap; guides learn what they do not know from the others, without labels.
     judge    the gap of every structure that was drawn, computed
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from noiseloom.conditioning import SelfConditioned
-from noiseloom.data import Benzenoids, Split, Structures, smiles, snap
-from noiseloom.data.hexagon_picture import hexagon_picture
-from noiseloom.data.labelled import label_columns, labels_of, read_cells
+from noiseloom.data import Benzenoids, Split, snap
 from noiseloom.denoiser import Preconditioned
 from noiseloom.diffusion import GaussianDiffusion, ZeroCentre
 from noiseloom.encodings import Standardised
-from noiseloom.nets import EGNN, PointEncoder
+from noiseloom.nets import EGNN
 from noiseloom.noise import EDM, Schedule
 from noiseloom.objective import denoising_loss, edm_weight, log_normal_times
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.benzenoid_sets import (
-    CLUSTERED,
-    WORDS,
-    Splitting,
-    distances,
-    drawn_report,
-    from_file,
-    part,
-)
-from noiseloom.recipes.guidable import Guidable, Labelled
+from noiseloom.recipes.benzenoid_sets import drawn_report, part
+from noiseloom.recipes.guided_benzenoids import GuidedBenzenoids
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
@@ -49,22 +38,15 @@ from noiseloom.training import Loss
 
 __all__ = ["ContextBenzenoids"]
 
-_LEAST, _MOST = 5, 13
-
 
 @dataclass(frozen=True)
-class ContextBenzenoids(Guidable, Recipe):
-    """Options of `Recipe`, and of rings and network.
+class ContextBenzenoids(GuidedBenzenoids, Recipe):
+    """Options of `Recipe` and `GuidedBenzenoids`, and of the network.
 
     Attributes:
-        rings: of every structure, 5 to 13; 11 are the paper's.
-        split: what is trained on: the larger of two clusters by how rings turn (cluster), the half
-            with the larger gaps (labels), or as many at random (random). auto is cluster from 8
-            rings on, and labels below, where there are too few for clusters.
         width: features of a ring in the network.
         depth: its layers.
         self_conditioning: share of updates that see an estimate.
-        sigma_max: noise at time 1, in bond lengths.
         noise_mean: mean of ln(sigma / deviation of the data) in training.
         noise_std: deviation of that.
     """
@@ -74,13 +56,6 @@ class ContextBenzenoids(Guidable, Recipe):
         "benzenoids as rings in space, led to small Hueckel gaps that are known"
     )
     shows: ClassVar[Any] = "benzenoids"
-    distance: ClassVar[str] = "1 - Tanimoto similarity of how rings turn"
-    own_sources: ClassVar[Mapping[str, str]] = {
-        "labels": "train",
-        "context": "others",
-        "shifted": "validation",
-    }
-    held_out_known: ClassVar[bool] = False
 
     steps: int = 5000
     batch_size: int = 64
@@ -95,12 +70,9 @@ class ContextBenzenoids(Guidable, Recipe):
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddpm-small"
     samples: int = 512
 
-    rings: int = 11
-    split: Splitting = "auto"
     width: int = 64
     depth: int = 4
     self_conditioning: float = 0.9
-    sigma_max: float = 20.0
     noise_mean: float = -1.0
     noise_std: float = 1.2
 
@@ -108,31 +80,22 @@ class ContextBenzenoids(Guidable, Recipe):
         super().__post_init__()
         if self.conditional:
             raise ValueError("context-benzenoids is told no classes: leave conditional off")
-        if not _LEAST <= self.rings <= _MOST:
-            raise ValueError(f"rings must be {_LEAST} to {_MOST}, got {self.rings}")
-        if self.split == "cluster" and self.rings < CLUSTERED:
-            raise ValueError(
-                f"benzenoids of {self.rings} rings are too few for clusters: --split labels or "
-                f"random, or --rings {CLUSTERED} or more"
-            )
+        self.check_rings()
         if min(self.width, self.depth) < 1 or self.width % 2:
             raise ValueError(
                 f"width must be even and above 0, depth at least 1, got {self.width}, {self.depth}"
             )
         if not 0 <= self.self_conditioning <= 1:
             raise ValueError(f"self_conditioning must be in [0, 1], got {self.self_conditioning}")
-        if not self.sigma_max > 1:
-            raise ValueError(f"sigma_max must be above 1 bond length, got {self.sigma_max}")
         if not 0 < self.noise_std <= 3:
             raise ValueError(f"noise_std is that of ln sigma, in (0, 3], got {self.noise_std}")
-
-    # Data.
 
     def load(self, data: str | None) -> Split[Benzenoids]:
         """All benzenoids of so many rings: one part to train on, the others held out."""
         if data is not None:
             raise ValueError("context-benzenoids enumerates its own data: leave --data out")
-        return Split(*(part(self.rings, self.split, word) for word in ("train", "others")))
+        train, held = (part(self.rings, self.split, word) for word in ("train", "others"))
+        return Split(train, held)
 
     def introduce(self, data: Split[Benzenoids]) -> str:
         """How many there are, and their gaps."""
@@ -156,8 +119,6 @@ class ContextBenzenoids(Guidable, Recipe):
         """Benzenoids."""
         return "benzenoids"
 
-    # The model.
-
     def build(self, facts: Facts) -> Parts:
         """An equivariant network in EDM's preconditioning, of states of unit deviation."""
         schedule = EDM(self.sigma_max / facts["std"])
@@ -180,13 +141,26 @@ class ContextBenzenoids(Guidable, Recipe):
         """The squared error, at EDM's times and weights."""
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
-            clean, schedule = self.clean(parts, batch), parts.diffusion.schedule
-            shape, device = (len(clean),), clean.device
-            noise = {"mean": self.noise_mean, "std": self.noise_std}
-            t = log_normal_times(shape, rng.fold("time"), schedule, device=device, **noise)
-            told = {"rows": rows, "self_conditioning": self.self_conditioning}
-            weight = edm_weight(1.0)
-            return denoising_loss(model, parts.diffusion, clean, t, {}, rng, weight=weight, **told)
+            clean = self.clean(parts, batch)
+            t = log_normal_times(
+                (len(clean),),
+                rng.fold("time"),
+                parts.diffusion.schedule,
+                mean=self.noise_mean,
+                std=self.noise_std,
+                device=clean.device,
+            )
+            return denoising_loss(
+                model,
+                parts.diffusion,
+                clean,
+                t,
+                {},
+                rng,
+                rows=rows,
+                self_conditioning=self.self_conditioning,
+                weight=edm_weight(1.0),
+            )
 
         return loss
 
@@ -221,79 +195,3 @@ class ContextBenzenoids(Guidable, Recipe):
             'drawn = run.samples({"row": torch.arange(16)}, seed=1)  # centres of rings\n'
             "print(noiseloom.data.snap(drawn).keys)"
         )
-
-    # Guides.
-
-    def labelled(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
-        """A part of the data with its gaps, "train" for one; or a table of keys and numbers."""
-        if path in WORDS:
-            if columns is not None and tuple(columns) != ("gap",):
-                raise ValueError(
-                    f"benzenoids have one label of their own, gap, and no {', '.join(columns)}: "
-                    "name a file of labels"
-                )
-            own = part(self.rings, self.split, path)
-            labels = own.gaps.float()[:, None]
-            return Labelled(own, labels, ("gap",), tuple(range(1, len(own) + 1)))
-        cells = read_cells(path)
-        found, column = from_file(path, self.rings, columns or ())
-        names = label_columns(cells, columns, (column,))
-        return Labelled(found, labels_of(cells, names), names, cells.lines)
-
-    def unlabelled(self, path: str, facts: Facts) -> Benzenoids:
-        """A part of the data, "others" for one; or the keys of a table."""
-        if path in WORDS:
-            return part(self.rings, self.split, path)
-        return from_file(path, self.rings, ())[0]
-
-    def guide_network(self, facts: Facts, width: int, depth: int) -> nn.Module:
-        """An invariant network of points."""
-        return PointEncoder(width=width, depth=depth)
-
-    def space(self, parts: Parts, facts: Facts) -> dict[str, Any]:
-        """Rings, and the units and noise of states."""
-        return {"rings": self.rings, "std": facts["std"], "sigma_max": self.sigma_max}
-
-    def keys(self, parts: Parts, facts: Facts, data: Tensor) -> list[str]:
-        """The canonical keys, "" for points that are no benzenoid."""
-        return [key or "" for key in snap(data).keys]
-
-    def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
-        """1 - Tanimoto similarity of the counts of turns."""
-        return distances(made, known, self.rings)
-
-    def columns(self, facts: Facts) -> tuple[str, ...]:
-        """Key, true gap in |beta|, and SMILES."""
-        return ("structure", "gap", "smiles")
-
-    def cells(self, parts: Parts, facts: Facts, data: Tensor) -> list[list[Any]]:
-        """What is written of each structure; nothing of one that is none."""
-        found = snap(data)
-        written = iter(smiles(found.cells[found.valid]) if found.valid.any() else [])
-        return [
-            [key, round(gap, 6), next(written)] if key else ["", "", ""]
-            for key, gap in zip(found.keys, found.gaps.tolist(), strict=True)
-        ]
-
-    def figures(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, float]:
-        """True figures of all that was drawn."""
-        return drawn_report(snap(data), self.rings, self.split)
-
-    def write_structures(
-        self,
-        path: Path,
-        parts: Parts,
-        facts: Facts,
-        data: Tensor,
-        values: Mapping[str, Sequence[Any]],
-    ) -> Path | None:
-        """A picture beside the table."""
-        return write_picture(path.with_suffix(".svg"), snap(data))
-
-
-def write_picture(path: Path, found: Structures, most: int = 64) -> Path:
-    """Draw the first valid structures, with their gaps."""
-    rows = found.valid.nonzero()[:most, 0]
-    told = [f"{gap:.3f}" for gap in found.gaps[rows].tolist()]
-    path.write_text(hexagon_picture(found.cells[rows], told), encoding="utf-8")
-    return path
