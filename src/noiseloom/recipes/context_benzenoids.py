@@ -66,7 +66,7 @@ class ContextBenzenoids(GuidedBenzenoids, Recipe):
     threads: int = 1
     conditional: bool = False
     plan: str = "karras"
-    sampling_steps: int = 60
+    sampling_steps: int = 100
     sampler: Literal["ddim", "ddpm", "ddpm-small", "heun", "heun-edm", "dpm++2m"] = "ddpm-small"
     samples: int = 512
 
