@@ -72,6 +72,7 @@ FRONT |= {
     "fans",
     "film",
     "points",
+    "rings",
     "forecast",
     "meaning",
     "orders",

@@ -26,6 +26,7 @@ CASES = {
     "bits-digits": ({}, (16, 1, 8, 8)),
     "bits-images": (PICTURES, (16, 3, 16, 16)),
     "bits-cifar10": ({}, (16, 3, 32, 32)),
+    "context-benzenoids": ({"rings": 5}, (16, 5, 3)),
     "disco-digits": ({}, (16, 1, 8, 8)),
     "disco-images": (PICTURES, (16, 3, 16, 16)),
     "disco-mixture": ({}, (16, 2)),
@@ -41,6 +42,13 @@ CASES = {
     "text": ({"length": 12}, (16, 12)),
 }
 
+OWN_DATA = (
+    "bits-digits",
+    "context-benzenoids",
+    "disco-digits",
+    "disco-mixture",
+    "forcing-digits",
+)
 
 ROWS = {
     "sequences": (".txt", "ACGTA\nCCA\nGTTA\n" + "".join(f"A{'C' * i}G\n" for i in range(4))),
@@ -74,7 +82,7 @@ def data_of(name, folder):
 
 
 def facts_of(recipe, path):
-    own = recipe.name in ("bits-digits", "disco-digits", "forcing-digits", "disco-mixture")
+    own = recipe.name in OWN_DATA
     if path or own:
         return recipe.facts(recipe.load(path and str(path)))
     side = getattr(recipe, "size", 32)

@@ -107,6 +107,7 @@ def sample(
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
         from noiseloom.points import write_points
+        from noiseloom.rings import write_rings
         from noiseloom.videos import write_videos
 
         if label is not None:
@@ -119,6 +120,7 @@ def sample(
                 partial(write_rows, known=known, gap=gap, redesign=redesign, codes=codes),
                 "rows of {} tokens",
             ),
+            "benzenoids": (write_rings, "benzenoids of {} rings"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

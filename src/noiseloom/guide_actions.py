@@ -32,8 +32,6 @@ def guide_words(words: list[str], command: str) -> None:
             raise UsageError(f"{option} says nothing to method {', '.join(methods)}: leave it out")
         if options.configurations and name in {"sigma", "tau", "decay", "prior_variance", "weight"}:
             raise UsageError(f"{option} is chosen by --configurations: leave it out")
-    if options.labels is None:
-        raise UsageError("guide needs --labels FILE: structures and numbers")
     from noiseloom.guide_command import guide
     from noiseloom.guide_material import Sources
 
@@ -41,7 +39,7 @@ def guide_words(words: list[str], command: str) -> None:
     guide(
         source_of(parsed[0]),
         [args.build(GuideTraining) for args in parsed],
-        Sources(options.labels, options.context, options.shifted, columns),
+        Sources(options.labels or "", options.context, options.shifted, columns),
         seeds=options.seeds,
         count=options.configurations,
         judge=options.select,

@@ -9,7 +9,7 @@ from typing import Any
 
 from noiseloom.commands import load
 from noiseloom.fit_guide import fit_guide
-from noiseloom.guide_folder import GUIDES, GuideRecord, guidable
+from noiseloom.guide_folder import GUIDES, GuideRecord
 from noiseloom.guide_material import Material, Sources, read_material
 from noiseloom.guide_selection import Grid, Judge, called, configurations, criterion, tried
 from noiseloom.recipes import GuideTraining
@@ -68,18 +68,18 @@ def guide(
     """
     if seeds < 1 or count < 0:
         raise ValueError(f"--seeds must be at least 1, --configurations 0, got {seeds} and {count}")
-    if judge == "shifted" and sources.shifted is None:
-        raise ValueError("to choose by shifted labels some are needed: --shifted FILE")
-    for options in methods:
-        if options.needs_context and sources.context is None:
-            raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
     grids = [configurations(options.method, count) for options in methods] if count else []
     if out is None and not Path(source).expanduser().is_dir():
         raise ValueError(
             f"{source} is no folder of yours to keep guides in: say where, --out FOLDER"
         )
     run = load(source)
-    guidable(run)
+    sources = sources.completed(run)
+    if judge == "shifted" and sources.shifted is None:
+        raise ValueError("to choose by shifted labels some are needed: --shifted FILE")
+    for options in methods:
+        if options.needs_context and sources.context is None:
+            raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
     material = read_material(run, sources, methods[0].held_out)
     several = len(methods) > 1 or seeds > 1 or count > 0
     root = out or run.folder / GUIDES

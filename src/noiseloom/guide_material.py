@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,16 @@ _LEAST = 4
 
 @dataclass(frozen=True)
 class Sources:
-    """Files that a guide is made of.
+    """Files that a guide is made of, or words for what a recipe has itself.
 
     Attributes:
-        labels: structures with labels.
+        labels: structures with labels; "" until the recipe's own are filled in.
         context: structures without.
         shifted: structures with labels, to judge by, of another domain.
         columns: that hold labels; None for the only one of numbers.
     """
 
-    labels: str
+    labels: str = ""
     context: str | None = None
     shifted: str | None = None
     columns: tuple[str, ...] | None = None
@@ -42,10 +42,30 @@ class Sources:
         """As values that a file can hold, with full paths."""
         paths = {"labels": self.labels, "context": self.context, "shifted": self.shifted}
         found: dict[str, Any] = {
-            name: str(Path(path).expanduser().resolve()) if path else None
-            for name, path in paths.items()
+            name: _whole(path) if path else None for name, path in paths.items()
         }
         return found | {"columns": list(self.columns) if self.columns else None}
+
+    def completed(self, run: Run) -> "Sources":
+        """With what the run's recipe has itself in place of files that were not named.
+
+        Of other labels than its own it has no shifted ones.
+
+        Raises:
+            ValueError: no labels.
+        """
+        own = dict(guidable(run).own_sources)
+        if self.labels and self.labels != own.get("labels"):
+            own.pop("shifted", None)
+        found = replace(
+            self,
+            labels=self.labels or own.get("labels", ""),
+            context=self.context or own.get("context"),
+            shifted=self.shifted or own.get("shifted"),
+        )
+        if not found.labels:
+            raise ValueError("guide needs --labels FILE: structures and numbers")
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +179,12 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
         for name, rows in zip(("learnt", "held_out"), places, strict=True)
     }
     return Material(learnt, rest, context, shifted, parted, shared, digests)
+
+
+def _whole(path: str) -> str:
+    """A full path; a word that is no file as it is."""
+    found = Path(path).expanduser()
+    return str(found.resolve()) if found.exists() else path
 
 
 def _keys(run: Run, labelled: Labelled, path: str) -> list[str]:

@@ -103,6 +103,10 @@ def sample_guided(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.getvalue().encode())
     result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
+    true = guidable(run).figures(run.parts, run.facts, data)
+    result |= true
+    if true:
+        lines.append(", ".join(f"{name} {number(value)}" for name, value in true.items()))
     if table.rows:
         own = len(guidable(run).columns(run.facts))
         values = {name: table.column(name) for name in table.head[own:]}
@@ -252,8 +256,8 @@ def _known(run: Run) -> set[str]:
     if split is None or not same_data(split, run.facts):
         say("the data of the run are not where they were: new is what the guide has not seen")
         return set()
-    parts = (keys_of(run.recipe, run.parts, run.facts, p) for p in (split.train, split.held_out))
-    return set().union(*parts)
+    parts = (split.train, split.held_out) if guidable(run).held_out_known else (split.train,)
+    return set().union(*(keys_of(run.recipe, run.parts, run.facts, part) for part in parts))
 
 
 def _rows_of(data: Any, rows: Tensor) -> Any:  # noqa: ANN401

@@ -22,6 +22,7 @@ from noiseloom.orders import orders
 from noiseloom.paths import paths
 from noiseloom.points import points
 from noiseloom.recipes import Recipe, TwoStages
+from noiseloom.rings import rings
 from noiseloom.rows import rows
 from noiseloom.run import Run, load
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
@@ -98,6 +99,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
     views = {
         "points": points,
+        "benzenoids": rings,
         "pictures": gallery,
         "series": fans,
         "trajectories": paths,

@@ -9,6 +9,7 @@ from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
+from noiseloom.recipes.context_benzenoids import ContextBenzenoids
 from noiseloom.recipes.context_proteins import ContextProteins
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
@@ -46,6 +47,7 @@ __all__ = [
     "Coded",
     "CodedPictures",
     "Coding",
+    "ContextBenzenoids",
     "ContextProteins",
     "DiffusionForcing",
     "DiscoDigits",
@@ -105,6 +107,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Sequences,
         PalettePictures,
         ContextProteins,
+        ContextBenzenoids,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

@@ -48,10 +48,16 @@ class Guidable:
     Attributes:
         guide_told: names of the conditions that guides are told while samples are drawn.
         distance: what `nearest` measures, for people.
+        own_sources: words that stand for files of the recipe's own: of `labels`, `context` and
+            `shifted`, those that it has itself, so that none need be named. `labelled` and
+            `unlabelled` are given them as paths.
+        held_out_known: whether structures of the run's data that were held out are not new.
     """
 
     guide_told: ClassVar[tuple[str, ...]] = ("mask",)
     distance: ClassVar[str] = "distance"
+    own_sources: ClassVar[Mapping[str, str]] = {}
+    held_out_known: ClassVar[bool] = True
 
     def check_guidable(self) -> None:
         """Raise ValueError if runs of these options have no states that a guide could read."""
@@ -125,6 +131,10 @@ class Guidable:
     def cells(self, parts: Parts, facts: Facts, data: Any) -> list[list[str]]:  # noqa: ANN401
         """What is written of each structure, under the headings of `columns`: its key."""
         return [[key] for key in self.keys(parts, facts, data)]
+
+    def figures(self, parts: Parts, facts: Facts, data: Any) -> dict[str, float]:  # noqa: ANN401
+        """What can be computed of all that was drawn, invalid ones among it: by default nothing."""
+        return {}
 
     def write_structures(
         self,

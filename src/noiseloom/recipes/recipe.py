@@ -124,9 +124,9 @@ class Recipe(Sampling, Training):
     summary: ClassVar[str]
     paths: ClassVar[tuple[str, ...]] = ()
     in_data: ClassVar[tuple[str, ...]] = ()
-    shows: ClassVar[Literal["pictures", "series", "trajectories", "videos", "points", "rows"]] = (
-        "pictures"
-    )
+    shows: ClassVar[
+        Literal["pictures", "series", "trajectories", "videos", "points", "rows", "benzenoids"]
+    ] = "pictures"
     tallied: ClassVar[bool] = False
 
     conditional: bool = True
