@@ -116,14 +116,7 @@ def test_the_command_writes_the_prompt_and_so_many_tokens(run, capsys):
 def started(run):
     words = [sys.executable, "-m", "noiseloom", "stream", str(run)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        words,
-        stdout=pipe,
-        stderr=pipe,
-        env={**os.environ},
-        # Tests that run in the background have Ctrl-C ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return subprocess.Popen(words, stdout=pipe, stderr=pipe, env={**os.environ})
 
 
 def test_it_is_read_while_it_is_written_and_ends_with_ctrl_c(run):
