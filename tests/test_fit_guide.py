@@ -479,6 +479,7 @@ def test_runs_without_states_to_read_are_refused(files, tmp_path, capsys):
     )
     told = fails(capsys, "guide", run, "--labels", files / "labels.csv", "--method=none")
     assert "is a run of 'text', which cannot be guided" in told
+    run = train_run(files, tmp_path / "masked", "masked", "--steps", "2")
     assert "guide needs --labels FILE" in fails(capsys, "guide", run)
     told = fails(capsys, "guide", "bits-digits", "--labels", files / "labels.csv", "--method=none")
     assert "bits-digits is no folder of yours to keep guides in: say where, --out FOLDER" in told
