@@ -22,12 +22,14 @@ from noiseloom.context import (
     make_regulariser,
     noised,
 )
+from noiseloom.context.losses import TimeSampler
 from noiseloom.context.regulariser import frozen
 from noiseloom.guide_folder import guidable, make_guide
 from noiseloom.guide_material import Material
 from noiseloom.recipes import GuideTraining
 from noiseloom.rng import Rng
 from noiseloom.run import Run
+from noiseloom.shapes import State
 from noiseloom.terminal import say
 from noiseloom.training import Data, Loss, checkpoint
 
@@ -79,7 +81,7 @@ class Pretrained(nn.Module):
         self.register_buffer("deviation", torch.ones(features))
 
     @torch.no_grad()
-    def embedded(self, clean: Any, cond: dict[str, Tensor]) -> Tensor:  # noqa: ANN401
+    def embedded(self, clean: State, cond: dict[str, Tensor]) -> Tensor:
         """r(x_0), shape (B, F)."""
         first = next(iter(clean.values())) if isinstance(clean, dict) else clean
         seen, log_snr = self.guide.inputs(clean, torch.zeros(len(first), device=first.device))
@@ -92,7 +94,7 @@ class Pretrained(nn.Module):
         self.mean.copy_(embedded.mean(0))
         self.deviation.copy_(embedded.std(0, correction=0).clamp_min(1e-6))
 
-    def loss(self, clean: Any, cond: dict[str, Tensor], rng: Rng, noisiest: float) -> Tensor:  # noqa: ANN401
+    def loss(self, clean: State, cond: dict[str, Tensor], rng: Rng, noisiest: float) -> Tensor:
         """Shape (B,)."""
         z = (self.embedded(clean, cond) - self.mean) / self.deviation
         x, t, told = noised(self.guide.diffusion, clean, rng, cond, _times(noisiest))
@@ -208,13 +210,13 @@ def _loss(run: Run, options: GuideTraining, material: Material) -> Loss:
     return loss
 
 
-def _states(run: Run, batch: dict[str, Tensor], rng: Rng) -> tuple[Any, dict[str, Tensor]]:
+def _states(run: Run, batch: dict[str, Tensor], rng: Rng) -> tuple[State, dict[str, Tensor]]:
     """Clean states of a batch, and what networks are told of them, as the run's training has it."""
     moved = {name: value.to(run.device) for name, value in batch.items()}
     return run.recipe.clean(run.parts, moved), run.recipe.told(moved, run.facts, rng)
 
 
-def _times(noisiest: float) -> Any:  # noqa: ANN401
+def _times(noisiest: float) -> TimeSampler:
     def times(shape: Sequence[int], rng: Rng, device: torch.device) -> Tensor:
         return noisiest * rng.uniform(shape, device=device)
 

@@ -151,7 +151,7 @@ def ranked(
     guide: Guides,
     records: Sequence[GuideRecord],
     options: Guiding,
-    data: Any,  # noqa: ANN401
+    data: Tensor,
     folders: Sequence[Path],
 ) -> Ranked:
     """Decoded samples by what a guide says of them.
@@ -174,10 +174,10 @@ def ranked(
     if not times:
         return Ranked(head, [], counts | {"new": 0}, None)
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    data = _rows_of(data, torch.tensor([first[key] for key in times]))
+    data = data[torch.tensor([first[key] for key in times])]
     said = _said(run, guide, data)
     order = aim_of(records, options)(said).argsort(descending=True, stable=True)
-    data, own = _rows_of(data, order), [list(times)[i] for i in order.tolist()]
+    data, own = data[order], [list(times)[i] for i in order.tolist()]
     kept = [structures(folder) for folder in folders]
     learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
     known = {key for found in kept for part in found.values() for key in part} | _known(run)
@@ -217,7 +217,7 @@ def _drawn(
     options: Guiding,
     given: dict[str, Tensor],
     seed: int,
-) -> Any:  # noqa: ANN401
+) -> Tensor:
     """Decoded samples, led by a guide."""
     steering, asked = steering_of(run, guide, records, options), list[bool]()
 
@@ -236,13 +236,13 @@ def _drawn(
 
 
 @torch.no_grad()
-def _said(run: Run, guide: Guides, data: Any) -> GuideOutput:  # noqa: ANN401
+def _said(run: Run, guide: Guides, data: Tensor) -> GuideOutput:
     """What a guide says of decoded structures, as they are."""
     recipe, found = guidable(run), list[GuideOutput]()
-    for start in range(0, _count(data), 500):
-        part = _rows_of(data, torch.arange(start, min(start + 500, _count(data))))
-        state, cond = recipe.seen(run.parts, run.facts, _to(part, run.device))
-        times = torch.zeros(_count(state), device=run.device)
+    for start in range(0, len(data), 500):
+        part = data[start : start + 500]
+        state, cond = recipe.seen(run.parts, run.facts, part.to(run.device))
+        times = torch.zeros(len(part), device=run.device)
         found.append(GuideOutput(*(v.cpu() for v in guide.predict(state, times, cond))))
     return GuideOutput(*(torch.cat([said[i] for said in found]) for i in range(3)))
 
@@ -258,17 +258,3 @@ def _known(run: Run) -> set[str]:
         return set()
     parts = (split.train, split.held_out) if guidable(run).held_out_known else (split.train,)
     return set().union(*(keys_of(run.recipe, run.parts, run.facts, part) for part in parts))
-
-
-def _rows_of(data: Any, rows: Tensor) -> Any:  # noqa: ANN401
-    return {k: v[rows] for k, v in data.items()} if isinstance(data, dict) else data[rows]
-
-
-def _to(data: Any, device: torch.device) -> Any:  # noqa: ANN401
-    if isinstance(data, dict):
-        return {name: value.to(device) for name, value in data.items()}
-    return data.to(device)
-
-
-def _count(data: Any) -> int:  # noqa: ANN401
-    return len(next(iter(data.values())) if isinstance(data, dict) else data)

@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import nn
 
 from noiseloom.context import Guide, GuideEnsemble, GuideOutput
-from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, ProductDiffusion
+from noiseloom.context.guide import Times
+from noiseloom.diffusion import (
+    CategoricalDiffusion,
+    Diffusion,
+    GaussianDiffusion,
+    ProductDiffusion,
+)
 from noiseloom.guidance import (
     PropertyGuided,
     acquisition,
@@ -25,6 +31,7 @@ from noiseloom.recipes import Guiding
 from noiseloom.recipes.recipe import Steering
 from noiseloom.run import Run
 from noiseloom.sampling import Solver
+from noiseloom.shapes import Cond, State
 
 __all__ = ["Together", "aim_of", "load_guides", "steered", "steering_of"]
 
@@ -45,15 +52,18 @@ class Together(nn.Module):
         self.guides = nn.ModuleList(guides)
 
     @property
-    def diffusion(self) -> Any:  # noqa: ANN401
-        """What noise is."""
-        first: Any = self.guides[0]
-        return first.diffusion
+    def each(self) -> list[Guide | GuideEnsemble]:
+        """The guides."""
+        return cast("list[Guide | GuideEnsemble]", list(self.guides))
 
-    def predict(self, x: Any, t: Any, cond: Any = None) -> GuideOutput:  # noqa: ANN401
+    @property
+    def diffusion(self) -> Diffusion | ProductDiffusion:
+        """What noise is."""
+        return self.each[0].diffusion
+
+    def predict(self, x: State, t: Times, cond: Cond | None = None) -> GuideOutput:
         """Mean and variance of all properties, in the units of their labels."""
-        guides: Any = self.guides
-        said = [guide.predict(x, t, cond) for guide in guides]
+        said = [guide.predict(x, t, cond) for guide in self.each]
         return GuideOutput(*(torch.cat([s[i] for s in said], -1) for i in range(3)))
 
 
@@ -211,7 +221,7 @@ def steering_of(
     return steer
 
 
-def _default_begin(diffusion: Any) -> float:  # noqa: ANN401
+def _default_begin(diffusion: Diffusion | ProductDiffusion) -> float:
     """The time from which on learned slopes may be multiplied by sigma^2 / alpha."""
     if isinstance(diffusion, ProductDiffusion):
         return min(_default_begin(part) for part in diffusion.parts.values())

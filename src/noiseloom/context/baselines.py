@@ -92,19 +92,6 @@ def _covariance(e: Tensor) -> Tensor:
     return off.T @ off / (len(e) - 1)
 
 
-class _Reverse(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by -weight."""
-
-    @staticmethod
-    def forward(ctx: Any, e: Tensor, weight: float) -> Tensor:  # noqa: ANN401
-        ctx.weight = weight
-        return e.view_as(e)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
-        return -ctx.weight * grad, None
-
-
 class _Telling(nn.Module):
     """A linear classifier of embeddings: labelled or context."""
 
@@ -141,8 +128,8 @@ class DomainAdversarial(_Telling):
     def forward(self, guide: Guide, labelled: Shown, context: Shown | None) -> Tensor:
         """The term: the classifier's own loss, in nats."""
         both = labelled.output.embedding, context_of(context).output.embedding
-        reverse: Any = _Reverse.apply
-        first, second = (reverse(e, self.weight) for e in both)
+        # As large as e, with a gradient of -weight.
+        first, second = (e.detach() + self.weight * (e.detach() - e) for e in both)
         return self._telling(first, second)
 
 

@@ -5,7 +5,7 @@ it can be asked at every step of sampling; `noiseloom.guidance` makes of it what
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -242,20 +242,24 @@ class GuideEnsemble(nn.Module):
         self.targets = members[0].targets
 
     @property
+    def guides(self) -> list[Guide]:
+        """The members."""
+        return cast("list[Guide]", list(self.members))
+
+    @property
     def diffusion(self) -> Diffusion | ProductDiffusion:
         """What noise is."""
-        first: Any = self.members[0]
-        return first.diffusion  # type: ignore[no-any-return]
+        return self.guides[0].diffusion
 
     def fit(self, labels: Tensor) -> None:
         """Measure the training set's labels, for all members."""
-        for member in self.members:
-            member.fit(labels)  # type: ignore[operator]
+        for guide in self.guides:
+            guide.fit(labels)
 
     def forward(self, x: State, t: Times, cond: Cond | None = None) -> GuideOutput:
         """The mixture in standardised units."""
-        return mixture([member(x, t, cond) for member in self.members])
+        return mixture([guide(x, t, cond) for guide in self.guides])
 
     def predict(self, x: State, t: Times, cond: Cond | None = None) -> GuideOutput:
         """The mixture in the units of the labels."""
-        return mixture([m.predict(x, t, cond) for m in self.members])  # type: ignore[operator]
+        return mixture([guide.predict(x, t, cond) for guide in self.guides])

@@ -153,7 +153,7 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _short(kind: Any) -> Callable[[object], str]:  # noqa: ANN401
+def _short(kind: type[np.floating[Any]]) -> Callable[[Any], str]:
     return lambda value: "" if value is None else str(kind(value))
 
 

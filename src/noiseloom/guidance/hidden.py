@@ -41,7 +41,7 @@ class Unfinished(Protocol):
     ) -> tuple[Tensor, Any]:
         """The last token states, shape (B, T, W), and what `finish` needs besides."""
 
-    def finish(self, h: Tensor, rest: Any) -> Tensor | tuple[Tensor, Tensor]:  # noqa: ANN401
+    def finish(self, h: Tensor, rest: object) -> Tensor | tuple[Tensor, Tensor]:
         """The output, shape (B, T, K), perhaps with hidden states for the next call."""
 
 
@@ -113,7 +113,7 @@ class HiddenGuided(nn.Module):
         said: Tensor | tuple[Tensor, Tensor] = self.network.finish(h, rest)
         return said
 
-    def _offset(self, h: Tensor, rest: Any, free: Tensor, told: Mapping[str, Any]) -> Tensor:  # noqa: ANN401
+    def _offset(self, h: Tensor, rest: object, free: Tensor, told: Mapping[str, Any]) -> Tensor:
         """The delta, 0 where a token is not free."""
         h = h.detach()
         with torch.no_grad():

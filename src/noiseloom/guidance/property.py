@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from noiseloom.carry import Carry
 from noiseloom.context import Predictor
+from noiseloom.context.guide import Times
 from noiseloom.diffusion import (
     CategoricalDiffusion,
     Diffusion,
@@ -101,7 +102,7 @@ class PropertyGuided(nn.Module):
     def forward(
         self,
         x: State,
-        t: Any,  # noqa: ANN401  (times by part, for a product)
+        t: Times,
         cond: Cond | None = None,
         carry: Carry | None = None,
         rng: Rng | None = None,

@@ -1,7 +1,7 @@
 """Edit distances: how many symbols a sequence is away from the nearest of many."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ def _letters(sequences: Sequence[str]) -> dict[str, int]:
     return {c: i for i, c in enumerate(sorted(set[str]().union(*sequences)))}
 
 
-def _counts(sequences: Sequence[str], letters: dict[str, int]) -> Any:  # noqa: ANN401
+def _counts(sequences: Sequence[str], letters: dict[str, int]) -> NDArray[np.int64]:
     found = np.zeros((len(sequences), len(letters)), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         for c in sequence:

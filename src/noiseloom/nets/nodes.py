@@ -92,7 +92,7 @@ def masked_mean(h: Tensor, mask: Tensor) -> Tensor:
     return torch.where(real, h, 0).sum(1) / real.sum(1).clamp(min=1)
 
 
-def take_parts(value: Any, names: tuple[str, ...] | None, what: str) -> list[Tensor]:  # noqa: ANN401
+def take_parts(value: object, names: tuple[str, ...] | None, what: str) -> list[Tensor]:
     """The parts of a state in their order, or the one tensor that it is, as a list.
 
     Args:

@@ -106,7 +106,7 @@ class Guidable:
             "--reads at states"
         )
 
-    def keys(self, parts: Parts, facts: Facts, data: Any) -> list[str]:  # noqa: ANN401
+    def keys(self, parts: Parts, facts: Facts, data: Tensor) -> list[str]:
         """A text for each structure: what is written, and what makes two the same; "" if invalid.
 
         Args:
@@ -120,7 +120,7 @@ class Guidable:
         """The `distance` of each structure to the nearest known one, both given by their keys."""
         raise NotImplementedError
 
-    def seen(self, parts: Parts, facts: Facts, data: Any) -> tuple[State, Cond]:  # noqa: ANN401
+    def seen(self, parts: Parts, facts: Facts, data: Tensor) -> tuple[State, Cond]:
         """The clean states of decoded structures, and what a guide is told beside them."""
         return parts.codec.encode(data), {}
 
@@ -128,11 +128,11 @@ class Guidable:
         """Headings of what is written of a structure."""
         return ("structure",)
 
-    def cells(self, parts: Parts, facts: Facts, data: Any) -> list[list[str]]:  # noqa: ANN401
+    def cells(self, parts: Parts, facts: Facts, data: Tensor) -> list[list[Any]]:
         """What is written of each structure, under the headings of `columns`: its key."""
         return [[key] for key in self.keys(parts, facts, data)]
 
-    def figures(self, parts: Parts, facts: Facts, data: Any) -> dict[str, float]:  # noqa: ANN401
+    def figures(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, float]:
         """What can be computed of all that was drawn, invalid ones among it: by default nothing."""
         return {}
 
@@ -141,7 +141,7 @@ class Guidable:
         path: Path,
         parts: Parts,
         facts: Facts,
-        data: Any,  # noqa: ANN401
+        data: Tensor,
         values: Mapping[str, Sequence[Any]],
     ) -> Path | None:
         """Write structures in a format of their own beside the table of samples, if there is one.
