@@ -628,7 +628,7 @@ def test_of_interrupted_batches_the_whole_ones_are_there(place, monkeypatch):
             yield step
 
     monkeypatch.setattr(ForcingDoom, "draw", interrupted)
-    made = run.samples(given, seed=1, batch_size=3, partial=True)
+    made = run.samples(given, seed=1, batch_size=3, keep_part=True)
     assert torch.equal(made, run.samples({k: v[:3] for k, v in given.items()}, seed=1))
     assert (made.int() - whole[:3].int()).abs().max() <= 1
     assert run.statistics["frames_per_second"] > 0

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from noiseloom.recipes import (
     Drawing,
     Facts,
     Findings,
-    ForcingDoom,
-    ForcingMaze,
     Given,
     NoPriorError,
     Parts,
@@ -30,7 +29,7 @@ from noiseloom.recipes import (
 from noiseloom.rng import Rng
 from noiseloom.run_folder import find, read_description, recipe_of, same_data
 from noiseloom.tally import Tally
-from noiseloom.terminal import Pace, paced, say
+from noiseloom.terminal import Pace, say
 from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
@@ -94,7 +93,7 @@ class Run:
         return replace(self, recipe=replace(self.recipe, **changes), statistics={})
 
     def steps(
-        self, given: Tensor | Given, *, seed: int = 0, start: int = 0, progress: bool = False
+        self, given: Tensor | Given, *, seed: int = 0, start: int = 0, progress: Pace | None = None
     ) -> Iterator[Drawing]:
         """The sampling loop for one batch.
 
@@ -103,7 +102,7 @@ class Run:
                 an unconditional model ignores.
             seed: of the draws.
             start: global index of the first sample: sample 17 is the same in any batch.
-            progress: of videos, say on standard error at which frame they are.
+            progress: says where a long drawing is, on standard error.
 
         Raises:
             ValueError: a label is out of range, or codes are wanted of a prior that is not there.
@@ -122,10 +121,12 @@ class Run:
             steps = self.recipe.draw(self.parts, self.facts, given, rng)
         except NoPriorError:  # which knows no folders
             raise NoPriorError(shlex.quote(str(self.folder))) from None
-        if not (progress and isinstance(self.recipe, ForcingDoom)):
-            return steps
-        length = self.recipe.length
-        return paced(steps, lambda step: f"frame {step.result.shape[1]:,} of {length:,}")
+        return steps if progress is None else self._told(steps, given, progress)
+
+    def _told(self, steps: Iterator[Drawing], given: Given, progress: Pace) -> Iterator[Drawing]:
+        for step in steps:
+            progress(partial(self.recipe.whereabouts, given, step))
+            yield step
 
     def pixels(
         self, labels: Tensor | Given, *, seed: int = 0, batch_size: int = 250, dtype: str = "auto"
@@ -157,8 +158,8 @@ class Run:
         seed: int = 0,
         batch_size: int = 250,
         dtype: str = "auto",
-        progress: bool = False,
-        partial: bool = False,
+        progress: Pace | None = None,
+        keep_part: bool = False,
     ) -> Tensor:
         """Samples as the recipe decodes them, on the CPU.
 
@@ -168,9 +169,9 @@ class Run:
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
-            progress: of videos, say on standard error at which frame they are.
-            partial: of videos, let Ctrl-C end the drawing and not the call: returned are whole
-                batches, or of the first one the frames there are, if there is one.
+            progress: says where a long drawing is, on standard error.
+            keep_part: let Ctrl-C end the drawing and not the call, of what grows (videos): returned
+                are whole batches, or of the first one the frames there are, if there is one.
 
         Raises:
             ValueError: estimates that are not finite, or something given that does not fit.
@@ -192,8 +193,10 @@ class Run:
                         for step in self.steps(part, seed=seed, start=start, progress=progress):
                             last = step
                 except KeyboardInterrupt:
-                    if not partial or (last is None and not found):
+                    grows = keep_part and self.recipe.grows
+                    if not grows or (last is None and not found):
                         raise
+                    say("interrupted: what is whole is judged; Ctrl-C again stops that, too")
                     stopped = True
                     if found:
                         break
@@ -259,16 +262,8 @@ class Run:
         pace = Pace()
 
         def draw(given: Tensor | Given) -> Tensor:
-            if isinstance(self.recipe, ForcingDoom) and not isinstance(given, Tensor):
-                made = self.samples(given, seed=seed, progress=True, partial=True)
-                if made.shape[1] < self.recipe.length or len(made) < len(given["frames"]):
-                    say("interrupted: what is whole is judged; Ctrl-C again stops that, too")
-                return made
             if not isinstance(given, Tensor):
-                if isinstance(self.recipe, ForcingMaze) and "plan" in given:
-                    number, total = int(given["plan"][0]), self.recipe.plans
-                    pace(lambda: f"plan {number + 1} of {total}")
-                return self.samples(given, seed=seed)
+                return self.samples(given, seed=seed, progress=pace, keep_part=True)
             return self.pixels(given if places is None else places[given], seed=seed)
 
         with terminable():

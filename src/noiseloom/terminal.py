@@ -7,10 +7,9 @@ import math
 import re
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -28,7 +27,6 @@ __all__ = [
     "bare",
     "metrics_rows",
     "number",
-    "paced",
     "print_table",
     "save_paths",
     "save_picture",
@@ -50,7 +48,6 @@ ANCHORS = {
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 
 
-T = TypeVar("T")
 _EVERY = 5.0  # seconds between two lines
 
 
@@ -75,29 +72,18 @@ def say(text: str) -> None:
 
 
 class Pace:
-    """Says where something slow is, in a line every five seconds."""
+    """Says where something slow is, in a line every five seconds, if there is anything new."""
 
     def __init__(self) -> None:
         self.told = time.monotonic()
+        self.said = ""
 
     def __call__(self, place: Callable[[], str]) -> None:
         """Say it, if it is time."""
         if time.monotonic() - self.told >= _EVERY:
-            self.told = time.monotonic()
-            say(place())
-
-
-def paced(steps: Iterable[T], place: Callable[[T], str]) -> Iterator[T]:
-    """The steps of something slow; every five seconds a line says where it is.
-
-    Args:
-        steps: of which the first may come at once.
-        place: says it of a step.
-    """
-    pace = Pace()
-    for step in steps:
-        pace(partial(place, step))
-        yield step
+            self.told, before, self.said = time.monotonic(), self.said, place()
+            if self.said and self.said != before:
+                say(self.said)
 
 
 def answer(

@@ -18,7 +18,7 @@ from noiseloom.gallery import section
 from noiseloom.recipes import ForcingDoom, Given
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_bytes
-from noiseloom.terminal import say
+from noiseloom.terminal import Pace, say
 
 __all__ = ["to_follow", "videos", "write_videos"]
 
@@ -124,7 +124,7 @@ def write_videos(
     last, stopped = None, False
     try:
         with run.precision():
-            for step in run.steps(given, seed=seed, progress=True):
+            for step in run.steps(given, seed=seed, progress=Pace()):
                 last = step
     except KeyboardInterrupt:
         if last is None:

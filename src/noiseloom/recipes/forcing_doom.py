@@ -76,6 +76,7 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     name: ClassVar[str] = "forcing-doom"
     summary: ClassVar[str] = "video under given actions, of any file of clips, far beyond training"
     shows: ClassVar[Literal["pictures", "series", "trajectories", "videos"]] = "videos"
+    grows: ClassVar[bool] = True
 
     network: Literal["video", "unet"] = "video"  # type: ignore[assignment]  # other names there
     frames: int = 36
@@ -270,6 +271,10 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """The frames, as they are: uint8, shape (B, length, C, H, W)."""
         return result
+
+    def whereabouts(self, given: Given, step: Drawing) -> str:
+        """The frame that it has come to."""
+        return f"frame {step.result.shape[1]:,} of {self.length:,}"
 
     def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
         """How fast a video grows, `samples` of them side by side."""

@@ -140,6 +140,10 @@ class ForcingMaze(ForcingTrajectories, Planning):
         t = torch.where(told & (place > 0), t[:, 1:2], t)
         return t.masked_fill(known, 0.0), counted & ~known
 
+    def whereabouts(self, given: Given, step: Drawing) -> str:
+        """The plan of an episode that it makes."""
+        return f"plan {int(given['plan'][0]) + 1} of {self.plans}" if "plan" in given else ""
+
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Plans as `ForcingTrajectories` draws them, led to {"goal" (B, 2)}, if there is one.
 

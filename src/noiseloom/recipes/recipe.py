@@ -118,6 +118,7 @@ class Recipe(Sampling, Training):
             `sample` go by it; they leave out what is none of these: pictures without shape, levels
             and classes among the facts, or others of no recipe of ours.
         tallied: an evaluation says samples per second, and calls of the network for each.
+        grows: what a drawing has yielded is a finished part of the samples, as of videos.
     """
 
     name: ClassVar[str]
@@ -128,6 +129,7 @@ class Recipe(Sampling, Training):
         Literal["pictures", "series", "trajectories", "videos", "points", "rows", "benzenoids"]
     ] = "pictures"
     tallied: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
 
     conditional: bool = True
     label_drop: float = 0.0
@@ -282,6 +284,10 @@ class Recipe(Sampling, Training):
     def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
         """Averages over what a sampling loop yielded last, for metrics; by default none."""
         return {}
+
+    def whereabouts(self, given: Given, step: Drawing) -> str:
+        """Where a long drawing is at a step, for people who wait; by default nothing is said."""
+        return ""
 
     def trackers(self) -> list[Tracker]:
         """What else looks at the records of a training; by default nothing."""
