@@ -51,6 +51,24 @@ def test_torch_dropout_draws_anew_at_each_update_and_leaves_the_global_generator
     assert len({tuple(mask.tolist()) for mask in masks}) == len(masks) == 48
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_attention_is_not_cudnns_while_it_trains(tmp_path, before):
+    sdp = torch.backends.cuda
+    kept, seen = sdp.cudnn_sdp_enabled(), []
+
+    def loss(model, batch, rng, rows):
+        seen.append(sdp.cudnn_sdp_enabled())
+        return toy_loss(model, batch, rng, rows)
+
+    try:
+        sdp.enable_cudnn_sdp(before)
+        finish(tmp_path / "run", loss=loss)
+        assert sdp.cudnn_sdp_enabled() == before
+    finally:
+        sdp.enable_cudnn_sdp(kept)
+    assert seen and not any(seen)
+
+
 def test_keys_belong_to_rows_of_the_global_batch(tmp_path):
     seen = {}
 

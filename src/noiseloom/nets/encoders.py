@@ -18,7 +18,7 @@ from noiseloom.nets.blocks import Blocks
 from noiseloom.nets.codes import CodeHead
 from noiseloom.nets.conditions import check_names
 from noiseloom.nets.layers import initialise
-from noiseloom.nets.patches import cut, places
+from noiseloom.nets.patches import Places, cut
 
 __all__ = ["ImageEncoder", "RowEncoder", "SequenceEncoder"]
 
@@ -190,6 +190,7 @@ class _Reader(nn.Module):
         if width % 4:
             raise ValueError(f"a width of {width}: places of tokens need a multiple of 4")
         self.token = nn.Linear(features, width)
+        self.places = Places(width)
         self.latents = nn.Parameter(torch.randn(m, width))
         self.blocks = Blocks(width, depth, heads, dropout)
         self.head = CodeHead(width, m, k)
@@ -198,7 +199,7 @@ class _Reader(nn.Module):
     def forward(self, x: Tensor, rows: int, columns: int, cond: Mapping[str, Any]) -> Tensor:
         check_names(cond, ("dropout",))
         h = self.token(x)
-        h = h + places(rows, columns, h.shape[2], like=h)
+        h = h + self.places(rows, columns).to(h.dtype)
         h = torch.cat((h, self.latents.to(h.dtype).expand(len(h), -1, -1)), 1)
         h = self.blocks(h, cond.get("dropout"))
         logits: Tensor = self.head(h[:, x.shape[1] :])

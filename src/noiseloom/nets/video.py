@@ -28,7 +28,7 @@ from noiseloom.nets.past import (
     entries,
     sight,
 )
-from noiseloom.nets.patches import paste, places
+from noiseloom.nets.patches import Places, paste
 from noiseloom.nets.trunk import Trunk, modulate
 
 __all__ = ["VideoTransformer"]
@@ -112,6 +112,7 @@ class VideoTransformer(nn.Module):
         self.inputs = Inputs(
             in_channels, width, num_classes, action_features, self_conditioning, patch, width, codes
         )
+        self.places = Places(width)
         self.trunk = Trunk(
             width,
             out_channels * patch**2,
@@ -152,7 +153,7 @@ class VideoTransformer(nn.Module):
         n = cached(cond)
         h, embedding = self.inputs(x, log_snr, cond, n)
         rows, columns = (size // self.patch for size in x.shape[-2:])
-        h = h + places(rows, columns, h.shape[-1], like=h)
+        h = h + self.places(rows, columns).to(h.dtype)
         past = entries(x, cond, [(rows * columns, *self.head)] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
         told = None if self.codes is None else self.codes(cond, len(x))

@@ -32,7 +32,7 @@ from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
 from noiseloom.training.optimizer import LeftOut, adamw, guarded_step
 from noiseloom.training.options import Training
-from noiseloom.training.precision import in_bfloat16, networks
+from noiseloom.training.precision import in_bfloat16, networks, without_cudnn_attention
 from noiseloom.training.tracking import Metrics, Progress, Record, Reporting, Tracker
 
 __all__ = ["Loss", "train"]
@@ -170,6 +170,7 @@ class _Run:
                 for sink in sinks:
                     stack.callback(sink.close)
             earlier = metrics.seconds if main else 0.0
+            stack.enter_context(without_cudnn_attention())
             stack.enter_context(in_bfloat16(self.networks if self.bfloat16 else [], self.device))
             if self.compile:
                 # Few batch sizes, each many times: one graph for each beats a symbolic one. As CUDA

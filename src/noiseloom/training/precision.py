@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._functorch import config
 
-__all__ = ["compiled", "in_bfloat16", "networks"]
+__all__ = ["compiled", "in_bfloat16", "networks", "without_cudnn_attention"]
 
 
 def networks(model: nn.Module) -> list[nn.Module]:
@@ -77,6 +77,21 @@ def in_bfloat16(networks: Sequence[nn.Module], device: torch.device) -> Iterator
             delattr(network, name)
             if outer is not None:
                 setattr(network, name, outer)
+
+
+@contextlib.contextmanager
+def without_cudnn_attention() -> Iterator[None]:
+    """Attention by other kernels than cuDNN's, which PyTorch prefers on an H100 or H200.
+
+    Its backward pass in bfloat16 now and then gives gradients that are not numbers, for no fault of
+    what it is given (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issues 160 and 1072).
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def _autocast(forward: Callable[..., Any], kind: str) -> Callable[..., Any]:
