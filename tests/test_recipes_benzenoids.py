@@ -151,6 +151,26 @@ def test_a_run_is_judged_shown_and_drawn(run, tmp_path, capsys):
     assert out.with_suffix(".svg").read_text().startswith("<svg")
 
 
+@pytest.mark.parametrize("led", [False, True])
+def test_a_picture_beside_a_table_is_replaced_only_where_that_is_asked_for(
+    run, led, tmp_path, capsys
+):
+    out, picture = tmp_path / "drawn.csv", tmp_path / "drawn.svg"
+    picture.write_text("mine")
+    words = ["sample", str(run), "-n", "3", "--out", str(out)]
+    words += ["--guide", str(run / "guides" / "none-0"), "--target", "minimise"] if led else []
+    assert main(words) == 2
+    _one_line(capsys, "drawn.svg exists: choose another with --out, or replace it with --force")
+    assert picture.read_text() == "mine"
+    assert not out.exists()
+    assert main([*words, "--force"]) == 0
+    if not led:  # of which there is none where no structure is valid
+        assert picture.read_text().startswith("<svg")
+    capsys.readouterr()
+    assert main([*words, "--out", str(picture), "--force"]) == 2  # it would be table and picture
+    _one_line(capsys, ".csv")
+
+
 def test_guides_learn_what_the_recipe_knows(run):
     known = structures(run / "guides" / "context-0")
     train = part(5, "auto", "train")

@@ -12,15 +12,16 @@ from noiseloom.commands import load
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
-from noiseloom.recipes import Sampling
+from noiseloom.recipes import Guidable, Sampling
 from noiseloom.redesign import Redesign
 from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
+from noiseloom.run_folder import check_file
 from noiseloom.terminal import answer, save_picture, say
 
 __all__ = ["class_index", "sample"]
 
-_ENDINGS = {".png", ".csv", ".webp", ".safetensors", ".txt"}
+_ENDINGS = {".png", ".csv", ".webp", ".safetensors", ".txt", ".svg"}
 
 
 def sample(
@@ -91,14 +92,9 @@ def sample(
     if shows not in ("videos", "rows") and path.suffix.lower() in _ENDINGS - {ending}:
         called = {"series": "forecasts", "trajectories": "plans"}.get(shows, shows)
         raise ValueError(f"{path}: {called} are written as {ending}")
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{path} is a folder: name a file, --out {path / 'samples'}{ending}"
-        )
-    if path.exists() and not force:
-        raise FileExistsError(
-            f"{path} exists: choose another with --out, or replace it with --force"
-        )
+    check_file(path, force, f"samples{ending}")
+    if isinstance(run.recipe, Guidable) and run.recipe.beside and shows != "rows":
+        check_file(path.with_suffix(run.recipe.beside), force)
     options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
     result = {"file": str(path), "seed": seed, "options": options}
     told = {} if codes is None else {"codes": codes}

@@ -25,7 +25,7 @@ from noiseloom.recipes import Guiding, keys_of
 from noiseloom.redesign import Redesign, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits
 from noiseloom.run import Run
-from noiseloom.run_folder import read_description, same_data, write_bytes
+from noiseloom.run_folder import check_file, read_description, same_data, write_bytes
 from noiseloom.sampling import Solver
 from noiseloom.steering import Guides, aim_of, load_guides, steering_of
 from noiseloom.terminal import answer, number, say
@@ -78,10 +78,9 @@ def sample_guided(
     path = out or Path(f"{Path(source).resolve().name}-guided-seed{seed}.csv")
     if path.suffix.lower() != ".csv":
         raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
-    if path.exists() and not force:
-        raise FileExistsError(
-            f"{path} exists: choose another with --out, or replace it with --force"
-        )
+    check_file(path, force, "samples.csv")
+    if beside := guidable(run).beside:
+        check_file(path.with_suffix(beside), force)
     given = {"row": torch.arange(n or 64)}
     for name, value in (("known", known), ("parent", redesign)):
         if value is not None and run.recipe.drawn_as(run.facts) != "rows":
@@ -110,10 +109,10 @@ def sample_guided(
     if table.rows:
         own = len(guidable(run).columns(run.facts))
         values = {name: table.column(name) for name in table.head[own:]}
-        beside = guidable(run).write_structures(path, run.parts, run.facts, table.data, values)
-        if beside is not None:
-            result["structures"] = str(beside)
-            lines.append(f"structures: {beside}")
+        drawn = guidable(run).write_structures(path, run.parts, run.facts, table.data, values)
+        if drawn is not None:
+            result["structures"] = str(drawn)
+            lines.append(f"structures: {drawn}")
     lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
     told = f"{counts['drawn']:,} drawn, {counts['different']:,} different, {counts['new']:,} new"
     if counts["invalid"]:

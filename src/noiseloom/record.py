@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 from noiseloom.data import Clips, Trajectories
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.rng import Rng
+from noiseloom.run_folder import check_file
 from noiseloom.sources import DoomSource, MazeSource
 from noiseloom.terminal import answer, say
 
@@ -55,12 +56,7 @@ def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"{out}: name a file that ends in .safetensors")
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder: name a file, --out {out / 'data.safetensors'}")
-    if out.exists() and not force:
-        raise FileExistsError(
-            f"{out} exists: choose another with --out, or replace it with --force"
-        )
+    check_file(out, force, "data.safetensors")
     pieces: list[Recorded] = []
     stopped = False
     began = told = time.monotonic()

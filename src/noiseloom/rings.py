@@ -11,7 +11,6 @@ from noiseloom.data import Split, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.gallery import section
 from noiseloom.guide_folder import guidable
-from noiseloom.recipes.guided_benzenoids import write_picture
 from noiseloom.run import Run
 from noiseloom.terminal import say
 
@@ -74,7 +73,7 @@ def write_rings(run: Run, path: Path, *, data: str | None, count: int, seed: int
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow([*recipe.columns(run.facts), "found"])
         rows.writerows([*row, why] for row, why in zip(cells, found.reasons, strict=True))
-    say(f"picture: {write_picture(path.with_suffix('.svg'), found)}")
+    say(f"picture: {recipe.write_structures(path, run.parts, run.facts, drawn, {})}")
     return drawn.shape[1]
 
 

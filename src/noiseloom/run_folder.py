@@ -32,6 +32,7 @@ from noiseloom.recipes import RECIPES, Facts, Recipe
 
 __all__ = [
     "MODELS",
+    "check_file",
     "check_free",
     "claimed",
     "class_places",
@@ -219,6 +220,26 @@ def check_free(folder: Path) -> None:
     taken = folder.is_dir() and {path.name for path in folder.iterdir()} - {_LOCK}
     if taken or (folder.exists() and not folder.is_dir()):
         raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
+
+
+def check_file(path: Path, force: bool, example: str = "NAME") -> None:
+    """Check that a file may be written.
+
+    Args:
+        path: of it.
+        force: whether one that is there may be replaced.
+        example: what a file in a folder could be called.
+
+    Raises:
+        FileExistsError: there is one, and no `force`.
+        IsADirectoryError: it is a folder.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file, --out {path / example}")
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists: choose another with --out, or replace it with --force"
+        )
 
 
 @contextlib.contextmanager

@@ -48,6 +48,8 @@ class Guidable:
     Attributes:
         guide_told: names of the conditions that guides are told while samples are drawn.
         distance: what `nearest` measures, for people.
+        beside: ending of the file that `write_structures` makes, "" for none: what is there under
+            that name is replaced only where that was asked for.
         own_sources: words that stand for files of the recipe's own: of `labels`, `context` and
             `shifted`, those that it has itself, so that none need be named. `labelled` and
             `unlabelled` are given them as paths.
@@ -56,6 +58,7 @@ class Guidable:
 
     guide_told: ClassVar[tuple[str, ...]] = ("mask",)
     distance: ClassVar[str] = "distance"
+    beside: ClassVar[str] = ""
     own_sources: ClassVar[Mapping[str, str]] = {}
     held_out_known: ClassVar[bool] = True
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from noiseloom.data import Benzenoids, Structures, smiles, snap
+from noiseloom.data import Benzenoids, smiles, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.data.labelled import label_columns, labels_of, read_cells
 from noiseloom.nets import PointEncoder
@@ -23,9 +23,11 @@ from noiseloom.recipes.benzenoid_sets import (
 from noiseloom.recipes.guidable import Guidable, Labelled
 from noiseloom.recipes.recipe import Facts, Parts
 
-__all__ = ["GuidedBenzenoids", "write_picture"]
+__all__ = ["GuidedBenzenoids"]
 
 _LEAST, _MOST = 5, 13
+_SHOWN = 64
+"""Structures of a picture."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class GuidedBenzenoids(Guidable):
     """
 
     distance: ClassVar[str] = "1 - Tanimoto similarity of how rings turn"
+    beside: ClassVar[str] = ".svg"
     own_sources: ClassVar[Mapping[str, str]] = {
         "labels": "train",
         "context": "others",
@@ -126,14 +129,10 @@ class GuidedBenzenoids(Guidable):
         facts: Facts,
         data: Tensor,
         values: Mapping[str, Sequence[Any]],
-    ) -> Path | None:
-        """A picture beside the table."""
-        return write_picture(path.with_suffix(".svg"), snap(data))
-
-
-def write_picture(path: Path, found: Structures, most: int = 64) -> Path:
-    """Draw the first valid structures, with their gaps."""
-    rows = found.valid.nonzero()[:most, 0]
-    told = [f"{gap:.3f}" for gap in found.gaps[rows].tolist()]
-    path.write_text(hexagon_picture(found.cells[rows], told), encoding="utf-8")
-    return path
+    ) -> Path:
+        """A picture beside the table, of the first valid ones with their gaps."""
+        found, path = snap(data), path.with_suffix(self.beside)
+        rows = found.valid.nonzero()[:_SHOWN, 0]
+        told = [f"{gap:.3f}" for gap in found.gaps[rows].tolist()]
+        path.write_text(hexagon_picture(found.cells[rows], told), encoding="utf-8")
+        return path
