@@ -176,7 +176,8 @@ def ranked(
     data = data[torch.tensor([first[key] for key in times])]
     said = _said(run, guide, data)
     order = aim_of(records, options)(said).argsort(descending=True, stable=True)
-    data, own = data[order], [list(times)[i] for i in order.tolist()]
+    data, different = data[order], list(times)
+    own = [different[i] for i in order.tolist()]
     kept = [structures(folder) for folder in folders]
     learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
     known = {key for found in kept for part in found.values() for key in part} | _known(run)
