@@ -276,12 +276,14 @@ TIMES = at([0.1, 0.3, 0.5, 0.7, 0.9])
 
 
 @spaces
-def test_check_13_norm_ratio_pulls_by_a_share_of_the_score(space):
+@pytest.mark.parametrize("order", [1, 2])
+def test_check_13_norm_ratio_pulls_by_a_share_of_the_score(space, order):
     d, shape = SPACES[space]
     x = d.subspace.noise(Rng(0).normal(shape, F64))
-    guided = PropertyGuided(Half(), d, Summing(), acquisition.mean(), 0.5, rule=norm_ratio())
+    guided = PropertyGuided(Half(), d, Summing(), acquisition.mean(), 0.5)
+    guided.rule = norm_ratio(order=order)
     before, added = scores(d, x / 2, guided(x, TIMES)[0].mean, x, TIMES)
-    share = added.abs().flatten(1).sum(1) / before.abs().flatten(1).sum(1)
+    share = added.flatten(1).norm(order, dim=1) / before.flatten(1).norm(order, dim=1)
     torch.testing.assert_close(share, 0.5 * 0.1**TIMES)
 
 

@@ -28,7 +28,7 @@ from noiseloom.recipes import ContextBenzenoids, Guiding
 from noiseloom.recipes.benzenoid_sets import distances, drawn_report, part
 from noiseloom.rng import Rng
 from noiseloom.sampling import ancestral, final, sample
-from noiseloom.steering import load_guides, steered
+from noiseloom.steering import load_guides, steered, steering_of
 
 TINY = ["--width", "8", "--depth", "1", "--sampling-steps", "8", "--samples", "16"]
 GUIDE = ["--steps", "20", "--width", "8", "--depth", "1", "--context-size", "8"]
@@ -315,15 +315,13 @@ def awake(network, seed):
         ("tilt", scaling.constant),
         ("tilt", scaling.decaying()),
         ("tilt", scaling.clipped(0.5)),
+        ("tilt", scaling.norm_ratio(order=2)),
         ("nudge", scaling.clipped(10.0)),
         ("nudge", scaling.clipped(0.5)),
     ],
 )
 def test_guided_steps_turn_with_their_noise(way, rule):
-    """To 1e-9; the guidance is no small part of where they end.
-
-    Of MOOD's rule, norm_ratio, that is not so: its sums of absolute values change with a turn.
-    """
+    """To 1e-9; the guidance is no small part of where they end."""
     schedule = EDM(10.0)
     space = GaussianDiffusion(schedule, ZeroCentre())
     network = awake(EGNN(width=8, depth=2, self_conditioning=True), 1)
@@ -347,6 +345,23 @@ def test_guided_steps_turn_with_their_noise(way, rule):
     torch.testing.assert_close(drawn(x @ q, 3.0), expected, rtol=0, atol=1e-9)
     assert (expected - drawn(x, 0.0) @ q).abs().max() > 1e-3
     assert expected.sum(1).abs().max() < 1e-10
+
+
+def test_runs_of_points_have_a_ratio_of_lengths_that_turn_with_them(run):
+    own = load(run)
+    guide, records = load_guides(own, run / "guides" / "none-0")
+    options = Guiding(target="minimise", rule="norm-ratio")
+    led, _ = steering_of(own, guide, records, options)(own.denoiser, ancestral())
+    t = torch.tensor(0.6)
+    x = own.diffusion.prior(torch.empty(3, 5, 3), Rng(0))
+    x = x * own.diffusion.schedule(t)[1] / own.diffusion.schedule(torch.tensor(1.0))[1]
+    q, _ = torch.linalg.qr(Rng(5).normal((3, 3)))
+
+    def added(x):
+        return (led(x, t)[0].mean - own.denoiser(x, t)[0].mean).flatten(1).norm(dim=1)
+
+    assert added(x).min() > 0
+    torch.testing.assert_close(added(x @ q), added(x), rtol=1e-3, atol=0)
 
 
 def test_the_recipe_says_its_plan_and_its_noise():

@@ -15,6 +15,7 @@ from noiseloom.diffusion import (
     Diffusion,
     GaussianDiffusion,
     ProductDiffusion,
+    ZeroCentre,
 )
 from noiseloom.guidance import (
     PropertyGuided,
@@ -188,7 +189,8 @@ def steering_of(
         )
     begin = _default_begin(run.diffusion) if options.guide_begin is None else options.guide_begin
     begin = min(begin, noisiest)
-    space, rule = run.diffusion, _rule(options)
+    space = run.diffusion
+    rule = _rule(options, space)
     numbers = not isinstance(space, CategoricalDiffusion)
     moves = options.way == "nudge" or options.corrector > 0 or options.rule == "norm-ratio"
     if moves and not numbers:
@@ -231,9 +233,12 @@ def _default_begin(diffusion: Diffusion | ProductDiffusion) -> float:
     return float(diffusion.schedule.time(level).clamp(0, 1))
 
 
-def _rule(options: Guiding) -> scaling.Rule | None:
+def _rule(options: Guiding, space: Diffusion | ProductDiffusion) -> scaling.Rule | None:
     """The rule of the scale; None for a way's own."""
-    rules = {"constant": None, "norm-ratio": scaling.norm_ratio(), "decay": scaling.decaying()}
+    parts = space.parts.values() if isinstance(space, ProductDiffusion) else [space]
+    turn = any(isinstance(getattr(part, "subspace", None), ZeroCentre) for part in parts)
+    ratio = scaling.norm_ratio(order=2 if turn else 1)
+    rules = {"constant": None, "norm-ratio": ratio, "decay": scaling.decaying()}
     rule: scaling.Rule | None = rules[options.rule]
     limit = options.clip
     if limit is None and rule is not None and options.way == "nudge":

@@ -7,7 +7,7 @@ the unguided model, None for classes. Factors broadcast to the parts.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -43,15 +43,17 @@ def decaying(base: float = 0.1) -> Rule:
     }
 
 
-def norm_ratio(base: float = 0.1) -> Rule:
-    """Scale base^t |score|_1 / |pull|_1 of each sample: the pull is a share of the score.
+def norm_ratio(base: float = 0.1, order: Literal[1, 2] = 1) -> Rule:
+    """Scale base^t |score|_p / |pull|_p of each sample: the pull is a share of the score.
 
-    Sums are over all entries of a part, and each part has a ratio of its own. Where nothing pulls
-    the factor is 0. MOOD's rule, whose weights are 0.4 to 0.7; it also multiplies the score by
-    0.8, which is another model's law, and is not done here.
+    Norms are over all entries of a part, and each part has a ratio of its own. Where nothing pulls
+    the factor is 0. MOOD's rule, whose weights are 0.4 to 0.7 and whose p is 1; it also multiplies
+    the score by 0.8, which is another model's law, and is not done here.
 
     Args:
         base: in (0, 1].
+        order: p. Of points in space it must be 2: the sum of absolute values changes as they turn,
+            and samples would depend on how they lie.
 
     Raises:
         TypeError: classes, which have no score.
@@ -72,10 +74,12 @@ def norm_ratio(base: float = 0.1) -> Rule:
                     "norm_ratio compares a pull with the score, which is not known here: it is for "
                     "numbers, and for PropertyGuided"
                 )
-            length = _sum(pull.abs())
-            ratio = _sum(score.abs()) / length.masked_fill(length == 0, 1)
-            ratio = ratio.masked_fill(length == 0, 0)
-            factors[name] = scale * base ** align(times[name], pull) * ratio
+            height, length = (
+                torch.linalg.vector_norm(v.flatten(1), order, dim=1) for v in (score, pull)
+            )
+            none = length == 0
+            ratio = (height / length.masked_fill(none, 1)).masked_fill(none, 0)
+            factors[name] = scale * base ** align(times[name], pull) * _like(ratio, pull)
         return factors
 
     return rule
@@ -110,10 +114,6 @@ def _check(base: float) -> None:
         raise ValueError(f"base must be in (0, 1], got {base}")
 
 
-def _sum(values: Tensor) -> Tensor:
-    """Of every sample, shape (B, 1, ...)."""
-    return _like(values.flatten(1).sum(1), values)
-
-
 def _like(values: Tensor, x: Tensor) -> Tensor:
+    """One number for each sample, shape (B, 1, ...)."""
     return values.reshape(-1, *(1,) * (x.ndim - 1))

@@ -202,7 +202,8 @@ class Guiding:
             numbers alone), or the denoiser's hidden states are (hidden, of classes alone, by a
             guide with --reads denoiser).
         rule: the scale is constant; or falls with noise as 0.1^t (decay); or that times the length
-            of the score over that of the pull (norm-ratio, of numbers, with tilt).
+            of the score over that of the pull (norm-ratio, of numbers, with tilt): sums of absolute
+            values, as in the paper, and of points in space, which turn, Euclidean lengths.
         clip: longest pull; null for none with tilt, and for 10 with nudge.
         guide_begin: time from which on (downwards) tokens are guided; null for 1 of classes, and
             for numbers the time at which the log-SNR is -5: before it sigma^2 / alpha, 12 there,
