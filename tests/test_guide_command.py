@@ -167,8 +167,9 @@ def test_a_choice_is_made_by_the_labels_that_were_named_and_trained_again(
     assert "weight-decay" in table
     assert "±" in table
     words[words.index("--seeds") + 1] = "1"
-    assert main([*words, "--sigma", "1"]) == 2
-    assert "--sigma is chosen by --configurations" in capsys.readouterr().err
+    for name in ("sigma", "context-size", "reference", "decay"):
+        assert main([*words, f"--{name}", "1"]) == 2
+        assert f"--{name} is chosen by --configurations" in capsys.readouterr().err
 
 
 def test_a_configuration_that_fails_is_not_the_end_of_the_others(

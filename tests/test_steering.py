@@ -131,6 +131,11 @@ def test_hidden_states_are_moved_by_a_guide_that_reads_them(made, files, capsys)
     assert least.double().mean() < counts(run, seed=1).double().mean() < most.double().mean()
     with pytest.raises(ValueError, match="--reads denoiser"):
         steered(run, [plain], way="hidden")
+    late = folder / "guides" / "late"
+    words = ["--reads", "denoiser", "--noisiest", "0.6", "--steps", "5", "--out", str(late)]
+    train_guide(folder, files, *words)
+    with pytest.raises(ValueError, match=r"knows noise up to time 0\.6, and --way hidden asks it"):
+        steered(run, [late], way="hidden")
     # Its states are of these weights alone.
     weights = folder / "ema.safetensors"
     before = weights.read_bytes()
@@ -199,7 +204,11 @@ def test_aims_are_counted_in_deviations_of_the_labels(options, value):
         ({"objective": "log-prob"}, "objective log-prob needs as a target a value"),
         ({"target": "2", "objective": "mean"}, "needs as a target maximise or minimise"),
         ({"scale": -1.0}, "scale must be at least 0"),
-        ({"way": "hidden", "clip": 2.0}, "clip says nothing to --way hidden"),
+        ({"way": "hidden", "clip": 2.0}, "clip says nothing to way hidden"),
+        ({"kappa": 2.0}, "kappa says nothing to objective auto"),
+        ({"objective": "improvement", "kappa": 2.0}, "kappa says nothing to objective improvement"),
+        ({"hidden_steps": 3}, "hidden_steps says nothing to way tilt"),
+        ({"way": "nudge", "stability": 0.1}, "stability says nothing to way nudge"),
         ({"way": "nudge", "rule": "norm-ratio"}, "rule norm-ratio is of --way tilt"),
         ({"way": "nudge"}, "move numbers, and this run has classes"),
         ({"corrector": 1}, "move numbers, and this run has classes"),

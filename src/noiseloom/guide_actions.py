@@ -15,6 +15,7 @@ __all__ = ["guide_words", "redesign_of", "sample_guided_words"]
 
 def guide_words(words: list[str], command: str) -> None:
     """`noiseloom guide`."""
+    from noiseloom.guide_selection import GRIDS
     from noiseloom.recipes import GuideTraining
     from noiseloom.recipes.guide_options import OWN_OPTIONS
 
@@ -30,7 +31,7 @@ def guide_words(words: list[str], command: str) -> None:
         option = f"--{name.replace('_', '-')}"
         if name not in used:
             raise UsageError(f"{option} says nothing to method {', '.join(methods)}: leave it out")
-        if options.configurations and name in {"sigma", "tau", "decay", "prior_variance", "weight"}:
+        if options.configurations and any(name in GRIDS[method] for method in methods):
             raise UsageError(f"{option} is chosen by --configurations: leave it out")
     from noiseloom.guide_command import guide
     from noiseloom.guide_material import Sources

@@ -170,7 +170,7 @@ def steering_of(
     records: Sequence[GuideRecord],
     options: Guiding,
 ) -> Steering:
-    """What makes a denoiser and a solver guided. At scale 0 they are as they were.
+    """What makes a denoiser and a solver guided. At scale 0 they are as they were, but corrected.
 
     Args:
         run: to be led.
@@ -201,7 +201,7 @@ def steering_of(
     if numbers and options.way == "hidden":
         raise ValueError("--way hidden moves classes, and this run has numbers: use tilt or nudge")
     if options.way == "hidden":
-        _check_hidden(guide, records)
+        _check_hidden(guide, records, noisiest)
 
     def steer(denoiser: nn.Module, solver: Solver) -> tuple[nn.Module, Solver]:
         if options.corrector:
@@ -246,11 +246,16 @@ def _rule(options: Guiding, space: Diffusion | ProductDiffusion) -> scaling.Rule
     return rule if limit is None else scaling.clipped(limit, rule or scaling.constant)
 
 
-def _check_hidden(guide: Guides, records: Sequence[GuideRecord]) -> None:
+def _check_hidden(guide: Guides, records: Sequence[GuideRecord], noisiest: float) -> None:
     if isinstance(guide, Together):
         raise ValueError("--way hidden is of one guide: train one for all properties together")
     if records[0].options.reads != "denoiser":
         raise ValueError(
             "--way hidden needs a guide that reads the denoiser's hidden states: train one with "
             "noiseloom guide RUN --labels FILE --reads denoiser"
+        )
+    if noisiest < 1:
+        raise ValueError(
+            f"the guide knows noise up to time {noisiest:g}, and --way hidden asks it at every "
+            "time: train one with --noisiest 1"
         )

@@ -247,12 +247,21 @@ class Guiding:
             raise ValueError(
                 f"rule norm-ratio is of --way tilt, which knows the score, not {self.way}"
             )
-        if self.way == "hidden":
-            for name in ("rule", "clip", "guide_begin", "corrector"):
-                idle = next(f.default for f in fields(self) if f.name == name)
-                if getattr(self, name) != idle:
-                    raise ValueError(f"{name} says nothing to --way hidden: leave it out")
+        self._check_idle()
         self.targets()
+
+    def _check_idle(self) -> None:
+        """Refuse what would be passed over."""
+        hidden, way = self.way == "hidden", f"way {self.way}"
+        heard = {"kappa": (self.objective in ("lcb", "ucb"), f"objective {self.objective}")}
+        for name in ("hidden_steps", "hidden_rate", "stability"):
+            heard[name] = hidden, way
+        for name in ("rule", "clip", "guide_begin", "corrector"):
+            heard[name] = not hidden, way
+        for f in fields(self):
+            of_use, choice = heard.get(f.name, (True, ""))
+            if not of_use and getattr(self, f.name) != f.default:
+                raise ValueError(f"{f.name} says nothing to {choice}: leave it out")
 
     def targets(self) -> tuple[str | float | None, ...]:
         """What is wanted of each property: "maximise", "minimise", a value, or None for any.
