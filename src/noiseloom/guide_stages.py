@@ -29,7 +29,7 @@ from noiseloom.guide_material import Material
 from noiseloom.recipes import GuideTraining
 from noiseloom.rng import Rng
 from noiseloom.run import Run
-from noiseloom.shapes import State
+from noiseloom.shapes import State, first_part
 from noiseloom.terminal import say
 from noiseloom.training import Data, Loss, checkpoint
 
@@ -83,7 +83,7 @@ class Pretrained(nn.Module):
     @torch.no_grad()
     def embedded(self, clean: State, cond: dict[str, Tensor]) -> Tensor:
         """r(x_0), shape (B, F)."""
-        first = next(iter(clean.values())) if isinstance(clean, dict) else clean
+        first = first_part(clean)
         seen, log_snr = self.guide.inputs(clean, torch.zeros(len(first), device=first.device))
         self.random.eval()
         found: Tensor = self.random(seen, log_snr, cond)

@@ -17,7 +17,7 @@ from noiseloom.denoiser import LOG_SNR_LIMIT
 from noiseloom.diffusion import Diffusion, Prediction, ProductDiffusion
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond, State, align, map_state, part_times
+from noiseloom.shapes import Cond, State, align, first_part, map_state, part_times
 
 __all__ = [
     "Measure",
@@ -206,7 +206,7 @@ def denoising_loss(
     References:
         T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Algorithm 1.
     """
-    first = clean if isinstance(clean, Tensor) else next(iter(clean.values()))
+    first = first_part(clean)
     batch, device = len(first), first.device
     rows = torch.arange(batch) if rows is None else rows
     if not isinstance(rng.root, Tensor):

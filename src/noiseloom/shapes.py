@@ -17,6 +17,7 @@ __all__ = [
     "State",
     "Time",
     "align",
+    "first_part",
     "map_state",
     "mean_like",
     "part_times",
@@ -98,6 +99,11 @@ def map_state(function: Callable[..., Any], state: State, *others: State) -> Any
         return function(state, *others)
     parts = [parts_of(state, other) for other in others]
     return {name: function(part, *(p[name] for p in parts)) for name, part in state.items()}
+
+
+def first_part(state: State) -> Tensor:
+    """A tensor that has a state's batch and place: itself, or the first of its parts."""
+    return state if isinstance(state, Tensor) else next(iter(state.values()))
 
 
 def parts_of(expected: Mapping[str, Any], state: object) -> dict[str, Tensor]:

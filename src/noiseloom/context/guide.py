@@ -19,7 +19,7 @@ from noiseloom.diffusion import (
     by_part,
 )
 from noiseloom.preconditioning import LOG_SNR_LIMIT, network_clock
-from noiseloom.shapes import Cond, State, Time, align
+from noiseloom.shapes import Cond, State, Time, align, first_part
 
 __all__ = ["Guide", "GuideEnsemble", "GuideOutput", "Predictor", "mixture", "network_inputs"]
 
@@ -141,7 +141,7 @@ class Guide(nn.Module):
         """
         seen, log_snr = self.inputs(x, t)
         embedding = self.network(seen, log_snr, cond)
-        batch = len(next(iter(seen.values())) if isinstance(seen, dict) else seen)
+        batch = len(first_part(seen))
         if not isinstance(embedding, Tensor) or embedding.shape != (batch, self.features):
             got = tuple(embedding.shape) if isinstance(embedding, Tensor) else type(embedding)
             raise ValueError(f"a guide's network says ({batch}, {self.features}), got {got}")

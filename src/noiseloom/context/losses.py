@@ -16,7 +16,7 @@ from noiseloom.context.term import Shown, Term
 from noiseloom.diffusion import Diffusion, ProductDiffusion
 from noiseloom.objective import uniform_times
 from noiseloom.rng import Rng
-from noiseloom.shapes import Cond, State, map_state
+from noiseloom.shapes import Cond, State, first_part, map_state
 
 __all__ = ["Context", "TimeSampler", "draw_context", "gaussian_nll", "guide_loss", "noised"]
 
@@ -59,7 +59,7 @@ def draw_context(
     Raises:
         ValueError: an empty set, or fewer than one to draw.
     """
-    first = next(iter(states.values())) if isinstance(states, dict) else states
+    first = first_part(states)
     if not len(first) or count < 1:
         raise ValueError(f"a context needs states and a number to draw, got {len(first)}, {count}")
     root = rng.fold("context").key
@@ -142,16 +142,15 @@ def guide_loss(
     """
     if isinstance(guide, GuideEnsemble):
         each = []
-        for i, member in enumerate(guide.members):
+        for i, member in enumerate(guide.guides):
             own = context and replace(context, rng=context.rng.fold("member", i))
             key = rng.fold("member", i)
-            said: Any = member
             options: dict[str, Any] = {"cond": cond, "context": own, "term": term, "times": times}
-            each.append(guide_loss(said, labelled, labels, key, **options))
+            each.append(guide_loss(member, labelled, labels, key, **options))
         return torch.stack(each).sum(0)
+    term = None if term is not None and term.weight == 0 else term
     shown = [noised(guide.diffusion, labelled, rng, cond, times)]
-    on = term is not None and term.weight != 0
-    if on and term is not None and term.needs_context:
+    if term is not None and term.needs_context:
         if context is None:
             raise ValueError(f"{type(term).__name__} needs a context: give unlabelled states")
         shown.append(noised(guide.diffusion, context.state, context.rng, context.cond, times))
@@ -160,12 +159,10 @@ def guide_loss(
     targets = guide.standardised(labels)
     first = output.rows(slice(count))
     nats = gaussian_nll(targets, first.mean, first.variance).mean(1)
-    if term is None or not on:
+    if term is None:
         return nats
-    parts = [Shown(*shown[0], first)]
-    if len(shown) > 1:
-        parts.append(Shown(*shown[1], output.rows(slice(count, None))))
-    return nats + term(guide, parts[0], parts[1] if len(parts) > 1 else None).to(nats.dtype)
+    rest = Shown(*shown[1], output.rows(slice(count, None))) if len(shown) > 1 else None
+    return nats + term(guide, Shown(*shown[0], first), rest).to(nats.dtype)
 
 
 def noised(
@@ -176,7 +173,7 @@ def noised(
     times: TimeSampler = uniform_times,
 ) -> tuple[State, Tensor, dict[str, Any]]:
     """States as a guide is to see them: x_t, times (B,), and conditions with keys for dropout."""
-    first = next(iter(clean.values())) if isinstance(clean, dict) else clean
+    first = first_part(clean)
     if not isinstance(rng.root, Tensor):
         rng = rng.each("sample", torch.arange(len(first), device=first.device))
     t = times((len(first),), rng.fold("time"), first.device)

@@ -189,7 +189,7 @@ def state_value(guide: Guide | GuideEnsemble, acquisition: Acquisition) -> State
         guide: with such a network, in evaluation.
         acquisition: what is asked of it.
     """
-    members: list[Any] = list(guide.members) if isinstance(guide, GuideEnsemble) else [guide]
+    members: list[Any] = guide.guides if isinstance(guide, GuideEnsemble) else [guide]
 
     def value(h: Tensor, cond: Mapping[str, Any]) -> Tensor:
         said = [m.in_units(m.outputs(m.network.pooled(h, cond))) for m in members]
