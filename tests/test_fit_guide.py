@@ -21,7 +21,7 @@ from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import load_guide, read_guide, structures
-from noiseloom.guide_material import Sources, read_material
+from noiseloom.guide_material import Picked, Sources, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
 from noiseloom.recipes import GuideTraining
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
@@ -267,6 +267,18 @@ def test_pretrainings_target_is_what_a_random_network_says_of_the_clean_state(fo
     one_hot = torch.nn.functional.one_hot(clean, run.diffusion.width).float()
     right = random.eval()(one_hot, torch.zeros(50))
     assert torch.equal(stage.embedded(clean, {}), right)
+
+
+def test_scales_of_pretraining_are_those_of_all_the_context(
+    folder, files, material, tmp_path, monkeypatch
+):
+    """A file in some order begins with structures that are alike."""
+    monkeypatch.setattr(noiseloom.guide_stages, "_SAMPLES", 30)
+    alike = torch.cat((torch.zeros(30, dtype=torch.int64), torch.arange(300)))
+    ordered = replace(material, context=Picked(material.context, alike))
+    out = made(folder, files, ordered, tmp_path / "guide", "pretrained")
+    first, *_ = (out / "pretraining" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(first)["loss"] < 5
 
 
 def test_a_context_makes_a_guide_doubt_itself_outside_of_its_data(folder, files, tmp_path_factory):

@@ -160,7 +160,7 @@ def _pretrain(
     )
     stage = Pretrained(guide, random.to(run.device), options.width, rng.fold("head"))
     stage.to(run.device)
-    some = context[torch.arange(min(len(context), _SAMPLES))]
+    some = context[rng.fold("some").permutation(len(context))[:_SAMPLES]]
     stage.measure(stage.embedded(*_states(run, some, rng.fold("measured"))))
 
     def loss(own: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
