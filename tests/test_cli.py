@@ -32,14 +32,11 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "my_recipe.py"
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch, tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _quick(monkeypatch, tmp_path, one_thread):
     monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(noiseloom.report, "write_report", _stub_report)
     known = dict(RECIPES)
     yield
-    torch.set_num_threads(threads)
     RECIPES.clear()
     RECIPES.update(known)
 

@@ -8,7 +8,6 @@ import statistics
 from dataclasses import replace
 
 import pytest
-import torch
 from PIL import Image
 
 import noiseloom.compare
@@ -23,13 +22,7 @@ TINY = shlex.split(
     "--warmup 1 --decay constant --sampling-steps 2 --steps 2"
 )
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -22,13 +22,7 @@ TINY = shlex.split(
     "--judged 16 --levels 2 --sampling-steps 4 --checkpoint-every 5 --seeds 1"
 )
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

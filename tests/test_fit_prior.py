@@ -49,13 +49,7 @@ TINY = {
 RECIPE = DiscoMixture(**TINY)
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,7 @@ TINY = {
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
 FACTS = {"length": 4, "sizes": [3] * 4, "frequencies": [[1 / 3] * 3]}
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

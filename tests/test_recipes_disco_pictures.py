@@ -46,13 +46,9 @@ FACTS = {"shape": [1, 8, 8], "levels": 16, "classes": [str(i) for i in range(10)
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _quick(monkeypatch, one_thread):
     monkeypatch.setattr(code_examination, "_ROWS", 3)
     monkeypatch.setattr(coded_pictures, "_PATHS", 4)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
