@@ -19,6 +19,7 @@ from noiseloom.diffusion import (
     Whole,
     ZeroCentre,
 )
+from noiseloom.langevin import corrected
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.noise import EDM, Cosine, RectifiedFlow
 from noiseloom.plan import SamplingPlan
@@ -206,7 +207,10 @@ def test_samples_of_parts_stay_in_their_subspaces(diffusion, solver, dtype):
     assert_held(last.result, atol=1e-6 if dtype == torch.float32 else 1e-12)
 
 
-@pytest.mark.parametrize("solver", [ancestral(1.0), heun(), heun(torch.inf), dpm_solver_pp_2m()])
+@pytest.mark.parametrize(
+    "solver",
+    [ancestral(1.0), heun(), heun(torch.inf), dpm_solver_pp_2m(), corrected(ancestral(1.0))],
+)
 def test_samples_of_points_alone_stay_in_theirs_by_every_solver(solver):
     d = GaussianDiffusion(EDM(), ZeroCentre()).on(MASK)
     x = d.prior(torch.empty(B, N, 3, dtype=F64), Rng(0))

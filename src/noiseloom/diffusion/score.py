@@ -36,4 +36,4 @@ def score_of(diffusion: Diffusion, prediction: Prediction, x: Tensor, t: Tensor)
     none = sigma <= 0
     # Times may be numbers on the host: what is made of them first costs no copy.
     gain = (sigma * sigma).masked_fill(none, 1).reciprocal().masked_fill(none, 0)
-    return gain * (alpha * prediction.mean - x)
+    return gain * (alpha * diffusion.subspace.project(prediction.mean) - x)
