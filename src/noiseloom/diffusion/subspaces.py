@@ -7,6 +7,7 @@ into every solver, wrapper and loss as any other diffusion does, and none of the
 network is told in `cond["mask"]`, as always.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
@@ -42,7 +43,34 @@ class Subspace(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Whole:
+class _Projected(ABC):
+    """A space whose noise is white noise, projected: C = P, and the nearest point is P x."""
+
+    mask: Tensor | None = None
+
+    def on(self, mask: Tensor) -> Self:
+        """The same space where some nodes are padding."""
+        return replace(self, mask=mask)
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """Return P x, 0 in padding."""
+
+    def noise(self, z: Tensor) -> Tensor:
+        """Return P z."""
+        return self.project(z)
+
+    def covariance(self, g: Tensor) -> Tensor:
+        """Return P g."""
+        return self.project(g)
+
+    def held(self, x: Tensor) -> Tensor | None:
+        """The real nodes."""
+        return None if self.mask is None else _nodes(self.mask, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Whole(_Projected):
     """All of the space, C = 1; or all of the nodes that are real, and 0 in padding.
 
     Args:
@@ -50,27 +78,9 @@ class Whole:
             there is no padding.
     """
 
-    mask: Tensor | None = None
-
-    def on(self, mask: Tensor) -> Self:
-        """The same where some nodes are padding."""
-        return replace(self, mask=mask)
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Return z, 0 in padding."""
-        return z if self.mask is None else torch.where(_nodes(self.mask, z), z, 0)
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """Return g, 0 in padding."""
-        return self.noise(g)
-
     def project(self, x: Tensor) -> Tensor:
         """Return x, 0 in padding."""
-        return self.noise(x)
-
-    def held(self, x: Tensor) -> Tensor | None:
-        """The real nodes."""
-        return None if self.mask is None else _nodes(self.mask, x)
+        return x if self.mask is None else torch.where(_nodes(self.mask, x), x, 0)
 
     def check(self, t: Tensor) -> None:
         """Any time will do."""
@@ -82,7 +92,7 @@ class Whole:
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroCentre:
+class ZeroCentre(_Projected):
     """Points (B, N, D) whose mean over the real ones is zero: C = P, the projection g - mean(g).
 
     Args:
@@ -92,31 +102,13 @@ class ZeroCentre:
         E. Hoogeboom et al., 2022, arXiv 2203.17003, Appendix A.
     """
 
-    mask: Tensor | None = None
-
-    def on(self, mask: Tensor) -> Self:
-        """The same where some points are padding."""
-        return replace(self, mask=mask)
-
-    def noise(self, z: Tensor) -> Tensor:
-        """Return P z."""
-        if self.mask is None:
-            return z - z.mean(1, keepdim=True)
-        real = _nodes(self.mask, z)
-        total = torch.where(real, z, 0).sum(1, keepdim=True)
-        return torch.where(real, z - total / real.sum(1, keepdim=True).clamp(min=1), 0)
-
-    def covariance(self, g: Tensor) -> Tensor:
-        """Return P g."""
-        return self.noise(g)
-
     def project(self, x: Tensor) -> Tensor:
-        """Return P x."""
-        return self.noise(x)
-
-    def held(self, x: Tensor) -> Tensor | None:
-        """The real points."""
-        return None if self.mask is None else _nodes(self.mask, x)
+        """Return x less the mean of the real points, 0 in padding."""
+        if self.mask is None:
+            return x - x.mean(1, keepdim=True)
+        real = _nodes(self.mask, x)
+        total = torch.where(real, x, 0).sum(1, keepdim=True)
+        return torch.where(real, x - total / real.sum(1, keepdim=True).clamp(min=1), 0)
 
     def check(self, t: Tensor) -> None:
         """A time must be constant along the points."""
