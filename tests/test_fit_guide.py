@@ -15,6 +15,7 @@ from guided import load_run, train_guide, train_run, write_files
 from safetensors.torch import load_file
 
 import noiseloom.fit_guide
+import noiseloom.guide_folder
 import noiseloom.guide_report
 import noiseloom.guide_stages
 from noiseloom import Rng
@@ -340,6 +341,54 @@ def test_nothing_is_replaced_unless_it_is_asked_for(folder, files, material, tmp
         with pytest.raises(FileExistsError, match="holds something that is no guide"):
             fit_guide(run, TINY, strange, material, sources_of(files), force=force)
     assert [path.name for path in strange.iterdir()] == ["thesis.txt"]
+
+
+def test_a_guide_that_was_damaged_or_left_while_it_was_removed_is_made_again_by_force(
+    folder, files, material, tmp_path, monkeypatch
+):
+    run, sources = load_run(folder), sources_of(files)
+    options = replace(TINY, method="none")
+    out = made(folder, files, material, tmp_path / "guide")
+    before = weights(out)
+
+    def stop(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(noiseloom.guide_folder.shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_guide(run, options, out, material, sources, force=True)
+    monkeypatch.undo()
+    with pytest.raises(
+        ValueError, match=r"does not describe a guide .* make it again with --force"
+    ):
+        fit_guide(run, options, out, material, sources)
+    assert fit_guide(run, options, out, material, sources, force=True).finished
+    assert all(torch.equal(value, before[name]) for name, value in weights(out).items())
+    # Nor is one that was killed as it began something else that is in the way.
+    monkeypatch.setattr(noiseloom.fit_guide, "structures", stop)
+    with pytest.raises(KeyboardInterrupt):
+        made(folder, files, material, tmp_path / "begun")
+    monkeypatch.undo()
+    assert same(made(folder, files, material, tmp_path / "begun"), out)
+
+
+def test_an_error_after_pretraining_leaves_what_was_learnt(
+    folder, files, material, tmp_path, monkeypatch
+):
+    out, inner = tmp_path / "guide", loop._Run._update
+
+    def full(self, step):
+        if self.out == out:
+            raise OSError("no space left")
+        return inner(self, step)
+
+    monkeypatch.setattr(loop._Run, "_update", full)
+    with pytest.raises(OSError, match="no space"):
+        made(folder, files, material, out, "pretrained")
+    assert (out / "pretraining" / "ema.safetensors").is_file()
+    monkeypatch.undo()
+    whole = made(folder, files, material, tmp_path / "whole", "pretrained")
+    assert same(made(folder, files, material, out, "pretrained"), whole)
 
 
 def test_a_finished_guide_is_judged_by_other_structures_and_not_trained_again(

@@ -265,10 +265,11 @@ def _with_files(recipe: Recipe, data: str | None) -> Recipe:
 
 @contextlib.contextmanager
 def all_or_nothing(out: Path) -> Iterator[None]:
-    """Remove a new run's folder after an error, unless there is a checkpoint to go on from."""
+    """Remove a new folder after an error, unless there is a checkpoint of a stage to go on from."""
     try:
         yield
     except Exception:
-        if MAIN and checkpoint.newest(out / "state") is None:
+        stages = [out / "state", *out.glob("*/state")]
+        if MAIN and all(checkpoint.newest(stage) is None for stage in stages):
             shutil.rmtree(out, ignore_errors=True)
         raise

@@ -16,6 +16,7 @@ from noiseloom.calibrate import calibrate, summary
 from noiseloom.fit import all_or_nothing
 from noiseloom.guide_folder import (
     GuideRecord,
+    is_guide,
     read_guide,
     remove_guide,
     space_of,
@@ -80,8 +81,8 @@ def fit_guide(
         if force and begun is None:
             remove_guide(out)
         with all_or_nothing(out):
-            structures(out, material.keys)
             write_guide(out, record)
+            structures(out, material.keys)
             train_guide(run, options, material, out, model)
         return _judged(run, model, material, out, record)
 
@@ -115,12 +116,11 @@ def _begun(out: Path, record: GuideRecord, force: bool) -> GuideRecord | None:
     Raises:
         FileExistsError: another one, or something else, and no `force`.
     """
-    found = read_guide(out)
+    strange = not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())
+    if out.exists() and strange and not is_guide(out):
+        raise FileExistsError(f"{out} holds something that is no guide: choose another --out")
+    found = None if force else read_guide(out)
     if found is None:
-        if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
-            raise FileExistsError(f"{out} holds something that is no guide: choose another --out")
-        return None
-    if force:
         return None
     told = ""
     for name, theirs in asdict(found.options).items():

@@ -34,6 +34,7 @@ __all__ = [
     "GUIDES",
     "GuideRecord",
     "guidable",
+    "is_guide",
     "load_guide",
     "make_guide",
     "read_guide",
@@ -82,15 +83,20 @@ class GuideRecord:
         return bool(self.summary)
 
 
+def is_guide(folder: Path) -> bool:
+    """Whether a folder is that of a guide, finished, begun or damaged."""
+    return (folder / _FILE).is_file()
+
+
 def read_guide(folder: Path) -> GuideRecord | None:
     """What a folder says of its guide, or None where there is none.
 
     Raises:
         ValueError: its description is damaged.
     """
-    path = folder / _FILE
-    if not path.is_file():
+    if not is_guide(folder):
         return None
+    path = folder / _FILE
     try:
         found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         found["options"] = GuideTraining(**found["options"])
@@ -115,13 +121,16 @@ def write_guide(folder: Path, record: GuideRecord) -> None:
 
 
 def remove_guide(folder: Path) -> None:
-    """Remove a guide, its description first: half a guide is none."""
-    (folder / _FILE).unlink(missing_ok=True)
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Remove a guide. Its description goes last, and says at once that it is none: half is none."""
+    if not is_guide(folder):
+        return
+    write_text(folder / _FILE, "# this guide was being removed\n")
+    for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != ".lock":  # whoever removes it holds it
+        elif path.name not in (_FILE, ".lock"):  # whoever removes it holds the lock
             path.unlink()
+    (folder / _FILE).unlink()
 
 
 def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:
