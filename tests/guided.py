@@ -3,8 +3,8 @@
 import random
 
 from noiseloom.cli import main
+from noiseloom.loading import load
 from noiseloom.recipes.guide_options import OWN_OPTIONS
-from noiseloom.run import load
 
 LETTERS, LENGTH = "ACGT", 6
 TRAINING = ["--width", "32", "--depth", "1", "--heads", "2", "--steps", "300", "--no-evaluate"]

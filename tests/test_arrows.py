@@ -48,6 +48,7 @@ FRONT = {
     "fit_prior",
     "gallery",
     "jobs",
+    "loading",
     "report",
     "run",
 }

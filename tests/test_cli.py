@@ -654,7 +654,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
 
 
 def test_public_names():
-    assert noiseloom.load is noiseloom.run.load
+    assert noiseloom.load is noiseloom.loading.load
     assert set(noiseloom.__all__) <= set(vars(noiseloom.public))
     with pytest.raises(AttributeError, match="loda"):
         noiseloom.loda  # noqa: B018

@@ -23,12 +23,12 @@ from noiseloom.cli import main
 from noiseloom.data import Points, Split
 from noiseloom.encodings import Standardised
 from noiseloom.fit import fit
+from noiseloom.loading import load
 from noiseloom.nets import MLP, VectorEncoder
 from noiseloom.prior_folder import read_prior, remove_prior, write_prior
 from noiseloom.priors import PriorKind, TabularPrior
 from noiseloom.recipes import RECIPES, Coded, DiscoMixture
 from noiseloom.rng import Rng
-from noiseloom.run import load
 from noiseloom.training import loop
 
 TINY = {

@@ -11,12 +11,12 @@ import torch
 import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.latents import Latent, latent_loss
+from noiseloom.loading import load
 from noiseloom.objective import denoising_loss, self_conditioned_rows
 from noiseloom.prior_folder import read_prior
 from noiseloom.recipes import PalettePictures, Sequences, Tables, Text
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.two_stages import NoPriorError, TwoStages
-from noiseloom.run import load
 
 TINY = {
     "steps": 6,

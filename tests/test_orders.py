@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from noiseloom.begin import start
 from noiseloom.data import Split
+from noiseloom.loading import load
 from noiseloom.orders import DIGIT, PLANS, SHOWN, complete, orders
 from noiseloom.recipes import BitsDigits, ForcingDigits
 from noiseloom.report import write_report
 from noiseloom.rng import Rng
-from noiseloom.run import load
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "sampling_steps": 4}
 

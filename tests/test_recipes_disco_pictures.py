@@ -14,10 +14,10 @@ import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.code_grids import varied
 from noiseloom.latents import Latent
+from noiseloom.loading import load
 from noiseloom.metrics import image_report
 from noiseloom.recipes import DiscoDigits, DiscoImages, code_examination, coded_pictures
 from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
-from noiseloom.run import load
 from noiseloom.table import Cell, rows
 from noiseloom.terminal import bare
 from noiseloom.training import train

@@ -20,11 +20,11 @@ from noiseloom.data import Images, Split
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
 from noiseloom.figures import loss_curve, picture
+from noiseloom.loading import load
 from noiseloom.recipes import RECIPES, BitDiffusion, BitsDigits, Parts, Recipe
 from noiseloom.recipes.forcing_series import Forecast
 from noiseloom.report import write_report
 from noiseloom.rng import Rng
-from noiseloom.run import load
 from noiseloom.run_folder import write_text
 
 TINY = {"width": 8, "multipliers": (1,), "head_width": 8, "attention": 0}

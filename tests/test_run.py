@@ -16,9 +16,10 @@ import noiseloom
 from noiseloom.begin import start
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.encodings import Scaled
+from noiseloom.loading import load
 from noiseloom.recipes import BitsDigits, ForcingDigits, Parts, Recipe
 from noiseloom.recipes.own import recipe_from_file
-from noiseloom.run import Run, load
+from noiseloom.run import Run
 from noiseloom.run_folder import describe
 from noiseloom.sampling import Step
 

@@ -10,11 +10,11 @@ import torch
 from noiseloom.evaluations import CutShort
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
 from noiseloom.fit_prior import make_prior
+from noiseloom.loading import load as load_run
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe
 from noiseloom.run import Run
-from noiseloom.run import load as load_run
 from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 

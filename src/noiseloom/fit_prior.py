@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from noiseloom import training
 from noiseloom.data import Split
+from noiseloom.loading import load
 from noiseloom.prior_folder import PRIOR, read_prior, remove_prior, write_prior
 from noiseloom.priors import (
     MEASURED,
@@ -27,7 +28,7 @@ from noiseloom.priors import (
 )
 from noiseloom.recipes import TwoStages
 from noiseloom.rng import Rng
-from noiseloom.run import Run, load
+from noiseloom.run import Run
 from noiseloom.run_folder import (
     claimed,
     describe,

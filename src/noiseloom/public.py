@@ -56,6 +56,7 @@ from noiseloom.guide_folder import load_guide
 from noiseloom.langevin import corrected
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
+from noiseloom.loading import load
 from noiseloom.manifolds import Torus
 from noiseloom.next_token import NextToken
 from noiseloom.noise import (
@@ -77,7 +78,7 @@ from noiseloom.recipes import Facts, Guidable, GuideTraining, Guiding, Labelled,
 from noiseloom.redesign import free_sites
 from noiseloom.rng import Rng
 from noiseloom.rollouts import Finished, along, rollout
-from noiseloom.run import Run, load
+from noiseloom.run import Run
 from noiseloom.sampling import (
     Step,
     ancestral,

@@ -18,13 +18,14 @@ from noiseloom.data import Split
 from noiseloom.fans import fans
 from noiseloom.figures import loss_curve, plan_map
 from noiseloom.gallery import gallery, section
+from noiseloom.loading import load
 from noiseloom.orders import orders
 from noiseloom.paths import paths
 from noiseloom.points import points
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.rings import rings
 from noiseloom.rows import rows
-from noiseloom.run import Run, load
+from noiseloom.run import Run
 from noiseloom.run_folder import read_description, recipe_of, same_data, write_text
 from noiseloom.scores import scores
 from noiseloom.videos import videos

@@ -1,4 +1,4 @@
-"""A run from Python: an object that is ready to sample, from a folder (`run_folder`)."""
+"""A run from Python: an object that is ready to sample (`loading` makes it of a folder)."""
 
 import math
 import shlex
@@ -16,7 +16,6 @@ from noiseloom.data import Split
 from noiseloom.data.interrupts import terminable
 from noiseloom.encodings import Codec
 from noiseloom.evaluations import CutShort, keep
-from noiseloom.prior_folder import load_prior
 from noiseloom.recipes import (
     Drawing,
     Facts,
@@ -27,13 +26,12 @@ from noiseloom.recipes import (
     Recipe,
 )
 from noiseloom.rng import Rng
-from noiseloom.run_folder import find, read_description, recipe_of, same_data
+from noiseloom.run_folder import read_description, same_data
 from noiseloom.tally import Tally
 from noiseloom.terminal import Pace, say
-from noiseloom.training import checkpoint
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["Run", "load"]
+__all__ = ["Run"]
 
 INTEGERS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -290,45 +288,3 @@ class Run:
             if name not in self.classes:
                 raise ValueError(f"the data have a class {name!r}, which the run does not know")
         return torch.tensor([self.classes.index(name) for name in facts["classes"]])
-
-
-def load(
-    source: str | Path,
-    *,
-    weights: str = "ema",
-    device: torch.device | str | None = None,
-    recipe: type[Recipe] | None = None,
-) -> Run:
-    """Load a run, ready to sample.
-
-    Args:
-        source: a run's folder, the name of a model shipped with the package ("bits-digits"), or a
-            repository on the Hugging Face Hub ("owner/name", or "hf://owner/name").
-        weights: "ema" or "model".
-        device: where to; by default a GPU if there is one.
-        recipe: the class of a recipe that is not this package's.
-
-    Raises:
-        FileNotFoundError: nothing there.
-        ValueError: weights that do not fit the recipe, or a prior that does not fit the model.
-
-    Example:
-        >>> import torch
-        >>> run = load("bits-digits", device="cpu").with_options(sampling_steps=10)
-        >>> run.pixels(torch.tensor([3, 7])).shape
-        torch.Size([2, 1, 8, 8])
-    """
-    folder = find(str(source))
-    described = read_description(folder)
-    made = recipe_of(described, recipe)
-    parts = made.build(described["facts"])
-    path = folder / f"{weights}.safetensors"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: the run has no checkpoint yet")
-    state = checkpoint.read(path)
-    checkpoint.check(state, parts.denoiser, path)
-    parts.denoiser.load_state_dict(state)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    parts.denoiser.to(place).eval().requires_grad_(False)
-    prior = load_prior(folder, made, described["facts"], place)
-    return Run(folder, made, described["facts"], replace(parts, prior=prior))
