@@ -108,6 +108,20 @@ def test_improvement_has_a_value_and_a_slope_in_the_tails(dtype):
     torch.testing.assert_close(other, value)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_improvement_far_from_the_best_has_the_slope_of_a_parabola(dtype):
+    """z + 1 / z beyond 100 deviations, to rounding: none is lost as the value grows."""
+    z = torch.tensor([-100.0, -1e3, -1e5, -1e8, -1e15], dtype=dtype)
+    mean, s = (2 * z)[:, None].requires_grad_(), torch.full((5, 1), 4.0, dtype=dtype)
+    _, by_mean, by_s = slopes(acquisition.improvement(0.0), mean, s.requires_grad_())
+    right = -(z + 1 / z)
+    torch.testing.assert_close(2 * by_mean[:, 0], right, rtol=1e-6, atol=0)
+    torch.testing.assert_close(by_s[:, 0], -right * z / 8, rtol=1e-6, atol=0)
+    near = torch.tensor([-3.0, -0.4, 0.7, 4.0], dtype=F64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(acquisition.log_ndtr, near)
+    assert torch.autograd.gradcheck(acquisition.log_ndtr, near)
+
+
 def test_several_aims_are_weighed():
     mean, s = moments(2)
     aims = [acquisition.mean(), acquisition.log_prob(0.5, index=1, minimise=True)]
