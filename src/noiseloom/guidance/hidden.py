@@ -14,7 +14,7 @@ References:
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ StateValue: TypeAlias = Callable[[Tensor, Mapping[str, Any]], Tensor]
 """From token states (B, T, W) and conditions to what each row is worth, shape (B,)."""
 
 
+@runtime_checkable
 class Unfinished(Protocol):
     """A network that can stop at its last token states, and go on from others.
 
@@ -87,7 +88,7 @@ class HiddenGuided(nn.Module):
                 "hidden guidance needs steps >= 0, rate > 0 and stability >= 0, got "
                 f"{steps}, {rate} and {stability}"
             )
-        if not (hasattr(network, "states") and hasattr(network, "finish")):
+        if not isinstance(network, Unfinished):
             raise ValueError(
                 f"{type(network).__name__} has no states to move: hidden guidance is for networks "
                 "with states and finish, as Transformer"

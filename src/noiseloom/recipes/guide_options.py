@@ -142,11 +142,6 @@ class GuideTraining:
         """What a guide of these options is called."""
         return f"{self.method}-{self.seed}"
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """The options that are the method's own."""
-        return {name: getattr(self, name) for name in OWN_OPTIONS[self.method]}
-
     def training(self, first: Training) -> Training:
         """The updates on labels, with the threads and the precision of the run's own training."""
         return self._training(first, self.steps, self.decay if self.method in DECAYED else 0.0)
