@@ -11,6 +11,7 @@ from noiseloom.data import Split, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.gallery import section
 from noiseloom.guide_folder import guidable
+from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.terminal import say
 
@@ -39,7 +40,7 @@ def rings(run: Run, data: Split[Any] | None, seed: int) -> str:
     )
     figures = [(_picture(found.cells[rows], found.gaps[rows]), "samples")]
     if data is not None:
-        some = torch.randperm(len(data.held_out), generator=torch.Generator().manual_seed(0))
+        some = Rng(0).fold("held out").permutation(len(data.held_out))
         held = data.held_out.select(some[:_SHOWN])
         figures.append((_picture(held.cells.long(), held.gaps), "held out"))
     shown = "".join(
