@@ -399,6 +399,7 @@ def test_a_finished_guide_is_judged_by_other_structures_and_not_trained_again(
     out = made(folder, files, first, tmp_path / "guide")
     before, told = weights(out), read_guide(out).summary
     assert "nll_shifted" not in told
+    wider = made(folder, files, first, tmp_path / "wider", width=16)
     monkeypatch.setattr(noiseloom.fit_guide, "train_guide", None)
     made(folder, files, material, out)
     now = read_guide(out)
@@ -406,6 +407,11 @@ def test_a_finished_guide_is_judged_by_other_structures_and_not_trained_again(
     assert {"nll_shifted", "mean_context"} < set(now.summary)
     assert now.sources["shifted"] == str(files / "shifted.csv")
     assert all(torch.equal(value, before[name]) for name, value in weights(out).items())
+    shutil.copy(wider / "ema.safetensors", out / "ema.safetensors")
+    other = replace(material, digests={**material.digests, "shifted": "others"})
+    with pytest.raises(ValueError, match=r"ema.safetensors is of another model: ") as said:
+        made(folder, files, other, out)
+    assert "\n" not in str(said.value)
     # Of one that has learnt with a context another one is another guide.
     monkeypatch.undo()
     out = made(folder, files, material, tmp_path / "context", "context")

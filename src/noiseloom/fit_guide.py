@@ -76,7 +76,7 @@ def fit_guide(
     model = make_trained(run, options, material)  # what cannot be made takes the place of nothing
     with claimed(out):
         if begun is not None and begun.finished:  # and is to be judged by other structures
-            model.load_state_dict(checkpoint.read(out / "ema.safetensors"))
+            checkpoint.restore(model, out / "ema.safetensors")
             return _judged(run, model.to(run.device), material, out, record)
         if force and begun is None:
             remove_guide(out)

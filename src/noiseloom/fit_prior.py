@@ -96,7 +96,7 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
         options, folder = recipe.second_stage(recipe), out / PRIOR
         for _ in training.show(training.train(prior, _loss, learnt, options, folder, resume=True)):
             pass
-        prior.load_state_dict(checkpoint.read(weights))
+        checkpoint.restore(prior, weights)
     key = rng.fold("measured")
     found = code_likelihoods(prior.eval(), recipe.k, _some(learnt, key), _some(held, key))
     if main:

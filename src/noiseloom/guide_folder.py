@@ -222,14 +222,7 @@ def load_guide(folder: str | Path, run: Run) -> tuple[Guide | GuideEnsemble, Gui
             )
     targets = len(record.names)
     guide = make_guide(recipe, run.parts, run.facts, record.options, targets, Rng(0))
-    path = folder / "ema.safetensors"
-    state = {
-        name.removeprefix("guide."): value
-        for name, value in checkpoint.read(path).items()
-        if name.startswith("guide.")
-    }
-    checkpoint.check(state, guide, path)
-    guide.load_state_dict(state)
+    checkpoint.restore(guide, folder / "ema.safetensors", "guide")
     return guide.to(run.device).eval().requires_grad_(False), record
 
 

@@ -144,7 +144,7 @@ def train_guide(
     )
     data = _WithLabels(learnt.rows, learnt.labels)
     _make(model, _loss(run, options, material), data, options.training(run.recipe), out)
-    model.load_state_dict(checkpoint.read(out / "ema.safetensors"))
+    checkpoint.restore(model, out / "ema.safetensors")
 
 
 def _pretrain(
@@ -169,7 +169,7 @@ def _pretrain(
 
     say(f"guide {out.parent.name}: pretraining on {len(context):,} structures")
     _make(stage, loss, context, options.pretraining(run.recipe), out)
-    stage.load_state_dict(checkpoint.read(out / "ema.safetensors"))
+    checkpoint.restore(stage, out / "ema.safetensors")
 
 
 def _make(model: nn.Module, loss: Loss, data: Data, options: training.Training, out: Path) -> None:

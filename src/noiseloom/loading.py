@@ -47,9 +47,7 @@ def load(
     path = folder / f"{weights}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: the run has no checkpoint yet")
-    state = checkpoint.read(path)
-    checkpoint.check(state, parts.denoiser, path)
-    parts.denoiser.load_state_dict(state)
+    checkpoint.restore(parts.denoiser, path)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     parts.denoiser.to(place).eval().requires_grad_(False)
     prior = load_prior(folder, made, described["facts"], place)

@@ -97,7 +97,5 @@ def load_prior(
         check_prior(prior, recipe.m, recipe.k, classes)
     except ValueError as error:
         raise ValueError(f"{path.parent}: {error}: noiseloom prior {run} --force") from error
-    state = checkpoint.read(path)
-    checkpoint.check(state, prior, path)
-    prior.load_state_dict(state)
+    checkpoint.restore(prior, path)
     return prior.to(device).eval().requires_grad_(False)

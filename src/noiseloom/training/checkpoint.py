@@ -29,6 +29,7 @@ __all__ = [
     "newest",
     "publish",
     "read",
+    "restore",
     "save",
 ]
 
@@ -127,6 +128,25 @@ def read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(damaged(path, error)) from error
+
+
+def restore(model: nn.Module, path: Path, part: str = "") -> None:
+    """Give a model the weights in a file.
+
+    Args:
+        model: which stays where it is.
+        path: of the file.
+        part: name of the model in what was saved, if that was more.
+
+    Raises:
+        ValueError: a damaged file, or weights of another model.
+        FileNotFoundError: no such file.
+    """
+    whole = f"{part}." if part else ""
+    found = read(path)
+    state = {n.removeprefix(whole): v for n, v in found.items() if n.startswith(whole)}
+    check(state, model, path)
+    model.load_state_dict(state)
 
 
 def check(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
