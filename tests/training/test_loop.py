@@ -66,7 +66,8 @@ def test_attention_is_not_cudnns_while_it_trains(tmp_path, before):
         assert sdp.cudnn_sdp_enabled() == before
     finally:
         sdp.enable_cudnn_sdp(kept)
-    assert seen and not any(seen)
+    assert seen
+    assert not any(seen)
 
 
 def test_keys_belong_to_rows_of_the_global_batch(tmp_path):

@@ -86,7 +86,7 @@ def without_cudnn_attention() -> Iterator[None]:
     Its backward pass in bfloat16 now and then gives gradients that are not numbers, for no fault of
     what it is given (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issues 160 and 1072).
     """
-    before = torch.backends.cuda.cudnn_sdp_enabled()
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         yield
