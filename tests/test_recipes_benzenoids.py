@@ -256,7 +256,10 @@ def test_labels_may_come_by_key_from_a_table(run, tmp_path, capsys):
         (["--rings", "14"], "rings must be 5 to 13, got 14"),
         (["--rings", "6", "--split", "cluster"], "too few for clusters: --split labels or random"),
         (["--rings", "5", "--width", "7"], "width must be even"),
-        (["--rings", "5", "--data", "x.csv"], "enumerates its own data: leave --data out"),
+        (
+            ["--rings", "5", "--data", "x.csv"],
+            "there is no file x.csv: noiseloom record benzenoids",
+        ),
         (["--rings", "5", "--sigma-max", "0.5"], "sigma_max must be above 1 bond length"),
     ],
 )

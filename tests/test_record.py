@@ -17,7 +17,7 @@ from noiseloom.data.doom import _vizdoom
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.point_maze import _model
 from noiseloom.rng import Rng
-from noiseloom.sources import SOURCES, MazeSource
+from noiseloom.sources import SOURCES, BenzenoidSource, MazeSource
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def record(*words):
 
 
 def test_every_source_has_a_simulator():
-    assert set(SOURCES.values()) == set(module._SIMULATORS)
+    assert set(SOURCES.values()) == {*module._SIMULATORS, BenzenoidSource}
 
 
 def test_a_recording_is_a_file_of_trajectories(tmp_path, capsys, simulator):
@@ -117,7 +117,7 @@ def test_other_threads_leave_signals_alone():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ([], "record needs a source: there is maze, doom"),
+        ([], "record needs a source: there is maze, doom, benzenoids"),
         (["mase"], "unknown source 'mase': did you mean maze?"),
         (["maze"], "record needs --out FILE.safetensors"),
         (["maze", "--maze", "tiny"], "--maze: expected one of umaze, medium, large, got tiny"),

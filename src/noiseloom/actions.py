@@ -19,7 +19,7 @@ from noiseloom.arguments import (
 )
 from noiseloom.guide_actions import guide_words, redesign_of, sample_guided_words
 from noiseloom.naming import parse_words, recipe_named, source_of
-from noiseloom.sources import SOURCES
+from noiseloom.sources import SOURCES, BenzenoidSource
 from noiseloom.verbs import (
     Answer,
     Compare,
@@ -242,11 +242,20 @@ def _record(words: list[str], command: str) -> None:
     options = args.build(Record)
     if options.out is None:
         raise UsageError("record needs --out FILE.safetensors")
-    from noiseloom.record import record
+    from noiseloom.record import record, record_all
 
+    source: object = args.build(SOURCES[name])
+    out = Path(options.out).expanduser()
+    if isinstance(source, BenzenoidSource):
+        for given in sorted(args.given & {"steps", "seed"}):
+            raise UsageError(
+                f"--{given} is of simulators, and {name} are all there are: leave it out"
+            )
+        record_all(source, out, force=options.force, as_json=options.json)
+        return
     record(
-        args.build(SOURCES[name]),
-        Path(options.out).expanduser(),
+        source,
+        out,
         steps=options.steps,
         seed=options.seed,
         force=options.force,

@@ -43,6 +43,7 @@ def load(
     folder = find(str(source))
     described = read_description(folder)
     made = recipe_of(described, recipe)
+    made.recall(described["data"])
     parts = made.build(described["facts"])
     path = folder / f"{weights}.safetensors"
     if not path.is_file():

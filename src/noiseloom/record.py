@@ -1,7 +1,7 @@
 """Recordings: data from a simulator, kept in a file, also when they are interrupted.
 
 A source is a class of options (`noiseloom.sources.SOURCES`) and a function that yields pieces of a
-recording.
+recording; or, of what can be listed, all of it at once.
 """
 
 import time
@@ -14,10 +14,10 @@ from noiseloom.data import Clips, Trajectories
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.rng import Rng
 from noiseloom.run_folder import check_file
-from noiseloom.sources import DoomSource, MazeSource
+from noiseloom.sources import BenzenoidSource, DoomSource, MazeSource
 from noiseloom.terminal import answer, say
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "record", "record_all"]
 
 _EVERY = 2.0  # seconds between two lines
 
@@ -54,9 +54,7 @@ def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_
         ImportError: the source's extra is missing.
         ValueError: no steps, or a file that is no .safetensors.
     """
-    if out.suffix != ".safetensors":
-        raise ValueError(f"{out}: name a file that ends in .safetensors")
-    check_file(out, force, "data.safetensors")
+    _check(out, force)
     pieces: list[Recorded] = []
     stopped = False
     began = told = time.monotonic()
@@ -82,6 +80,45 @@ def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_
     answer(as_json, result, [f"{len(whole):,} steps: {out}"])
     if stopped:
         raise KeyboardInterrupt
+
+
+def record_all(source: object, out: Path, *, force: bool, as_json: bool) -> None:
+    """Write all that there is of a source that can be listed, as a whole or not at all.
+
+    Args:
+        source: options of one of `SOURCES`.
+        out: the file.
+        force: replace the file.
+        as_json: answer a program.
+
+    Raises:
+        FileExistsError: there is such a file, and no `force`.
+        ValueError: a file that is no .safetensors, or what there is not.
+    """
+    _check(out, force)
+    assert isinstance(source, BenzenoidSource)
+    from noiseloom.recipes.benzenoid_sets import all_parts
+    from noiseloom.recipes.context_benzenoids import ContextBenzenoids
+
+    ContextBenzenoids(rings=source.rings)  # which refuses rings that it has none of
+    found = all_parts(source.rings)
+    found.save(out, force=force)
+    parts = {
+        name: {word: len(getattr(folds, word)) for word in ("train", "validation", "test")}
+        for name, folds in found.folds.items()
+    }
+    result = {"file": str(out), "rings": source.rings, "structures": len(found), "splits": parts}
+    lines = [
+        f"--split {name}: " + ", ".join(f"{word} {count:,}" for word, count in counts.items())
+        for name, counts in parts.items()
+    ]
+    answer(as_json, result, [*lines, f"{len(found):,} benzenoids of {source.rings} rings: {out}"])
+
+
+def _check(out: Path, force: bool) -> None:
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: name a file that ends in .safetensors")
+    check_file(out, force, "data.safetensors")
 
 
 def _maze(options: MazeSource, steps: int, seed: int) -> Iterator[Trajectories]:

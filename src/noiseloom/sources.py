@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["SOURCES", "DoomSource", "MazeSource"]
+__all__ = ["SOURCES", "BenzenoidSource", "DoomSource", "MazeSource"]
 
 
 @dataclass(frozen=True)
@@ -37,5 +37,20 @@ class DoomSource:
     jobs: int = 1
 
 
-SOURCES: dict[str, type] = {"maze": MazeSource, "doom": DoomSource}
-"""What can be recorded, and the options of each; `noiseloom.record` has their simulators."""
+@dataclass(frozen=True)
+class BenzenoidSource:
+    """All benzenoids of a number of rings, their gaps and the parts of every split.
+
+    Attributes:
+        rings: of every structure, 5 to 13.
+    """
+
+    rings: int = 11
+
+
+SOURCES: dict[str, type] = {
+    "maze": MazeSource,
+    "doom": DoomSource,
+    "benzenoids": BenzenoidSource,
+}
+"""What can be recorded, and the options of each; `noiseloom.record` makes them."""

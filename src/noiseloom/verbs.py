@@ -62,7 +62,7 @@ VERBS = {
         "train a grid of options, with one table",
     ),
     "record": Verb(
-        "record maze|doom --out FILE.safetensors", "make data to train on with a simulator"
+        "record maze|doom|benzenoids --out FILE", "make data to train on with a simulator or a list"
     ),
     "report": Verb("report RUN", "one page that shows a run", ("run",)),
     "push": Verb("push RUN FOLDER|hf://OWNER/NAME", "publish with a model card", ("run", "target")),
@@ -294,7 +294,7 @@ class Record:
     Attributes:
         out: its file, .safetensors.
         steps: how many to record; with Ctrl-C those made so far are kept, of doom in whole parts
-            of 5,000.
+            of 5,000. benzenoids are all there are.
         seed: of the draws.
         force: replace the file if it exists.
         json: print the result as JSON.

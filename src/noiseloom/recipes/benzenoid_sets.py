@@ -1,8 +1,13 @@
-"""All benzenoids of a number of rings, in the parts of a split, and what is told of drawn ones."""
+"""All benzenoids of a number of rings, in the parts of a split, and what is told of drawn ones.
+
+They are enumerated and clustered when they are first asked for, or read from a file that has them
+(`keep_at`, `benzenoid_file`): both are the same.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -12,15 +17,19 @@ from noiseloom.data.benzenoids import Benzenoids, benzenoids
 from noiseloom.data.clusters import Folds, cluster_folds, label_folds, random_folds, tanimoto
 from noiseloom.data.labelled import read_cells, text_column
 from noiseloom.data.lattice_fit import Structures
+from noiseloom.recipes.benzenoid_file import BenzenoidParts, read_parts
 from noiseloom.rng import Rng
 
 __all__ = [
     "CLUSTERED",
     "WORDS",
     "Splitting",
+    "all_parts",
     "distances",
     "drawn_report",
+    "everything",
     "from_file",
+    "keep_at",
     "part",
     "rows_of",
 ]
@@ -37,33 +46,87 @@ _BEST = 100
 _CHUNK = 2000
 
 
-@lru_cache(maxsize=4)
+_PLACES: dict[int, Path] = {}
+
+
+def keep_at(path: str | None, rings: int) -> None:
+    """Take those of so many rings from a file from now on, or from none: it is read when needed."""
+    if path is None:
+        _PLACES.pop(rings, None)
+    else:
+        _PLACES[rings] = Path(path).expanduser().resolve()
+
+
 def everything(rings: int) -> Benzenoids:
     """All of so many rings."""
-    return benzenoids(rings)
+    found = _read(rings)
+    return _enumerated(rings) if found is None else found.whole
 
 
-@lru_cache(maxsize=4)
 def places(rings: int) -> dict[str, int]:
     """Where in `everything` the structure of a key is."""
-    return {key: i for i, key in enumerate(everything(rings).keys)}
+    return _numbered(everything(rings))
 
 
-@lru_cache(maxsize=4)
 def folds(rings: int, split: Splitting) -> Folds:
     """Which of `everything` are for what; the same in every process.
 
     Auto is by clusters where there are enough structures for that, otherwise by labels. A random
     split has the sizes of that.
     """
-    whole, rng = everything(rings), Rng(0).fold("benzenoids")
     if split == "auto":
         split = "cluster" if rings >= CLUSTERED else "labels"
+    found = _read(rings)
+    if found is None:
+        return _parted(rings, split)
+    if split not in found.folds:
+        raise ValueError(
+            f"{_PLACES[rings]} has no parts of --split {split}: write it anew, noiseloom record "
+            f"benzenoids --rings {rings} --out FILE.safetensors"
+        )
+    return found.folds[split]
+
+
+def all_parts(rings: int) -> BenzenoidParts:
+    """All of so many rings, enumerated anew, with the parts of every split that they have."""
+    names = [name for name in get_args(Splitting) if name != "auto"]
+    if rings < CLUSTERED:
+        names.remove("cluster")
+    return BenzenoidParts(_enumerated(rings), {name: _parted(rings, name) for name in names})
+
+
+def _read(rings: int) -> BenzenoidParts | None:
+    path = _PLACES.get(rings)
+    if path is None:
+        return None
+    at = path.stat() if path.is_file() else None
+    return _file(path, rings, (at.st_mtime_ns, at.st_size) if at else None)
+
+
+@lru_cache(maxsize=4)
+def _file(path: Path, rings: int, written: tuple[int, int] | None) -> BenzenoidParts:
+    """What a file holds, as long as it is the one that was `written` then."""
+    return read_parts(path, rings)
+
+
+@lru_cache(maxsize=4)
+def _enumerated(rings: int) -> Benzenoids:
+    return benzenoids(rings)
+
+
+@lru_cache(maxsize=4)
+def _numbered(whole: Benzenoids) -> dict[str, int]:
+    return {key: i for i, key in enumerate(whole.keys)}
+
+
+@lru_cache(maxsize=8)
+def _parted(rings: int, split: Splitting) -> Folds:
+    whole, rng = _enumerated(rings), Rng(0).fold("benzenoids")
     if split == "labels":
         return label_folds(whole.gaps, rng, best="low")
     if split == "cluster":
         return cluster_folds(turn_counts(whole.cells.long()), rng)
-    like = folds(rings, "auto")
+    like = _parted(rings, "cluster" if rings >= CLUSTERED else "labels")
     return random_folds((len(like.train), len(like.validation), len(like.test)), rng)
 
 

@@ -15,6 +15,7 @@ small gap; guides learn what they do not know from the others, without labels.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -29,7 +30,7 @@ from noiseloom.nets import EGNN
 from noiseloom.noise import EDM, Schedule
 from noiseloom.objective import denoising_loss, edm_weight, log_normal_times
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.benzenoid_sets import drawn_report, part
+from noiseloom.recipes.benzenoid_sets import drawn_report, keep_at, part
 from noiseloom.recipes.guided_benzenoids import GuidedBenzenoids
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts, Recipe
 from noiseloom.rng import Rng
@@ -91,11 +92,22 @@ class ContextBenzenoids(GuidedBenzenoids, Recipe):
             raise ValueError(f"noise_std is that of ln sigma, in (0, 3], got {self.noise_std}")
 
     def load(self, data: str | None) -> Split[Benzenoids]:
-        """All benzenoids of so many rings: one part to train on, the others held out."""
-        if data is not None:
-            raise ValueError("context-benzenoids enumerates its own data: leave --data out")
-        train, held = (part(self.rings, self.split, word) for word in ("train", "others"))
+        """All benzenoids of so many rings: one part to train on, the others held out.
+
+        Args:
+            data: a file of `noiseloom record benzenoids`, which is faster; None to enumerate them.
+        """
+        keep_at(data, self.rings)
+        try:
+            train, held = (part(self.rings, self.split, word) for word in ("train", "others"))
+        except (OSError, ValueError):  # a file that is none is not looked at again
+            keep_at(None, self.rings)
+            raise
         return Split(train, held)
+
+    def recall(self, data: str | None) -> None:
+        """Read them where the run has read them, as long as that file is there."""
+        keep_at(data if data and Path(data).is_file() else None, self.rings)
 
     def introduce(self, data: Split[Benzenoids]) -> str:
         """How many there are, and their gaps."""

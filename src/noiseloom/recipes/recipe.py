@@ -184,6 +184,12 @@ class Recipe(Sampling, Training):
         """The data at a path for a model of these facts, to judge it by; by default as `load`."""
         return self.load(data)
 
+    def recall(self, data: str | None) -> None:
+        """A run is loaded whose data lay there: what it must look up may be there, too.
+
+        The data may no longer be there. By default nothing is done.
+        """
+
     def introduce(self, data: Split[Any]) -> str:
         """What people are told of the data before training: by default nothing."""
         return ""
