@@ -62,6 +62,7 @@ FRONT |= {
     "guide_report",
     "guide_selection",
     "guide_stages",
+    "guide_trainings",
     "guided_drawing",
     "naming",
     "sources",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from guided import GUIDE, train_run, write_files
 
-import noiseloom.guide_command
+import noiseloom.guide_trainings
 from noiseloom import Rng
 from noiseloom.calibrate import LEVELS, RELIABILITY, calibrate, summary
 from noiseloom.cli import main
@@ -176,7 +176,7 @@ def test_a_configuration_that_fails_is_not_the_end_of_the_others(
     files, tmp_path, capsys, monkeypatch
 ):
     folder = train_run(files, tmp_path / "run", "masked", "--steps", "5")
-    inner, calls = noiseloom.guide_command.fit_guide, []
+    inner, calls = noiseloom.guide_trainings.fit_guide, []
 
     def first_fails(*given, **more):
         calls.append(given[1].decay)
@@ -184,7 +184,7 @@ def test_a_configuration_that_fails_is_not_the_end_of_the_others(
             raise ValueError("the loss is nan at step 3")
         return inner(*given, **more)
 
-    monkeypatch.setattr("noiseloom.guide_command.fit_guide", first_fails)
+    monkeypatch.setattr("noiseloom.guide_trainings.fit_guide", first_fails)
     out = tmp_path / "chosen"
     words = ["guide", str(folder), "--labels", str(files / "labels.csv"), "--columns", "a"]
     words += ["--method", "weight-decay", "--configurations", "2", "--out", str(out), *GUIDE]

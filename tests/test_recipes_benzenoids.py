@@ -258,7 +258,7 @@ def test_labels_may_come_by_key_from_a_table(run, tmp_path, capsys):
         (["--rings", "5", "--width", "7"], "width must be even"),
         (
             ["--rings", "5", "--data", "x.csv"],
-            "there is no file x.csv: noiseloom record benzenoids",
+            "x.csv: noiseloom record benzenoids --rings 5",
         ),
         (["--rings", "5", "--sigma-max", "0.5"], "sigma_max must be above 1 bond length"),
     ],

@@ -33,6 +33,8 @@ def guide_words(words: list[str], command: str) -> None:
             raise UsageError(f"{option} says nothing to method {', '.join(methods)}: leave it out")
         if options.configurations and any(name in GRIDS[method] for method in methods):
             raise UsageError(f"{option} is chosen by --configurations: leave it out")
+    if options.trials and not options.configurations:
+        raise UsageError("--trials is of --configurations N: say how many")
     from noiseloom.guide_command import guide
     from noiseloom.guide_material import Sources
 
@@ -48,6 +50,8 @@ def guide_words(words: list[str], command: str) -> None:
         force=options.force,
         command=command,
         as_json=options.json,
+        jobs=options.jobs,
+        trials=Path(options.trials).expanduser() if options.trials else None,
     )
 
 

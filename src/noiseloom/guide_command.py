@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import GUIDES, GuideRecord
-from noiseloom.guide_material import Material, Sources, read_material
+from noiseloom.guide_material import Sources, read_material
 from noiseloom.guide_selection import Grid, Judge, called, configurations, criterion, tried
+from noiseloom.guide_trainings import GuideTask, guides_made, hold
+from noiseloom.jobs import check_jobs
 from noiseloom.recipes import GuideTraining
-from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.terminal import answer, number, say
 
@@ -46,6 +47,8 @@ def guide(
     force: bool,
     command: str,
     as_json: bool,
+    jobs: int = 1,
+    trials: Path | None = None,
 ) -> None:
     """Train guides for a run.
 
@@ -61,11 +64,16 @@ def guide(
         force: replace guides that are there.
         command: what was typed.
         as_json: answer a program.
+        jobs: guides trained at a time, each in a process of its own.
+        trials: folder of the guides that are compared for a choice; by default `selection` in
+            `out`. Another choice among the same ones finds them there.
 
     Raises:
         ValueError: what cannot be made.
         FileExistsError: other guides in those folders.
+        OSError: a process was killed.
     """
+    check_jobs(jobs)
     if seeds < 1 or count < 0:
         raise ValueError(f"--seeds must be at least 1, --configurations 0, got {seeds} and {count}")
     grids = [configurations(options.method, count) for options in methods] if count else []
@@ -88,23 +96,34 @@ def guide(
         record = fit_guide(run, methods[0], folder, material, sources, command=command, force=force)
         _answer_one(folder, record, as_json)
         return
+    hold(source, sources, methods[0].held_out, run, material)
+
+    def made(
+        asked: Sequence[tuple[GuideTraining, Path]],
+    ) -> Iterator[tuple[int, GuideRecord | str]]:
+        tasks = [GuideTask(source, sources, o, path, command, force) for o, path in asked]
+        return guides_made(tasks, jobs, root / "logs", run)
+
     chosen: Mapping[str, Any] = {}
     if grids:
-        chosen = _chosen(
-            run, methods, grids, material, sources, judge, root, command=command, force=force
-        )
+        chosen = _chosen(methods, grids, judge, root, trials or root / "selection", made)
         methods = [
             replace(options, **chosen[options.method]["options"])
             for options in methods
             if options.method in chosen
         ]
+    # All methods with the first seed come first: half a table is a table.
+    seeded = [replace(o, seed=o.seed + seed) for seed in range(seeds) for o in methods]
+    records = dict(made([(options, root / options.name) for options in seeded]))
     found: dict[str, list[GuideRecord]] = {}
-    for seed in range(seeds):
-        for options in methods:
-            seeded = replace(options, seed=options.seed + seed)
-            folder = root / seeded.name
-            record = fit_guide(run, seeded, folder, material, sources, command=command, force=force)
-            found.setdefault(options.method, []).append(record)
+    failed: dict[str, str] = {}
+    for i, one in sorted(records.items()):
+        if isinstance(one, str):
+            failed[seeded[i].name] = one
+        else:
+            found.setdefault(seeded[i].method, []).append(one)
+    if not found:
+        raise ValueError(next(iter(failed.values())))
     head, rows = _table(found, chosen)
     result = {
         "run": source,
@@ -114,6 +133,7 @@ def guide(
             name: [{"options": asdict(r.options), **r.summary} for r in records]
             for name, records in found.items()
         },
+        "failed": failed,
     }
     write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
     answer(as_json, result, ["", _MEANING, f"guides: {root}"], head, rows)
@@ -131,46 +151,35 @@ def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
 
 
 def _chosen(
-    run: Run,
     methods: Sequence[GuideTraining],
     grids: Sequence[Grid],
-    material: Material,
-    sources: Sources,
     judge: Judge,
     root: Path,
-    *,
-    command: str,
-    force: bool,
+    trials: Path,
+    made: Callable[[Sequence[tuple[GuideTraining, Path]]], Iterator[tuple[int, GuideRecord | str]]],
 ) -> dict[str, Any]:
     """The best configuration of each method, kept in `selection.json` with all that were tried."""
-    found, trials = dict[str, Any](), dict[str, Any]()
     for grid in grids:
         say(f"grid of {grid.describe()}: {'; '.join(map(called, grid.drawn))}")
-    for options, grid in zip(methods, grids, strict=True):
-        tried_ones: list[dict[str, Any]] = []
-        for cell in grid.drawn:
-            folder = root / "selection" / grid.method / called(cell)
-            try:
-                record = fit_guide(
-                    run,
-                    tried(options, cell),
-                    folder,
-                    material,
-                    sources,
-                    command=command,
-                    force=force,
-                )
-                tried_ones.append({"options": dict(cell), **record.summary})
-            except ValueError as error:  # one that diverges is not the end of the others
-                reason = " ".join(str(error).split())
-                tried_ones.append({"options": dict(cell), "failed": reason})
-                say(f"{grid.method} {called(cell)} failed: {reason}")
-        trials[grid.method] = {"of": grid.whole, "steps": options.steps, "tried": tried_ones}
-        good = [trial for trial in tried_ones if "failed" not in trial]
-        if good:
-            best = min(good, key=lambda trial: criterion(trial, judge))
-            found[grid.method] = {"options": best["options"], "nll": criterion(best, judge)}
-        text = json.dumps({"select": judge, "grids": trials, "chosen": found}, indent=1)
+    cells = [(g, cell) for g, grid in enumerate(grids) for cell in grid.drawn]
+    asked = [
+        (tried(methods[g], cell), trials / grids[g].method / called(cell)) for g, cell in cells
+    ]
+    found, done = dict[str, Any](), dict[int, dict[str, Any]]()
+    for i, record in made(asked):
+        told = {"failed": record} if isinstance(record, str) else record.summary
+        done[i] = {"options": dict(cells[i][1]), **told}
+        kept = dict[str, Any]()
+        for g, (options, grid) in enumerate(zip(methods, grids, strict=True)):
+            ones = [done[k] for k in sorted(done) if cells[k][0] == g]
+            if ones:
+                kept[grid.method] = {"of": grid.whole, "steps": options.steps, "tried": ones}
+            good = [trial for trial in ones if "failed" not in trial]
+            if good and len(ones) == len(grid.drawn):
+                best = min(good, key=lambda trial: criterion(trial, judge))
+                found[grid.method] = {"options": best["options"], "nll": criterion(best, judge)}
+        text = json.dumps({"select": judge, "grids": kept, "chosen": found}, indent=1)
+        root.mkdir(parents=True, exist_ok=True)
         write_text(root / "selection.json", text + "\n")
     if not found:
         raise ValueError(f"no configuration of any method could be trained: {root}/selection.json")

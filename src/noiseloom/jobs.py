@@ -80,7 +80,7 @@ def check_jobs(jobs: int) -> None:
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("compare starts its own processes: use --jobs, and no torchrun")
+        raise ValueError("--jobs starts processes of its own: leave torchrun out")
 
 
 def _begin(

@@ -240,6 +240,9 @@ class MakeGuide(Answer):
         seeds: guides of every method, from --seed on.
         configurations: of every method's grid, to choose from; 0 trains what the options say.
         select: choose by held-out labels (in-domain) or by those of --shifted.
+        trials: folder of the guides that are compared for a choice, by default selection in --out;
+            another choice among the same ones finds them there.
+        jobs: guides trained at a time, each in a process of its own; they share the GPUs.
         out: folder of the guide, a new one or one that was begun; where there are several, of their
             folders; by default RUN/guides/METHOD-SEED.
         force: replace guides that are there.
@@ -252,6 +255,8 @@ class MakeGuide(Answer):
     seeds: int = 1
     configurations: int = 0
     select: Literal["in-domain", "shifted"] = "in-domain"
+    trials: str | None = None
+    jobs: int = 1
     out: str | None = None
     force: bool = False
 
