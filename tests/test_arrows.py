@@ -54,6 +54,7 @@ FRONT = {
 }
 FRONT |= {
     "calibrate",
+    "evaluate_guides",
     "fit_guide",
     "guide_actions",
     "guide_command",
@@ -63,7 +64,10 @@ FRONT |= {
     "guide_selection",
     "guide_stages",
     "guide_trainings",
+    "guided_cells",
     "guided_drawing",
+    "guided_figures",
+    "guided_table",
     "naming",
     "sources",
     "steering",

@@ -17,7 +17,12 @@ from noiseloom.arguments import (
     take_many,
     value_of,
 )
-from noiseloom.guide_actions import guide_words, redesign_of, sample_guided_words
+from noiseloom.guide_actions import (
+    evaluate_guided_words,
+    guide_words,
+    redesign_of,
+    sample_guided_words,
+)
 from noiseloom.naming import parse_words, recipe_named, source_of
 from noiseloom.sources import SOURCES, BenzenoidSource
 from noiseloom.verbs import (
@@ -202,12 +207,18 @@ def _stream(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Choosing, Coding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
 
     kinds = (Sampling, Coding, Planning, Rolling, Choosing)
-    args = parse_words("evaluate", words, Evaluate, *kinds)
+    args = parse_words("evaluate", words, Evaluate, *kinds, Guiding)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
+    if options.guide is not None:
+        evaluate_guided_words(args, options, changes, command)
+        return
+    led = (*args.of(Guiding), *(args.given & {"scales", "truth", "jobs", "out"}))
+    if led:
+        raise UsageError(f"--{sorted(led)[0].replace('_', '-')} needs --guide FOLDER")
     if options.samples is not None:
         changes["samples"] = options.samples
     commands.evaluate(

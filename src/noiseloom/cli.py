@@ -77,6 +77,8 @@ def _how_to_go_on(words: list[str]) -> str:
         words = words if "--resume" in words else [*words, "--resume"]
     elif words[0] in ("prior", "guide"):
         words = [word for word in words if word != "--force"]  # what it removed is gone
+    elif words[0] == "evaluate" and value_of(words, "--guide"):
+        pass
     elif words[0] not in ("demo", "compare"):
         return ""
     return f"; go on with: {shlex.join(['noiseloom', *words])}"

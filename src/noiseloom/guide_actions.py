@@ -1,16 +1,16 @@
-"""What the words after `guide`, and those of a guided `sample`, become."""
+"""What the words after `guide`, and those of a guided `sample` or `evaluate`, become."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noiseloom.arguments import Arguments, UsageError, take_option
 from noiseloom.naming import parse_words, source_of
-from noiseloom.verbs import MakeGuide, Sample
+from noiseloom.verbs import Evaluate, MakeGuide, Sample
 
 if TYPE_CHECKING:
     from noiseloom.redesign import Redesign
 
-__all__ = ["guide_words", "redesign_of", "sample_guided_words"]
+__all__ = ["evaluate_guided_words", "guide_words", "redesign_of", "sample_guided_words"]
 
 
 def guide_words(words: list[str], command: str) -> None:
@@ -53,6 +53,48 @@ def guide_words(words: list[str], command: str) -> None:
         jobs=options.jobs,
         trials=Path(options.trials).expanduser() if options.trials else None,
     )
+
+
+def evaluate_guided_words(
+    args: Arguments, options: Evaluate, changes: dict[str, Any], command: str
+) -> None:
+    """`noiseloom evaluate --guide`."""
+    from noiseloom.evaluate_guides import SAMPLES, evaluate_guides
+    from noiseloom.recipes import Guiding
+
+    if options.data is not None:
+        raise UsageError(
+            "--data is not for guides: what is true of them may come from --truth FILE"
+        )
+    if "scale" in args.given:
+        raise UsageError("guides are judged at several scales: give --scales, not --scale")
+    if "target" not in args.given:
+        raise UsageError("--guide needs --target maximise, minimise or a number")
+    assert options.guide is not None
+    evaluate_guides(
+        source_of(args),
+        changes,
+        options.guide.split(","),
+        args.build(Guiding),
+        _scales(options.scales),
+        n=SAMPLES if options.samples is None else options.samples,
+        seed=options.seed,
+        truth=options.truth,
+        out=Path(options.out).expanduser() if options.out else None,
+        jobs=options.jobs,
+        command=command,
+        as_json=options.json,
+    )
+
+
+def _scales(text: str) -> list[float]:
+    try:
+        found = sorted({float(word) for word in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not all(0 <= scale < float("inf") for scale in found):
+        raise UsageError(f"--scales are numbers of at least 0, separated by commas, got {text}")
+    return found
 
 
 def redesign_of(args: Arguments, options: Sample) -> "Redesign | None":

@@ -30,7 +30,15 @@ from noiseloom.sampling import Solver
 from noiseloom.steering import Guides, aim_of, load_guides, steering_of
 from noiseloom.terminal import answer, number, say
 
-__all__ = ["Ranked", "ranked", "sample_guided", "site_gains"]
+__all__ = [
+    "Ranked",
+    "keys_of_data",
+    "led_samples",
+    "ranked",
+    "said_of",
+    "sample_guided",
+    "site_gains",
+]
 
 _SHOWN = 5
 """Rows that are told at the end."""
@@ -92,7 +100,7 @@ def sample_guided(
         if redesign.choose == "guide":
             gains = site_gains(run, guide, records, options, redesign)
         given = redesigned_rows(run, redesign, n or 64, seed, gains)
-    data = _drawn(run, guide, records, options, given, seed)
+    data = led_samples(run, guide, records, options, given, seed)
     if redesign is not None:
         say_edits(given, data)
     folders = [Path(folder).expanduser() for folder in guides]
@@ -174,13 +182,15 @@ def ranked(
         return Ranked(head, [], counts | {"new": 0}, None)
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
     data = data[torch.tensor([first[key] for key in times])]
-    said = _said(run, guide, data)
+    said = said_of(run, guide, data)
     order = aim_of(records, options)(said).argsort(descending=True, stable=True)
     data, different = data[order], list(times)
     own = [different[i] for i in order.tolist()]
     kept = [structures(folder) for folder in folders]
     learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
-    known = {key for found in kept for part in found.values() for key in part} | _known(run)
+    known = {key for found in kept for part in found.values() for key in part} | (
+        keys_of_data(run) or set()
+    )
     distances, rows = recipe.nearest(own, learnt).tolist(), list[list[Any]]()
     both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
     for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
@@ -204,21 +214,26 @@ def site_gains(
     tokens, length = parent_of(run, redesign)
     ends = max(run.facts["sizes"]) - 1
     aim = aim_of(records, options)
-    gains = every_gain(lambda rows: aim(_said(run, guide, rows)), tokens, ends, length).amax(1)
+    gains = every_gain(lambda rows: aim(said_of(run, guide, rows)), tokens, ends, length).amax(1)
     allowed = sites_of(redesign.sites or f"1-{length}", length)
     spread = float(gains[allowed].std(correction=0)) or 1.0
     return torch.cat((gains / spread, torch.zeros(len(tokens) - length)))
 
 
-def _drawn(
+def led_samples(
     run: Run,
     guide: Guides,
     records: Sequence[GuideRecord],
     options: Guiding,
     given: dict[str, Tensor],
     seed: int,
+    batch_size: int = 250,
 ) -> Tensor:
-    """Decoded samples, led by a guide."""
+    """Decoded samples, led by a guide.
+
+    Raises:
+        ValueError: a recipe that asks for no guide, or estimates that are not finite.
+    """
     steering, asked = steering_of(run, guide, records, options), list[bool]()
 
     def steer(denoiser: nn.Module, solver: Solver) -> tuple[nn.Module, Solver]:
@@ -226,7 +241,7 @@ def _drawn(
         return steering(denoiser, solver)
 
     led = replace(run, parts=replace(run.parts, steering=steer), statistics={})
-    drawn = led.samples(given, seed=seed)
+    drawn = led.samples(given, seed=seed, batch_size=batch_size)
     if not asked:  # what is unguided must not pass for guided
         raise ValueError(
             f"recipe {run.recipe.name!r} draws without asking for its guide: its draw must use "
@@ -236,7 +251,7 @@ def _drawn(
 
 
 @torch.no_grad()
-def _said(run: Run, guide: Guides, data: Tensor) -> GuideOutput:
+def said_of(run: Run, guide: Guides, data: Tensor) -> GuideOutput:
     """What a guide says of decoded structures, as they are."""
     recipe, found = guidable(run), list[GuideOutput]()
     for start in range(0, len(data), 500):
@@ -247,14 +262,20 @@ def _said(run: Run, guide: Guides, data: Tensor) -> GuideOutput:
     return GuideOutput(*(torch.cat([said[i] for said in found]) for i in range(3)))
 
 
-def _known(run: Run) -> set[str]:
-    """Keys of the run's data, if they are where they were: what is held out is not new, either."""
+def keys_of_data(run: Run, *, held_out: bool = True) -> set[str] | None:
+    """Keys of the run's data, or None, which is told, if they are not where they were.
+
+    Args:
+        run: whose.
+        held_out: also of what was held out, of a recipe that says it is not new, either.
+    """
     try:
         split = run.recipe.load(read_description(run.folder)["data"])
     except (OSError, ValueError):
         split = None
     if split is None or not same_data(split, run.facts):
         say("the data of the run are not where they were: new is what the guide has not seen")
-        return set()
-    parts = (split.train, split.held_out) if guidable(run).held_out_known else (split.train,)
+        return None
+    both = held_out and guidable(run).held_out_known
+    parts = (split.train, split.held_out) if both else (split.train,)
     return set().union(*(keys_of(run.recipe, run.parts, run.facts, part) for part in parts))

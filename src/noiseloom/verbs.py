@@ -56,7 +56,9 @@ VERBS = {
         "train what leads a run's samples to a property, and says how far to trust it",
         ("run",),
     ),
-    "evaluate": Verb("evaluate RUN", "judge samples beside real data", ("run",)),
+    "evaluate": Verb(
+        "evaluate RUN [--guide FOLDER]", "judge samples beside real data, or guides", ("run",)
+    ),
     "compare": Verb(
         "compare [RECIPE] --grid NAME=A,B ... --out FOLDER",
         "train a grid of options, with one table",
@@ -205,11 +207,24 @@ class Evaluate(Answer):
         seed: of the draws; by default the run's own.
         samples: how many samples to judge; by default the run's own. Of videos that Ctrl-C or
             SIGTERM interrupts the stretches there are are judged, and kept as cut short.
+        guide: folders of guides, or of folders of these, separated by commas: judged instead are
+            samples that each leads, 512 at every scale, beside unguided ones, in one table of means
+            over seeds.
+        scales: of --guide, separated by commas.
+        truth: of --guide, a table of structures and true labels; by default what the recipe knows.
+        jobs: of --guide, guides at a time, each in a process of its own; they share the GPUs.
+        out: of --guide, folder of the table, new or of an earlier one that is completed; by default
+            RUN/guided.
     """
 
     data: str | None = None
     seed: int | None = None
     samples: int | None = None
+    guide: str | None = None
+    scales: str = "0,1,2,4"
+    truth: str | None = None
+    jobs: int = 1
+    out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from noiseloom.metrics.forecasts import (
     quantile_score,
 )
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
+from noiseloom.metrics.intervals import mean_interval, t_quantile
 from noiseloom.metrics.kid import kid
 from noiseloom.metrics.landscapes import value_report, values_of
 from noiseloom.metrics.ngrams import NGramModel
@@ -83,6 +84,7 @@ __all__ = [
     "length_distance",
     "lengths",
     "marginal_distances",
+    "mean_interval",
     "memorised_share",
     "nearest",
     "nearest_edits",
@@ -95,6 +97,7 @@ __all__ = [
     "row_keys",
     "set_distances",
     "spearman",
+    "t_quantile",
     "two_sample_accuracy",
     "uniqueness",
     "validity",

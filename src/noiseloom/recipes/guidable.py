@@ -139,6 +139,14 @@ class Guidable:
         """What can be computed of all that was drawn, invalid ones among it: by default nothing."""
         return {}
 
+    def true_values(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, Tensor]:
+        """What decoded structures are truly worth, by the names of properties: by default nothing.
+
+        float64, shape (N,), NaN where a structure is invalid or nobody knows. What a guide says of
+        a property is held against it by its name (`noiseloom evaluate RUN --guide FOLDER`).
+        """
+        return {}
+
     def write_structures(
         self,
         path: Path,

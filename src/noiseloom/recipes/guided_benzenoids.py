@@ -122,6 +122,10 @@ class GuidedBenzenoids(Guidable):
         """True figures of all that was drawn."""
         return drawn_report(snap(data), self.rings, self.split)
 
+    def true_values(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, Tensor]:
+        """The Hueckel gap of every structure."""
+        return {"gap": snap(data).gaps}
+
     def write_structures(
         self,
         path: Path,

@@ -115,6 +115,14 @@ class Landscapes(Sequences):
         values = truth.value(data).tolist()
         return [[*c, "" if v != v else f"{v:.6g}"] for c, v in zip(cells, values, strict=True)]
 
+    def true_values(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, Tensor]:
+        """What the landscape says of valid rows, where it can be known without the data."""
+        truth = self.truth(facts)
+        if truth is None:
+            return {}
+        values = truth.value(data).double()
+        return {self.value_name: torch.where(truth.valid(data), values, torch.nan)}
+
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Validity, uniqueness, novelty and stretches, and what samples are truly worth."""
         assert isinstance(data, LandscapeSplit)
