@@ -2,14 +2,17 @@
 
 import csv
 import json
+import shlex
 import signal
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from guided import GUIDE, train_guide, train_run, write_files
 
 import noiseloom
@@ -21,6 +24,7 @@ from noiseloom.metrics import mean_interval
 from noiseloom.recipes import ContextBenzenoids
 from noiseloom.steering import steered
 
+TOOLS = Path(__file__).parents[1] / "tools"
 CLI = [sys.executable, "-c", "import sys; from noiseloom.cli import main; sys.exit(main())"]
 PROTEINS = ["--letters", "6", "--length", "10", "--motifs", "2", "--motif-length", "3"]
 PROTEINS += ["--banned", "0", "--pool", "1000", "--width", "16", "--depth", "1", "--heads", "2"]
@@ -296,6 +300,40 @@ def test_guides_of_other_options_are_rows_of_their_own_and_of_other_properties_r
     capsys.readouterr()
     assert main(words) == 2
     assert "guides beside each other are of one property" in capsys.readouterr().err
+
+
+def test_the_agenda_of_the_table_can_be_typed(monkeypatch, tmp_path):
+    """Every command is taken, and reads what a command before it, that it waits for, has made."""
+    jobs = yaml.safe_load((TOOLS / "guides.yaml").read_text())
+    ancestors, made, called = {}, {}, []
+    for name in (
+        "commands.train",
+        "commands.evaluate",
+        "record.record_all",
+        "guide_command.guide",
+        "evaluate_guides.evaluate_guides",
+    ):
+        call = f"noiseloom.{name}"
+        monkeypatch.setattr(call, lambda *a, _name=name, **m: called.append((_name, a, m)))
+    for job in jobs:
+        waits = set(job.get("after", ()))
+        ancestors[job["name"]] = waits.union(*(ancestors[name] for name in waits))
+        words = shlex.split(job["run"].format(out=tmp_path))
+        assert main(words) == 0, job["name"]
+        for word in (part for typed in words for part in typed.split(",")):
+            place = word.removesuffix("/selection")
+            if place in made and place != _out(words):
+                assert made[place] in ancestors[job["name"]], (job["name"], place)
+            elif place.startswith(str(tmp_path)):
+                assert word == _out(words), (job["name"], word)
+        made.setdefault(_out(words), job["name"])
+    assert len(called) == len(jobs)
+    (last,) = [m for j, (n, a, m) in zip(jobs, called, strict=True) if j["name"] == "table-all"]
+    assert last["n"] == 512
+
+
+def _out(words):
+    return words[words.index("--out") + 1] if "--out" in words else None
 
 
 def test_gaps_of_benzenoids_are_true_values():
