@@ -64,6 +64,7 @@ FRONT |= {
     "guide_selection",
     "guide_stages",
     "guide_trainings",
+    "guide_verbs",
     "guided_cells",
     "guided_drawing",
     "guided_figures",

@@ -31,6 +31,7 @@ from noiseloom.verbs import (
     Demo,
     Evaluate,
     MakePrior,
+    Push,
     Recipes,
     Record,
     Sample,
@@ -282,10 +283,12 @@ def _report(words: list[str], command: str) -> None:
 
 
 def _push(words: list[str], command: str) -> None:
-    args = parse_words("push", words, Answer)
+    args = parse_words("push", words, Push)
+    options = args.build(Push)
     from noiseloom import commands
 
-    commands.publish(source_of(args), args.values["target"], as_json=args.values["json"])
+    guides = options.guide.split(",") if options.guide else []
+    commands.publish(source_of(args), args.values["target"], guides, as_json=options.json)
 
 
 def _recipes(words: list[str], command: str) -> None:

@@ -1,6 +1,7 @@
 """What the command line does, once it is known what was meant."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,9 @@ def report(out: Path, *, as_json: bool) -> None:
     answer(as_json, {"run": str(out), "report": page}, [f"report: {page}"])
 
 
-def publish(source: str, target: str, *, as_json: bool) -> None:
-    """Write a run with a model card to a local folder or to the Hugging Face Hub."""
-    place = push(load_run(source, device="cpu"), target)
+def publish(source: str, target: str, guides: Sequence[str] = (), *, as_json: bool) -> None:
+    """Write a run with a model card, and some guides, to a folder or to the Hugging Face Hub."""
+    place = push(load_run(source, device="cpu"), target, guides)
     answer(as_json, {"run": source, "place": place}, [f"published: {place}"])
 
 

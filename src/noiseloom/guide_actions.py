@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noiseloom.arguments import Arguments, UsageError, take_option
+from noiseloom.guide_verbs import MakeGuide
 from noiseloom.naming import parse_words, source_of
-from noiseloom.verbs import Evaluate, MakeGuide, Sample
+from noiseloom.verbs import Evaluate, Sample
 
 if TYPE_CHECKING:
     from noiseloom.redesign import Redesign

@@ -9,7 +9,8 @@
     model.safetensors, metrics.jsonl, state/    of its training, as in a run
     pretraining/          likewise, of method pretrained
 
-By default it lies in the run's own, `guides/METHOD-SEED`. It is refused by runs with other states
+By default it lies in the run's own, `guides/METHOD-SEED`. Published with a run are `guide.yaml`,
+`ema.safetensors` and `calibration.json` alone. It is refused by runs with other states
 or words, and, if it reads a denoiser's hidden states, by all that have other weights.
 """
 
@@ -33,6 +34,7 @@ from noiseloom.training import checkpoint
 __all__ = [
     "GUIDES",
     "GuideRecord",
+    "find_guide",
     "guidable",
     "is_guide",
     "load_guide",
@@ -134,13 +136,26 @@ def remove_guide(folder: Path) -> None:
 
 
 def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:
-    """The keys of the labelled structures, "learnt" and "held_out"; given some, they are kept."""
+    """The keys of the labelled structures, "learnt" and "held_out"; given some, they are kept.
+
+    Of a guide that was published they are not there: then both are empty.
+    """
     path = folder / _STRUCTURES
     if keys is not None:
         folder.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(keys) + "\n")
+    if not path.is_file():
+        return {"learnt": [], "held_out": []}
     found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def find_guide(name: str | Path, run: Run) -> Path:
+    """The folder of a guide: itself, or by its name among the run's own, as "context-0"."""
+    folder = Path(name).expanduser()
+    own = run.folder / GUIDES / folder
+    inside = not folder.exists() and read_guide(own) is not None
+    return own if inside else folder
 
 
 def guidable(run: Run) -> Guidable:
@@ -196,7 +211,7 @@ def load_guide(folder: str | Path, run: Run) -> tuple[Guide | GuideEnsemble, Gui
     """The guide in a folder, ready to guide a run.
 
     Args:
-        folder: of the guide.
+        folder: of the guide, or its name among the run's own.
         run: that is to be guided.
 
     Raises:
@@ -204,7 +219,7 @@ def load_guide(folder: str | Path, run: Run) -> tuple[Guide | GuideEnsemble, Gui
         ValueError: it is for another state space, other words or other weights than the run's, or
             it is damaged; or the run cannot be guided.
     """
-    folder, recipe = Path(folder).expanduser(), guidable(run)
+    folder, recipe = find_guide(folder, run), guidable(run)
     record = read_guide(folder)
     if record is None or not record.finished:
         what = "no guide at" if record is None else "the guide is not finished in"

@@ -20,7 +20,7 @@ from noiseloom.commands import load
 from noiseloom.context import GuideOutput
 from noiseloom.fit import Options
 from noiseloom.guidance.sites import every_gain
-from noiseloom.guide_folder import GuideRecord, guidable, structures
+from noiseloom.guide_folder import GuideRecord, find_guide, guidable, structures
 from noiseloom.recipes import Guiding, keys_of
 from noiseloom.redesign import Redesign, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits
@@ -103,7 +103,7 @@ def sample_guided(
     data = led_samples(run, guide, records, options, given, seed)
     if redesign is not None:
         say_edits(given, data)
-    folders = [Path(folder).expanduser() for folder in guides]
+    folders = [find_guide(folder, run) for folder in guides]
     table = ranked(run, guide, records, options, data, folders)
     text, counts, lines = io.StringIO(), table.counts, [""]
     csv.writer(text, lineterminator="\n").writerows([table.head, *table.rows])
@@ -188,15 +188,20 @@ def ranked(
     own = [different[i] for i in order.tolist()]
     kept = [structures(folder) for folder in folders]
     learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
-    known = {key for found in kept for part in found.values() for key in part} | (
-        keys_of_data(run) or set()
-    )
-    distances, rows = recipe.nearest(own, learnt).tolist(), list[list[Any]]()
+    known = {key for found in kept for part in found.values() for key in part}
+    if not learnt:
+        say("structures that the guide learnt from are not with it: there is no distance to them")
+    in_data = keys_of_data(run)
+    # Nothing is called new where neither labels nor data are at hand.
+    told = {True: "no", False: "yes" if learnt or in_data is not None else ""}
+    known |= in_data or set()
+    distances = recipe.nearest(own, learnt).tolist() if learnt else [""] * len(own)
+    rows = list[list[Any]]()
     both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
     for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
-        new = "no" if own[i] in known else "yes"
-        rows.append([*cells, *both[i], distances[i], new, times[own[i]]])
-    return Ranked(head, rows, counts | {"new": sum(key not in known for key in own)}, data)
+        rows.append([*cells, *both[i], distances[i], told[own[i] in known], times[own[i]]])
+    new = sum(key not in known for key in own) if told[False] else 0
+    return Ranked(head, rows, counts | {"new": new}, data)
 
 
 def site_gains(

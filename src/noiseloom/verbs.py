@@ -9,8 +9,8 @@ __all__ = [
     "Compare",
     "Demo",
     "Evaluate",
-    "MakeGuide",
     "MakePrior",
+    "Push",
     "Recipes",
     "Record",
     "Sample",
@@ -146,8 +146,9 @@ class Sample(Answer):
             file of rows with empty cells; of numbers a line, 3,_,7, or a .npy, .csv or .txt file of
             rows, with -1 for gaps; -n is then by default 4 for each row of it.
         gap: the character that stands for a gap in --known.
-        guide: folder of a guide that leads the samples, or several, separated by commas; out is
-            then a table, .csv, of different structures, the best first.
+        guide: folder of a guide that leads the samples, or its name among the run's own, or
+            several, separated by commas; out is then a table, .csv, of different structures, the
+            best first.
         parent: a sequence that is redesigned: each sample differs from it at no more than
             --max-edits places, which are drawn for it, and has its length.
         max_edits: of --parent; by default as many as --sites are.
@@ -228,6 +229,18 @@ class Evaluate(Answer):
 
 
 @dataclass(frozen=True)
+class Push(Answer):
+    """The publishing.
+
+    Attributes:
+        guide: guides that go with the run, separated by commas: folders, or names among its own;
+            the structures that they learnt from are not published.
+    """
+
+    guide: str | None = None
+
+
+@dataclass(frozen=True)
 class MakePrior(Answer):
     """The making; by default the run's own options hold.
 
@@ -237,42 +250,6 @@ class MakePrior(Answer):
     """
 
     data: str | None = None
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class MakeGuide(Answer):
-    """The making; --method may name several, separated by commas.
-
-    Attributes:
-        labels: structures with labels: a table, .csv, .tsv or .parquet, with the run's columns or a
-            column of sequences, and one or more of numbers. context-benzenoids knows its own, and
-            its context, by the words train, validation, test, others and all.
-        columns: those of the labels, separated by commas; by default the only one of numbers.
-        context: structures without labels, among which the guide is to know its limits: a table, or
-            what the run is trained on.
-        shifted: structures with labels of another domain, to judge by alone.
-        seeds: guides of every method, from --seed on.
-        configurations: of every method's grid, to choose from; 0 trains what the options say.
-        select: choose by held-out labels (in-domain) or by those of --shifted.
-        trials: folder of the guides that are compared for a choice, by default selection in --out;
-            another choice among the same ones finds them there.
-        jobs: guides trained at a time, each in a process of its own; they share the GPUs.
-        out: folder of the guide, a new one or one that was begun; where there are several, of their
-            folders; by default RUN/guides/METHOD-SEED.
-        force: replace guides that are there.
-    """
-
-    labels: str | None = None
-    columns: str | None = None
-    context: str | None = None
-    shifted: str | None = None
-    seeds: int = 1
-    configurations: int = 0
-    select: Literal["in-domain", "shifted"] = "in-domain"
-    trials: str | None = None
-    jobs: int = 1
-    out: str | None = None
     force: bool = False
 
 
