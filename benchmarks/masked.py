@@ -15,13 +15,12 @@ peer, and their quartiles. On a GPU: `--device cuda --width 768 --depth 12 --bat
 import argparse
 import json
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from timing import in_turns
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -186,33 +185,6 @@ def sampling(options: argparse.Namespace, classes: int, batch: int, steps: int) 
     }
 
 
-def seconds(run: Run, device: str) -> float:
-    """Of one run."""
-    begin = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
-def turns(runs: dict[str, Run], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Milliseconds of all, in turn, and of the others what ours takes of theirs."""
-    for run in runs.values():
-        seconds(run, options.device)
-    blocks = [
-        {name: seconds(run, options.device) for name, run in runs.items()}
-        for _ in range(options.repeats)
-    ]
-    found = {}
-    for name in runs:
-        found[name] = {"ms": 1e3 * statistics.median(block[name] for block in blocks)}
-        if name != "ours":
-            ratios = [block["ours"] / block[name] for block in blocks]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            found[name] |= {"ratio": middle, "low": low, "high": high}
-    return found
-
-
 def main() -> None:
     """Measure, print a table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -239,7 +211,7 @@ def main() -> None:
             f"{few} steps, 1 row": lambda k=classes: sampling(options, k, 1, few),
         }
         for case, make in cases.items():
-            found = turns(make(), options)
+            found = in_turns(make(), options.device, options.repeats)
             result["found"].append({"classes": classes, "case": case, "times": found})
             print(f"K = {classes:,}, {case}: ours {found['ours']['ms']:.1f} ms", flush=True)
             for name, values in list(found.items())[1:]:

@@ -1,7 +1,8 @@
-"""What the comparisons share: timing by device events, costs, and tables of kernels."""
+"""What the comparisons share: timing by device events and in turns, costs, tables of kernels."""
 
 import statistics
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,32 @@ def milliseconds(step: Step, *, warmup: int = 5, block: int = 10, repeats: int =
         torch.cuda.synchronize()
         times.append(start.elapsed_time(end) / block)
     return statistics.median(times)
+
+
+def seconds(run: Callable[[], object], device: str) -> float:
+    """Of one run."""
+    begin = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], object]], device: str, repeats: int, first: str = "ours"
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of all, in turn, and of the others what the first takes of theirs."""
+    for run in runs.values():
+        seconds(run, device)
+    blocks = [{name: seconds(run, device) for name, run in runs.items()} for _ in range(repeats)]
+    found = {}
+    for name in runs:
+        found[name] = {"ms": 1e3 * statistics.median(block[name] for block in blocks)}
+        if name != first:
+            ratios = [block[first] / block[name] for block in blocks]
+            low, middle, high = statistics.quantiles(ratios, n=4)
+            found[name] |= {"ratio": middle, "low": low, "high": high}
+    return found
 
 
 def cost(network: nn.Module, *inputs: Tensor) -> dict[str, float]:
