@@ -123,7 +123,6 @@ def evaluate_guides(
                     out,
                 )
                 name = guide.folder.name if scale else f"{UNGUIDED}-{own}"
-                name = f"{guide.select}-{name}" if scale and guide.select else name
                 cell = place(out, run, guide, f"{name}-scale{scale:g}", cell)
                 asked.append((guide if scale else None, own, cell))
     found = _judge_all([cell for _, _, cell in asked], jobs, out, file_of_recipe(run))

@@ -1,8 +1,8 @@
 """Cells of a table of guides: samples of one guide at one scale and seed, judged and kept.
 
 A cell's file is named after what decides it, and holds that: weights of run and guide, how they
-lead, how many samples of which seed are drawn. So what is there is never drawn again, and whatever
-differs is another cell.
+lead, how many samples of which seed are drawn. So what is there is never drawn again, whatever
+differs is another cell, and guides that two choices have made alike share theirs.
 """
 
 import json
@@ -158,6 +158,7 @@ def place(root: Path, run: Run, guide: GuideFolder, name: str, cell: Cell) -> Ce
         "run": _weights(run.folder),
         "guide": _weights(guide.folder) if cell.options.scale else None,
         "guiding": asdict(cell.options),
+        "noisiest": guide.record.options.noisiest,
         "labels": {key: list(v) for key, v in guide.record.labels.items()},
         "sampling": {k: getattr(run.recipe, k) for k in options if k != "samples"},
         "n": cell.n,

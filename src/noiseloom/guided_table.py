@@ -20,9 +20,10 @@ from noiseloom.terminal import number
 __all__ = ["UNGUIDED", "Row", "guided_rows", "guided_table", "headings", "write_guided_report"]
 
 UNGUIDED = "unguided"
-_SHOWN = ("best", "mean", "beyond", "picked", "claimed")
-"""Of a property; those that nobody knows are left out of the table."""
+_FIRST = ("best",)
 _COUNTED = ("distinct", "outside", "valid")
+_MORE = ("mean", "beyond", "picked", "claimed")
+"""Columns; the first and the last are of a property, and left out where nobody knows them."""
 
 
 @dataclass
@@ -117,8 +118,8 @@ def headings(rows: Sequence[Row], aims: Sequence[str]) -> list[str]:
     """
     there = {name for row in rows for name in row.values}
     endings = [f"_{name}" for name in aims] if len(aims) > 1 else [""]
-    shown = [key + ending for ending in endings for key in _SHOWN]
-    return [name for name in (*shown, *_COUNTED) if name in there]
+    first, more = ([k + e for e in endings for k in keys] for keys in (_FIRST, _MORE))
+    return [name for name in (*first, *_COUNTED, *more) if name in there]
 
 
 def guided_table(
