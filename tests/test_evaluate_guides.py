@@ -123,8 +123,10 @@ def _learnt(run, select, method, seed, highest):
 def test_the_page_and_the_table_for_documents(run, table):
     out = run / "guided"
     text = (out / "table.md").read_text()
-    assert "| chosen by | method | scale | best 100 |" in text
-    assert f"distinct of {SAMPLES}" in text
+    assert (
+        "| chosen by | method | scale | best 100 ↑ | distinct of 60 ↑ | outside ↑ | valid ↑ |"
+        in text
+    )
     assert "half widths of their 95 % intervals" in text
     assert "cells have fewer than 100 different structures" in text
     page = (out / "guided.html").read_text()

@@ -27,7 +27,7 @@ from noiseloom.guided_cells import (
     kept,
     place,
 )
-from noiseloom.guided_figures import BEST
+from noiseloom.guided_figures import BEST, Aim
 from noiseloom.guided_table import (
     UNGUIDED,
     guided_rows,
@@ -101,7 +101,7 @@ def evaluate_guides(
         loaded, records = load_guides(run, one.folder)
         for scale in scales:
             steering_of(run, loaded, records, replace(options, scale=scale))
-    aims = [aim.name for aim in aims_of([guides[0].record], options)]
+    aims = aims_of([guides[0].record], options)
     if truth is not None:
         count = check_truth(source, truth, guides[0].record.names)
         say(f"{truth}: true values of {count:,} structures")
@@ -179,13 +179,13 @@ def _judge_all(
 
 
 def _notes(
-    guides: Sequence[GuideFolder], found: dict[Path, Found], aims: Sequence[str]
+    guides: Sequence[GuideFolder], found: dict[Path, Found], aims: Sequence[Aim]
 ) -> list[str]:
     """What is to be said below the table."""
     notes = ["means over seeds, and half widths of their 95 % intervals (Student's t)"]
     if len({guide.record.digests.get("labels") for guide in guides}) > 1:
         notes.append("the guides have not learnt from the same labels")
-    names = [f"best_of_{name}" for name in aims] if len(aims) > 1 else ["best_of"]
+    names = [f"best_of_{aim.name}" for aim in aims] if len(aims) > 1 else ["best_of"]
     counts = [one.figures[n] for one in found.values() for n in names if n in one.figures]
     few = [count for count in counts if count < BEST]
     if few:

@@ -93,8 +93,8 @@ class Found:
 def guides_in(paths: Sequence[str]) -> list[GuideFolder]:
     """Finished guides: of a guide's own folder that one, of another folder all inside it.
 
-    Trials of a choice are none of them. What a guide's configuration was chosen by is said by the
-    `selection.json` beside its folder.
+    Trials of a choice, in a folder called selection, are none of them. What a guide's configuration
+    was chosen by is said by the `selection.json` beside its folder.
 
     Raises:
         FileNotFoundError: no guide in a folder.

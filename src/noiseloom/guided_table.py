@@ -10,7 +10,7 @@ from typing import Any
 from noiseloom.figures import curve_chart
 from noiseloom.gallery import section
 from noiseloom.guided_cells import Found, GuideFolder
-from noiseloom.guided_figures import BEST
+from noiseloom.guided_figures import BEST, Aim
 from noiseloom.metrics import mean_interval
 from noiseloom.recipes.guide_options import METHODS
 from noiseloom.report import document
@@ -109,33 +109,32 @@ def _labels(guides: Sequence[GuideFolder]) -> dict[Path, str]:
     return found
 
 
-def headings(rows: Sequence[Row], aims: Sequence[str]) -> list[str]:
+def headings(rows: Sequence[Row], aims: Sequence[Aim]) -> list[str]:
     """The figures that a table shows, the property's own first.
 
     Args:
         rows: of the table.
-        aims: names of the properties that something is wanted of.
+        aims: what is wanted of properties.
     """
     there = {name for row in rows for name in row.values}
-    endings = [f"_{name}" for name in aims] if len(aims) > 1 else [""]
+    endings = [f"_{aim.name}" for aim in aims] if len(aims) > 1 else [""]
     first, more = ([k + e for e in endings for k in keys] for keys in (_FIRST, _MORE))
     return [name for name in (*first, *_COUNTED, *more) if name in there]
 
 
 def guided_table(
-    rows: Sequence[Row], aims: Sequence[str], n: int
+    rows: Sequence[Row], aims: Sequence[Aim], n: int
 ) -> tuple[list[str], list[list[str]]]:
     """Head and cells: means, and half widths of 95 % intervals, over seeds.
 
     Args:
         rows: of `guided_rows`.
-        aims: names of the properties.
+        aims: what is wanted of properties.
         n: samples of each cell.
     """
     shown, chosen = headings(rows, aims), any(row.select for row in rows)
-    called = {"distinct": f"distinct of {n:,}", "best": f"best {BEST}"}
     head = [*(["chosen by"] if chosen else []), "method", "scale"]
-    head += [called.get(name, name.replace("_", " ")) for name in shown] + ["seeds"]
+    head += [_heading(name, aims, n) for name in shown] + ["seeds"]
     lines = []
     for row in rows:
         told = row.intervals
@@ -146,6 +145,16 @@ def guided_table(
         failed = f", {len(row.failed)} failed" if row.failed else ""
         lines.append([*line, f"{len(row.seeds)}{failed}"])
     return head, lines
+
+
+def _heading(name: str, aims: Sequence[Aim], n: int) -> str:
+    """What a figure is called in a table, and which direction is better."""
+    if name in _COUNTED:
+        return (f"distinct of {n:,}" if name == "distinct" else name) + " ↑"
+    own = next((aim for aim in aims if name.endswith(f"_{aim.name}")), aims[0])
+    arrow = " ↑" if own.target == "maximise" or name.startswith("beyond") else " ↓"
+    told = name.replace("_", " ")
+    return (f"best {BEST}{told[4:]}" if name.startswith("best") else told) + arrow
 
 
 def write_guided_report(path: Path, table: Mapping[str, Any], rows: Sequence[Row]) -> None:
