@@ -115,7 +115,8 @@ def _learnt(run, select, method, seed, highest):
     """The best label that a guide learnt from, a part of the labels."""
     if select == "":
         select, method = "in-domain", "none"
-    (guide,) = guides_in([str(run / "guides" / select / f"{method}-{seed}")])
+    name = f"{select}/{method}-{seed}"  # among the run's own
+    (guide,) = guides_in([name], noiseloom.load(run, device="cpu"))
     assert guide.record.labels["highest"][0] <= highest + 1e-6
     return guide.record.labels["highest"][0]
 
@@ -339,6 +340,35 @@ def test_the_agenda_of_the_table_can_be_typed(monkeypatch, tmp_path):
 
 def _out(words):
     return words[words.index("--out") + 1] if "--out" in words else None
+
+
+def test_guides_of_two_properties(tmp_path, capsys):
+    files = write_files(tmp_path)
+    run = train_run(files, tmp_path / "run", "masked", "--steps", "60")
+    train_guide(run, files, "--steps", "30", columns="a,c")
+    words = ["evaluate", str(run), "--guide", "none-0", "--scales", "0,2", "--samples", "100"]
+    words += ["--truth", str(files / "labels.csv"), "--json", "--target"]
+    capsys.readouterr()
+    found = {}
+    for target in ("maximise,minimise", "maximise,any", "any,2"):
+        assert main([*words, target]) == 0
+        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        found[target] = told["rows"][0]["mean"]
+    assert main([word for word in [*words, "maximise,minimise"] if word != "--json"]) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert re.search(r"best 100 a ↑ +best 100 c ↓ +distinct of 100 ↑", head)
+    both = found["maximise,minimise"]
+    assert both["best_a"] == found["maximise,any"]["best"]
+    with (files / "labels.csv").open(newline="") as file:
+        known = {row["sequence"]: (int(row["a"]), int(row["c"])) for row in csv.DictReader(file)}
+    own = noiseloom.load(run, device="cpu")
+    drawn = own.samples({"row": torch.arange(100)}, seed=0)
+    there = [known[k] for k in {*own.recipe.keys(own.parts, own.facts, drawn)} & set(known)]
+    assert both["best_c"] == pytest.approx(sum(sorted(c for _, c in there)[:100]) / len(there))
+    off = sorted(abs(c - 2) for _, c in there)
+    assert found["any,2"]["best"] == pytest.approx(sum(off[:100]) / len(off))
+    assert main([*words, "maximise"]) == 2
+    assert "1 targets for 2 properties" in capsys.readouterr().err
 
 
 def test_gaps_of_benzenoids_are_true_values():

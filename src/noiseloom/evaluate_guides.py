@@ -96,7 +96,7 @@ def evaluate_guides(
     run = load(source).with_options(**changes)
     out = out or run.folder / "guided"
     _check_out(out)
-    guides = guides_in(folders)
+    guides = guides_in(folders, run)
     for one in guides:  # what is refused is refused before anything is drawn
         loaded, records = load_guides(run, one.folder)
         for scale in scales:

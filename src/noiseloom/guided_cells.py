@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.commands import load
-from noiseloom.guide_folder import GuideRecord, guidable, read_guide
+from noiseloom.guide_folder import GUIDES, GuideRecord, guidable, read_guide
 from noiseloom.guided_drawing import keys_of_data, led_samples, said_of
 from noiseloom.guided_figures import Aim, led_figures
 from noiseloom.recipes import Guiding, keys_of
@@ -90,8 +90,10 @@ class Found:
     failed: str = ""
 
 
-def guides_in(paths: Sequence[str]) -> list[GuideFolder]:
+def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
     """Finished guides: of a guide's own folder that one, of another folder all inside it.
+
+    A folder may be named by its place among the run's own guides, as "context-0".
 
     Trials of a choice, in a folder called selection, are none of them. What a guide's configuration
     was chosen by is said by the `selection.json` beside its folder.
@@ -103,6 +105,8 @@ def guides_in(paths: Sequence[str]) -> list[GuideFolder]:
     found: dict[Path, GuideFolder] = {}
     for path in paths:
         root = Path(path).expanduser()
+        if not root.exists() and (run.folder / GUIDES / root).is_dir():
+            root = run.folder / GUIDES / root
         own = [root] if (root / "guide.yaml").is_file() else _below(root)
         records = [(folder, read_guide(folder)) for folder in own]
         good = [(f, record) for f, record in records if record is not None and record.finished]

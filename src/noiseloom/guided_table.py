@@ -20,6 +20,7 @@ from noiseloom.terminal import number
 __all__ = ["UNGUIDED", "Row", "guided_rows", "guided_table", "headings", "write_guided_report"]
 
 UNGUIDED = "unguided"
+_FEW = 3  # lines of a small chart
 _FIRST = ("best",)
 _COUNTED = ("distinct", "outside", "valid")
 _MORE = ("mean", "beyond", "picked", "claimed")
@@ -201,4 +202,7 @@ def _chart(rows: Sequence[Row], select: str, name: str) -> str:
         count = min(map(len, values))
         if len(scales) > 1 and count:
             lines[method] = [[seeds[i] for seeds in values] for i in range(count)]
-    return curve_chart(scales, lines, name.replace("_", " "), axis="scale") if lines else ""
+    if not lines:
+        return ""
+    title, wide = name.replace("_", " "), len(lines) > _FEW  # a legend takes room
+    return curve_chart(scales, lines, title, axis="scale", wide=wide)
