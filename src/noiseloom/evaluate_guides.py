@@ -182,7 +182,10 @@ def _notes(
     guides: Sequence[GuideFolder], found: dict[Path, Found], aims: Sequence[Aim]
 ) -> list[str]:
     """What is to be said below the table."""
-    notes = ["means over seeds, and half widths of their 95 % intervals (Student's t)"]
+    notes = [
+        "means over seeds, of guides and of noise, and half widths of their 95 % intervals "
+        "(Student's t); the run is one"
+    ]
     if len({guide.record.digests.get("labels") for guide in guides}) > 1:
         notes.append("the guides have not learnt from the same labels")
     names = [f"best_of_{aim.name}" for aim in aims] if len(aims) > 1 else ["best_of"]
