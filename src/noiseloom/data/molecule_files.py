@@ -67,7 +67,7 @@ def molecule_picture(molecules: Sequence[Any], captions: Sequence[str], columns:
 
     across = min(columns, len(molecules))
     down = -(-len(molecules) // across)
-    canvas = rdMolDraw2D.MolDraw2DSVG(across * _SIDE, down * _SIDE, _SIDE, _SIDE)
+    canvas: Any = rdMolDraw2D.MolDraw2DSVG(across * _SIDE, down * _SIDE, _SIDE, _SIDE)
     canvas.drawOptions().clearBackground = False
     canvas.DrawMolecules(list(molecules), legends=list(captions))
     canvas.FinishDrawing()
