@@ -352,6 +352,22 @@ def test_a_run_is_judged_shown_and_drawn(run, tmp_path, capsys):
     assert out.with_suffix(".svg").read_text().startswith("<svg")
     sdf = list(Chem.SDMolSupplier(str(out.with_suffix(".sdf"))))
     assert [Chem.MolToSmiles(m) for m in sdf] == mended
+    out.unlink()
+    asked = ["sample", str(run), "-n", "6", "--out", str(out.with_suffix(".sdf"))]
+    assert main(asked) == 2
+    assert "drawn.sdf exists" in capsys.readouterr().err
+    assert main([*asked, "--force"]) == 0
+    assert len(rows_of(out)) == 6
+
+
+def test_a_run_is_judged_on_other_molecules_that_it_knows(run, tmp_path, capsys):
+    """Of a column that is named, in another file, with atoms that the run has not."""
+    lines = [f"{i},{key}" for i, key in enumerate([*SAMPLE.read_text().split(), "C[Si]C"])]
+    (tmp_path / "other.csv").write_text("\n".join(["id,smiles", *lines[5:]]) + "\n")
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "other.csv")]) == 0
+    told = capsys.readouterr()
+    assert "1 molecules with other elements are left out" in told.err
+    assert "label" in told.out
 
 
 def test_the_figures_of_an_evaluation_are_those_of_what_was_drawn(run, data):
@@ -392,16 +408,24 @@ def test_guides_learn_the_labels_of_the_worse_half(run, data):
 
 
 @pytest.mark.parametrize(
-    ("way", "rule"), [("tilt", "constant"), ("nudge", "constant"), ("tilt", "norm-ratio")]
+    ("way", "rule", "corrector"),
+    [
+        ("tilt", "constant", 0),
+        ("tilt", "constant", 1),
+        ("nudge", "constant", 0),
+        ("tilt", "norm-ratio", 0),
+    ],
 )
-def test_scale_0_is_unguided_bit_for_bit_and_others_are_not(run, way, rule):
+def test_scale_0_is_unguided_bit_for_bit_and_others_are_not(run, way, rule, corrector):
     guide = run / "guides" / "none-0"
 
     def steps(scale):
-        led = steered(load(run), guide, target="maximise", scale=scale, way=way, rule=rule)
+        more = {"way": way, "rule": rule, "corrector": corrector}
+        led = steered(load(run), guide, target="maximise", scale=scale, **more)
         return final(led.steps(ROWS, seed=1)).result
 
-    unguided = final(load(run).steps(ROWS, seed=1)).result
+    plain = load(run).with_options(corrector=corrector, corrector_noise=0.8)
+    unguided = final(plain.steps(ROWS, seed=1)).result
     assert torch.equal(steps(0.0), unguided)
     moved = steps(3.0)
     assert not torch.equal(moved, unguided)

@@ -97,6 +97,8 @@ def sample(
     check_file(path, force, f"samples{ending}")
     if isinstance(run.recipe, Guidable) and run.recipe.beside and shows != "rows":
         check_file(path.with_suffix(run.recipe.beside), force)
+    if shows == "molecules":
+        check_file(path.with_suffix(".svg"), force)
     options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
     result = {"file": str(path), "seed": seed, "options": options}
     told = {} if codes is None else {"codes": codes}

@@ -85,7 +85,7 @@ class GuidedMolecules(Guidable):
         """All molecules of a file, and what was left out."""
         return read_molecules(
             path,
-            column=self.column or None,
+            column=(self.column or None) if path.lower().endswith((".csv", ".csv.gz")) else None,
             max_atoms=self.max_atoms,
             elements=self.elements,
             skip_bad=self.skip_bad,
