@@ -144,7 +144,7 @@ def corrected_graphs(graphs: Tensor, kinds: Sequence[str]) -> Tensor:
         kinds: of atoms, by number.
 
     References:
-        C. Zang, F. Wang, 2020, MoFlow, arXiv 2006.10137, Section 3.5, whose rule GDSS has.
+        C. Zang, F. Wang, 2020, MoFlow, arXiv 2006.10137, whose rule GDSS has but for details.
     """
     found = graphs.cpu().clone()
     for graph in found:
