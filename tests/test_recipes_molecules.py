@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from rdkit import Chem
 import noiseloom
 from noiseloom import training
 from noiseloom.cli import main
+from noiseloom.data import chemistry
 from noiseloom.data.chemistry import scores
 from noiseloom.data.molecular_graphs import corrected_graphs, flat, smiles_of_graphs
 from noiseloom.data.molecules import parse_molecules
@@ -508,6 +510,14 @@ def _one_line(capsys, told):
 def test_trainings_that_cannot_be(options, told, tmp_path, capsys):
     assert main([*TRAIN, "--out", str(tmp_path / "run"), *options]) == 2
     _one_line(capsys, told)
+
+
+def test_without_rdkit_there_is_a_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    chemistry._sa_scorer.cache_clear()
+    assert main([*TRAIN, "--out", str(tmp_path / "run")]) != 0
+    _one_line(capsys, "molecules need RDKit: pip install 'noiseloom[chem]'")
+    assert not (tmp_path / "run").exists()
 
 
 def test_files_that_do_not_fit(run, tmp_path, capsys):

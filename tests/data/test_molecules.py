@@ -314,6 +314,7 @@ def test_a_picture_is_one_svg_without_what_pages_refuse():
     assert text.count("<svg") == 1
     assert "viewBox='0 0 360 360'" in text
     assert "<script" not in text
+    assert text.count("fill:#FFFFFF") == 1  # behind all of them
     assert "width='360px'" not in text
     with pytest.raises(ValueError, match="1 captions for 2 molecules"):
         molecule_picture(molecules[:2], ["a"])

@@ -50,7 +50,7 @@ def structure_file(
 
 
 def molecule_picture(molecules: Sequence[Any], captions: Sequence[str], columns: int = 6) -> str:
-    """An SVG of molecules, row by row.
+    """An SVG of molecules, row by row, on white: carbons are black on dark pages, too.
 
     Args:
         molecules: RDKit's, sanitised, at least one.
@@ -68,7 +68,6 @@ def molecule_picture(molecules: Sequence[Any], captions: Sequence[str], columns:
     across = min(columns, len(molecules))
     down = -(-len(molecules) // across)
     canvas: Any = rdMolDraw2D.MolDraw2DSVG(across * _SIDE, down * _SIDE, _SIDE, _SIDE)
-    canvas.drawOptions().clearBackground = False
     canvas.DrawMolecules(list(molecules), legends=list(captions))
     canvas.FinishDrawing()
     text: str = canvas.GetDrawingText()
