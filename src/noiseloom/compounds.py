@@ -12,6 +12,7 @@ from noiseloom.data.molecular_graphs import corrected_graphs, molecules_of, smil
 from noiseloom.data.molecule_files import molecule_picture
 from noiseloom.gallery import section
 from noiseloom.guide_folder import guidable
+from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.terminal import say
@@ -41,7 +42,7 @@ def compounds(run: Run, data: Split[Any] | None, seed: int) -> str:
     text += " Below each is its true QED (10 &minus; SA) / 9."
     figures = [(_pictures(run, drawn), "samples")]
     if data is not None:
-        some = torch.randperm(len(data.held_out), generator=torch.Generator().manual_seed(0))
+        some = Rng(0).fold("held out").permutation(len(data.held_out))
         held = data.held_out.select(some[:_SHOWN]).fitted(kinds, run.facts["atoms"])[0]
         figures.append((_pictures(run, held.graphs), "held out"))
     shown = "".join(

@@ -234,9 +234,9 @@ class Clipped(nn.Module):
 class Projected(nn.Module):
     """Keeps the mean where states are: of padding it is 0, of edges symmetric without diagonal.
 
-    Moves project what a denoiser says, and so need this not. Whatever else reads it does: scores in
-    Langevin steps and in rules of guidance, and the next self-conditioning input, where heads say
-    something of padding, too.
+    Moves and scores project what a denoiser says, and so need this not where their diffusion knows
+    the mask. Whatever else reads it does: guidance, whose diffusion is that of all batches, and the
+    next self-conditioning input, where heads say something of padding, too.
 
     Args:
         denoiser: the inner denoiser.
