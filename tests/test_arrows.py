@@ -41,6 +41,7 @@ FRONT = {
     "code_grids",
     "commands",
     "compare",
+    "compounds",
     "costs",
     "drawing",
     "figures",

@@ -1,9 +1,12 @@
 """The examples run."""
 
+import csv
 import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from noiseloom.cli import main
 
@@ -43,3 +46,48 @@ def test_what_cannot_be_streamed_is_told_in_a_line(tmp_path):
     assert told() == "usage: python examples/stream.py RUN, a run of forcing-digits\n"
     assert told("nowhere") == "error: no run at nowhere\n"
     assert "bits-digits is no run of forcing-digits" in told("bits-digits")
+
+
+def test_docked_hits_are_ranked_by_the_papers_label(tmp_path, capsys):
+    """Without Vina: what it says is given. By hand: 10 / 20 of a half for the first."""
+    pytest.importorskip("rdkit", reason="needs the extra chem")
+    names = runpy.run_path(str(EXAMPLES / "dock.py"))
+    assert names["label"](-10.0, 0.5) == pytest.approx(0.25)
+    assert names["label"](-30.0, 0.5) == pytest.approx(0.5)
+    assert names["label"](2.0, 0.5) == 0
+    table = tmp_path / "hits.csv"
+    table.write_text("structure,qed\nCCO,1\n,0\nCCO,1\nc1ccccc1,1\nCCN,1\n")
+    said = {"CCO": (-3.0, ""), "c1ccccc1": (-6.0, ""), "CCN": (None, "no conformer")}
+
+    def docked(keys, receptor, *place):
+        assert place == ([1, 2, 3], (20, 20, 20), 8, 1)
+        return [(key, *said[key]) for key in keys]
+
+    names["main"].__globals__["docked"] = docked
+    out = names["main"]([str(table), "receptor.pdbqt", "--center", "1", "2", "3"])
+    told = capsys.readouterr().out
+    assert "no conformer" in told
+    assert f"2 of 3 docked: {out}" in told
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["smiles"] for row in rows] == ["c1ccccc1", "CCO"]
+    assert float(rows[0]["y"]) == pytest.approx(6 / 20 * 0.4426283719, abs=1e-6)
+    with pytest.raises(ValueError, match="-n must be 1 to 200, got 201"):
+        names["rows_of"](table, 201)
+    table.write_text("smiles\nCCO\n")
+    with pytest.raises(ValueError, match="no column structure"):
+        names["rows_of"](table, 2)
+
+
+def test_a_molecule_is_docked(tmp_path):
+    """Where Vina is installed: aspirin, into the atoms of a benzene as a receptor."""
+    pytest.importorskip("vina")
+    pytest.importorskip("meeko")
+    names = runpy.run_path(str(EXAMPLES / "dock.py"))
+    lines = [line for line in names["ligand_of"]("c1ccccc1", 1).splitlines() if "ATOM" in line]
+    receptor = tmp_path / "receptor.pdbqt"
+    receptor.write_text("\n".join(lines) + "\n")
+    place = (receptor, (0, 0, 0), (15, 15, 15), 1, 1)
+    ((key, affinity, why),) = names["docked"](["CC(=O)Oc1ccccc1C(=O)O"], *place)
+    assert (key, why) == ("CC(=O)Oc1ccccc1C(=O)O", "")
+    assert -6 < affinity < 0

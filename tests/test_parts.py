@@ -6,7 +6,13 @@ from oracles import F64
 from torch import nn
 
 from noiseloom.conditioning import SelfConditioned
-from noiseloom.denoiser import Preconditioned, PreconditionedParts, SigmoidHead
+from noiseloom.denoiser import (
+    Preconditioned,
+    PreconditionedParts,
+    Projected,
+    SigmoidHead,
+    SoftmaxHead,
+)
 from noiseloom.diffusion import GaussianDiffusion, ProductDiffusion, Symmetric, Whole
 from noiseloom.noise import EDM, Cosine
 from noiseloom.objective import denoising_loss, edm_weight, self_conditioned_rows, v_weight
@@ -190,3 +196,58 @@ def test_other_parts_are_refused():
         denoiser({"nodes": X["nodes"]}, TIMES["one"])
     with pytest.raises(ValueError, match="given by part, as a dict"):
         denoiser(X, NODE_TIMES)
+
+
+# What all parts have in common, and where their estimates are.
+
+
+def test_a_schedule_is_that_of_all_parts_or_of_none():
+    own = GaussianDiffusion(Cosine())
+    assert ProductDiffusion({"a": own, "b": own}).schedule == Cosine()
+    with pytest.raises(ValueError, match="schedules of their own"):
+        _ = DIFFUSION.schedule
+
+
+def test_projected_means_are_where_the_states_are():
+    """Of a softmax head, which says something of padding and of the diagonal; logits stay."""
+    mask = torch.arange(N) < torch.tensor([1, 2, 3, 4, 4, 2])[:, None]
+    codes = torch.arange(3.0, dtype=F64)[:, None]
+    how = {
+        "nodes": Preconditioning(Cosine(), "x0", SoftmaxHead(torch.eye(3, dtype=F64))),
+        "edges": Preconditioning(Cosine(), "x0", SoftmaxHead(codes)),
+    }
+
+    class Logits(nn.Module):
+        def forward(self, x, log_snr, cond=None):
+            draw = Rng(7)
+            nodes = draw.fold("nodes").normal((B, N, 3), F64)
+            return {"nodes": nodes, "edges": draw.fold("edges").normal((B, N, N, 3), F64)}
+
+    space = ProductDiffusion(
+        {"nodes": GaussianDiffusion(Cosine()), "edges": GaussianDiffusion(Cosine(), Symmetric())}
+    )
+    plain = PreconditionedParts(Logits(), how)
+    x = space.on(mask).prior({"nodes": X["nodes"], "edges": X["edges"][..., :1]}, Rng(1))
+    t = torch.full((B,), 0.5, dtype=F64)
+    bare, _ = plain(x, t, {"mask": mask})
+    said, _ = Projected(plain, space)(x, t, {"mask": mask})
+    for name, own in space.on(mask).parts.items():
+        expected = own.subspace.project(bare[name].mean)
+        assert torch.equal(said[name].mean, expected)
+        assert not torch.equal(said[name].mean, bare[name].mean)
+        assert torch.equal(said[name].logits, bare[name].logits)
+    one = Projected(Preconditioned(Alone(3), Cosine()), GaussianDiffusion(Cosine()))
+    alone, _ = one(X["nodes"], t, {"mask": mask})
+    assert not alone.mean[~mask].any()
+    assert alone.mean[mask].all()
+
+
+def test_cross_entropy_is_of_the_nearest_code_whatever_its_norm():
+    """Codes 0, 1, 2 of one entry: the class of 0 is the first, and of 1.2 the second."""
+    codes = torch.arange(3.0, dtype=F64)[:, None]
+    logits = torch.tensor([[0.5, -1.0, 2.0]], dtype=F64).expand(3, 1, 3)
+    said = SoftmaxHead(codes)(logits.flatten(1))
+    clean = torch.tensor([[0.0], [1.2], [2.0]], dtype=F64)
+    space, t = GaussianDiffusion(Cosine()), torch.full((3,), 0.3, dtype=F64)
+    found = space.loss(said, clean, clean, t).flatten()
+    torch.testing.assert_close(found, -logits[0, 0].log_softmax(0))

@@ -27,6 +27,7 @@ CASES = {
     "bits-images": (PICTURES, (16, 3, 16, 16)),
     "bits-cifar10": ({}, (16, 3, 32, 32)),
     "context-benzenoids": ({"rings": 5}, (16, 5, 3)),
+    "context-molecules": ({"edge_width": 4}, (16, 3, 4)),
     "disco-digits": ({}, (16, 1, 8, 8)),
     "disco-images": (PICTURES, (16, 3, 16, 16)),
     "disco-mixture": ({}, (16, 2)),
@@ -51,6 +52,7 @@ OWN_DATA = (
 )
 
 ROWS = {
+    "context-molecules": (".smi", "CCO\nCCN\nCO\nC=O\nCC\nC1CC1\n"),
     "sequences": (".txt", "ACGTA\nCCA\nGTTA\n" + "".join(f"A{'C' * i}G\n" for i in range(4))),
     "table": (".csv", "a,b\n" + "".join(f"{i % 3},{'xyz'[i % 2]}\n" for i in range(60))),
     "text": (".txt", "so it goes on and on " * 40),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.carry import Carry, clone
-from noiseloom.diffusion import Prediction
+from noiseloom.diffusion import GaussianDiffusion, Prediction, ProductDiffusion, by_part
 from noiseloom.manifolds import Manifold
 from noiseloom.noise import Schedule
 from noiseloom.preconditioning import (
@@ -34,6 +34,7 @@ __all__ = [
     "LinearHead",
     "Preconditioned",
     "PreconditionedParts",
+    "Projected",
     "SigmoidHead",
     "SoftmaxHead",
 ]
@@ -228,3 +229,43 @@ class Clipped(nn.Module):
         fields: dict[str, Any] = vars(prediction)
         mean = prediction.mean.clamp(-self.limit, self.limit)
         return Prediction(**{**fields, "mean": mean}), carry
+
+
+class Projected(nn.Module):
+    """Keeps the mean where states are: of padding it is 0, of edges symmetric without diagonal.
+
+    Moves and scores project what a denoiser says, and so need this not where their diffusion knows
+    the mask. Whatever else reads it does: guidance, whose diffusion is that of all batches, and the
+    next self-conditioning input, where heads say something of padding, too.
+
+    Args:
+        denoiser: the inner denoiser.
+        diffusion: what noise is, in all examples; `cond["mask"]`, bool (B, N), says which nodes of
+            a batch are real, if there is padding.
+    """
+
+    def __init__(
+        self, denoiser: nn.Module, diffusion: GaussianDiffusion | ProductDiffusion
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.diffusion = diffusion
+
+    def forward(
+        self,
+        x: Any,  # noqa: ANN401
+        t: Any,  # noqa: ANN401
+        cond: Cond | None = None,
+        carry: Carry | None = None,
+        rng: Rng | None = None,
+    ) -> tuple[Any, Carry]:
+        """The inner prediction, or that of each part, with its mean projected."""
+        said, carry = self.denoiser(x, t, cond, carry, rng)
+        mask = (cond or {}).get("mask")
+        diffusion = self.diffusion if mask is None else self.diffusion.on(mask)
+        found = {}
+        for name, (own, part, time) in by_part(diffusion, x, t).items():
+            prediction = said[name] if name else said
+            fields: dict[str, Any] = vars(prediction)
+            found[name] = Prediction(**{**fields, "mean": own.result(prediction, part, time)})
+        return found.get("", found), carry

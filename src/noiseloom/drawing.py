@@ -86,6 +86,8 @@ def sample(
     if n is None:
         n = 4 if shows == "videos" else 64
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
+    if shows == "molecules" and out is not None and out.suffix.lower() == ".sdf":
+        out = out.with_suffix(ending)  # the table, beside which it lies
     if shows == "rows":
         ending = rows_ending(run)
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
@@ -95,11 +97,14 @@ def sample(
     check_file(path, force, f"samples{ending}")
     if isinstance(run.recipe, Guidable) and run.recipe.beside and shows != "rows":
         check_file(path.with_suffix(run.recipe.beside), force)
+    if shows == "molecules":
+        check_file(path.with_suffix(".svg"), force)
     options = {f.name: getattr(run.recipe, f.name) for f in fields(Sampling)}
     result = {"file": str(path), "seed": seed, "options": options}
     told = {} if codes is None else {"codes": codes}
     result |= {name: value.tolist() for name, value in told.items()}
     if shows != "pictures":
+        from noiseloom.compounds import write_compounds
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
         from noiseloom.points import write_points
@@ -117,6 +122,7 @@ def sample(
                 "rows of {} tokens",
             ),
             "benzenoids": (write_rings, "benzenoids of {} rings"),
+            "molecules": (write_compounds, "molecules of at most {} atoms"),
             "points": (partial(write_points, codes=codes), "points of {} coordinates"),
         }
         write, kind = writers[shows]

@@ -15,7 +15,8 @@ class MakeGuide(Answer):
     Attributes:
         labels: structures with labels: a table, .csv, .tsv or .parquet, with the run's columns or a
             column of sequences, and one or more of numbers. context-benzenoids knows its own, and
-            its context, by the words train, validation, test, others and all.
+            its context, by the words train, validation, test, others and all; context-molecules
+            those of a file of SMILES, of its better half with :high, :validation or :test after it.
         columns: those of the labels, separated by commas; by default the only one of numbers.
         context: structures without labels, among which the guide is to know its limits: a table, or
             what the run is trained on.

@@ -71,7 +71,8 @@ def sample_guided(
         gap: the character of a gap.
         redesign: of sequences, what they are to differ from at a few sites.
         seed: of the draws.
-        out: the table, .csv; by default named after run and seed, in the current folder.
+        out: the table, .csv, or of molecules the file beside it, .sdf; by default named after run
+            and seed, in the current folder.
         force: replace the file.
         as_json: answer a program.
 
@@ -84,6 +85,8 @@ def sample_guided(
     run = load(source).with_options(**changes)
     guide, records = load_guides(run, guides)
     path = out or Path(f"{Path(source).resolve().name}-guided-seed{seed}.csv")
+    if path.suffix.lower() == guidable(run).beside == ".sdf":  # which lies beside its table
+        path = path.with_suffix(".csv")
     if path.suffix.lower() != ".csv":
         raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
     check_file(path, force, "samples.csv")

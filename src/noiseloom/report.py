@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.code_grids import code_grids
+from noiseloom.compounds import compounds
 from noiseloom.data import Split
 from noiseloom.fans import fans
 from noiseloom.figures import loss_curve, plan_map
@@ -101,6 +102,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     views = {
         "points": points,
         "benzenoids": rings,
+        "molecules": compounds,
         "pictures": gallery,
         "series": fans,
         "trajectories": paths,

@@ -1,7 +1,8 @@
 """Data sets in memory, in two parts: one to train on and one to judge by.
 
 Pictures are integers, time series a table of numbers, trajectories episodes of observations,
-actions and rewards, clips video with actions, points vectors, benzenoids rings in space; text,
+actions and rewards, clips video with actions, points vectors, benzenoids rings in space,
+molecules graphs; text,
 sequences and tables of a person's own are tokens of a vocabulary. Any other kind is a `Set` of
 one's own.
 """
@@ -19,6 +20,7 @@ from noiseloom.data.gb1 import AMINO_ACIDS, GB1, GB1Split, Variants, read_gb1
 from noiseloom.data.images import Images, stratified
 from noiseloom.data.landscape import Landscape
 from noiseloom.data.lattice_fit import Structures, snap
+from noiseloom.data.molecules import Molecules, read_molecules
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
@@ -48,6 +50,7 @@ __all__ = [
     "GB1Split",
     "Images",
     "Landscape",
+    "Molecules",
     "Numbers",
     "Palette",
     "Pieces",
@@ -77,6 +80,7 @@ __all__ = [
     "patterns",
     "random_folds",
     "read_gb1",
+    "read_molecules",
     "read_palette",
     "read_sequences",
     "read_series",

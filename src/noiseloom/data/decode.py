@@ -1,10 +1,7 @@
 """From files to pixels: finding, decoding and caching the pictures of a folder or a zip file."""
 
-import hashlib
 import io
-import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from noiseloom.data.cache import cached, keep, recall
 
 __all__ = ["OTHER_SUFFIXES", "SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
 
@@ -136,14 +133,9 @@ def read_pictures(
     # A zip's checksums identify its content wherever it lies; sizes and times of files do not.
     place = str(root.resolve()) if root.is_dir() else ""
     state = [(name, *files[name]) for name in names]
-    key = json.dumps([_FORMAT, place, framing.size, framing.background, skip_bad, state])
-    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    cached = _cache_folder() / f"{digest}.safetensors"
-    try:
-        stored = load_file(cached)
-        return stored["pixels"], stored["rows"].tolist()
-    except (OSError, SafetensorError, KeyError):
-        pass
+    file = cached([_FORMAT, place, framing.size, framing.background, skip_bad, state])
+    if stored := recall(file, "pixels", "rows"):
+        return stored[0], stored[1].tolist()
 
     with opened(root) as read, ThreadPoolExecutor() as pool:
 
@@ -166,7 +158,7 @@ def read_pictures(
     pixels = torch.empty((len(rows), 3, framing.size, framing.size), dtype=torch.uint8)
     for target, picture in zip(pixels, (p for p in decoded if p is not None), strict=True):
         target.copy_(picture)
-    _save(cached, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
+    keep(file, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
     return pixels, rows
 
 
@@ -181,18 +173,3 @@ def _zip(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is neither a folder nor a readable zip file") from error
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("NOISELOOM_CACHE") or Path("~/.cache/noiseloom").expanduser())
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write all or nothing, and nothing where the cache cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            save_file(tensors, Path(scratch, path.name))
-            Path(scratch, path.name).replace(path)
-    except (OSError, SafetensorError):
-        pass

@@ -173,7 +173,8 @@ class GaussianDiffusion:
         codes, axis = prediction.codes.to(clean.dtype), prediction.axis
         last = clean.movedim(axis, -1)
         groups = torch.unflatten(last, -1, (-1, codes.shape[1]))
-        label = (groups @ codes.T).argmax(-1)
+        # Of all |x - c|^2, less what is the same for all codes; these may be of several norms.
+        label = (groups @ codes.T - codes.square().sum(1) / 2).argmax(-1)
         nats = torch.logsumexp(logits, -1) - logits.gather(-1, label[..., None])[..., 0]
         per_entry = nats[..., None].expand(groups.shape).flatten(-2).movedim(-1, axis)
         return mean_like(per_entry, t, held)

@@ -9,6 +9,7 @@ from torch import Tensor
 from noiseloom.diffusion.gaussian import GaussianDiffusion
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.diffusion.protocol import Diffusion
+from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
 from noiseloom.shapes import State, part_times, parts_of
 
@@ -30,6 +31,18 @@ class ProductDiffusion:
     """
 
     parts: Mapping[str, Diffusion]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of all parts.
+
+        Raises:
+            ValueError: they do not have one in common.
+        """
+        each = [own.schedule for own in self.parts.values()]
+        if any(own != each[0] for own in each):
+            raise ValueError(f"the parts {sorted(self.parts)} have schedules of their own")
+        return each[0]
 
     def on(self, mask: Tensor) -> Self:
         """The same diffusion of a batch of which some nodes are padding, in all parts.

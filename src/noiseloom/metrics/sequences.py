@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noiseloom.data.chemistry import chemistry
 from noiseloom.metrics.ngrams import Floats, Ints, ngram_codes
 from noiseloom.metrics.rows import copied_share, mean_and_error
 
@@ -79,13 +80,12 @@ def canonical_smiles(text: str) -> str | None:
     Raises:
         ImportError: the extra `chem` is not installed.
     """
-    try:
-        from rdkit import Chem, rdBase
-    except ImportError as error:
-        raise ImportError("molecules need RDKit: pip install 'noiseloom[chem]'") from error
+    chem = chemistry()
+    from rdkit import rdBase
+
     with rdBase.BlockLogs():  # or every sample that is wrong writes lines to the terminal
-        molecule = Chem.MolFromSmiles(text) if text.split() == [text] else None
-        form: Any = Chem.MolToSmiles(molecule) if molecule is not None else None
+        molecule = chem.MolFromSmiles(text) if text.split() == [text] else None
+        form: Any = chem.MolToSmiles(molecule) if molecule is not None else None
     return form or None
 
 

@@ -10,6 +10,7 @@ from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.coded_pictures import CodedPictures
 from noiseloom.recipes.context_benzenoids import ContextBenzenoids
+from noiseloom.recipes.context_molecules import ContextMolecules
 from noiseloom.recipes.context_proteins import ContextProteins
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
@@ -48,6 +49,7 @@ __all__ = [
     "CodedPictures",
     "Coding",
     "ContextBenzenoids",
+    "ContextMolecules",
     "ContextProteins",
     "DiffusionForcing",
     "DiscoDigits",
@@ -108,6 +110,7 @@ RECIPES: dict[str, type[Recipe]] = {
         PalettePictures,
         ContextProteins,
         ContextBenzenoids,
+        ContextMolecules,
     )
 }
 """The recipes of this package by name; a file of one's own needs no entry here."""

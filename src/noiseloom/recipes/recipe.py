@@ -114,9 +114,10 @@ class Recipe(Sampling, Training):
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
         in_data: those of them that are looked for in the data first.
-        shows: what its data are: pictures, series, trajectories, videos, points or rows. Report and
-            `sample` go by it; they leave out what is none of these: pictures without shape, levels
-            and classes among the facts, or others of no recipe of ours.
+        shows: what its data are: pictures, series, trajectories, videos, points, rows, benzenoids
+            or molecules. Report and `sample` go by it; they leave out what is none of these:
+            pictures without shape, levels and classes among the facts, or others of no recipe of
+            ours.
         tallied: an evaluation says samples per second, and calls of the network for each.
         grows: what a drawing has yielded is a finished part of the samples, as of videos.
     """
@@ -126,7 +127,16 @@ class Recipe(Sampling, Training):
     paths: ClassVar[tuple[str, ...]] = ()
     in_data: ClassVar[tuple[str, ...]] = ()
     shows: ClassVar[
-        Literal["pictures", "series", "trajectories", "videos", "points", "rows", "benzenoids"]
+        Literal[
+            "pictures",
+            "series",
+            "trajectories",
+            "videos",
+            "points",
+            "rows",
+            "benzenoids",
+            "molecules",
+        ]
     ] = "pictures"
     tallied: ClassVar[bool] = False
     grows: ClassVar[bool] = False
