@@ -470,6 +470,30 @@ def test_a_table_of_hits_by_hand(run, data):
     assert table.column("distance") == pytest.approx(away.tolist())
 
 
+def test_true_values_are_of_molecules_alone(run, data):
+    own = load(run)
+    recipe = replace(own.recipe, correct=False)
+    graphs = torch.cat((data.train.graphs[:3], torch.zeros_like(data.train.graphs[:1])))
+    graphs[1, 0, 2:] = graphs[1, 2:, 1] = 3  # more bonds than an atom has
+    found = recipe.true_values(own.parts, own.facts, graphs)
+    keys = recipe.keys(own.parts, own.facts, graphs)
+    assert [bool(key) for key in keys] == [True, False, True, False]
+    by_hand = scores([Chem.MolFromSmiles(keys[0]), Chem.MolFromSmiles(keys[2])])
+    for i, name in enumerate(("qed_sa", "qed", "sa")):
+        assert found[name][[0, 2]].tolist() == pytest.approx(by_hand[:, i].tolist())
+        assert found[name][[1, 3]].isnan().all()
+
+
+def test_molecules_are_judged_beside_each_other_at_several_scales(run, tmp_path, capsys):
+    words = ["--guide", "context-0,none-0", "--target", "maximise", "--scales", "0,1"]
+    assert (
+        main(["evaluate", str(run), *words, "--samples", "8", "--out", str(tmp_path / "table")])
+        == 0
+    )
+    assert "best" in capsys.readouterr().out
+    assert (tmp_path / "table" / "table.json").is_file()
+
+
 def test_labels_of_ones_own_come_from_a_table(run, data, tmp_path):
     keys = [*data.train.keys[:12], "C[Si](C)(C)C", "CCCCCCCCCCCCCCCC"]
     path = tmp_path / "mine.csv"

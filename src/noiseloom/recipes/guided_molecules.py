@@ -204,12 +204,24 @@ class GuidedMolecules(Guidable):
 
     def cells(self, parts: Parts, facts: Facts, data: Tensor) -> list[list[Any]]:
         """What is written of each molecule; nothing of what is none."""
+        keys, found = self._scored(data, facts)
+        empty: list[Any] = [""] * (1 + len(SCORES))
+        each = zip(keys, found.tolist(), strict=True)
+        return [[key, *(round(v, 6) for v in row)] if key else empty for key, row in each]
+
+    def true_values(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, Tensor]:
+        """The scores of every molecule, by RDKit."""
+        return dict(zip(SCORES, self._scored(data, facts)[1].unbind(1), strict=True))
+
+    def _scored(self, data: Tensor, facts: Facts) -> tuple[list[str], Tensor]:
+        """Keys, and scores float64 (N, S), NaN for what is no molecule in one piece."""
         graphs = self._mended(data, facts)
         keys, molecules = (f(graphs, facts["kinds"]) for f in (smiles_of_graphs, molecules_of))
+        there = torch.tensor([bool(key) for key in keys])
+        found = torch.full((len(keys), len(SCORES)), math.nan, dtype=torch.float64)
         known = [m for m, key in zip(molecules, keys, strict=True) if key]
-        each = iter(scores(known).tolist())
-        empty: list[Any] = [""] * (1 + len(SCORES))
-        return [[key, *(round(v, 6) for v in next(each))] if key else empty for key in keys]
+        found[there] = scores(known)
+        return keys, found
 
     def figures(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, float]:
         """True figures of all that was drawn."""
