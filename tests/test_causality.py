@@ -57,6 +57,7 @@ JOINT = {
     "one time": SamplingPlan.uniform(2),
     "one row": SamplingPlan.full_sequence(1, T),
     "two left": SamplingPlan.full_sequence(2, T).hold([0]),
+    "rested too early": SamplingPlan.autoregressive(2, T).rest(0.3),
     "at the end": SamplingPlan.from_levels([[1, 1, 1], [0, 1, 1], [0, 0, 0]], 1),
 }
 ALONE = {

@@ -31,6 +31,14 @@ from noiseloom.shapes import State
 
 __all__ = ["SamplingPlan"]
 
+FORGIVEN = 0.1
+"""The latest time from which a joint last row, such as that of `rest`, is not called joint.
+
+One step costs about the share of noise that is left. With the exact denoiser of an AR(1) process of
+correlation 0.8 the largest error of the covariance is 0.105 from time 0.1 where alpha^2 = 1 - t,
+and 0.034 on a cosine; from 0.3, 0.5, 0.9 it is 0.303, 0.502, 0.900. A full sequence has 0.397.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class SamplingPlan:
@@ -307,13 +315,14 @@ class SamplingPlan:
     def joint(self) -> bool:
         """Whether a row moves several tokens, which biases the samples of a causal denoiser.
 
-        The last row of `rest` does not count.
+        A last row that takes all from one time, at most 0.1, to their end does not count: it is
+        what `rest` costs (`FORGIVEN` says how much).
         """
         if self.t.ndim < 3 or self.t.shape[2] == 1:
             return True
         moving = (self.s != self.t).reshape(*self.t.shape[:3], -1).any(3)
         last = self.t[-1][self.s[-1] != self.t[-1]]
-        if len(self) > 1 and len(last) and 0 < last[0] < 1 and (last == last[0]).all():
+        if len(self) > 1 and len(last) and last[0] <= FORGIVEN and (last == last[0]).all():
             moving = moving[:-1]
         return bool((moving.sum(2) > 1).any())
 
