@@ -244,9 +244,10 @@ class SamplingPlan:
     def rest(self, at: float) -> "SamplingPlan":
         """Let tokens that are done wait at a small time, until one last row takes all to their end.
 
-        A context that is told clean is a thing that training on random times never shows, and one
-        that a model made is not clean: on digits, row by row, coverage is 0.18 with finished rows
-        at 0, and 0.52 with rows that wait at 0.1 (docs/results.md).
+        A network that is told log-SNRs beyond those that random times showed it (a `clock` of 20)
+        does not know a context that is told clean: on digits, row by row, coverage is then 0.18
+        with finished rows at 0, and 0.52 with rows that wait at 0.1. Told 10 at most, which is the
+        default there, it is 0.52 with either, so nothing is gained (docs/results.md).
 
         That last row is one step, however many the others: with the exact denoiser of an AR(1)
         process of correlation 0.8, 400 steps of a cosine, the largest error of the covariance is
