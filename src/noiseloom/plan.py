@@ -21,6 +21,7 @@ from noiseloom.levels import (
     further,
     grid,
     log_ratios,
+    placed,
     ramp,
     staircase,
 )
@@ -240,6 +241,27 @@ class SamplingPlan:
         if not moving.any():
             raise ValueError("hold leaves no token to move")
         return SamplingPlan(t[moving], s[moving])
+
+    def among(self, tokens: int, places: Sequence[int], at: float = 0.0) -> "SamplingPlan":
+        """The plan of some tokens of a longer sequence, whose others are context and stay.
+
+        A plan that is made for what is to be drawn, and put among what is known, has its shape
+        there. `hold` cuts a plan of the whole: of a trapezoid it leaves one flank.
+
+        Args:
+            tokens: T, of the longer sequence.
+            places: index in it of every token of this plan, in the plan's order.
+            at: the time at which the others stay; 0 is clean.
+
+        Raises:
+            ValueError: no time per token, or places that do not fit.
+
+        Example:
+            >>> print(SamplingPlan.trapezoid(2, 3, 1).among(5, [2, 3, 4]).t[0].tolist())
+            [[0.0, 0.0, 1.0, 1.0, 1.0]]
+        """
+        t, s = (placed(times, tokens, places, at) for times in (self.t, self.s))
+        return SamplingPlan(t, s)
 
     def rest(self, at: float) -> "SamplingPlan":
         """Let tokens that are done wait at a small time, until one last row takes all to their end.
