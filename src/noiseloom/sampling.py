@@ -33,6 +33,7 @@ __all__ = [
     "Step",
     "ancestral",
     "dpm_solver_pp_2m",
+    "draws",
     "final",
     "heun",
     "resampled",
@@ -141,6 +142,15 @@ def final(steps: Iterator[Step[S]]) -> Step[S]:
     return deque(steps, maxlen=1)[0]
 
 
+def draws(solver: Solver) -> bool:
+    """Whether a solver's moves have noise of their own, as all have that do not say otherwise.
+
+    A solver says it by an attribute, `draws`; `heun`, `dpm_solver_pp_2m` and `ancestral(0)` have
+    False. With these a present has one future.
+    """
+    return bool(getattr(solver, "draws", True))
+
+
 def ancestral(stochasticity: float = 0.0, variance: Literal["small", "large"] = "small") -> Solver:
     """DDIM (stochasticity 0) to DDPM (stochasticity 1), first order; each diffusion has its own.
 
@@ -164,6 +174,7 @@ def ancestral(stochasticity: float = 0.0, variance: Literal["small", "large"] = 
         )
         return x, prediction, carry, memory
 
+    vars(move)["draws"] = stochasticity > 0
     return move
 
 
@@ -223,6 +234,7 @@ def heun(data_std: float = 1.0) -> Solver:
             new = torch.where(alpha_t > 0, new, end)
         return where_moved(new, x, t, s), first, carry, memory
 
+    vars(move)["draws"] = False
     return move
 
 
@@ -256,6 +268,7 @@ def dpm_solver_pp_2m() -> Solver:
         )
         return diffusion.reverse(x, corrected, t, s), prediction, carry, memory
 
+    vars(move)["draws"] = False
     return move
 
 
@@ -284,6 +297,7 @@ def resampled(solver: Solver, rounds: int) -> Solver:
             x = diffusion.renoise(lower, s, t, key.fold("up"))
         return solver(denoiser, diffusion, x, t, s, cond, carry, memory, rng)
 
+    vars(move)["draws"] = rounds > 1 or draws(solver)
     return move
 
 

@@ -35,7 +35,7 @@ from noiseloom.guidance.balance import tilted
 from noiseloom.guidance.gradient import Reward, check_guide, rate, remembering, since, slope
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
-from noiseloom.sampling import Solver, ancestral
+from noiseloom.sampling import Solver, ancestral, draws
 from noiseloom.shapes import Cond, align
 
 __all__ = ["MonteCarloGuided"]
@@ -75,7 +75,8 @@ class MonteCarloGuided(nn.Module):
 
     Raises:
         ValueError: no rng where there are futures to draw, fewer than one future, rounds with
-            "exp", a plan that does not lead every token from 1 to 0; and as `RewardGuided` does.
+            "exp", a plan that does not lead every token from 1 to 0 or is of other tokens than the
+            state's, a solver without noise; and as `RewardGuided` does.
 
     References:
         B. Chen et al., 2024, arXiv 2407.01392, Section 3.4.
@@ -104,8 +105,15 @@ class MonteCarloGuided(nn.Module):
         check_guide(scale, begin, rounds)
         if rounds and average == "exp":
             raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
-        if not plan.whole:
-            raise ValueError("futures are completed by a plan that leads every token from 1 to 0")
+        try:
+            plan.check_whole()
+        except ValueError as error:
+            raise ValueError(f"the plan that completes futures: {error}") from error
+        if solver is not None and not draws(solver):
+            raise ValueError(
+                "futures need a solver that draws noise, such as ancestral(1): of one that does "
+                f"not, as this is, all {futures} of them are the same"
+            )
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward
@@ -179,10 +187,13 @@ class MonteCarloGuided(nn.Module):
 
     def _rows(self, x: Tensor, now: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The completion's rows, cut at the present, without those that move nothing."""
-        rows = [
-            (torch.minimum(align(t, x), now), torch.minimum(align(s, x), now))
-            for t, s in self.plan.rows(x)
-        ]
+        try:
+            rows = [
+                (torch.minimum(align(t, x), now), torch.minimum(align(s, x), now))
+                for t, s in self.plan.rows(x)
+            ]
+        except ValueError as error:
+            raise ValueError(f"the plan that completes futures: {error}") from error
         watched = self._watched and x.ndim > 2 and not torch.compiler.is_compiling()
 
         def tokens(t: Tensor, s: Tensor) -> Tensor:
