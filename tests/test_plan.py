@@ -260,3 +260,15 @@ def test_places_among_known_tokens_are_checked():
             plan.among(4, places)
     with pytest.raises(ValueError, match="need a plan of so many"):
         SamplingPlan.uniform(2).among(4, [0])
+
+
+def test_a_plan_for_other_tokens_is_named():
+    plan, told = (
+        SamplingPlan.full_sequence(4, 5),
+        r"a SamplingPlan of 4 rows of 5 tokens, from 1 to 0 ",
+    )
+    with pytest.raises(
+        ValueError, match=told + r"does not fit a state of shape \(2, 3, 1\)"
+    ) as caught:
+        next(plan.rows(torch.zeros(2, 3, 1)))
+    assert "\n" not in str(caught.value)

@@ -28,7 +28,7 @@ from noiseloom.levels import (
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
 from noiseloom.plan_picture import shaded
-from noiseloom.shapes import State
+from noiseloom.shapes import State, align
 
 __all__ = ["SamplingPlan"]
 
@@ -319,7 +319,7 @@ class SamplingPlan:
         """The rows as times for a state: scalars stay on the CPU, others move to it at once.
 
         Raises:
-            ValueError: times per token, and a state of several parts.
+            ValueError: times per token, and a state of several parts, or of other tokens.
         """
         t, s = self.t, self.s
         if t.ndim > 1:
@@ -327,6 +327,14 @@ class SamplingPlan:
                 raise ValueError(
                     f"the parts {sorted(x)} need a plan each (PartsPlan), not a {self}"
                 )
+            try:
+                align(t[0], x)
+            except ValueError as error:
+                raise ValueError(
+                    f"a {self} does not fit a state of shape {tuple(x.shape)}: its rows have shape "
+                    f"{tuple(t.shape[1:])}, and must be a left prefix of the state's shape, each "
+                    "entry 1 or equal"
+                ) from error
             dtype = torch.promote_types(x.dtype, torch.float32)
             t, s = t.to(x.device, dtype), s.to(x.device, dtype)
         yield from zip(t, s, strict=True)

@@ -136,8 +136,8 @@ def rollout(
         warn_of_bias(stacklevel=2)
     if not isinstance(rng.root, Tensor):
         rng = rng.samples(len(context), device=context.device)
-    rows = list(plan.rows(context))
     empty = context.new_empty((len(context), chunk, *context.shape[2:]))
+    rows = list(plan.rows(empty))
     level = torch.tensor(stabilisation, dtype=torch.float64)
 
     @torch.no_grad()
