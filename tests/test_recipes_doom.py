@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
@@ -303,10 +304,12 @@ OPTIONS = ["--width", "16", "--depth", "1", "--heads", "2", "--patch", "4", "--f
 OPTIONS += ["--window", "4", "--steps", "4", "--batch-size", "4", "--warmup", "1", "--threads", "1"]
 DRAWING = ["--context", "3", "--length", "25", "--stretch", "10", "--sampling-steps", "2"]
 DRAWING += ["--samples", "4"]
+MANY = Rng(0).integers(256, (1, 4, 3, 32, 32)).byte()
 TRAIN = ["train", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, *DRAWING]
 
 
 def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
+    monkeypatch.setattr(filming, "PIECE", 10)  # of 25 frames: beginning and end are not the same
     assert main([*TRAIN, "--out", "run", "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     pixels = [f"frame_{name}" for name in ("sharpness", "mean", "std", "change")]
@@ -325,6 +328,14 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         assert shown.n_frames > 1
     page = (place / "run" / "report.html").read_text()
     assert page.count("data:image/webp") == 2
+    assert "figcaption" not in page  # all frames are shown
+    shutil.copy(place / "run" / "evaluation.begin.webp", place / "run" / "evaluation.end.webp")
+    again = videos.videos(run, None, 0)
+    assert again.count("data:image/webp") == again.count("All of it") == 1
+    (place / "run" / "evaluation.end.webp").write_bytes(film(MANY, limit=1))
+    again = videos.videos(run, None, 0)
+    assert again.count("data:image/webp") == 2
+    assert "<figcaption>Every 4th of 4 frames is shown.</figcaption>" in again
     assert page.count("<svg") == 1 + 6  # the loss, and a chart of each quantity
     assert "at most 4" not in page
 
@@ -339,6 +350,13 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
 
     assert main(["sample", "run", "--length", "5", "--out", "few.webp"]) == 0
     assert "4 videos of 5 frames: few.webp" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "1", "--length", "1", "--out", "one.webp"]) == 0
+    assert "1 video of 1 frame: one.webp" in capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr(videos, "film", lambda made, limit: film(made, limit=1))
+        assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "cut.webp"]) == 0
+        told = "cut.webp: every 11th of 11 frames is shown, for its size: a .safetensors has all"
+        assert told in " ".join(capsys.readouterr().err.split())
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
     assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0
