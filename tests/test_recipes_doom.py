@@ -318,17 +318,23 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
             assert {f"{name}_{when}{end}" for end in ("", "_held_out", "_noised")} <= metrics.keys()
     assert all(map(math.isfinite, metrics.values()))
     assert metrics["kid_coarse_worst"] >= metrics["kid_coarse_last"]
+    for when in ("first", "last", "worst"):
+        errors = {f"kid_coarse_{when}_se{end}" for end in ("", "_held_out", "_noised")}
+        assert errors <= metrics.keys()
+        assert min(metrics[name] for name in errors) > 0
     assert metrics["frames_per_second"] > 0
     run = noiseloom.load("run", device="cpu")
     curve = json.loads((place / "run" / "evaluation.curve.json").read_text())
     assert curve["at"] == [5.0, 15.0]
     assert curve["kid_coarse"][-1] == metrics["kid_coarse_last"]
+    assert curve["kid_coarse_se"][-1] == metrics["kid_coarse_last_se"]
     assert {len(values) for values in curve.values()} == {2}
     with Image.open(place / "run" / "evaluation.end.webp") as shown:
         assert shown.n_frames > 1
     page = (place / "run" / "report.html").read_text()
     assert page.count("data:image/webp") == 2
     assert "figcaption" not in page  # all frames are shown
+    assert "standard error over whole videos" in page
     shutil.copy(place / "run" / "evaluation.begin.webp", place / "run" / "evaluation.end.webp")
     again = videos.videos(run, None, 0)
     assert again.count("data:image/webp") == again.count("All of it") == 1

@@ -55,9 +55,12 @@ def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
         f"{recipe.context} real frames and went on for {recipe.length:,}, trained on "
         f"{recipe.frames}. Real frames jump where a recorded episode ends."
     )
-    return section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>') + section(
-        "Drift", curves({"made": [found]}, wide=False)
-    )
+    drift = curves({"made": [found]}, wide=False)
+    if any(name.endswith("_se") for name in found):
+        band = "The band around a kernel distance is its standard error over whole videos."
+        drift = f"<p>{band}</p>{drift}"
+    shown = section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>')
+    return shown + section("Drift", drift)
 
 
 def to_follow(run: Run, file: str, length: int | None) -> tuple[Run, Tensor]:
