@@ -57,6 +57,7 @@ KINDS = [
     {"network": "bidirectional"},
     {"plan": "pyramid:1"},
     {"periods": (6.0, 24.0)},
+    {"network": "bidirectional", "periods": (6.0, 24.0)},
     {"self_conditioning": 0.5, "state": "differences", "periods": (6.0,)},
     {"restarts": ((3, 2, 0.5, 2.0),)},
     {"restarts": ((3, 2, 0.5, 2.0),), "plan": "pyramid:1"},
@@ -349,8 +350,6 @@ def test_options_that_do_not_fit():
     ):
         with pytest.raises(ValueError, match=told):
             ForcingSeries(**options)
-    with pytest.raises(ValueError, match="takes no conditions by token"):
-        made(network="bidirectional", periods=(6.0,))
     recipe, parts, facts, data = made()
     given = recipe.asked(data.held_out, torch.tensor([0]), 1)
     wrong = {**given, "values": given["values"][:, 1:]}

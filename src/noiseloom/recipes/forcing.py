@@ -160,15 +160,11 @@ class DiffusionForcing(Recipe):
             "self_conditioning": self.self_conditioning > 0,
             "dropout": self.dropout,
         }
+        common["action_features"] = action_features
         if self.network == "bidirectional":
-            if action_features:
-                raise ValueError(
-                    "network bidirectional takes no conditions by token: choose another"
-                )
             return Transformer(
                 features, features, heads=self.heads, max_length=self.tokens, **common
             )
-        common["action_features"] = action_features
         if self.network == "recurrent":
             return Recurrent(features, features, **common)
         return CausalTransformer(features, features, heads=self.heads, window=self.tokens, **common)
