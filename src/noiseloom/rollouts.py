@@ -27,6 +27,7 @@ from noiseloom.carry import Carry, write_caches
 from noiseloom.causality import memory_of, warn_of_bias
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
@@ -114,7 +115,7 @@ def rollout(
         ValueError: a stabilisation, memory or chunk out of range, a network that is not causal, a
             plan that does not fit or does not lead from 1 to 0, a context or actions that are not
             finite (as far as the host knows them), a position that is not where the carry goes on,
-            a graph without a GPU.
+            a graph without a GPU; after a chunk, what a guide has noted on a GPU.
 
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
@@ -148,7 +149,9 @@ def rollout(
         return write_caches(carry, kept)
 
     @torch.no_grad()
-    def make(given: dict[str, Any], carry: Carry, keys: Tensor) -> tuple[Tensor, Carry]:
+    def make(
+        given: dict[str, Any], carry: Carry, keys: Tensor
+    ) -> tuple[Tensor, Carry, list[dict[str, Tensor]]]:
         draws = Rng(keys)
         noise = diffusion.prior(empty, draws.fold("prior"))
         steps = sample(
@@ -162,7 +165,7 @@ def rollout(
             solver=solver,
         )
         last = final(steps)
-        return last.x, write(last.x, last.carry, given, draws)
+        return last.x, write(last.x, last.carry, given, draws), faults_of(last.carry)
 
     making = Replayed(make, context.device) if graph else make
 
@@ -174,7 +177,8 @@ def rollout(
             start += count
         while True:
             given, keys = _given(cond, start, chunk, context), keys_of(rng, start, chunk, context)
-            x, carry = making(given, carry, keys)
+            x, carry, noted = making(given, carry, keys)
+            tell(noted)
             then = torch.full((len(context),), start + chunk)
             yield Finished(start, x, {**carry, "position": then})
             start += chunk

@@ -23,6 +23,7 @@ from noiseloom.causality import warn_if_biased
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import Diffusion, Prediction, ProductDiffusion, RiemannianDiffusion
 from noiseloom.diffusion.gaussian import where_moved
+from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
 from noiseloom.rng import Rng
@@ -101,6 +102,9 @@ def sample(
     Yields:
         One `Step` per row. Nothing is computed before it is asked for.
 
+    Raises:
+        ValueError: after the last row of a plan, what a guide has noted on a GPU.
+
     Warns:
         UserWarning: a plan that moves several tokens together, and a network that is `causal`.
     """
@@ -130,6 +134,8 @@ def _steps(
         )
         result = map_state(_decided, noise.result(prediction, x, s), result, t, s)
         yield Step(index, t, s, x, prediction, result, carry)
+    if isinstance(plan, SamplingPlan | PartsPlan):  # rows may be part of a recording
+        tell(faults_of(carry))
 
 
 def _decided(mean: Tensor, result: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -31,8 +31,16 @@ from noiseloom.carry import Carry, repeat
 from noiseloom.causality import is_causal, warn_of_bias
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
+from noiseloom.faults import Faults
 from noiseloom.guidance.balance import tilted
-from noiseloom.guidance.gradient import Reward, check_guide, rate, remembering, since, slope
+from noiseloom.guidance.gradient import (
+    Reward,
+    check_guide,
+    climbed,
+    rate,
+    remembering,
+    since,
+)
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, ancestral, draws
@@ -141,25 +149,31 @@ class MonteCarloGuided(nn.Module):
             return prediction, carry or {}
         if rng is None:
             raise ValueError("Monte Carlo guidance draws futures: give rng")
+        faults = Faults(x, self.scale, carry)
+        carry = faults.inner
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             ends = self._complete(state, t, cond, carry, rng).unbind(1)
 
         def gradient(shift: Tensor | float) -> Tensor:
             with torch.enable_grad():
-                value = self._worth([rate(self.reward, end + shift) for end in ends])
-                return since(self.begin, slope(value, state, again=self.rounds > 1), t)
+                places = [end + shift for end in ends]
+                rewards = torch.stack([rate(self.reward, place) for place in places], 1)
+                value = self._worth(rewards)
+                grad = climbed(value, rewards, state, places, faults, again=self.rounds > 1)
+            return since(self.begin, grad, t)
 
         def worth(shift: Tensor) -> Tensor:
-            return self._worth([self.reward(end.detach() + shift) for end in ends])
+            rewards = [self.reward(end.detach() + shift) for end in ends]
+            return self._worth(torch.stack(rewards, 1))
 
         with torch.no_grad():
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
         guided = tilted(self.diffusion, prediction, gradient, worth, x, t, self.rounds)
-        return guided, carry or {}
+        return guided, faults.onto(carry or {})
 
-    def _worth(self, rewards: list[Tensor]) -> Tensor:
-        scaled = self.scale * torch.stack(rewards, 1)
+    def _worth(self, rewards: Tensor) -> Tensor:
+        scaled = self.scale * rewards
         return scaled.mean(1) if self.average == "mean" else scaled.logsumexp(1)
 
     def _complete(
