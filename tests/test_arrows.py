@@ -16,7 +16,7 @@ SPACES = LAWS | {"information", "noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
 PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
 MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "conditioning", "denoiser"}
-MODELS |= {"preconditioning"}
+MODELS |= {"faults", "preconditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
 LOOPS |= {"bound", "langevin", "unmasking"}
 METHODS = LOOPS | {
@@ -107,6 +107,7 @@ MAY_IMPORT = {
     "rng": set(),
     "replay": set(),
     "carry": {"shapes"},
+    "faults": {"carry"},
     "schedule": set(),
     "noise": LAWS | {"schedule"},
     "information": LAWS | {"schedule"},

@@ -12,7 +12,9 @@ from noiseloom import (
     Cosine,
     GaussianDiffusion,
     MonteCarloGuided,
+    PartsPlan,
     Preconditioned,
+    ProductDiffusion,
     Rng,
     SamplingPlan,
     SelfConditioned,
@@ -57,6 +59,7 @@ JOINT = {
     "one time": SamplingPlan.uniform(2),
     "one row": SamplingPlan.full_sequence(1, T),
     "two left": SamplingPlan.full_sequence(2, T).hold([0]),
+    "rested too early": SamplingPlan.autoregressive(2, T).rest(0.3),
     "at the end": SamplingPlan.from_levels([[1, 1, 1], [0, 1, 1], [0, 0, 0]], 1),
 }
 ALONE = {
@@ -156,3 +159,35 @@ def test_what_is_causal():
 
     assert not is_causal(Encoded())
     assert said(denoiser(), "memory") == [T - 1]
+
+
+class InParts(nn.Module):
+    """Each part by itself, by a network that is causal or not."""
+
+    def __init__(self, causal):
+        super().__init__()
+        self.inner = denoiser(causal)
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        return {name: self.inner(part, t[name])[0] for name, part in x.items()}, {}
+
+
+def test_plans_of_parts_are_warned_of_by_the_plan_of_a_part():
+    both, alone = (
+        ProductDiffusion({"a": DIFFUSION, "b": DIFFUSION}),
+        SamplingPlan.autoregressive(2, T),
+    )
+    x = {name: Rng(0).normal((2, T, D)) for name in "ab"}
+
+    def drawn(model, plan):
+        return final(sample(model, both, plan, x, rng=Rng(1)))
+
+    joint = PartsPlan.beside({"a": alone, "b": SamplingPlan.full_sequence(2, T)})
+    with pytest.warns(UserWarning, match=TOLD) as told:
+        drawn(InParts(True), joint)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    drawn(InParts(False), joint)
+    drawn(InParts(True), PartsPlan.beside({"a": alone, "b": alone}))
+    still = PartsPlan.beside({"a": alone, "b": SamplingPlan.uniform(2)}).hold("b")
+    drawn(InParts(True), still)  # what is held moves nothing

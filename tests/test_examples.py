@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import noiseloom
 from noiseloom.cli import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -18,7 +20,33 @@ def test_rows_are_streamed_after_those_that_are_known(tmp_path, capsys):
     words = ["--steps", "2", "--width", "16", "--depth", "1", "--heads", "2", "--batch-size", "8"]
     assert main(["train", "forcing-digits", "--out", run, "--no-evaluate", *words]) == 0
     capsys.readouterr()
-    runpy.run_path(str(EXAMPLES / "stream.py"))["main"](run)
+    example = runpy.run_path(str(EXAMPLES / "stream.py"))
+    told, seen, rollout = [], [], example["rollout"]
+
+    def spied(*args, cond, **options):
+        """Notes what each row is told, and what has been seen by then."""
+
+        def noted(first, count):
+            told.append(cond(first, count)["label"])
+            return cond(first, count)
+
+        seen.append(args[3])
+        for step in rollout(*args, cond=noted, **options):
+            seen.append(step.x)
+            yield step
+
+    example["main"].__globals__["rollout"] = spied
+    example["main"](run)
+    known = noiseloom.load(run, device="cpu")
+    train = known.recipe.load(None).train
+    digits = known.codec.encode(train.pixels).double()
+    means = torch.stack([digits[train.labels == k].mean(0) for k in range(10)])
+    assert len(told) == 1 + 5
+    for rows, label in zip([1, *range(1, 6)], told, strict=True):  # the known rows, then one by one
+        whole = torch.cat(seen[:rows], 1).double()
+        far = (whole[:, None] - means[:, : whole.shape[1]]).square().sum((2, 3))
+        assert torch.equal(far.argmin(1), label)
+    assert len({tuple(label.tolist()) for label in told}) > 1  # what is made changes what is told
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
     assert len(lines) == 8
     assert {len(line) for line in lines} == {6 * 16 + 5 * 3}

@@ -1,13 +1,14 @@
 """Animated pictures: they show what they were given, side by side, within a size."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from noiseloom.film import film
+from noiseloom.film import _left, film, said
 from noiseloom.rng import Rng
 
 
@@ -49,18 +50,36 @@ def test_one_video_and_one_channel():
     assert np.ptp(grey[:, 8, 8].astype(int), axis=-1).max() < 6
 
 
-def test_frames_are_left_out_until_it_is_small_enough():
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.25])
+def test_as_few_frames_are_left_out_as_the_size_asks_for(share):
+    """At half of the frames or more, of which every second one was shown whatever the limit."""
     videos = Rng(0).integers(256, (1, 60, 3, 32, 32)).byte()
     whole = film(videos, fps=10)
-    limit = len(whole) // 4
+    limit = int(len(whole) * share)
     part = film(videos, fps=10, limit=limit)
-    assert limit / 3 < len(part) <= limit
+    assert 0.85 * limit < len(part) <= limit
     shown, times = pages(part)
-    every = times[0] // 100
-    assert set(times) == {100 * every}
-    assert len(shown) == -(-60 // every)
-    assert len(pages(film(videos, limit=1))[0]) == 1
-    assert len(film(videos, quality=20)) < len(whole)
+    places = [i * 60 // len(shown) for i in range(len(shown))]
+    assert times == [100 * (b - a) for a, b in itertools.pairwise([*places, 60])]
+    reference, _ = pages(whole)
+    assert np.abs(shown.astype(int) - reference[places]).mean() < 5  # noise: others are off by 85
+    assert len(shown) > 60 * share * 0.85
+
+
+def test_what_is_left_out_is_said():
+    videos = Rng(0).integers(256, (1, 60, 3, 32, 32)).byte()
+    assert said(film(videos)) == ""
+    assert (
+        said(film(videos.expand(4, -1, -1, -1, -1), limit=1)) == "every 60th of 60 frames is shown"
+    )
+    part = film(videos, limit=int(len(film(videos)) * 0.8))
+    assert said(part) == f"{len(pages(part)[0])} of 60 frames are shown"
+    assert _left(30, 60) == "every 2nd of 60 frames is shown"
+    assert _left(240, 479) == "every 2nd of 479 frames is shown"
+    assert _left(1000, 2500) == "1,000 of 2,500 frames are shown"
+    still = torch.zeros(1, 20, 3, 8, 8, dtype=torch.uint8)  # which a file has as a single picture
+    assert said(film(still)) == ""
+    assert len(film(videos, limit=1)) < len(film(videos, quality=20)) < len(film(videos))
 
 
 def test_refusals():

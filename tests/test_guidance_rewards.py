@@ -18,7 +18,7 @@ from noiseloom.guidance import MonteCarloGuided, RewardGuided
 from noiseloom.noise import LinearGamma
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
-from noiseloom.sampling import ancestral, final, sample
+from noiseloom.sampling import ancestral, dpm_solver_pp_2m, final, heun, resampled, sample
 
 PHI, T, GOAL, W = 0.8, 4, 1.5, 0.5
 C = PHI ** (torch.arange(T, dtype=F64)[:, None] - torch.arange(T)).abs()
@@ -418,12 +418,32 @@ def test_futures_need_a_key_and_a_complete_plan():
     held = SamplingPlan.full_sequence(2, T).hold([0])
     short = SamplingPlan.from_times(torch.tensor([1.0, 0.5]))
     for plan in (held, short):
-        with pytest.raises(ValueError, match="every token from 1 to 0"):
+        told = r"the plan that completes futures: (token 0|it) .* every token from 1 to 0"
+        with pytest.raises(ValueError, match=told):
             MonteCarloGuided(exact(), DIFFUSION, quadratic, futures=1, plan=plan)
     other = SamplingPlan.full_sequence(2, T + 1)
     guide = MonteCarloGuided(exact(), DIFFUSION, quadratic, futures=1, plan=other)
-    with pytest.raises(ValueError, match="does not fit a state"):
+    told = (
+        r"the plan that completes futures: .*5 tokens.* does not fit a state of shape \(1, 4, 1\)"
+    )
+    with pytest.raises(ValueError, match=told):
         guide(present(MIXED), MIXED, rng=Rng(0))
+
+
+FIXED = [ancestral(0.0), heun(), heun(math.inf), dpm_solver_pp_2m(), resampled(heun(), 1)]
+
+
+@pytest.mark.parametrize("number", range(len(FIXED)))
+def test_futures_of_a_solver_without_noise_are_refused(number):
+    with pytest.raises(ValueError, match=r"solver that draws noise.* all 8 of them are the same"):
+        monte_carlo(quadratic, 8, solver=FIXED[number])
+
+
+@pytest.mark.parametrize("solver", [ancestral(0.1), resampled(ancestral(0.0), 2)])
+def test_futures_of_a_solver_with_noise_differ(solver):
+    guide = monte_carlo(quadratic, 8, solver=solver)
+    ends = guide._complete(present(MIXED), MIXED, None, None, Rng(0))
+    assert float(ends.std(1).max()) > 0.01
 
 
 @pytest.mark.parametrize("name", guides())
@@ -450,7 +470,7 @@ def test_an_estimate_that_guidance_threw_away_is_told_from_a_wrong_reward(name):
     guide = guides(quadratic)[name](exact())
     x = present(MIXED, 2)
     x[1] = torch.inf
-    with pytest.raises(ValueError, match="of example 1 is not finite: guidance has thrown it"):
+    with pytest.raises(ValueError, match="of example 1 is out of range: guidance of scale 1 has"):
         guide(x, MIXED, rng=Rng(0))
 
 

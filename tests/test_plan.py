@@ -225,3 +225,50 @@ def test_rows_touch_until_one_overshoots():
         assert plan.gapless
         assert not plan.overshoot(0.5).gapless
     assert SamplingPlan.uniform(1).gapless
+
+
+def test_a_plan_among_known_tokens_keeps_its_shape_there():
+    plan = SamplingPlan.trapezoid(3, 5, 1)
+    whole = plan.among(8, [1, 2, 3, 5, 6], at=0.25)
+    for given, made in ((plan.t, whole.t), (plan.s, whole.s)):
+        assert torch.equal(made[..., [1, 2, 3, 5, 6]], given)
+        assert (made[..., [0, 4, 7]] == 0.25).all()
+    assert torch.equal(plan.s, plan.s.flip(2))  # which a trapezoid that was cut is not
+    one = SamplingPlan.from_times(torch.tensor([1.0, 0.5, 0.0])[:, None, None]).among(4, [1, 2])
+    assert one.s[:, 0].tolist() == [[0, 0.5, 0.5, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "full_sequence"])
+@pytest.mark.parametrize("places", [[2, 3, 4], [0, 1], [1, 3]])
+def test_among_known_tokens_plans_without_a_middle_are_those_that_were_cut(name, places):
+    make = getattr(SamplingPlan, name)
+    cut = make(3, 5).hold([i for i in range(5) if i not in places], 0.1)
+    put = make(3, len(places)).among(5, places, 0.1)
+    assert torch.equal(put.t, cut.t)
+    assert torch.equal(put.s, cut.s)
+
+
+def test_places_among_known_tokens_are_checked():
+    plan = SamplingPlan.full_sequence(2, 2)
+    for places, told in (
+        ([0, 1, 2], r"3 tokens among 4 need a plan of so many, got times of shape \(1, 2\)"),
+        ([1, 1], r"different indices in 0 .. 3, got \[1, 1\]"),
+        ([1, 4], r"different indices in 0 .. 3, got \[1, 4\]"),
+        ([-1, 0], r"different indices in 0 .. 3, got \[-1, 0\]"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            plan.among(4, places)
+    with pytest.raises(ValueError, match="need a plan of so many"):
+        SamplingPlan.uniform(2).among(4, [0])
+
+
+def test_a_plan_for_other_tokens_is_named():
+    plan, told = (
+        SamplingPlan.full_sequence(4, 5),
+        r"a SamplingPlan of 4 rows of 5 tokens, from 1 to 0 ",
+    )
+    with pytest.raises(
+        ValueError, match=told + r"does not fit a state of shape \(2, 3, 1\)"
+    ) as caught:
+        next(plan.rows(torch.zeros(2, 3, 1)))
+    assert "\n" not in str(caught.value)

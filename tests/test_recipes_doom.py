@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from dataclasses import replace
 from types import SimpleNamespace
@@ -303,10 +304,12 @@ OPTIONS = ["--width", "16", "--depth", "1", "--heads", "2", "--patch", "4", "--f
 OPTIONS += ["--window", "4", "--steps", "4", "--batch-size", "4", "--warmup", "1", "--threads", "1"]
 DRAWING = ["--context", "3", "--length", "25", "--stretch", "10", "--sampling-steps", "2"]
 DRAWING += ["--samples", "4"]
+MANY = Rng(0).integers(256, (1, 4, 3, 32, 32)).byte()
 TRAIN = ["train", "forcing-doom", "--data", "clips.safetensors", *OPTIONS, *DRAWING]
 
 
 def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
+    monkeypatch.setattr(filming, "PIECE", 10)  # of 25 frames: beginning and end are not the same
     assert main([*TRAIN, "--out", "run", "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
     pixels = [f"frame_{name}" for name in ("sharpness", "mean", "std", "change")]
@@ -315,16 +318,30 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
             assert {f"{name}_{when}{end}" for end in ("", "_held_out", "_noised")} <= metrics.keys()
     assert all(map(math.isfinite, metrics.values()))
     assert metrics["kid_coarse_worst"] >= metrics["kid_coarse_last"]
+    for when in ("first", "last", "worst"):
+        errors = {f"kid_coarse_{when}_se{end}" for end in ("", "_held_out", "_noised")}
+        assert errors <= metrics.keys()
+        assert min(metrics[name] for name in errors) > 0
     assert metrics["frames_per_second"] > 0
     run = noiseloom.load("run", device="cpu")
     curve = json.loads((place / "run" / "evaluation.curve.json").read_text())
     assert curve["at"] == [5.0, 15.0]
     assert curve["kid_coarse"][-1] == metrics["kid_coarse_last"]
+    assert curve["kid_coarse_se"][-1] == metrics["kid_coarse_last_se"]
     assert {len(values) for values in curve.values()} == {2}
     with Image.open(place / "run" / "evaluation.end.webp") as shown:
         assert shown.n_frames > 1
     page = (place / "run" / "report.html").read_text()
     assert page.count("data:image/webp") == 2
+    assert "figcaption" not in page  # all frames are shown
+    assert "standard error over whole videos" in page
+    shutil.copy(place / "run" / "evaluation.begin.webp", place / "run" / "evaluation.end.webp")
+    again = videos.videos(run, None, 0)
+    assert again.count("data:image/webp") == again.count("All of it") == 1
+    (place / "run" / "evaluation.end.webp").write_bytes(film(MANY, limit=1))
+    again = videos.videos(run, None, 0)
+    assert again.count("data:image/webp") == 2
+    assert "<figcaption>Every 4th of 4 frames is shown.</figcaption>" in again
     assert page.count("<svg") == 1 + 6  # the loss, and a chart of each quantity
     assert "at most 4" not in page
 
@@ -339,6 +356,13 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
 
     assert main(["sample", "run", "--length", "5", "--out", "few.webp"]) == 0
     assert "4 videos of 5 frames: few.webp" in capsys.readouterr().out
+    assert main(["sample", "run", "-n", "1", "--length", "1", "--out", "one.webp"]) == 0
+    assert "1 video of 1 frame: one.webp" in capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr(videos, "film", lambda made, limit: film(made, limit=1))
+        assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "cut.webp"]) == 0
+        told = "cut.webp: every 11th of 11 frames is shown, for its size: a .safetensors has all"
+        assert told in " ".join(capsys.readouterr().err.split())
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.webp"]) == 0
     assert "2 videos of 11 frames: two.webp" in capsys.readouterr().out
     assert main(["sample", "run", "-n", "2", "--length", "11", "--out", "two.safetensors"]) == 0

@@ -21,6 +21,7 @@ from noiseloom import (
 from noiseloom.cli import main
 from noiseloom.data import Table, rolling
 from noiseloom.figures import fan_chart
+from noiseloom.noise import SCHEDULES
 from noiseloom.recipes import ForcingSeries
 from noiseloom.recipes.series_tokens import with_gaps
 from noiseloom.sliding import slide
@@ -56,6 +57,7 @@ KINDS = [
     {"network": "bidirectional"},
     {"plan": "pyramid:1"},
     {"periods": (6.0, 24.0)},
+    {"network": "bidirectional", "periods": (6.0, 24.0)},
     {"self_conditioning": 0.5, "state": "differences", "periods": (6.0,)},
     {"restarts": ((3, 2, 0.5, 2.0),)},
     {"restarts": ((3, 2, 0.5, 2.0),), "plan": "pyramid:1"},
@@ -348,8 +350,6 @@ def test_options_that_do_not_fit():
     ):
         with pytest.raises(ValueError, match=told):
             ForcingSeries(**options)
-    with pytest.raises(ValueError, match="takes no conditions by token"):
-        made(network="bidirectional", periods=(6.0,))
     recipe, parts, facts, data = made()
     given = recipe.asked(data.held_out, torch.tensor([0]), 1)
     wrong = {**given, "values": given["values"][:, 1:]}
@@ -547,3 +547,54 @@ def test_what_is_published_of_the_data_cannot_be_guessed_row_by_row():
     facts = made(table, periods=(6.0,))[2]
     table.values[2, 1] += 1e-9  # the third of three rows
     assert made(table, periods=(6.0,))[2]["first"] != facts["first"]
+
+
+def test_a_plan_is_of_the_steps_that_are_forecast():
+    """Its shape is there, whatever is known before: three steps here, of a window of seven."""
+    recipe, known = ForcingSeries(**TINY, plan="trapezoid:1"), range(3)
+    plan = recipe.whole_plan(None)
+    own, rest = plan.s[:, 0, 3:], 0.1
+    assert torch.equal(own, own.flip(1))
+    assert own[0].tolist() == [0.5, 1, 1, 0.5]  # which began with the last step alone
+    assert own[:-1].max(0).values.tolist() == [0.5, 1, 1, 0.5]
+    assert (plan.s[..., known] == 0.02).all()
+    assert (plan.s[-2, 0, 3:] == rest).all()
+    chunks = replace(recipe, plan="chunked:3").whole_plan(None).s[:, 0, 3:]
+    assert (chunks[0] < 1).tolist() == [True, True, True, False]  # not the 3 of a chunk of the past
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"network": "bidirectional"},
+        {"plan": "autoregressive"},
+        {"plan": "full-sequence"},
+        {"plan": "pyramid:1"},
+        {"plan": "autoregressive", "td": 1.0},
+        {"plan": "autoregressive", "rest": 0.0},
+        {"plan": "full-sequence", "restarts": ((3, 2, 0.5, 2.0),), "sampling_steps": 8},
+        {"restarts": ((3, 2, 0.5, 2.0),), "sampling_steps": 8},
+    ],
+)
+def test_plans_without_a_middle_are_those_of_the_whole_window_bit_for_bit(options):
+    """So no figure of the default plans has changed."""
+    recipe = ForcingSeries(**{**TINY, **options})
+    schedule = SCHEDULES[recipe.schedule]
+    own = replace(recipe, rest=recipe.read_at) if recipe.rolls else recipe
+    before, now = own.make_plan(schedule), recipe.whole_plan(schedule)
+    before = before.hold(range(recipe.known), recipe.read_at)
+    assert torch.equal(now.t, before.t)
+    assert torch.equal(now.s, before.s)
+
+
+def test_a_file_is_a_plan_of_the_forecast_or_of_the_window(tmp_path):
+    recipe, file = ForcingSeries(**TINY), tmp_path / "plan.csv"
+    for rows in ("2,2,2,2\n0,1,2,2\n0,0,0,0\n", "2,2,2,2,2,2,2\n2,1,0,0,1,2,2\n0,0,0,0,0,0,0\n"):
+        file.write_text(rows)
+        plan = replace(recipe, plan=str(file), rest=0.0).whole_plan(None)
+        assert plan.s[:, 0, 3:].tolist() == [[0, 0.5, 1, 1], [0, 0, 0, 0]]
+        assert (plan.s[..., :3] == 0.02).all()
+    file.write_text("2,2,2\n0,0,0\n")
+    with pytest.raises(ValueError, match="than of 4 tokens that are drawn, or of all 7: Sampling"):
+        replace(recipe, plan=str(file)).whole_plan(None)

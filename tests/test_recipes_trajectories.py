@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -345,3 +346,18 @@ def test_from_a_file_to_plans_in_a_file(capsys, tmp_path, monkeypatch):
     ):
         assert main(words) == 2
         assert told_so in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_plan_is_of_the_tokens_to_come():
+    recipe = ForcingTrajectories(**{**TINY, "horizon": 12}, plan="trapezoid:1", rest=0.0)
+    for end in (0, 1):
+        plan = recipe.whole_plan(None, end).s[:, 0]
+        own = plan[:, 1 : recipe.tokens - end]
+        assert torch.equal(own, own.flip(1))
+        assert not plan[:, [0, *range(recipe.tokens - end, recipe.tokens)]].any()
+        for name in ("auto", "full-sequence", "autoregressive"):
+            named = replace(recipe, plan=name, rest=0.1)
+            known = [0, *range(recipe.tokens - end, recipe.tokens)]
+            before, now = named.make_plan(None).hold(known), named.whole_plan(None, end)
+            assert torch.equal(now.t, before.t)
+            assert torch.equal(now.s, before.s)

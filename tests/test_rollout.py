@@ -23,6 +23,7 @@ from noiseloom import (
     ancestral,
     heun,
 )
+from noiseloom.carry import caches
 from noiseloom.nets import CausalTransformer, Recurrent, Transformer, VideoTransformer, VideoUNet
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import final, sample
@@ -219,11 +220,70 @@ def test_a_rollout_goes_on_where_it_was_left(kind, wrap):
     whole = list(itertools.islice(rollout(denoiser, DIFFUSION, plan, context, **settings), 8))
     assert [step.position for step in whole] == list(range(5, 13))
     mid = whole[4]
-    settings |= {"carry": mid.carry, "position": mid.position + 1}
-    rest = rollout(denoiser, DIFFUSION, plan, context[:, :0], **settings)
-    for a, b in zip(whole[5:], rest, strict=False):
+    for where in ({}, {"position": mid.position + 1}):
+        settings |= {"carry": mid.carry, **where}
+        rest = rollout(denoiser, DIFFUSION, plan, context[:, :0], **settings)
+        for a, b in zip(whole[5:], rest, strict=False):
+            assert a.position == b.position
+            assert torch.equal(a.x, b.x)
+
+
+@KINDS
+def test_what_was_seen_since_is_a_context_after_the_carry(kind):
+    """As if all had been known from the start, token for token."""
+    network = build(kind)
+    denoiser, x = Preconditioned(network, SCHEDULE), Rng(3).normal((B, 8, *SHAPES[kind])).double()
+    settings = {"rng": Rng(4), "cond": conditions(30)}
+    plan = SamplingPlan.uniform(3)
+    *_, mid = itertools.islice(rollout(denoiser, DIFFUSION, plan, x[:, :3], **settings), 2)
+    made = [
+        step.x
+        for step in itertools.islice(rollout(denoiser, DIFFUSION, plan, x[:, :3], **settings), 2)
+    ]
+    seen = torch.cat((x[:, :3], *made, x[:, 3:]), 1)
+    on = rollout(denoiser, DIFFUSION, plan, x[:, 3:], carry=mid.carry, **settings)
+    whole = rollout(denoiser, DIFFUSION, plan, seen, **settings)
+    for a, b in itertools.islice(zip(on, whole, strict=True), 3):
         assert a.position == b.position
-        assert torch.equal(a.x, b.x)
+        torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-10)
+
+
+def test_a_carry_says_where_it_goes_on():
+    denoiser = Preconditioned(build("transformer"), SCHEDULE)
+    context, plan = torch.zeros(B, 2, D, dtype=torch.float64), SamplingPlan.uniform(2)
+    old = next(rollout(denoiser, DIFFUSION, plan, context, rng=Rng(0)))
+    assert old.carry["position"].tolist() == [3] * B
+
+    def again(carry, **options):
+        return rollout(
+            denoiser, DIFFUSION, plan, context[:, :0], carry=carry, rng=Rng(0), **options
+        )
+
+    assert next(again(old.carry)).position == 3
+    with pytest.raises(ValueError, match="goes on at token 3, and got position 0: leave position"):
+        again(old.carry, position=0)
+    apart = {**old.carry, "position": torch.tensor([3, 4])}
+    with pytest.raises(ValueError, match=r"goes on at token 3, and its rows are at \[3, 4\]"):
+        again(apart)
+    bare = {name: value for name, value in old.carry.items() if name != "position"}
+    with pytest.raises(ValueError, match="does not say how many tokens it has seen: give position"):
+        again(bare)
+    assert next(again(bare, position=3)).position == 3
+
+
+def test_of_a_long_context_depth_times_what_a_token_sees_counts():
+    """Two blocks of a window of four: six tokens back, exactly, and not the three of the cache."""
+    network = build("transformer", window=4)
+    denoiser, context = Preconditioned(network, SCHEDULE), Rng(3).normal((B, 12, D), torch.float64)
+
+    def after(context):
+        plan = SamplingPlan.uniform(2)
+        return next(rollout(denoiser, DIFFUSION, plan, context, rng=Rng(0), memory=3)).x
+
+    for back in range(1, 12):
+        other = context.clone()
+        other[:, -back] += 1
+        assert torch.equal(after(other), after(context)) == (back > 6)
 
 
 def leaves(tree):
@@ -255,7 +315,7 @@ def test_each_token_costs_one_read_per_step_and_one_to_remember_it_and_memory_is
         ),
         tokens,
     ):
-        held = leaves(step.carry)
+        held = leaves(caches(step.carry))
         assert {leaf.shape[1] for leaf in held} == {min(step.position + 1, memory)}
         sizes.append(sum(leaf.numel() for leaf in held))
     assert sizes[4:] == sizes[4:5] * (tokens - 4)
@@ -324,7 +384,7 @@ def test_each_branch_of_guidance_remembers_what_it_saw(kind):
     own = step.carry["classifier_free"]
     pairs = zip(leaves(own["with"]), leaves(own["without"]), strict=True)
     assert any((a - b).abs().max() > 1e-3 for a, b in pairs)
-    assert step.carry.keys() == {"classifier_free"}
+    assert step.carry.keys() == {"classifier_free", "position"}
 
 
 @pytest.mark.parametrize("kind", ["transformer", "video"])

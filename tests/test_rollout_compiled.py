@@ -31,6 +31,7 @@ from noiseloom import (
     replay,
     sample,
 )
+from noiseloom.carry import caches
 from noiseloom.nets import CausalTransformer, Recurrent, VideoTransformer
 from noiseloom.rollouts import rollout
 from noiseloom.training.precision import in_bfloat16
@@ -146,7 +147,9 @@ def run(network, kind, wrap=guided, *, n=2, count=10, chunk=1, dtype=torch.float
 def test_caches_have_one_form_from_the_first_token_on(kind, n, wrap):
     network = build(kind)
     _, found = run(network, kind, wrap, n=n)
-    forms = {tuple((leaf.shape, leaf.stride()) for leaf in leaves(step.carry)) for step in found}
+    forms = {
+        tuple((leaf.shape, leaf.stride()) for leaf in leaves(caches(step.carry))) for step in found
+    }
     assert len(forms) == 1
     assert {shape[1] for shape, _ in forms.pop()} == {network.memory}
 
@@ -326,7 +329,7 @@ def test_in_bfloat16_so_are_caches(kind):
     counter = CompileCounterWithBackend("eager")
     with compiled(network, bfloat16=True, backend=counter):
         y, found = run(network, kind, plain, dtype=torch.float32, count=4)
-    assert {leaf.dtype for leaf in leaves(found[-1].carry)} == {torch.bfloat16}
+    assert {leaf.dtype for leaf in leaves(caches(found[-1].carry))} == {torch.bfloat16}
     assert y.dtype == torch.float32
     assert counter.frame_count == 1
     assert 0 < (y - expected).square().mean().sqrt() < 0.1 * expected.std()

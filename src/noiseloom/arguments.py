@@ -134,7 +134,9 @@ def nearest(word: str, names: Iterable[str]) -> str:
     near += [name for name in known if "-" in name and bare == _initials(name)]
     near += [name for name in known if name.startswith(f"{bare}-")]
     near += [name for name in known if name.endswith(f"-{bare}")]
-    near += difflib.get_close_matches(bare, known, 1, 0.5)
+    # A worse guess than none: churn for horizon (a ratio of 0.5), restarts for start.
+    alike = [name for name in known if abs(len(name) - len(bare)) <= 2]
+    near += difflib.get_close_matches(bare, alike, 1, 0.75)
     return f": did you mean {known[near[0]]}?" if near else ""
 
 

@@ -65,7 +65,7 @@ def start(
             say(f"starting from {init_from}: {told}")
     if "plan" in recipe.paths or recipe.restarts:
         # It may be a file, which has not been read yet, or have no row to restart from.
-        recipe.make_plan(parts.diffusion.schedule)
+        recipe.whole_plan(parts.diffusion.schedule)
     if main:
         before = read_description(folder).get("digests") if resume else None
         text = describe(

@@ -9,9 +9,10 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_parts import PartsPlan
 from noiseloom.shapes import State
 
 __all__ = ["is_causal", "memory_of", "said", "warn_if_biased", "warn_of_bias"]
@@ -66,15 +67,27 @@ def warn_if_biased(denoiser: Any, plan: Any, x: State, stacklevel: int) -> None:
 
     Args:
         denoiser: in wrappers or not.
-        plan: rows by themselves, and plans of parts, are their maker's affair.
-        x: the state; axis 1 are its tokens.
+        plan: rows by themselves are their maker's affair; of a plan of parts that of each counts.
+        x: the state; axis 1 are its tokens, or those of each part.
         stacklevel: 1 is the caller's own line.
     """
-    if torch.compiler.is_compiling() or not isinstance(plan, SamplingPlan) or isinstance(x, dict):
+    if torch.compiler.is_compiling():
         return
-    sequence = x.ndim > 2 or (x.ndim == 2 and not x.is_floating_point())
-    if sequence and x.shape[1] > 1 and plan.joint and is_causal(denoiser):
+    if isinstance(plan, PartsPlan) and isinstance(x, dict):
+        pairs = [(plan.plans[name], part) for name, part in x.items() if name in plan.plans]
+    elif isinstance(plan, SamplingPlan) and not isinstance(x, dict):
+        pairs = [(plan, x)]
+    else:
+        return
+    if any(_together(own, part) for own, part in pairs) and is_causal(denoiser):
         warn_of_bias(stacklevel + 1)
+
+
+def _together(plan: SamplingPlan, x: Tensor) -> bool:
+    """Whether it moves several tokens of x in a row, and in any."""
+    sequence = x.ndim > 2 or (x.ndim == 2 and not x.is_floating_point())
+    still = torch.equal(plan.t, plan.s)
+    return sequence and x.shape[1] > 1 and plan.joint and not still
 
 
 def warn_of_bias(stacklevel: int) -> None:

@@ -17,7 +17,7 @@ from noiseloom.redesign import Redesign
 from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file
-from noiseloom.terminal import answer, save_picture, say
+from noiseloom.terminal import answer, counted, save_picture, say
 
 __all__ = ["class_index", "sample"]
 
@@ -113,22 +113,25 @@ def sample(
 
         if label is not None:
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
-        writers: dict[str, tuple[Callable[..., int], str]] = {
-            "series": (write_forecasts, "paths of {} steps"),
-            "trajectories": (write_plans, "plans of {} steps"),
-            "videos": (partial(write_videos, actions=own), "videos of {} frames"),
+        writers: dict[str, tuple[Callable[..., int], str, str]] = {
+            "series": (write_forecasts, "paths", "steps"),
+            "trajectories": (write_plans, "plans", "steps"),
+            "videos": (partial(write_videos, actions=own), "videos", "frames"),
             "rows": (
                 partial(write_rows, known=known, gap=gap, redesign=redesign, codes=codes),
-                "rows of {} tokens",
+                "rows",
+                "tokens",
             ),
-            "benzenoids": (write_rings, "benzenoids of {} rings"),
-            "molecules": (write_compounds, "molecules of at most {} atoms"),
-            "points": (partial(write_points, codes=codes), "points of {} coordinates"),
+            "benzenoids": (write_rings, "benzenoids", "rings"),
+            "molecules": (write_compounds, "molecules", "atoms"),
+            "points": (partial(write_points, codes=codes), "points", "coordinates"),
         }
-        write, kind = writers[shows]
+        write, kind, parts = writers[shows]
         _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)
-        answer(as_json, {**result, "steps": steps}, [f"{n} {kind.format(steps)}: {path}"])
+        most = "at most " if shows == "molecules" else ""
+        line = f"{counted(n, kind)} of {most}{counted(steps, parts)}: {path}"
+        answer(as_json, {**result, "steps": steps}, [line])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
@@ -139,7 +142,7 @@ def sample(
         columns = min(n, len(run.classes) * max(1, round(n**0.5 / len(run.classes))))
     pixels = run.pixels({"label": labels, **told}, seed=seed)
     save_picture(path, pixels, run.facts["levels"], columns)
-    answer(as_json, {**result, "labels": labels.tolist()}, [f"{n} samples: {path}"])
+    answer(as_json, {**result, "labels": labels.tolist()}, [f"{counted(n, 'samples')}: {path}"])
 
 
 def _codes_of(run: Run, source: str, file: str, n: int | None, changes: Options) -> torch.Tensor:

@@ -1,7 +1,8 @@
 """How rollouts drift: curves over time, of one evaluation or of a comparison.
 
 A curve is a dict of equally long lists: "at", the middle of each stretch of frames, and quantities
-by name; those of held-out real video end in _held_out, with noise in _noised, errors in _se.
+by name; those of held-out real video end in _held_out, with noise in _noised, standard errors over
+videos in _se: the band around a curve of a single seed.
 """
 
 import json
@@ -42,6 +43,7 @@ def curves(runs: Mapping[str, Sequence[Curve]], *, wide: bool) -> str:
             at,
             lines,
             name.replace("_", " "),
+            errors={label: found[0].get(f"{name}_se") for label, found in runs.items()},
             real=some.get(name + _REAL),
             logarithmic=name.startswith(_LOGARITHMIC),
             wide=wide,

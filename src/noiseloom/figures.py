@@ -271,6 +271,7 @@ def curve_chart(
     lines: Mapping[str, Sequence[Sequence[float]]],
     title: str,
     *,
+    errors: Mapping[str, Sequence[float] | None] | None = None,
     real: Sequence[float] | None = None,
     logarithmic: bool = False,
     wide: bool = False,
@@ -279,10 +280,13 @@ def curve_chart(
 ) -> str:
     """Quantities over time, as SVG: of each the mean of its runs, and from lowest to highest.
 
+    Of a single run the band is one of errors, where there are some.
+
     Args:
         at: n places.
         lines: by label, n values for each run.
         title: above it.
+        errors: by label, n standard errors of a single run.
         real: n values of what is real, in the colour of the text.
         logarithmic: whether the scale is, if all values are positive.
         wide: twice as wide.
@@ -294,8 +298,11 @@ def curve_chart(
     axes.grid(color=INK, alpha=0.12, linewidth=0.6)
     for i, (label, runs) in enumerate(lines.items()):
         y, colour = np.asarray(runs, dtype=float), LINES[i % len(LINES)]
-        if len(y) > 1:
-            axes.fill_between(at, y.min(0), y.max(0), color=colour, alpha=0.2, linewidth=0)
+        error, low, high = (errors or {}).get(label), y.min(0), y.max(0)
+        if len(y) == 1 and error is not None:
+            low, high = y[0] - np.asarray(error), y[0] + np.asarray(error)
+        if (low < high).any():
+            axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
         style = "-" if i < len(LINES) else "--"
         axes.plot(at, y.mean(0), style, color=colour, linewidth=1.5, label=label)
     if real is not None:

@@ -1,6 +1,7 @@
 """Films: videos side by side, as one animated picture for a page."""
 
 import io
+import itertools
 import math
 
 import numpy as np
@@ -9,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["film"]
+__all__ = ["film", "said"]
 
+_DESCRIPTION = 270  # ImageDescription, of EXIF
+_NEAR = 0.97  # of the limit, aimed at: frames that are further apart are larger
 _GAP = 2  # pixels between two videos
 _GREY = 128.0
 
@@ -25,8 +28,8 @@ def film(
 ) -> bytes:
     """An animated WebP that runs again and again.
 
-    It keeps within `limit` by leaving out frames: each k-th is shown, for the time of k, with the
-    least k that size and limit suggest.
+    It keeps within `limit` by leaving out frames, evenly, as few as it can: those that are shown
+    are so until the next one's time. How many they are is in the file (`said`).
 
     Args:
         videos: uint8, shape (V, T, C, H, W) with C = 3 or 1, or (T, C, H, W) for one.
@@ -61,13 +64,23 @@ def film(
             f"{columns=}, {limit=}, {fps=}, {quality=}"
         )
     pages = [Image.fromarray(page) for page in _pages(videos, min(columns, len(videos)))]
-    every = 1
+    shown = len(pages)
     while True:
-        shown = pages[::every]
-        found = _encoded(shown, round(1000 * every / fps), quality)
-        if len(found) <= limit or len(shown) == 1:
+        places = [i * len(pages) // shown for i in range(shown)]
+        found = _encoded(pages, places, fps, quality)
+        if len(found) <= limit or shown == 1:
             return found
-        every = max(every + 1, math.ceil(every * len(found) / limit))
+        shown = max(min(shown - 1, int(shown * _NEAR * limit / len(found))), 1)
+
+
+def said(found: bytes) -> str:
+    """What is to be said of a film: how many of its frames are shown, "" for all.
+
+    Args:
+        found: what `film` made.
+    """
+    with Image.open(io.BytesIO(found)) as image:
+        return str(image.getexif().get(_DESCRIPTION, ""))
 
 
 def _pages(videos: Tensor, columns: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -81,15 +94,29 @@ def _pages(videos: Tensor, columns: int) -> np.ndarray[tuple[int, ...], np.dtype
     return np.ascontiguousarray(x.numpy())
 
 
-def _encoded(pages: list[Image.Image], milliseconds: int, quality: int) -> bytes:
+def _encoded(pages: list[Image.Image], places: list[int], fps: float, quality: int) -> bytes:
+    """Some of the pages as WebP, each until the time of the next."""
+    times = [round(1000 * place / fps) for place in (*places, len(pages))]
+    about = Image.Exif()
+    if len(places) < len(pages):
+        about[_DESCRIPTION] = _left(len(places), len(pages))
     buffer = io.BytesIO()
     pages[0].save(
         buffer,
         "WEBP",
         save_all=True,
-        append_images=pages[1:],
-        duration=max(milliseconds, 1),
+        append_images=[pages[place] for place in places[1:]],
+        duration=[max(b - a, 1) for a, b in itertools.pairwise(times)],
         loop=0,
         quality=quality,
+        exif=about,
     )
     return buffer.getvalue()
+
+
+def _left(shown: int, frames: int) -> str:
+    every = -(-frames // shown)
+    if shown == -(-frames // every):
+        nth = {2: "2nd", 3: "3rd"}.get(every, f"{every}th")
+        return f"every {nth} of {frames:,} frames is shown"
+    return f"{shown:,} of {frames:,} frames are shown"

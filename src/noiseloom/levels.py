@@ -23,6 +23,7 @@ __all__ = [
     "further",
     "grid",
     "log_ratios",
+    "placed",
     "ramp",
     "staircase",
 ]
@@ -108,6 +109,33 @@ def further(t: Tensor, s: Tensor, steps: float) -> Tensor:
         low, high = (p.clamp(max=len(moves) - 1).long() for p in (place.floor(), place.ceil()))
         flat[moves, token] = torch.lerp(targets[low], targets[high], place - place.floor())
     return s
+
+
+def placed(times: Tensor, tokens: int, places: Sequence[int], at: float) -> Tensor:
+    """Times of some tokens of a sequence, the others at one time.
+
+    Args:
+        times: shape (N, B, n), n being 1 for one time for all of them.
+        tokens: T, of the sequence.
+        places: of the former in it, n different indices.
+        at: the time of the others.
+
+    Returns:
+        Shape (N, B, T).
+
+    Raises:
+        ValueError: no time per token, or places that do not fit.
+    """
+    if times.ndim != 3 or times.shape[2] not in (1, len(places)):
+        raise ValueError(
+            f"{len(places)} tokens among {tokens} need a plan of so many, got times of shape "
+            f"{tuple(times.shape[1:])}"
+        )
+    if len({*places}) < len(places) or not all(0 <= place < tokens for place in places):
+        raise ValueError(f"places are different indices in 0 .. {tokens - 1}, got {[*places]}")
+    whole = times.new_full((*times.shape[:2], tokens), at)
+    whole[..., list(places)] = times
+    return whole
 
 
 def checked_levels(levels: Tensor | Sequence[Sequence[int]], steps: int) -> Tensor:

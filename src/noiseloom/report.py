@@ -170,7 +170,7 @@ def _header(
         shown["data"] = f"{len(data.train):,} + {len(data.held_out):,} held out"
     shown["sampling"] = f"{recipe.sampling_steps:,} steps of {recipe.sampler}"
     if run and recipe.restarts:
-        rows = len(recipe.make_plan(run.diffusion.schedule))
+        rows = len(recipe.whole_plan(run.diffusion.schedule))
         shown["sampling"] += f", {rows:,} with restarts"
     shown["seed"] = str(recipe.seed)
     shown["noiseloom"] = str(described.get("noiseloom", ""))

@@ -27,6 +27,7 @@ from noiseloom.carry import Carry, write_caches
 from noiseloom.causality import memory_of, warn_of_bias
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
@@ -46,8 +47,8 @@ class Finished:
     Attributes:
         position: index of the first of them in the whole sequence.
         x: the tokens, shape (B, chunk, ...).
-        carry: the caches with these tokens in them. To go on later, give it to another `rollout`
-            with `position + chunk` and no context.
+        carry: the caches with these tokens in them, and "position", int64 (B,) on the CPU, the
+            index of the token that comes next. Another `rollout` that is given it goes on there.
     """
 
     position: int
@@ -66,7 +67,7 @@ def rollout(
     stabilisation: float = 0.02,
     cond: TokenCond | None = None,
     carry: Carry | None = None,
-    position: int = 0,
+    position: int | None = None,
     rng: Rng,
     solver: Solver | None = None,
     graph: bool = False,
@@ -82,7 +83,10 @@ def rollout(
             `nets.Recurrent`), in wrappers or not; each branch of guidance has its own cache.
         diffusion: what noise is.
         plan: moves one chunk from time 1 to 0: scalar times, or (1, chunk).
-        context: the first tokens, clean, shape (B, n, ...), n >= 0.
+        context: the first tokens, or those that came after the ones of `carry`, as what a robot has
+            seen: clean, shape (B, n, ...), n >= 0. It may be longer than the network's window, and
+            is read in one pass, each token seeing what it would see in a pass over all of history:
+            of `CausalTransformer` the last depth (window - 1) tokens count for the next one.
         memory: number of tokens that the caches keep, at least the network's `memory`, which is
             taken by default.
         chunk: tokens denoised at a time. More than one need an autoregressive plan, or the
@@ -92,9 +96,9 @@ def rollout(
             tokens are asked for: so an action may depend on what was yielded (`along` is one). A
             "mask" covers the cached tokens too, shape (B, network.memory + count), whatever it
             says of those that have not been.
-        carry: of an earlier rollout.
+        carry: of an earlier rollout, which is gone on with.
         position: index of the first token of the context, or, without context, of the first one
-            to be made.
+            to be made; by default where `carry` goes on, or 0.
         rng: key of all draws; the draws of a token depend on its index, not on chunks.
         solver: how a move is made; by default DDIM.
         graph: on a GPU, record what makes a chunk, all steps and branches and the writing, as one
@@ -110,18 +114,21 @@ def rollout(
         TypeError: a context of integers.
         ValueError: a stabilisation, memory or chunk out of range, a network that is not causal, a
             plan that does not fit or does not lead from 1 to 0, a context or actions that are not
-            finite (as far as the host knows them), a graph without a GPU.
+            finite (as far as the host knows them), a position that is not where the carry goes on,
+            a graph without a GPU; after a chunk, what a guide has noted on a GPU.
 
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
     """
     if not 0 <= stabilisation < 1:
         raise ValueError(f"stabilisation is a time in [0, 1), got {stabilisation}")
-    if chunk < 1 or position < 0 or (memory is not None and memory < 0):
+    if chunk < 1 or (position or 0) < 0 or (memory is not None and memory < 0):
         raise ValueError(
             "a rollout needs memory >= 0, chunk >= 1 and position >= 0, got "
-            f"{memory}, {chunk} and {position}"
+            f"{memory}, {chunk} and {position or 0}"
         )
+    carry = dict(carry or {})
+    begin = _where(carry.pop("position", None), position, bool(carry))
     kept = memory_of(denoiser, memory)
     check_start(plan, context)
     if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
@@ -130,10 +137,9 @@ def rollout(
         warn_of_bias(stacklevel=2)
     if not isinstance(rng.root, Tensor):
         rng = rng.samples(len(context), device=context.device)
-    rows = list(plan.rows(context))
     empty = context.new_empty((len(context), chunk, *context.shape[2:]))
+    rows = list(plan.rows(empty))
     level = torch.tensor(stabilisation, dtype=torch.float64)
-    carry = dict(carry or {})
 
     @torch.no_grad()
     def write(x: Tensor, carry: Carry, given: dict[str, Any], draws: Rng) -> Carry:
@@ -143,7 +149,9 @@ def rollout(
         return write_caches(carry, kept)
 
     @torch.no_grad()
-    def make(given: dict[str, Any], carry: Carry, keys: Tensor) -> tuple[Tensor, Carry]:
+    def make(
+        given: dict[str, Any], carry: Carry, keys: Tensor
+    ) -> tuple[Tensor, Carry, list[dict[str, Tensor]]]:
         draws = Rng(keys)
         noise = diffusion.prior(empty, draws.fold("prior"))
         steps = sample(
@@ -157,7 +165,7 @@ def rollout(
             solver=solver,
         )
         last = final(steps)
-        return last.x, write(last.x, last.carry, given, draws)
+        return last.x, write(last.x, last.carry, given, draws), faults_of(last.carry)
 
     making = Replayed(make, context.device) if graph else make
 
@@ -169,11 +177,13 @@ def rollout(
             start += count
         while True:
             given, keys = _given(cond, start, chunk, context), keys_of(rng, start, chunk, context)
-            x, carry = making(given, carry, keys)
-            yield Finished(start, x, carry)
+            x, carry, noted = making(given, carry, keys)
+            tell(noted)
+            then = torch.full((len(context),), start + chunk)
+            yield Finished(start, x, {**carry, "position": then})
             start += chunk
 
-    return chunks(carry, position)
+    return chunks(carry, begin)
 
 
 def along(cond: Cond | None = None, **sequences: Tensor) -> Callable[[int, int], Cond]:
@@ -217,6 +227,25 @@ def check_start(plan: SamplingPlan, context: Tensor) -> None:
         raise ValueError("the context holds numbers that are not finite")
     if not plan.whole:
         raise ValueError(f"tokens are made by a plan that leads from 1 to 0, not a {plan}")
+
+
+def _where(told: Tensor | None, position: int | None, going_on: bool) -> int:
+    """The index of the first token, of a carry that says it, or of what is asked for."""
+    if told is None:
+        if going_on and position is None:
+            raise ValueError(
+                "this carry does not say how many tokens it has seen: give position, the index of "
+                "the next one"
+            )
+        return position or 0
+    begin, *others = sorted(set(told.tolist()))
+    if others or position not in (None, begin):
+        asked = f"its rows are at {[begin, *others]}" if others else f"got position {position}"
+        raise ValueError(
+            f"the carry of a rollout goes on at token {begin}, and {asked}: leave position out, "
+            "and go on with rows that have come equally far"
+        )
+    return int(begin)
 
 
 def _given(cond: TokenCond | None, first: int, count: int, x: Tensor) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from noiseloom.causality import warn_if_biased
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import Diffusion, Prediction, ProductDiffusion, RiemannianDiffusion
 from noiseloom.diffusion.gaussian import where_moved
+from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.plan_parts import PartsPlan
 from noiseloom.rng import Rng
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "ancestral",
     "dpm_solver_pp_2m",
+    "draws",
     "final",
     "heun",
     "resampled",
@@ -100,6 +102,9 @@ def sample(
     Yields:
         One `Step` per row. Nothing is computed before it is asked for.
 
+    Raises:
+        ValueError: after the last row of a plan, what a guide has noted on a GPU.
+
     Warns:
         UserWarning: a plan that moves several tokens together, and a network that is `causal`.
     """
@@ -129,6 +134,8 @@ def _steps(
         )
         result = map_state(_decided, noise.result(prediction, x, s), result, t, s)
         yield Step(index, t, s, x, prediction, result, carry)
+    if isinstance(plan, SamplingPlan | PartsPlan):  # rows may be part of a recording
+        tell(faults_of(carry))
 
 
 def _decided(mean: Tensor, result: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -139,6 +146,15 @@ def _decided(mean: Tensor, result: Tensor, t: Tensor, s: Tensor) -> Tensor:
 def final(steps: Iterator[Step[S]]) -> Step[S]:
     """Run a sampling loop to its end and return the last step."""
     return deque(steps, maxlen=1)[0]
+
+
+def draws(solver: Solver) -> bool:
+    """Whether a solver's moves have noise of their own, as all have that do not say otherwise.
+
+    A solver says it by an attribute, `draws`; `heun`, `dpm_solver_pp_2m` and `ancestral(0)` have
+    False. With these a present has one future.
+    """
+    return bool(getattr(solver, "draws", True))
 
 
 def ancestral(stochasticity: float = 0.0, variance: Literal["small", "large"] = "small") -> Solver:
@@ -164,6 +180,7 @@ def ancestral(stochasticity: float = 0.0, variance: Literal["small", "large"] = 
         )
         return x, prediction, carry, memory
 
+    vars(move)["draws"] = stochasticity > 0
     return move
 
 
@@ -223,6 +240,7 @@ def heun(data_std: float = 1.0) -> Solver:
             new = torch.where(alpha_t > 0, new, end)
         return where_moved(new, x, t, s), first, carry, memory
 
+    vars(move)["draws"] = False
     return move
 
 
@@ -256,6 +274,7 @@ def dpm_solver_pp_2m() -> Solver:
         )
         return diffusion.reverse(x, corrected, t, s), prediction, carry, memory
 
+    vars(move)["draws"] = False
     return move
 
 
@@ -284,6 +303,7 @@ def resampled(solver: Solver, rounds: int) -> Solver:
             x = diffusion.renoise(lower, s, t, key.fold("up"))
         return solver(denoiser, diffusion, x, t, s, cond, carry, memory, rng)
 
+    vars(move)["draws"] = rounds > 1 or draws(solver)
     return move
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from noiseloom.carry import Carry
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
@@ -81,7 +82,9 @@ def slide(
     times = torch.stack((plan.t, plan.s), -1).to(context.device, dtype)
 
     @torch.no_grad()
-    def make(known: Tensor, given: dict[str, Any], keys: Tensor) -> Tensor:
+    def make(
+        known: Tensor, given: dict[str, Any], keys: Tensor
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
         n = known.shape[1]
         past, draws = Rng(keys[:, :n]).fold("stabilisation"), Rng(keys[:, n:])
         whole = times[:, None, :].expand(-1, n + chunk, -1).clone()
@@ -109,8 +112,8 @@ def slide(
             rng=Rng(keys).fold("sampling"),
             solver=resampled(replaced, rounds),
         )
-        made: Tensor = final(steps).x
-        return made[:, n:]
+        last = final(steps)
+        return last.x[:, n:], faults_of(last.carry)
 
     making = Replayed(make, context.device) if graph else make
 
@@ -122,7 +125,8 @@ def slide(
             keys = keys_of(rng, first, count, context)
             # A window that is not full yet is of a form of its own, and made once.
             with eagerly(count < window):
-                x = making(known, dict(given or {}), keys)
+                x, noted = making(known, dict(given or {}), keys)
+            tell(noted)
             yield Finished(position, x, {})
             known, position = torch.cat((known, x), 1), position + chunk
 

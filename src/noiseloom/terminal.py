@@ -25,6 +25,7 @@ __all__ = [
     "Pace",
     "answer",
     "bare",
+    "counted",
     "metrics_rows",
     "number",
     "print_table",
@@ -109,6 +110,16 @@ def answer(
         print_table(columns, rows)
     for line in lines:
         print(line)
+
+
+def counted(count: int, things: str) -> str:
+    """So many of what is called by a plural in s.
+
+    Example:
+        >>> counted(1, "videos"), counted(2, "videos")
+        ('1 video', '2 videos')
+    """
+    return f"{count} {things[:-1] if count == 1 else things}"
 
 
 def number(value: float | None, spread: float | None = None) -> str:

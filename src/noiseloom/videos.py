@@ -13,12 +13,12 @@ from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.row_files import read_actions
 from noiseloom.drifts import curves
 from noiseloom.figures import animation
-from noiseloom.film import film
+from noiseloom.film import film, said
 from noiseloom.gallery import section
 from noiseloom.recipes import ForcingDoom, Given
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_bytes
-from noiseloom.terminal import Pace, say
+from noiseloom.terminal import Pace, counted, say
 
 __all__ = ["to_follow", "videos", "write_videos"]
 
@@ -40,19 +40,27 @@ def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
         return section("Videos", "<p>They are shown once the run is evaluated.</p>")
     found = json.loads(path.read_text())
     recipe, parts = run.recipe, []
-    for ending, title in ((".begin.webp", "The beginning"), (".end.webp", "The end")):
-        film = kept.with_suffix(ending)
-        if film.is_file():
-            image = f'<img alt="" src="{animation(film.read_bytes())}">'
-            parts.append(f"<figure><h3>{title}</h3>{image}</figure>")
+    titles = {".begin.webp": "The beginning", ".end.webp": "The end"}
+    files = {title: kept.with_suffix(ending) for ending, title in titles.items()}
+    films = {title: file.read_bytes() for title, file in files.items() if file.is_file()}
+    if len(films) == 2 and len({*films.values()}) == 1:  # as short as what is shown of it
+        films = {"All of it": films.popitem()[1]}
+    for title, content in films.items():
+        left = said(content)
+        note = f"<figcaption>{left[:1].upper()}{left[1:]}.</figcaption>" if left else ""
+        image = f'<img alt="" src="{animation(content)}">'
+        parts.append(f"<figure><h3>{title}</h3>{image}{note}</figure>")
     text = (
         f"In pairs: real frames, and frames made under the same actions. Each video began with "
         f"{recipe.context} real frames and went on for {recipe.length:,}, trained on "
         f"{recipe.frames}. Real frames jump where a recorded episode ends."
     )
-    return section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>') + section(
-        "Drift", curves({"made": [found]}, wide=False)
-    )
+    drift = curves({"made": [found]}, wide=False)
+    if any(name.endswith("_se") for name in found):
+        band = "The band around a kernel distance is its standard error over whole videos."
+        drift = f"<p>{band}</p>{drift}"
+    shown = section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>')
+    return shown + section("Drift", drift)
 
 
 def to_follow(run: Run, file: str, length: int | None) -> tuple[Run, Tensor]:
@@ -133,13 +141,16 @@ def write_videos(
     assert last is not None
     with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
         if path.suffix == ".webp":
-            write_bytes(path, film(last.result, limit=20_000_000))
+            content = film(last.result, limit=20_000_000)
+            write_bytes(path, content)
+            if left := said(content):
+                say(f"{path}: {left}, for its size: a .safetensors has all")
         else:
             about = {"made by": f"noiseloom, {recipe.name}", "seed": str(seed)}
             _clips(given, last.result, about).save(path, force=True)
     made = last.result.shape[1]
     if stopped:
-        say(f"{count} videos of {made:,} of {recipe.length:,} frames: {path}")
+        say(f"{counted(count, 'videos')} of {made:,} of {recipe.length:,} frames: {path}")
         raise KeyboardInterrupt
     return made
 

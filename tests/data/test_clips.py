@@ -187,3 +187,13 @@ def test_refusals():
     for held_out in (0, 1):
         with pytest.raises(ValueError, match="held_out must be between 0 and 1"):
             clips().split(held_out)
+
+
+def test_short_episodes_are_left_out_and_said_to_be():
+    split = clips().windows(5, 0.3)  # cut at 21: episodes of 7, 3 and 11, and of 1 and 8
+    assert split.notes == (
+        "1 of 3 episodes to train on have fewer than 5 frames: left out (3 of 21 frames)",
+        "1 of 2 episodes held out have fewer than 5 frames: left out (1 of 9 frames)",
+    )
+    assert split.train.firsts.tolist() == [0, 1, 2, *range(10, 17)]
+    assert clips((7, 5, 12)).windows(3, 0.5).notes == ()

@@ -102,6 +102,7 @@ def test_gluonts_layout_takes_the_longest_of_each_series(tmp_path):
     [
         ("x.csv", "", "is empty"),
         ("x.csv", "a,b\n", "no rows of numbers"),
+        ("x.csv", "a,b,a \n1,2,3\n4,5,6\n", "2 columns of .* are called 'a': give each a name"),
         ("x.csv", "a,b\n1,2\n3\n", "line 3: 1 cells, and 2 before"),
         ("x.csv", "a,b\n1,2\n3,\n", "line 3, column 2: an empty cell is no finite number"),
         ("x.csv", "a,b\n1,2\n3,nan\n", "line 3, column 2: 'nan' is no finite number"),

@@ -219,3 +219,18 @@ def test_refusals(drift, train):
             drift.curve(videos, window=window, stride=stride)
     with pytest.raises(ValueError, match="1 or 3 channels and sides of at least 3"):
         frame_statistics(videos[:, :, :2])
+
+
+def test_the_error_is_over_whole_videos(drift):
+    videos = real(7)
+    row = drift.curve(videos, window=30)[1]
+    left = []
+    places = torch.linspace(0, COUNT * 30 - 1, 200, dtype=torch.float64).round().long()
+    frames, owner = videos[:, 30:60].flatten(0, 1)[places], places // 30
+    features = Toy()(frames)
+    for video in range(COUNT):
+        rest = features[owner != video]
+        left.append(kid(rest, drift._real, Rng(0))[0])
+    expected = (COUNT - 1) * torch.tensor(left, dtype=torch.float64).var(correction=0)
+    assert row["kid_toy_se"] == pytest.approx(float(expected.sqrt()), rel=1e-6)
+    assert "kid_toy_se" not in drift.curve(real(7, 1, 300), window=300)[0]

@@ -209,3 +209,50 @@ def test_rotary_positions_are_differences() -> None:
     assert not torch.allclose(swapped, net(x, clock), atol=1e-3)  # order counts
     with pytest.raises(ValueError, match=r"even|heads"):
         Transformer(3, 2, max_length=8, width=6, depth=1, heads=2, rotary=True)
+
+
+def test_an_action_is_told_of_a_token_and_felt_by_all(awake):
+    x, log_snr, cond = inputs()
+    network = awake(sequence_network(action_features=2))
+    action = Rng(8).normal((3, 6, 2), torch.float64)
+    absent, known = network(x, log_snr, cond)[0], network(x, log_snr, {**cond, "action": action})[0]
+    other = action.clone()
+    other[:, 2] += 1
+    change = network(x, log_snr, {**cond, "action": other})[0] - known
+    assert (change.abs().amax((0, 2)) > 1e-6).all()  # the network sees all tokens
+
+    def told(mask):
+        return network(x, log_snr, {**cond, "action": action, "action_mask": mask})[0]
+
+    torch.testing.assert_close(told(torch.zeros(3, dtype=torch.bool)), absent, rtol=0, atol=1e-12)
+    torch.testing.assert_close(told(torch.ones(3, 6, dtype=torch.bool)), known, rtol=0, atol=0)
+    partly = torch.ones(3, 6, dtype=torch.bool)
+    partly[:, 2] = False
+    hidden = network(x, log_snr, {**cond, "action": other, "action_mask": partly})[0]
+    torch.testing.assert_close(hidden, told(partly), rtol=0, atol=0)
+    network(x, log_snr, {**cond, "action": action, "action_mask": partly})[0].sum().backward()
+    assert all(parameter.grad.any() for parameter in (network.action.weight, network.no_action))
+
+
+def test_a_network_with_actions_begins_as_the_one_without_them():
+    without, with_ = sequence_network(), sequence_network(action_features=2)
+    old = without.state_dict()
+    assert all(torch.equal(value, with_.state_dict()[name]) for name, value in old.items())
+    new = with_.inherit(old, None)
+    with_.load_state_dict({**with_.state_dict(), **new})
+    x, log_snr, cond = inputs()
+    told = {**cond, "action": torch.ones(3, 6, 2)}
+    with_, without = with_.double(), without.double()
+    torch.testing.assert_close(with_(x, log_snr, told)[1], without(x, log_snr, cond)[1])
+
+
+def test_wrong_actions_are_named():
+    x, log_snr, _ = inputs()
+    action = torch.zeros(3, 6, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="build it with action_features"):
+        sequence_network().double()(x, log_snr, {"action": action})
+    network = sequence_network(action_features=2).double()
+    with pytest.raises(ValueError, match=r"an action of shape \(3, 5, 2\).* expected \(3, 6, 2\)"):
+        network(x, log_snr, {"action": action[:, :5]})
+    with pytest.raises(ValueError, match=r"an action_mask of shape \(6,\).* \(3,\) or \(3, 6\)"):
+        network(x, log_snr, {"action": action, "action_mask": torch.ones(6, dtype=torch.bool)})

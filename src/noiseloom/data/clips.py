@@ -108,7 +108,10 @@ class Clips:
         return self.stretch(0, cut), self.stretch(cut, len(self))
 
     def windows(self, length: int, held_out: float, stride: int = 1) -> "Split[ClipWindows]":
-        """Windows of both parts of `split`; none lies in both."""
+        """Windows of both parts of `split`; none lies in both.
+
+        Episodes that are shorter than a window are left out, which the notes say.
+        """
 
         def windows(part: Clips, name: str) -> ClipWindows:
             try:
@@ -116,8 +119,19 @@ class Clips:
             except ValueError as error:
                 raise ValueError(f"of the {len(part):,} frames {name}: {error}") from error
 
-        train, rest = self.split(held_out)
-        return Split(windows(train, "to train on"), windows(rest, "held out"))
+        parts = dict(zip(("to train on", "held out"), self.split(held_out), strict=True))
+        train, rest = (windows(part, name) for name, part in parts.items())
+        notes = []
+        for name, part in parts.items():
+            lengths = part.episodes.diff(dim=1)[:, 0]
+            short = lengths < length
+            if short.any():
+                notes.append(
+                    f"{int(short.sum()):,} of {len(short):,} episodes {name} have fewer than "
+                    f"{length} frames: left out ({int(lengths[short].sum()):,} of {len(part):,} "
+                    "frames)"
+                )
+        return Split(train, rest, tuple(notes))
 
     @classmethod
     def joined(cls, pieces: Sequence[Self]) -> Self:

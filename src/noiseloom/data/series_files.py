@@ -163,7 +163,13 @@ def _csv(file: Iterator[str], path: Path, header: str, gaps: bool) -> Table:
 
 
 def _told(table: Table, path: Path) -> Table:
-    """The table, of whose columns each has a number."""
+    """The table, of whose columns each has a number, and a name of its own."""
+    for name in table.columns:
+        if table.columns.count(name) > 1:
+            raise ValueError(
+                f"{table.columns.count(name)} columns of {path} are called {name!r}: give each a "
+                "name of its own"
+            )
     for values, name in zip(table.values.unbind(1), table.columns, strict=True):
         if values.isnan().all():
             raise ValueError(f"column {name!r} of {path} has no numbers: remove it")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from noiseloom.carry import Carry, detach
 from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.faults import Faults, waits
 from noiseloom.guidance.balance import tilted
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, align
@@ -26,10 +27,10 @@ __all__ = [
     "RewardGuided",
     "check_guide",
     "checked",
+    "climbed",
     "rate",
     "remembering",
     "since",
-    "slope",
     "slopes",
 ]
 
@@ -66,8 +67,8 @@ class RewardGuided(nn.Module):
 
     Raises:
         ValueError: a scale or begin out of range, rounds below 0, a reward of another shape,
-            without a gradient in the state, or (read on the CPU only, where that costs no wait) not
-            finite.
+            without a gradient in the state, or not finite. On a GPU that is noted in the carry, and
+            read where it costs one wait: once a plan or a chunk of a rollout (`noiseloom.faults`).
     """
 
     def __init__(
@@ -101,22 +102,26 @@ class RewardGuided(nn.Module):
         if self.scale == 0 or remembering(cond):
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
             return prediction, carry or {}
+        faults = Faults(x, self.scale, carry)
         with torch.enable_grad():
             state = x.detach().requires_grad_()
-            prediction, carry = self.denoiser(state, t, cond, carry, rng)
+            prediction, carry = self.denoiser(state, t, cond, faults.inner, rng)
         score = None if prediction.score is None else prediction.score.detach()
         plain = Prediction(prediction.mean.detach(), score=score)
 
         def gradient(shift: Tensor | float) -> Tensor:
             with torch.enable_grad():
-                value = self.scale * rate(self.reward, prediction.mean + shift)
-                return since(self.begin, slope(value, state, again=self.rounds > 1), t)
+                place = prediction.mean + shift
+                worth = rate(self.reward, place)[:, None]
+                value = self.scale * worth[:, 0]
+                grad = climbed(value, worth, state, (place,), faults, again=self.rounds > 1)
+            return since(self.begin, grad, t)
 
         def worth(shift: Tensor) -> Tensor:
             return self.scale * self.reward(plain.mean + shift)
 
         guided = tilted(self.diffusion, plain, gradient, worth, x, t, self.rounds)
-        return guided, detach(carry or {})
+        return guided, faults.onto(detach(carry or {}))
 
 
 def check_guide(scale: float, begin: float, rounds: int = 0) -> None:
@@ -139,19 +144,19 @@ def remembering(cond: Cond | None) -> bool:
 
 
 def rate(reward: Reward, x: Tensor) -> Tensor:
-    """The rewards of clean states, shape (B,), after a look at what came back.
+    """The rewards of clean states, shape (B,), after a look at their form.
 
     Raises:
         ValueError: as in `RewardGuided`.
     """
-    return checked(reward(x), x)
+    return formed(reward(x), x)
 
 
-def checked(value: Tensor, x: Tensor) -> Tensor:
-    """What a reward says of states x, if it may.
+def formed(value: Tensor, x: Tensor) -> Tensor:
+    """What a reward says of states x, if it is of the right form.
 
     Raises:
-        ValueError: as in `RewardGuided`.
+        ValueError: another shape than (B,), or no gradient.
     """
     if not isinstance(value, Tensor) or value.shape != x.shape[:1]:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -161,7 +166,17 @@ def checked(value: Tensor, x: Tensor) -> Tensor:
             "the reward has no gradient in the state: compute it in torch, outside no_grad, by "
             "operations that have one"
         )
-    if _known(value) and not (finite := value.isfinite()).all():
+    return value
+
+
+def checked(value: Tensor, x: Tensor) -> Tensor:
+    """What a guide says of states x, if it may.
+
+    Raises:
+        ValueError: another shape, no gradient, or not finite, as far as the host knows it.
+    """
+    formed(value, x)
+    if waits(value) and not (finite := value.isfinite()).all():
         first = int((~finite).nonzero()[0])
         if not x[first].isfinite().all():
             raise ValueError(
@@ -173,29 +188,53 @@ def checked(value: Tensor, x: Tensor) -> Tensor:
     return value
 
 
-def slope(value: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
-    """The gradient in x of values of shape (B,), each a function of its own row.
+def climbed(
+    value: Tensor,
+    rewards: Tensor,
+    x: Tensor,
+    estimates: Sequence[Tensor],
+    faults: Faults,
+    *,
+    again: bool = False,
+) -> Tensor:
+    """The gradient in x_t of values of shape (B,), each a function of its own row.
 
-    With `again`, what it passes through is kept for another one.
+    Args:
+        value: what is climbed.
+        rewards: what it is made of, shape (B, R).
+        x: x_t.
+        estimates: R clean states that were rewarded; their own gradients come with that of x_t.
+        faults: takes note of what is not finite.
+        again: keep what the gradient passes through for another one.
 
     Raises:
-        ValueError: it is not finite, as far as the host knows it.
+        ValueError: something is not finite, where the host knows it; elsewhere it is noted.
     """
-    return slopes(value, (x,), again=again)[0]
+    leaves = (x, *estimates)
+    grad, *pulls = torch.autograd.grad(
+        value.sum(), leaves, retain_graph=again, materialize_grads=True
+    )
+    faults.note(estimates, rewards, grad, pulls)
+    return grad
 
 
 def slopes(
-    value: Tensor,
-    leaves: Sequence[Tensor],
-    *,
-    again: bool = False,
-    advice: str = "the reward's gradient is not finite: use one without kinks or poles, such as "
-    "sqrt(d^2 + 1e-6) in place of a distance d",
+    value: Tensor, leaves: Sequence[Tensor], *, again: bool = False, advice: str
 ) -> tuple[Tensor, ...]:
-    """As `slope`, in several tensors; `advice` is what is said where it is not finite."""
+    """The gradients in several tensors of values of shape (B,), each a function of its own row.
+
+    Args:
+        value: shape (B,).
+        leaves: the tensors.
+        again: keep what the gradients pass through for other ones.
+        advice: what is said where they are not finite, as far as the host knows it.
+
+    Raises:
+        ValueError: they are not.
+    """
     total = value.sum()
     grads = torch.autograd.grad(total, leaves, retain_graph=again, materialize_grads=True)
-    if any(_known(grad) and not grad.isfinite().all() for grad in grads):
+    if any(waits(grad) and not grad.isfinite().all() for grad in grads):
         raise ValueError(advice)
     return grads
 
@@ -203,7 +242,3 @@ def slopes(
 def since(begin: float, grad: Tensor, t: Tensor) -> Tensor:
     """A gradient without the tokens that are at a later (noisier) time than `begin`."""
     return grad if begin >= 1 else torch.where(align(t, grad) > begin, 0, grad)
-
-
-def _known(value: Tensor) -> bool:
-    return value.device.type == "cpu" and not torch.compiler.is_compiling()

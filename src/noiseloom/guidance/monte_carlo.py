@@ -31,11 +31,19 @@ from noiseloom.carry import Carry, repeat
 from noiseloom.causality import is_causal, warn_of_bias
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.diffusion.gaussian import where_moved
+from noiseloom.faults import Faults
 from noiseloom.guidance.balance import tilted
-from noiseloom.guidance.gradient import Reward, check_guide, rate, remembering, since, slope
+from noiseloom.guidance.gradient import (
+    Reward,
+    check_guide,
+    climbed,
+    rate,
+    remembering,
+    since,
+)
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
-from noiseloom.sampling import Solver, ancestral
+from noiseloom.sampling import Solver, ancestral, draws
 from noiseloom.shapes import Cond, align
 
 __all__ = ["MonteCarloGuided"]
@@ -75,7 +83,8 @@ class MonteCarloGuided(nn.Module):
 
     Raises:
         ValueError: no rng where there are futures to draw, fewer than one future, rounds with
-            "exp", a plan that does not lead every token from 1 to 0; and as `RewardGuided` does.
+            "exp", a plan that does not lead every token from 1 to 0 or is of other tokens than the
+            state's, a solver without noise; and as `RewardGuided` does.
 
     References:
         B. Chen et al., 2024, arXiv 2407.01392, Section 3.4.
@@ -104,8 +113,15 @@ class MonteCarloGuided(nn.Module):
         check_guide(scale, begin, rounds)
         if rounds and average == "exp":
             raise ValueError("rounds are of the mean reward: with average='exp', leave rounds at 0")
-        if not plan.whole:
-            raise ValueError("futures are completed by a plan that leads every token from 1 to 0")
+        try:
+            plan.check_whole()
+        except ValueError as error:
+            raise ValueError(f"the plan that completes futures: {error}") from error
+        if solver is not None and not draws(solver):
+            raise ValueError(
+                "futures need a solver that draws noise, such as ancestral(1): of one that does "
+                f"not, as this is, all {futures} of them are the same"
+            )
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.reward = reward
@@ -133,25 +149,31 @@ class MonteCarloGuided(nn.Module):
             return prediction, carry or {}
         if rng is None:
             raise ValueError("Monte Carlo guidance draws futures: give rng")
+        faults = Faults(x, self.scale, carry)
+        carry = faults.inner
         with torch.enable_grad():
             state = x.detach().requires_grad_()
             ends = self._complete(state, t, cond, carry, rng).unbind(1)
 
         def gradient(shift: Tensor | float) -> Tensor:
             with torch.enable_grad():
-                value = self._worth([rate(self.reward, end + shift) for end in ends])
-                return since(self.begin, slope(value, state, again=self.rounds > 1), t)
+                places = [end + shift for end in ends]
+                rewards = torch.stack([rate(self.reward, place) for place in places], 1)
+                value = self._worth(rewards)
+                grad = climbed(value, rewards, state, places, faults, again=self.rounds > 1)
+            return since(self.begin, grad, t)
 
         def worth(shift: Tensor) -> Tensor:
-            return self._worth([self.reward(end.detach() + shift) for end in ends])
+            rewards = [self.reward(end.detach() + shift) for end in ends]
+            return self._worth(torch.stack(rewards, 1))
 
         with torch.no_grad():
             prediction, carry = self.denoiser(x, t, cond, carry, rng)
         guided = tilted(self.diffusion, prediction, gradient, worth, x, t, self.rounds)
-        return guided, carry or {}
+        return guided, faults.onto(carry or {})
 
-    def _worth(self, rewards: list[Tensor]) -> Tensor:
-        scaled = self.scale * torch.stack(rewards, 1)
+    def _worth(self, rewards: Tensor) -> Tensor:
+        scaled = self.scale * rewards
         return scaled.mean(1) if self.average == "mean" else scaled.logsumexp(1)
 
     def _complete(
@@ -179,10 +201,13 @@ class MonteCarloGuided(nn.Module):
 
     def _rows(self, x: Tensor, now: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The completion's rows, cut at the present, without those that move nothing."""
-        rows = [
-            (torch.minimum(align(t, x), now), torch.minimum(align(s, x), now))
-            for t, s in self.plan.rows(x)
-        ]
+        try:
+            rows = [
+                (torch.minimum(align(t, x), now), torch.minimum(align(s, x), now))
+                for t, s in self.plan.rows(x)
+            ]
+        except ValueError as error:
+            raise ValueError(f"the plan that completes futures: {error}") from error
         watched = self._watched and x.ndim > 2 and not torch.compiler.is_compiling()
 
         def tokens(t: Tensor, s: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from noiseloom.metrics.forecasts import (
 )
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.intervals import mean_interval, t_quantile
-from noiseloom.metrics.kid import kid
+from noiseloom.metrics.kid import kid, kid_by_group
 from noiseloom.metrics.landscapes import value_report, values_of
 from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.report import image_report, noised, set_distances
@@ -80,6 +80,7 @@ __all__ = [
     "invalid_share",
     "judged_bits",
     "kid",
+    "kid_by_group",
     "kmer_distance",
     "length_distance",
     "lengths",

@@ -15,9 +15,10 @@ what is shown, and by four statistics of pixels, which tell how it fails:
 
 A distance depends on the number n of frames, the Frechet distance by its bias: all windows and all
 anchors have the same n, spread evenly over videos and time. The frames of a video are alike: n of
-them are worth fewer that are independent, so that even real video lies above 0, and the error of
-`kid`, which takes them for independent, is too small. Anchors are therefore windows of as many real
-videos, as long, and seeds or videos give the spread.
+them are worth fewer that are independent, so that even real video lies above 0. Anchors are
+therefore windows of as many real videos, as long, and the standard error of the kernel distance is
+that over whole videos: each is left out in turn, the real frames staying as they are (the
+jackknife, `noiseloom.metrics.kid.kid_by_group`). Of a single video there is none.
 
 The distances: `noiseloom.metrics.kid`, `noiseloom.metrics.frechet`. The variance of the Laplacian:
 J. Pech-Pacheco et al., 2000, "Diatom autofocusing in brightfield microscopy: a comparative study",
@@ -31,7 +32,7 @@ from torch.nn import functional
 
 from noiseloom.metrics.features import Features
 from noiseloom.metrics.frechet import frechet
-from noiseloom.metrics.kid import kid
+from noiseloom.metrics.kid import kid_by_group
 from noiseloom.metrics.report import noised
 from noiseloom.rng import Rng
 
@@ -50,7 +51,7 @@ class Drift:
         n: frames of a window that are compared, at least 20. The Frechet distance needs 2 dim, and
             is left out where n is less: 2,560 for the 1,280 features of `Lite0Features`, such as
             160 frames of 16 videos.
-        rng: draws real frames, blocks and noise.
+        rng: draws real frames and noise.
         allow_small: give the Frechet distance for n < 2 dim too, where its bias may outweigh what
             is to be seen.
 
@@ -80,7 +81,8 @@ class Drift:
 
         Returns:
             For each window, with F the name of the feature network: start and stop (exclusive), n,
-            kid_F and its standard error kid_F_se, fd_F, sharpness, mean, std and change. The
+            kid_F and its standard error over videos kid_F_se (not of one), fd_F, sharpness, mean,
+            std and change. The
             statistics of pixels are those of all B window frames.
 
         Raises:
@@ -102,7 +104,7 @@ class Drift:
         frames = videos.flatten(0, 1)
         # Of the window's frames, video by video, those at equal distances.
         places = torch.linspace(0, count * window - 1, self.n, dtype=torch.float64).round().long()
-        places = places // window * length + places % window
+        video, places = places // window, places // window * length + places % window
         # Windows that overlap share frames: each is given to the network once.
         wanted = torch.stack([places + start for start in starts])
         used, which = torch.unique(wanted, return_inverse=True)
@@ -110,7 +112,7 @@ class Drift:
         statistics = frame_statistics(videos)
         return [
             {"start": float(start), "stop": float(start + window), "n": float(self.n)}
-            | self._distances(found[rows.to(found.device)])
+            | self._distances(found[rows.to(found.device)], video)
             | {
                 name: float(value[:, start + (name == "change") : start + window].mean())
                 for name, value in statistics.items()
@@ -142,10 +144,12 @@ class Drift:
             found[name] = {k: sum(row[k] for row in windows) / len(windows) for k in keys}
         return found
 
-    def _distances(self, found: Tensor) -> dict[str, float]:
+    def _distances(self, found: Tensor, video: Tensor) -> dict[str, float]:
         name = self.features.name
-        distance, error = kid(found, self._real, self.rng.fold("kid"))
-        result = {f"kid_{name}": distance, f"kid_{name}_se": error}
+        distance, error = kid_by_group(found, self._real, video)
+        result = {f"kid_{name}": distance}
+        if error is not None:
+            result[f"kid_{name}_se"] = error
         if self.n >= 2 * self.features.dim or self.allow_small:
             result[f"fd_{name}"] = frechet(found, self._real, allow_small=self.allow_small)
         return result

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["check_names", "check_tokens", "entered", "with_estimate"]
+__all__ = ["acted", "check_names", "check_tokens", "entered", "with_estimate"]
 
 
 def check_names(cond: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -105,6 +105,50 @@ def entered(
         return h
     _check_estimate(estimate, torch.Size((*x.shape, features)), wanted)
     return h + functional.linear(estimate.to(weight.dtype), weight[:, features:])
+
+
+def acted(
+    layer: nn.Linear | None, unknown: Tensor | None, x: Tensor, cond: Mapping[str, Any]
+) -> Tensor | None:
+    """What the actions of tokens add to them: A action + b, or a learnt vector where it is unknown.
+
+    Args:
+        layer: of A features, None for a network without actions.
+        unknown: shape (W,), what an unknown action adds; None for such a network.
+        x: state, whose first axes are (B, T).
+        cond: "action" (B, T, A), "action_mask" (B,) or (B, T), True where the action is known.
+
+    Returns:
+        Shape (B or 1, T or 1, W), or None for a network without actions.
+
+    Raises:
+        ValueError: an action for such a network, or of another shape.
+    """
+    action, known = cond.get("action"), cond.get("action_mask")
+    if layer is None or unknown is None:
+        if action is not None or known is not None:
+            raise ValueError(
+                "an action for a network without actions: build it with action_features, or "
+                "leave the action and its mask out"
+            )
+        return None
+    if action is None:
+        return unknown[None, None]
+    tokens, features = tuple(x.shape[:2]), layer.in_features
+    if action.shape != (*tokens, features):
+        raise ValueError(
+            f"an action of shape {tuple(action.shape)} for a state of shape {tuple(x.shape)}: "
+            f"expected {(*tokens, features)}"
+        )
+    a: Tensor = layer(action.to(layer.weight.dtype))
+    if known is not None:
+        if known.shape not in (tokens, tokens[:1]):
+            raise ValueError(
+                f"an action_mask of shape {tuple(known.shape)} for a state of shape "
+                f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
+            )
+        a = torch.where(known.reshape(len(x), -1, 1), a, unknown.to(a.dtype))
+    return a
 
 
 def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.nets.codes import check_told
-from noiseloom.nets.conditions import check_tokens, entered, with_estimate
+from noiseloom.nets.conditions import acted, check_tokens, entered, with_estimate
 from noiseloom.nets.layers import Embedding
 from noiseloom.nets.patches import cut
 
@@ -86,7 +86,7 @@ class Inputs(nn.Module):
         embedding: Tensor = self.embedding(log_snr, cond)
         if log_snr.ndim == 1:
             embedding = embedding[:, None]
-        action = self._act(x, cond)
+        action = acted(self.action, self.no_action, x, cond)
         if action is None:
             return h, embedding
         if self.film is not None:
@@ -100,31 +100,3 @@ class Inputs(nn.Module):
         if self.action is None or "action.weight" in old:
             return dict(old)
         return {**old, "action.weight": torch.zeros_like(self.action.weight)}
-
-    def _act(self, x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
-        """What the actions add, shape (B or 1, T or 1, W), or None for a network without."""
-        action, known = cond.get("action"), cond.get("action_mask")
-        if self.action is None or self.no_action is None:
-            if action is not None or known is not None:
-                raise ValueError(
-                    "an action for a network without actions: build it with action_features, or "
-                    "leave the action and its mask out"
-                )
-            return None
-        if action is None:
-            return self.no_action[None, None]
-        tokens, features = tuple(x.shape[:2]), self.action.in_features
-        if action.shape != (*tokens, features):
-            raise ValueError(
-                f"an action of shape {tuple(action.shape)} for a state of shape {tuple(x.shape)}: "
-                f"expected {(*tokens, features)}"
-            )
-        a: Tensor = self.action(action.to(self.action.weight.dtype))
-        if known is not None:
-            if known.shape not in (tokens, tokens[:1]):
-                raise ValueError(
-                    f"an action_mask of shape {tuple(known.shape)} for a state of shape "
-                    f"{tuple(x.shape)}: expected {tokens[:1]} or {tokens}"
-                )
-            a = torch.where(known.reshape(len(x), -1, 1), a, self.no_action.to(a.dtype))
-        return a

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from noiseloom.nets.attention import rotation
 from noiseloom.nets.code_attention import CodeKeys
 from noiseloom.nets.codes import check_told, informative
-from noiseloom.nets.conditions import check_tokens, entered
+from noiseloom.nets.conditions import acted, check_tokens, entered
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
 from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
+
+_NAMES = ("label", "estimate", "dropout", "hidden", "mask", "action", "action_mask")
 
 
 class Transformer(nn.Module):
@@ -51,6 +53,7 @@ class Transformer(nn.Module):
         code_depth: number of blocks of attention between codes, before they are read.
         rotary: positions turn queries and keys besides, as those of `CausalTransformer` do, so that
             what is alike at all places need not be learnt at each; W / heads must be even.
+        action_features: A, features of the action that comes with a token; 0 for none.
 
     Example:
         >>> import torch
@@ -78,6 +81,7 @@ class Transformer(nn.Module):
         codes: tuple[int, int] | None = None,
         code_depth: int = 2,
         rotary: bool = False,
+        action_features: int = 0,
     ) -> None:
         super().__init__()
         if rotary:
@@ -98,6 +102,10 @@ class Transformer(nn.Module):
         self.codes = None
         if informative(codes):
             self.codes = CodeKeys(codes, width, code_depth, heads, depth)
+        self.action = nn.Linear(action_features, width) if action_features else None
+        self.no_action = nn.Parameter(torch.zeros(width)) if action_features else None
+        if self.action is not None:
+            initialise(self.action)
 
     def forward(
         self, x: Tensor, log_snr: Tensor, cond: Mapping[str, Tensor] | None = None
@@ -110,7 +118,8 @@ class Transformer(nn.Module):
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: "label" (B,), "estimate" (B, T, D), "codes" (B, m, k), "dropout" keys (B,),
                 "hidden" (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding
-                is not attended to, and the output there means nothing.
+                is not attended to, and the output there means nothing; "action" (B, T, A), known
+                where "action_mask", bool of shape (B,) or (B, T), is True (absent: everywhere).
 
         Returns:
             Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
@@ -131,11 +140,13 @@ class Transformer(nn.Module):
         """
         cond = cond or {}
         self._check(x, log_snr, cond)
-        check_told(cond, ("label", "estimate", "dropout", "hidden", "mask"), len(x), self.known)
+        check_told(cond, _NAMES, len(x), self.known)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
         h = entered(self.input, x, cond, self.self_conditioning, self.in_features)
         h, turn = h + self.position.weight[: x.shape[1]], None
+        if (action := acted(self.action, self.no_action, x, cond)) is not None:
+            h = h + action
         if self.rotary:
             places = torch.arange(x.shape[1], device=x.device)[None]
             dtype = torch.promote_types(self.position.weight.dtype, torch.float32)
@@ -148,6 +159,14 @@ class Transformer(nn.Module):
         embedding = self.embedding(log_snr, cond)
         h, rest, _ = self.trunk.states(h, embedding, keys, told=told, seen=seen, turn=turn)
         return h, rest
+
+    def inherit(
+        self, old: Mapping[str, Tensor], classes: Sequence[int] | None
+    ) -> dict[str, Tensor]:
+        """Actions that are new say nothing at first. See `noiseloom.training.Heir`."""
+        if self.action is None or "action.weight" in old:
+            return dict(old)
+        return {**old, "action.weight": torch.zeros_like(self.action.weight)}
 
     def finish(self, h: Tensor, rest: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """What `forward` returns, of the last token states: each token by itself."""

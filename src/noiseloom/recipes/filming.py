@@ -198,9 +198,9 @@ def drift_report(
 
     Of each quantity q of `Drift`, called frame_q where it is one of pixels: q_first and q_last, of
     the first and the last stretch, for distances q_worst too, each with `_held_out` and `_noised`
-    appended for real video. Files:
-    .curve.json with every stretch, "at" its middle frame; .begin.webp and .end.webp, in pairs of
-    real and made videos.
+    appended for real video; of kernel distances q_first_se and so on are standard errors over
+    videos (`Drift`). Files: .curve.json with every stretch and its error, "at" its middle frame;
+    .begin.webp and .end.webp, in pairs of real and made videos.
 
     Args:
         features: feature network.
@@ -208,7 +208,7 @@ def drift_report(
         real: what really came, in that shape.
         train: frames that were trained on, uint8, shape (N, C, H, W).
         stretch: frames of a stretch, at most T counted.
-        rng: draws real frames, blocks and noise.
+        rng: draws real frames and noise.
     """
     window = min(stretch, made.shape[1])
     drift = Drift(features, train, min(len(made) * window, len(train)), rng)
@@ -223,13 +223,17 @@ def drift_report(
             curve[f"{name}_{ending}"] = [anchor[name]] * len(rows)
         if name.endswith("_se"):
             continue
-        found = {"first": values[0], "last": values[-1]}
+        found = {"first": 0, "last": len(rows) - 1}
         if name.startswith(("kid", "fd")):
-            found["worst"] = max(values)
+            found["worst"] = max(range(len(rows)), key=values.__getitem__)
         called = name if name.startswith(("kid", "fd")) else f"frame_{name}"
-        for when, value in found.items():
-            report[f"{called}_{when}"] = value
-            report |= {f"{called}_{when}_{k}": anchor[name] for k, anchor in anchors.items()}
+        for when, row in found.items():
+            for error in ("", "_se"):
+                if name + error not in rows[row]:
+                    continue
+                report[f"{called}_{when}{error}"] = rows[row][name + error]
+                for ending, anchor in anchors.items():
+                    report[f"{called}_{when}{error}_{ending}"] = anchor[name + error]
     pairs = torch.stack((real[:SHOWN], made[:SHOWN]), 1).flatten(0, 1)
     return Findings(
         report,

@@ -5,6 +5,7 @@ arXiv 2407.01392. From top to bottom: the options, Algorithm 1 (the loss) with i
 options, and the plans of Algorithm 2. Recipes for a data set say what a token is and load it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -125,12 +126,28 @@ class DiffusionForcing(Recipe):
         if self.plan != "auto" and Path(self.plan).suffix not in _FILES:
             token_plan(self.plan, self.sampling_steps, self.tokens)
 
+    @property
+    def order(self) -> str:
+        """The name that `plan` stands for."""
+        if self.plan != "auto":
+            return self.plan
+        return "full-sequence" if self.network == "bidirectional" else "autoregressive"
+
     def named_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan that `plan` names, for sequences of this length."""
-        name = self.plan
-        if name == "auto":
-            name = "full-sequence" if self.network == "bidirectional" else "autoregressive"
-        return token_plan(name, self.sampling_steps, self.tokens)
+        return token_plan(self.order, self.sampling_steps, self.tokens)
+
+    def plan_among(self, schedule: Schedule, known: Sequence[int], at: float = 0.0) -> SamplingPlan:
+        """The plan of the tokens that are drawn, among those that are known and stay at a time.
+
+        A file may have columns for the former alone, or for all; those of known tokens are held.
+        """
+        drawn = [i for i in range(self.tokens) if i not in known]
+        plan = token_plan(self.order, self.sampling_steps, len(drawn), among=self.tokens)
+        plan = self.complete(plan, schedule)
+        if plan.t.shape[-1] == self.tokens:
+            return plan.hold(known, at)
+        return plan.among(self.tokens, drawn, at)
 
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0
@@ -143,15 +160,11 @@ class DiffusionForcing(Recipe):
             "self_conditioning": self.self_conditioning > 0,
             "dropout": self.dropout,
         }
+        common["action_features"] = action_features
         if self.network == "bidirectional":
-            if action_features:
-                raise ValueError(
-                    "network bidirectional takes no conditions by token: choose another"
-                )
             return Transformer(
                 features, features, heads=self.heads, max_length=self.tokens, **common
             )
-        common["action_features"] = action_features
         if self.network == "recurrent":
             return Recurrent(features, features, **common)
         return CausalTransformer(features, features, heads=self.heads, window=self.tokens, **common)
@@ -233,14 +246,16 @@ class DiffusionForcing(Recipe):
         """Nothing more: `sample` warns of a plan that this network samples with a bias."""
 
 
-def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
+def token_plan(name: str, steps: int, tokens: int, among: int | None = None) -> SamplingPlan:
     """The plan of a name.
 
     Args:
         name: full-sequence, autoregressive, pyramid:U, trapezoid:U, chunked:N, or a .json or .csv
             file.
         steps: S, per token; a file has its own.
-        tokens: T.
+        tokens: T, that are drawn.
+        among: tokens of the sequence that they are part of, whose others are known: a file may be
+            of all of these instead.
 
     Raises:
         ValueError: a name that is none, or a file for another number of tokens, or one that does
@@ -253,9 +268,10 @@ def token_plan(name: str, steps: int, tokens: int) -> SamplingPlan:
     kind, _, value = name.partition(":")
     if Path(name).suffix in _FILES:
         plan = SamplingPlan.load(name)
-        if plan.t.ndim < 2 or plan.t.shape[-1] not in (1, tokens):
+        if plan.t.ndim < 2 or plan.t.shape[-1] not in (1, tokens, among):
+            all_ = f" that are drawn, or of all {among}" if among not in (None, tokens) else ""
             raise ValueError(
-                f"{name} is a plan for other sequences than of {tokens} tokens: {plan}"
+                f"{name} is a plan for other sequences than of {tokens} tokens{all_}: {plan}"
             )
         try:
             plan.check_whole()  # other tokens would come out as noise

@@ -288,11 +288,11 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         return super().named_plan(schedule)
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
-        """Known tokens are held, and finished ones of a rollout seen, at `stabilisation`."""
+        """That of the forecast; what is known, and finished in a rollout, is at `stabilisation`."""
         if self.slides:
             return self.make_plan(schedule)
         own = replace(self, rest=self.read_at) if self.rolls else self
-        return own.make_plan(schedule).hold(range(self.known), self.read_at)
+        return own.plan_among(schedule, range(self.known), self.read_at)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""

@@ -224,8 +224,8 @@ class ForcingTrajectories(DiffusionForcing):
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
     def whole_plan(self, schedule: Schedule, end: int = 0) -> SamplingPlan:
-        """The known token is held, and as many at the end."""
-        return self.make_plan(schedule).hold([0, *range(self.tokens - end, self.tokens)])
+        """That of the tokens to come; the first is known, and as many at the end."""
+        return self.plan_among(schedule, [0, *range(self.tokens - end, self.tokens)])
 
     def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
         """What is known of the last tokens, (B, n, F): by default of none."""

@@ -108,9 +108,9 @@ class Rolling(ByHistory):
         context: real frames that a rollout begins with, at most the network's window.
         chunk: frames that are denoised together.
         stabilisation: time in [0, 1) at which known and finished frames are read: they are noised
-            to it once, and told as such. At 0 they are read as they are, told as noiseless (a
-            log-SNR of 20), which training at independent times hardly ever shows. Null for 0.02,
-            or for 0 where teacher forcing has shown nothing else.
+            to it once, and told as such. At 0 they are read as they are, told the largest log-SNR,
+            `clock`: training at independent times shows one of 10, and hardly ever one of 20. Null
+            for 0.02, or for 0 where teacher forcing has shown nothing else.
         history_guidance: scale of the guidance by what was known and made before: 1 is none, above
             it the past is followed more, at two calls for one. It builds up over a rollout: a
             linear process that is followed more than it follows itself grows without end.
