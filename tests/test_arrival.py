@@ -33,15 +33,25 @@ def test_what_was_recorded_does_not_stray_and_other_things_do(ring):
     through = start * torch.linspace(1, -1, 21)[1:, None]  # to the other side, by the centre
     fast = arc(0, 20 * 2 * FASTEST, 20)
     plans = torch.stack((around, through, fast))
-    share = ring.strayed(start.expand(3, 2), plans)
+    share = ring.strayed(start.expand(3, 2), plans, torch.full((3,), 20))
     # Of steps 5, 10, 15 and 20 across the circle only the last is on it, and all are too long.
     assert share.tolist() == [0, 1, 1]
     slow = torch.cat((through[:10], through[9:10].expand(10, 2)))  # to the centre, and stays
-    assert float(ring.strayed(start, slow[None])) == 1
+    assert float(ring.strayed(start, slow[None], torch.tensor([20]))) == 1
 
 
 def test_a_jump_at_the_beginning_is_seen(ring):
-    assert float(ring.strayed(torch.tensor([[-1.0, 0.0]]), arc(0, 0.4, 20)[None])) == 0.25
+    start, plan = torch.tensor([[-1.0, 0.0]]), arc(0, 0.4, 20)[None]
+    for arrive, share in ((20, 1 / 4), (10, 1 / 2), (14, 1 / 2), (5, 1)):
+        assert float(ring.strayed(start, plan, torch.tensor([arrive]))) == share
+
+
+def test_what_is_after_the_arrival_does_not_count(ring):
+    start = torch.tensor([[1.0, 0.0]])
+    off = torch.cat((arc(0, 0.4, 10), torch.zeros(10, 2)))  # to the centre, at once
+    arrive = torch.tensor([10, 15, 20])
+    share = ring.strayed(start.expand(3, 2), off.expand(3, 20, 2), arrive)
+    assert share.tolist() == [0, 1 / 3, 1 / 2]
 
 
 class Line:
@@ -50,14 +60,15 @@ class Line:
     def __init__(self, fastest):
         self.fastest, self.drawn = fastest, []
 
-    def draw(self, number, observations, goals, steps):
-        self.drawn.append((number, steps))
-        share = (torch.arange(1, 41) / steps).clamp(max=1)[None, :, None]
+    def draw(self, number, observations, goals, arrive, task):
+        self.drawn.append((number, arrive.tolist(), task.tolist()))
+        share = (torch.arange(1, 41) / arrive[:, None]).clamp(max=1)[..., None]
         return observations[:, None] + share * (goals - observations)[:, None]
 
-    def strayed(self, observations, plans):
+    def strayed(self, observations, plans, arrive):
         moved = torch.cat((observations[:, None], plans), 1).diff(dim=1).norm(dim=-1)
-        return (moved > self.fastest + 1e-6).double().mean(1)
+        counted = torch.arange(1, 41) <= arrive[:, None]
+        return ((moved > self.fastest + 1e-6) & counted).sum(1) / arrive.double()
 
 
 def test_each_task_arrives_as_early_as_it_can():
@@ -70,7 +81,7 @@ def test_each_task_arrives_as_early_as_it_can():
     assert plans[:3, 39].tolist() == goals[:3].tolist()
     assert plans[0, 1:].eq(0.5).all()
     assert float(plans[1, 0]) == pytest.approx(0.9)
-    assert line.drawn == [(0, 2), (0, 10), (0, 20), (0, 40)]
+    assert line.drawn == [(0, 4 * [2, 10, 20, 40], [k for k in range(4) for _ in range(4)])]
 
 
 def test_later_plans_keep_their_arrival_and_find_another_where_it_fails():
@@ -84,7 +95,7 @@ def test_later_plans_keep_their_arrival_and_find_another_where_it_fails():
     line.drawn.clear()
     plans = arrive(1, here, goals)
     assert arrive.left.tolist() == [2, 5, 10]
-    assert line.drawn == [(1, 2), (1, 5), (1, 2), (1, 10)]
+    assert line.drawn == [(1, [2, 5, 5], [0, 1, 2]), (1, [2, 10, 20, 40], [2] * 4)]
     assert plans[1, 4:].eq(9).all()
     arrive(2, plans[:, 4], goals)
     assert arrive.left.tolist() == [2, 2, 5]  # who has arrived rests

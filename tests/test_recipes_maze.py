@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 
@@ -33,8 +34,11 @@ TINY = {
 
 
 def recording(steps=1000):
-    """What a file of `noiseloom record maze` looks like; nothing is simulated."""
-    seen = Rng(0).normal((steps, 4)) * torch.tensor([0.7, 0.9, 3.0, 3.0]) + 0.1
+    """What a file of `noiseloom record maze` looks like, in free cells; nothing is simulated."""
+    maze = Maze("umaze")
+    centres = torch.tensor([maze.xy(cell) for cell in maze.free])
+    places = centres[Rng(2).integers(len(centres), (steps,))] + 0.8 * Rng(3).uniform((steps, 2))
+    seen = torch.cat((places - 0.4, 3 * Rng(0).normal((steps, 2)) + 0.1), 1)
     return Trajectories(seen, Rng(1).normal((steps, 2)), about={"maze": "umaze"})
 
 
@@ -50,11 +54,18 @@ class Normal(nn.Module):
         return Prediction(x * alpha / (alpha * alpha + sigma * sigma)), carry or {}
 
 
-def made(tmp_path, **options):
+class Open(ForcingMaze):
+    """A maze without walls, where guidance has laws."""
+
+    def check_places(self, given):
+        pass
+
+
+def made(tmp_path, kind=Open, **options):
     """A recipe with the exact denoiser of white noise in place of its network, and its data."""
     path = tmp_path / "umaze.safetensors"
     recording().save(path, force=True)
-    recipe = ForcingMaze(**{**TINY, "sampling_steps": 50, **options})
+    recipe = kind(**{**TINY, "sampling_steps": 50, **options})
     split = recipe.load(str(path))
     facts = recipe.facts(split)
     parts = recipe.build(facts)
@@ -145,12 +156,20 @@ def test_a_plan_rests_at_the_goal_from_a_given_arrival_on(tmp_path):
     assert recipe.arrivals == [2, 4, 6, 8, 12, 16]
     goal = torch.tensor([0.3, -0.2])
     rest = torch.cat((goal, torch.zeros(4)))
+
+    def steps(*arrive):
+        more = {"arrive": torch.tensor(arrive)}
+        tokens = planned(recipe, parts, facts, len(arrive), goal.tolist(), **more)
+        return parts.codec.decode(tokens.reshape(-1, 10, 12)).reshape(-1, 20, 6)
+
     for arrive in (2, 12):
-        more = {"arrive": torch.full((8,), arrive)}
-        tokens = planned(recipe, parts, facts, 8, goal.tolist(), **more)
-        steps = parts.codec.decode(tokens.reshape(8, 10, -1)).reshape(8, 20, 6)
-        torch.testing.assert_close(steps[:, arrive:], rest.expand(8, 20 - arrive, 6))
-        assert steps[:, :arrive].std() > 0.5
+        plans = steps(*[arrive] * 8)
+        torch.testing.assert_close(plans[:, arrive:], rest.expand(8, 20 - arrive, 6))
+        assert plans[:, :arrive].std() > 0.5
+    # Side by side each has its own, and is what it is among those that arrive with it.
+    mixed = steps(2, 12, 2, 12)
+    for arrive, rows in ((2, [0, 2]), (12, [1, 3])):
+        torch.testing.assert_close(mixed[rows], steps(*[arrive] * 4)[rows])
 
 
 def test_the_earliest_arrival_is_one_that_the_recording_allows(tmp_path):
@@ -164,9 +183,9 @@ def test_the_earliest_arrival_is_one_that_the_recording_allows(tmp_path):
     asked = []
 
     def draw(given):
-        steps = int(given["arrive"][0])
-        asked.append((int(given["plan"][0]), steps))
-        share = (torch.arange(1, 41) / steps).clamp(max=1)[None, :, None]
+        steps = given["arrive"][:, None]
+        asked.append([given[name].tolist() for name in ("plan", "arrive", "index")])
+        share = (torch.arange(1, 41) / steps).clamp(max=1)[..., None]
         here = given["observations"][:, 0, :2]
         plans = torch.zeros(len(here), 40, 6)
         plans[..., :2] = here[:, None] + share * (given["goal"] - here)[:, None]
@@ -179,7 +198,8 @@ def test_the_earliest_arrival_is_one_that_the_recording_allows(tmp_path):
     planner(0, starts, goals)
     # 0.75 in 6 steps is 0.25 in two, beyond 0.2 and a tenth of it; in 8 it is not.
     assert planner.plan.left.tolist() == [8, 2]
-    assert asked == [(0, 2), (0, 4), (0, 6), (0, 8)]
+    assert recipe.arrivals == [2, 4, 6, 8, 12, 16, 24, 32]
+    assert asked == [[[0] * 16, 2 * recipe.arrivals, [0] * 8 + [1] * 8]]
     without = recipe.planner(lambda given: torch.zeros(2, 40, 6) if "arrive" not in given else None)
     without(0, starts, goals)  # there is no recording to keep to: the deadline
     with pytest.raises(ValueError, match="earliest is of plans with a known end: give a deadline"):
@@ -234,14 +254,32 @@ def test_plans_of_one_episode_have_draws_of_their_own(tmp_path):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    ("deadline", "told"),
-    [(0.0, "guidance needs finite rewards, got nan for example 0"), (0.5, "a goal is a finite")],
-)
-def test_a_goal_that_is_no_number_is_told(tmp_path, deadline, told):
-    recipe, parts, facts, _ = made(tmp_path, deadline=deadline)
-    with pytest.raises(ValueError, match=told):
-        planned(recipe, parts, facts, 2, [math.nan, 0.0])
+WALLS = {
+    "goal": "(50, 50) of maze umaze is not in a free cell: the nearest one is around (1, 1)",
+    "start": "(0, 0) of maze umaze is not in a free cell: the nearest one is around (0, 1)",
+}
+
+
+@pytest.mark.parametrize("deadline", [0.0, 0.5])
+def test_a_start_or_goal_in_a_wall_is_refused(tmp_path, deadline):
+    options = {"deadline": deadline, "horizon": 9, "sampling_steps": 2}
+    recipe, parts, facts, _ = made(tmp_path, ForcingMaze, **options)
+    free, keys = {"start": [-1.0, -1.0], "goal": [1.0, 1.0]}, Rng(0).samples(2)
+
+    def draw(**places):
+        start, goal = (torch.tensor({**free, **places}[name]) for name in ("start", "goal"))
+        seen = torch.cat((start, torch.zeros(2))).expand(2, 1, 4)
+        return final(
+            recipe.draw(parts, facts, {"observations": seen, "goal": goal.expand(2, 2)}, keys)
+        )
+
+    assert draw().result.isfinite().all()
+    for name, place in (("goal", [50.0, 50.0]), ("start", [0.0, 0.0])):
+        with pytest.raises(ValueError, match=re.escape(f"{name} {WALLS[name]}")):
+            draw(**{name: place})
+    for wrong in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="a goal is a finite place, got"):
+            draw(goal=[wrong, 0.0])
 
 
 def test_the_report_says_how_plans_know_of_their_goals():

@@ -176,6 +176,8 @@ def _sample(words: list[str], command: str) -> None:
         n=options.n,
         label=options.label,
         data=options.data,
+        start=options.start,
+        goal=options.goal,
         actions=options.actions,
         codes_from=options.codes_from,
         known=options.known,

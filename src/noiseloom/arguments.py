@@ -229,6 +229,7 @@ def _normalise(words: Sequence[str], hints: dict[str, Any]) -> tuple[list[str], 
     """Option names as the parser knows them, a value for every switch; and the names given."""
     result: list[str] = []
     named: set[str] = set()
+    words = _with_negatives(words)
     for i, word in enumerate(words):
         word = _SHORT.get(word, word)
         if not re.match(r"--?[A-Za-z]", word):
@@ -249,6 +250,18 @@ def _normalise(words: Sequence[str], hints: dict[str, Any]) -> tuple[list[str], 
         result.append(f"{_option(name)}{equals}{value}")
         named.add(name)
     return result, named
+
+
+def _with_negatives(words: Sequence[str]) -> list[str]:
+    """Words in which `--goal -1,2` is `--goal=-1,2`: the parser takes -1 for a number, not -1,2."""
+    result: list[str] = []
+    for word in words:
+        before = result[-1] if result else ""
+        if re.match(r"-[\d.]+,", word) and re.fullmatch(r"--[A-Za-z][\w-]*", before):
+            result[-1] = f"{before}={word}"
+        else:
+            result.append(word)
+    return result
 
 
 def _option(name: str) -> str:

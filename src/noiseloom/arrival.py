@@ -50,31 +50,41 @@ class Recorded:
         parts = [torch.cdist(part, self.places).amin(1) for part in torch.split(places, _QUERIES)]
         return torch.cat(parts)
 
-    def strayed(self, starts: Tensor, plans: Tensor) -> Tensor:
+    def strayed(self, starts: Tensor, plans: Tensor, arrive: Tensor) -> Tensor:
         """Share of the steps of each plan that nothing recorded is like, in [0, 1].
 
         Args:
             starts: where plans begin, shape (n, d).
-            plans: places of the steps up to the arrival, shape (n, L, d), L a multiple of `stride`.
+            plans: places, shape (n, H, d), H a multiple of `stride`.
+            arrive: the steps of each plan up to its arrival, int64, shape (n,), at least `stride`;
+                those beyond are not looked at.
 
         Returns:
             Shape (n,).
         """
-        places = plans[:, self.stride - 1 :: self.stride]
+        steps = torch.arange(self.stride, int(arrive.max()) + 1, self.stride)
+        places = plans[:, steps - 1]
         moved = torch.cat((starts[:, None], places), 1).diff(dim=1).norm(dim=-1)
-        away = self._nearest(places.flatten(0, 1)).reshape(moved.shape)
-        strayed: Tensor = (moved > self.far) | (away > self.away)
-        return strayed.double().mean(1)
+        counted = steps <= arrive[:, None]
+        away = torch.zeros_like(moved)
+        away[counted] = self._nearest(places[counted]).to(away)
+        strayed: Tensor = ((moved > self.far) | (away > self.away)) & counted
+        return strayed.sum(1) / counted.sum(1).double()
 
 
 class EarliestArrival:
     """Plans for many tasks side by side, each with an arrival of its own.
 
+    A plan is one draw for all, each task with what is left of its arrival, and where that fails
+    another of all arrivals at once, for these tasks. Before, arrivals were tried one after the
+    other: the same choice, in up to a draw for each.
+
     Args:
-        draw: from the number of the plan, observations (n, D), goals (n, G), and L to plans
-            (n, H, D + A) of all tasks, which rest at the goal from step L on.
-        strayed: from observations and the first L steps of plans to the share of steps that cannot
-            be (`Recorded.strayed`), shape (n,).
+        draw: from the number of the plan, observations (n, D), goals (n, G), arrivals L (n,), and
+            which task each is of (n,), to plans (n, H, D + A), which rest at the goal from step L
+            on. Those of a task have the same noise.
+        strayed: from observations, plans and L to the share of the first L steps that cannot be
+            (`Recorded.strayed`), shape (n,).
         arrivals: the L to choose from, rising; later plans aim at what is left of one.
         every: steps from plan to plan.
         most: largest share of strayed steps of a plan that will do.
@@ -82,39 +92,52 @@ class EarliestArrival:
 
     def __init__(
         self,
-        draw: Callable[[int, Tensor, Tensor, int], Tensor],
-        strayed: Callable[[Tensor, Tensor], Tensor],
+        draw: Callable[[int, Tensor, Tensor, Tensor, Tensor], Tensor],
+        strayed: Callable[[Tensor, Tensor, Tensor], Tensor],
         arrivals: Sequence[int],
         *,
         every: int,
         most: float = 0.0,
     ) -> None:
         self.draw, self.strayed = draw, strayed
-        self.arrivals, self.every, self.most = tuple(arrivals), every, most
+        self.arrivals, self.every, self.most = torch.tensor(arrivals), every, most
         self.left: Tensor | None = None
 
     def __call__(self, number: int, observations: Tensor, goals: Tensor) -> Tensor:
         """A plan for each task, shape (n, H, D + A)."""
-        n, least = len(goals), self.arrivals[0]
-        worst = torch.full((n,), torch.inf, dtype=torch.float64)
-        chosen, plans = torch.zeros(n, dtype=torch.int64), torch.empty(0)
-
-        def attempt(left: int, rows: Tensor) -> None:
-            nonlocal plans
-            drawn = self.draw(number, observations, goals, left)
-            share = self.strayed(observations, drawn[:, :left])
-            better = rows & (share <= worst)  # of equals the later one: there is more time
-            if not len(plans):
-                plans = drawn
-            plans = torch.where(better[:, None, None], drawn, plans)
-            worst[better], chosen[better] = share[better], left
-
+        open_ = torch.arange(len(goals))
+        chosen = torch.zeros(len(goals), dtype=torch.int64)
+        share = torch.full((len(goals),), torch.inf, dtype=torch.float64)
+        plans: Tensor | None = None
         if self.left is not None and number:
-            left = (self.left - self.every).clamp(min=least)
-            for value in sorted(set(left.tolist())):
-                attempt(value, left == value)
-        for value in self.arrivals:
-            if (open_ := worst > self.most).any():
-                attempt(value, open_)
+            chosen = (self.left - self.every).clamp(min=int(self.arrivals[0]))
+            plans = self.draw(number, observations, goals, chosen, open_)
+            share = self.strayed(observations, plans, chosen)
+            open_ = (share > self.most).nonzero()[:, 0]
+        if len(open_):
+            drawn, arrive, least = self._tried(number, observations, goals, open_)
+            better = least <= share[open_]  # of equals the later one: there is more time
+            if plans is None:
+                plans = drawn
+            plans[open_[better]], chosen[open_[better]] = drawn[better], arrive[better]
         self.left = chosen
+        assert plans is not None
         return plans
+
+    def _tried(
+        self, number: int, observations: Tensor, goals: Tensor, tasks: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of some tasks the plan for the earliest arrival that will do, its arrival and share.
+
+        If none will do it is the one that strays least, of equals the latest.
+        """
+        n = len(self.arrivals)
+        rows, arrive = tasks.repeat_interleave(n), self.arrivals.repeat(len(tasks))
+        here = observations[rows]
+        drawn = self.draw(number, here, goals[rows], arrive, rows)
+        share = self.strayed(here, drawn, arrive).reshape(-1, n)
+        least = n - 1 - share.flip(1).argmin(1)  # the last of the smallest
+        will = share <= self.most
+        place = torch.where(will.any(1), will.int().argmax(1), least)
+        taken = torch.arange(len(tasks)) * n + place
+        return drawn[taken], arrive[taken], share.flatten()[taken]

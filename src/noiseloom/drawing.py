@@ -31,6 +31,8 @@ def sample(
     n: int | None,
     label: str | None,
     data: str | None,
+    start: str | None = None,
+    goal: str | None = None,
     actions: str | None,
     codes_from: str | None,
     known: str | None,
@@ -50,6 +52,8 @@ def sample(
         label: name or index of the pictures' class; by default all classes in turn.
         data: where the series lies that forecasts follow, the trajectories that plans start from,
             or the clips that videos begin with; by default where training found them.
+        start: of plans, numbers observed now; by default held-out starts.
+        goal: of plans, numbers to come to; by default a maze's own, or none.
         actions: file of those that videos follow; by default recorded ones.
         known: of rows, a template with gaps ("_"), for tables a .csv file of rows with empty cells,
             for numbers a line or a file: what is known stays, and is drawn beside.
@@ -76,6 +80,9 @@ def sample(
     for name, value in (("known", known), ("parent", redesign)):
         if value is not None and shows != "rows":
             raise ValueError(f"{source} draws no rows of tokens: leave --{name} out")
+    for name, value in (("start", start), ("goal", goal)):
+        if value is not None and shows != "trajectories":
+            raise ValueError(f"{source} draws no plans: leave --{name} out")
     if shows is None:
         raise ValueError(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
@@ -115,7 +122,7 @@ def sample(
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
         writers: dict[str, tuple[Callable[..., int], str, str]] = {
             "series": (write_forecasts, "paths", "steps"),
-            "trajectories": (write_plans, "plans", "steps"),
+            "trajectories": (partial(write_plans, start=start, goal=goal), "plans", "steps"),
             "videos": (partial(write_videos, actions=own), "videos", "frames"),
             "rows": (
                 partial(write_rows, known=known, gap=gap, redesign=redesign, codes=codes),

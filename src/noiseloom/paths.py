@@ -1,5 +1,7 @@
 """What a run plans: as parts of a page, and as a file."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from noiseloom.run import Run
 from noiseloom.run_folder import read_description
 from noiseloom.terminal import save_paths
 
-__all__ = ["paths", "write_plans"]
+__all__ = ["numbers", "paths", "write_plans"]
 
 PATHS = 12  # from one start, in a map
 FAN = 50
@@ -132,7 +134,16 @@ def _futures(run: Run, recipe: ForcingTrajectories, held: Windows, seed: int) ->
     return section("Plans", f"<p>{text}</p>{''.join(found)}")
 
 
-def write_plans(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+def write_plans(
+    run: Run,
+    path: Path,
+    *,
+    data: str | None,
+    count: int,
+    seed: int,
+    start: str | None = None,
+    goal: str | None = None,
+) -> int:
     """Sample plans from held-out starts, evenly spread over the data; in a maze, to its goal.
 
     The CSV file has a row for every plan and step: their numbers, from 0 and from 1, and what is
@@ -144,19 +155,75 @@ def write_plans(run: Run, path: Path, *, data: str | None, count: int, seed: int
         data: where the trajectories lie; by default where training found them.
         count: number of plans.
         seed: of the draws.
+        start: what is observed now, for all plans: numbers by column, of all columns (in a maze
+            places are enough); the data are then not needed.
+        goal: what observations are to be, likewise, of some columns.
 
     Returns:
         Steps of a plan.
 
     Raises:
-        ValueError: trajectories of other columns than the run's.
+        ValueError: trajectories of other columns than the run's, or numbers that are no such.
     """
     recipe = run.recipe
     assert isinstance(recipe, ForcingTrajectories)
-    split = recipe.load(data or read_description(run.folder)["data"])
-    known = run.facts["columns"]
-    recipe.fits(recipe.facts(split), run.facts)
-    rows = spread(len(split.held_out), count)
-    plans = run.samples(recipe.asked(split.held_out, rows, 1), seed=seed)
+    known, names = run.facts["columns"], recipe.names(run.facts)
+    given: dict[str, Tensor] = {}
+    if start is not None:
+        if recipe.context != 1:
+            raise ValueError(
+                f"plans of this run follow {recipe.context} observations, which --start cannot "
+                "say: leave it out, and give --data a file to take them from"
+            )
+        seen = recipe.start(numbers(start, names, "start"))
+        given["observations"] = seen.expand(count, 1, -1)
+    else:
+        split = recipe.load(data or read_description(run.folder)["data"])
+        recipe.fits(recipe.facts(split), run.facts)
+        rows = spread(len(split.held_out), count)
+        given |= recipe.asked(split.held_out, rows, 1)
+    aim = recipe.aim(None if goal is None else numbers(goal, names, "goal"))
+    if aim is not None:
+        given["goal"] = aim.expand(count, -1)
+        if goal is not None and not recipe.deadline and recipe.goal_guidance == "none":
+            raise ValueError(
+                "nothing leads plans to a goal: give --goal-guidance gradient or monte-carlo, or "
+                "--deadline 0.6 where the model was trained on known ends"
+            )
+    plans = run.samples(given, seed=seed)
     save_paths(path, "plan", known, plans)
     return plans.shape[1]
+
+
+def numbers(text: str, names: Sequence[str], what: str) -> Tensor:
+    """What "1.5,-2", "0=1.5,3=-2" or "x=1.5" says of columns, NaN of those that it leaves out.
+
+    Args:
+        text: numbers of the first columns, or of named or numbered ones.
+        names: of the columns.
+        what: is said, for people.
+
+    Raises:
+        ValueError: a column that is not there, or is named twice, or no number.
+    """
+    found = torch.full((len(names),), math.nan)
+    for place, part in enumerate(text.split(",")):
+        name, equals, value = part.rpartition("=")
+        name = name.strip() if equals else str(place)
+        if name in names:
+            name = str(names.index(name))
+        if not name.isdecimal() or int(name) >= len(names):
+            raise ValueError(
+                f"--{what} {text}: there is no column {name}: choose from {', '.join(names)}, or "
+                f"numbers from 0 to {len(names) - 1}"
+            )
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(f"--{what} {text}: {value.strip() or 'nothing'} is no number")
+        if not found[int(name)].isnan():
+            raise ValueError(f"--{what} {text}: column {name} is given twice")
+        found[int(name)] = number
+    return found

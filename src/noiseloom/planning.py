@@ -21,7 +21,7 @@ class Replanning:
 
     Args:
         plan: from the number of the plan (0, 1, ...), observations (n, D) and goals (n, G) to steps
-            (n, H, D + A): o_{t+1} and a_t.
+            (n, H, D + A): o_{t+1} and a_t. A new episode needs a new policy.
         every: steps from plan to plan, at most H.
         control: carry out the planned actions, or act on the way to the planned observations
             (positions) by `pd_action`.
@@ -49,9 +49,11 @@ class Replanning:
         self.seconds = 0.0
         self._planned = torch.empty(0)
 
-    def __call__(self, step: int, observations: Tensor, goals: Tensor) -> Tensor:
-        """The actions of a step."""
+    def __call__(self, step: int, observations: Tensor, goals: Tensor | None = None) -> Tensor:
+        """The actions of a step; goals are those of `plan`, None for none (n, 0)."""
         if step % self.every == 0:
+            if goals is None:
+                goals = observations.new_empty(len(observations), 0)
             began = time.perf_counter()
             self._planned = self.plan(self.plans, observations, goals)
             self.seconds += time.perf_counter() - began
@@ -97,7 +99,7 @@ def goal_reward(positions: Tensor, goals: Tensor) -> Tensor:
 
     Args:
         positions: p_h, shape (B, H, d), in deviations of the data.
-        goals: g, shape (B, d), in the same units.
+        goals: g, shape (B, d), in the same units; NaN where anything will do.
 
     Returns:
         Shape (B,).
@@ -105,5 +107,5 @@ def goal_reward(positions: Tensor, goals: Tensor) -> Tensor:
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Section 3.4 and Appendix C.5.
     """
-    away = (positions - goals[:, None]).square().sum(-1)
+    away = (positions - goals[:, None]).masked_fill(goals.isnan()[:, None], 0).square().sum(-1)
     return -(away + _SMOOTH**2).sqrt().mean(1)

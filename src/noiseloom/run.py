@@ -114,7 +114,8 @@ class Run:
                 f"{int(labels.max())}"
             )
         batch = len(next(iter(given.values())))
-        rng = Rng(seed).fold("sampling").samples(batch, start, self.device)
+        index = given.get("index", torch.arange(start, start + batch)).to(self.device)
+        rng = Rng(seed).fold("sampling").each("sample", index)
         try:
             steps = self.recipe.draw(self.parts, self.facts, given, rng)
         except NoPriorError:  # which knows no folders
@@ -163,7 +164,8 @@ class Run:
 
         Args:
             given: what they are drawn for, by name, axis 0 the samples: {"label"} for pictures,
-                {"values", "position"} for forecasts.
+                {"values", "position"} for forecasts; with {"index"} the number of each sample,
+                which decides its draws, instead of 0, 1, ...
             seed: of the draws.
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.

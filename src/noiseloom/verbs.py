@@ -140,6 +140,11 @@ class Sample(Answer):
         label: their class, by name or index; by default all in turn.
         data: series that forecasts follow, trajectories that plans start from, or clips whose
             held-out frames and actions videos follow; by default those of training.
+        start: of plans, what is observed now, instead of held-out starts: a number for each column,
+            x,y in a maze (at rest).
+        goal: of plans, where to: x,y in a maze, by default its goal; elsewhere numbers of columns,
+            by name or number, as in '0=1.5,1=-2', or a number for each column. Plans of others than
+            mazes are led there by --goal-guidance, or --deadline.
         actions: of videos, a file with one row for each frame to make, .npy or .csv, which all of
             them follow instead of recorded ones; --length is then by default that of the file.
         known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
@@ -167,6 +172,8 @@ class Sample(Answer):
     n: int | None = None
     label: str | None = None
     data: str | None = None
+    start: str | None = None
+    goal: str | None = None
     actions: str | None = None
     codes_from: str | None = None
     known: str | None = None

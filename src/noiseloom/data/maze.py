@@ -106,6 +106,18 @@ class Maze:
         rows, columns = self.walls.shape
         return cell[1] + 0.5 - columns / 2, rows / 2 - cell[0] - 0.5
 
+    def check_free(self, what: str, places: Tensor) -> None:
+        """Raise ValueError if one of places (n, 2), which `what` calls, is not in a free cell."""
+        for x, y in places.tolist():
+            if not (math.isfinite(x) and math.isfinite(y)):
+                raise ValueError(f"a {what} is a finite place, got ({x:g}, {y:g})")
+            if self.cell(x, y) not in self.free:
+                near = min(map(self.xy, self.free), key=lambda free: math.dist(free, (x, y)))
+                raise ValueError(
+                    f"{what} ({x:g}, {y:g}) of maze {self.name} is not in a free cell: the nearest "
+                    f"one is around ({near[0]:g}, {near[1]:g})"
+                )
+
     def towards(self, goal: Cell) -> dict[Cell, Cell]:
         """For every free cell the next one on a shortest path to `goal`; the goal's is itself.
 

@@ -170,10 +170,8 @@ def episodes(maze: Maze, policy: Policy, tasks: Tasks, steps: int | None = None)
         ImportError: the extra `sim` is missing.
         ValueError: a start or goal in a wall, or actions of another shape or not finite.
     """
-    for cells in (tasks.starts, tasks.goals):
-        for x, y in cells.tolist():
-            if maze.cell(x, y) not in maze.free:
-                raise ValueError(f"({x:g}, {y:g}) of maze {maze.name} is not in a free cell")
+    maze.check_free("start", tasks.starts)
+    maze.check_free("goal", tasks.goals)
     steps = maze.steps if steps is None else steps
     simulations = [Simulation(maze) for _ in range(len(tasks))]
     pairs = zip(simulations, tasks.starts.tolist(), strict=True)

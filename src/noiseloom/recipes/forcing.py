@@ -205,6 +205,7 @@ class DiffusionForcing(Recipe):
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             clean = self.clean(parts, batch)
             t, counted = self.times(clean, rng.fold("time"))
+            clean = self.shown(clean, t, counted, facts)
             told = self.told(batch, facts, rng)
             real, share = self.real(batch), None
             if real is not None:
@@ -241,6 +242,10 @@ class DiffusionForcing(Recipe):
         kind = self.kind_of_times
         t, counted = forcing_times(kind, clean.shape[:2], rng, clean.device)
         return t, counted if kind == "teacher-forcing" else None
+
+    def shown(self, clean: Tensor, t: Tensor, counted: Tensor | None, facts: Facts) -> Tensor:
+        """The clean tokens of a training batch as they are shown: as they are."""
+        return clean
 
     def check_order(self, schedule: Schedule) -> None:
         """Nothing more: `sample` warns of a plan that this network samples with a bias."""

@@ -18,24 +18,22 @@ B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noiseloom.arrival import EarliestArrival, Recorded
 from noiseloom.data import Split, Trajectories, Windows
 from noiseloom.data.maze import Maze, tasks
-from noiseloom.encodings import Standardised
-from noiseloom.guidance import MonteCarloGuided, RewardGuided
 from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.planning import Replanning, goal_reward
+from noiseloom.planning import Replanning
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.planning import Planning
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
+from noiseloom.recipes.recipe import Drawing, Facts, Given
 from noiseloom.rng import Rng
 
 __all__ = ["ForcingMaze"]
@@ -70,6 +68,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
     width: int = 128
     depth: int = 4
     samples: int = 100
+    deadline: float = 0.6
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,16 +77,6 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
         if self.replan > self.ahead:
             raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
-        if self.deadline and not self.sees_the_end:
-            raise ValueError(
-                "a plan is made for its end by a network that sees it: use network bidirectional "
-                "and forcing independent or full-sequence, or deadline 0"
-            )
-        if self.deadline and self.tokens < 3:
-            raise ValueError(
-                f"a plan with a known end has at least two tokens, got 1 of {self.stack} steps: "
-                "raise horizon, or use a smaller stack, or deadline 0"
-            )
 
     @property
     def ahead(self) -> int:
@@ -100,9 +89,9 @@ class ForcingMaze(ForcingTrajectories, Planning):
         return math.ceil(Maze(self.maze).steps / self.replan)
 
     @property
-    def sees_the_end(self) -> bool:
-        """Whether a token may depend on later ones that are known."""
-        return self.network == "bidirectional" and self.forcing != "teacher-forcing"
+    def share_of_ends(self) -> float:
+        """Half of the windows, unless `known_ends` says otherwise."""
+        return 0.5 if self.known_ends is None else self.known_ends
 
     def check(self) -> None:
         """Raise ImportError if there is no simulator to be judged in."""
@@ -122,49 +111,13 @@ class ForcingMaze(ForcingTrajectories, Planning):
         if found.about.get("maze", self.maze) != self.maze:
             raise ValueError(f"{data} is of maze {found.about['maze']}: give --maze its name")
 
-    def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        """As `ForcingTrajectories` has them, but half of the windows of T > 2 are as plans are.
-
-        Their end, 1 to T - 2 tokens, is known: clean, and does not count. The others are all at one
-        time, as in a plan of the whole. Independent times hardly ever show either, and models that
-        were trained on them alone plan no long ways (docs/results.md).
-        """
-        t, counted = super().times(clean, rng)
-        if not self.sees_the_end or self.tokens < 3 or counted is None:
-            return t, counted
-        rng, shape = rng.fold("end"), (len(t),)
-        told = rng.fold("told").uniform(shape, device=t.device)[:, None] < 0.5
-        length = 1 + rng.fold("length").integers(self.tokens - 2, shape, device=t.device)
-        place = torch.arange(self.tokens, device=t.device)
-        known = told & (place >= self.tokens - length[:, None])
-        t = torch.where(told & (place > 0), t[:, 1:2], t)
-        return t.masked_fill(known, 0.0), counted & ~known
-
     def whereabouts(self, given: Given, step: Drawing) -> str:
         """The plan of an episode that it makes."""
         return f"plan {int(given['plan'][0]) + 1} of {self.plans}" if "plan" in given else ""
 
-    def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
-        """Plans as `ForcingTrajectories` draws them, led to {"goal" (B, 2)}, if there is one.
-
-        Of {"plan" (B,)}, the number of the plan in an episode, each has its own draws.
-        """
-        if "plan" in given:
-            rng = rng.fold("plan", int(given["plan"][0]))
-        return super().draw(parts, facts, given, rng)
-
     def whole_plan(self, schedule: Schedule, end: int | None = None) -> SamplingPlan:
         """As that of trajectories; by default of an episode's first plan."""
         return super().whole_plan(schedule, self.ending(0) if end is None else end)
-
-    def ending(self, plan: int) -> int:
-        """How many tokens at the end of an episode's plan number 0, 1, ... are known."""
-        if not self.deadline:
-            return 0
-        left = max(self.deadline * self.ahead - plan * self.replan, self.ahead / 4)
-        steps = min(left, self.deadline * self.ahead)
-        moving = math.ceil(round(steps / self.stack, 9))  # 0.55 * 200 is a little above 110
-        return self.tokens - 1 - min(moving, self.tokens - 2)
 
     @property
     def arrivals(self) -> list[int]:
@@ -172,86 +125,88 @@ class ForcingMaze(ForcingTrajectories, Planning):
         counts = sorted({2**i * j // 2 for i in range(20) for j in (2, 3)})
         return [self.stack * n for n in counts if n <= self.tokens - 2]
 
-    def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
-        """At rest at the goal, from the deadline on, or after {"arrive"} steps, the same for all.
+    def check_places(self, given: Given) -> None:
+        """Raise ValueError for a start or a goal that is in a wall, or nowhere."""
+        maze = Maze(self.maze)
+        maze.check_free("start", given["observations"][:, -1, :2])
+        if "goal" in given:
+            maze.check_free("goal", given["goal"])
+
+    def goals(self, given: Given, D: int) -> Tensor | None:
+        """As `Goals` has them, of {"goal" (B, 2)}: velocities are open.
 
         Raises:
-            ValueError: a goal that is not finite.
+            ValueError: a start or a goal in a wall.
         """
-        if "goal" not in given or not self.deadline:
-            return known[:, :0]
+        self.check_places(given)
+        if "goal" not in given:
+            return None
         goal = given["goal"]
-        if not goal.isfinite().all():
-            raise ValueError("a goal is a finite place")
-        if "arrive" in given:
-            count = self.tokens - 1 - int(given["arrive"][0]) // self.stack
-        else:
-            count = self.ending(int(given["plan"][0]) if "plan" in given else 0)
-        rest = torch.cat((goal, goal.new_zeros(len(goal), 4)), 1)  # neither velocity nor force
-        token = parts.codec.encode(rest.to(known.device).repeat(1, self.stack)[:, None])
-        return token.expand(-1, count, -1)
+        return torch.cat((goal, torch.full_like(goal, math.nan)), 1)
 
-    def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
-        """Led to the goals, by the gradient of the reward of the estimate or of sampled futures."""
-        if "goal" not in given or self.goal_guidance == "none":
-            return denoiser
-        assert isinstance(parts.codec, Standardised)
-        device = next(parts.denoiser.parameters()).device
-        goals = given["goal"].to(device)
-        mean, std = (goals.new_tensor(v[:2]) for v in (parts.codec.mean, parts.codec.std))
-        aims = (goals - mean) / std
+    def names(self, facts: Facts) -> list[str]:
+        """Of place and velocity."""
+        return ["x", "y", "vx", "vy"]
 
-        def reward(tokens: Tensor) -> Tensor:
-            return goal_reward(self.steps_of(tokens)[..., :2], aims)
+    def start(self, numbers: Tensor) -> Tensor:
+        """At rest, if only a place is told."""
+        return super().start(torch.cat((numbers[:2], numbers[2:].nan_to_num(0.0))))
 
-        options: dict[str, Any] = {"begin": self.goal_begin, "rounds": self.goal_rounds}
-        if self.goal_guidance == "gradient":
-            return RewardGuided(denoiser, parts.diffusion, reward, self.goal_scale, **options)
-        make = SamplingPlan.full_sequence
-        if self.network != "bidirectional":
-            make = SamplingPlan.autoregressive
-        return MonteCarloGuided(
-            denoiser,
-            parts.diffusion,
-            reward,
-            self.goal_scale,
-            futures=self.futures,
-            plan=make(self.future_steps, self.tokens),
-            **options,
-        )
+    def aim(self, numbers: Tensor | None) -> Tensor | None:
+        """The place, by default the maze's goal.
+
+        Raises:
+            ValueError: no place, or a velocity.
+        """
+        if numbers is None:
+            maze = Maze(self.maze)
+            return torch.tensor(maze.xy(maze.goal))
+        if numbers[:2].isnan().any() or not numbers[2:].isnan().all():
+            raise ValueError("a goal in a maze is a place: --goal x,y")
+        return numbers[:2]
+
+    def end_columns(self, facts: Facts) -> int:
+        """Forces, too."""
+        return 6
+
+    def at_rest(self, goals: Tensor, facts: Facts) -> Tensor:
+        """With neither velocity nor force."""
+        rest = torch.cat((goals[:, :2], goals.new_zeros(len(goals), 4)), 1)
+        return super().at_rest(rest, facts)
 
     def asked(self, data: Windows, rows: Tensor, paths: int) -> dict[str, Tensor]:
         """As `ForcingTrajectories` asks, with the maze's goal."""
         given = super().asked(data, rows, paths)
-        maze = Maze(self.maze)
-        goal = torch.tensor(maze.xy(maze.goal))
+        goal = self.aim(None)
+        assert goal is not None
         return {**given, "goal": goal.expand(len(given["observations"]), 2)}
 
     def planner(self, draw: Callable[..., Tensor], data: Windows | None = None) -> Replanning:
         """The policy that plans with `draw`.
 
         Args:
-            draw: from what is known to plans.
+            draw: from what is known to plans, such as `run.samples`.
             data: what was recorded, for arrivals that are as early as that allows; without it plans
                 arrive at the deadline.
         """
 
-        def plan(number: int, observations: Tensor, goals: Tensor, arrive: int = 0) -> Tensor:
-            n = len(goals)
-            given = {"observations": observations[:, None], "done": observations.new_empty(n, 0, 2)}
-            given |= {"goal": goals, "plan": torch.full((n,), number)}
-            if arrive:
-                given["arrive"] = torch.full((n,), arrive)
-            return draw(given)[..., :6]
+        def plan(number: int, observations: Tensor, goals: Tensor, **more: Tensor) -> Tensor:
+            given = {"observations": observations[:, None], "goal": goals, **more}
+            return draw({**given, "plan": torch.full((len(goals),), number)})[..., :6]
 
         if self.arrival == "deadline" or data is None:
             return Replanning(plan, every=self.replan, control=self.control)
         recorded = Recorded(data, 2, self.stack, Rng(self.seed).fold("recorded"))
 
-        def strayed(observations: Tensor, plans: Tensor) -> Tensor:
-            return recorded.strayed(observations[:, :2], plans[..., :2])
+        def aimed(
+            number: int, observations: Tensor, goals: Tensor, arrive: Tensor, task: Tensor
+        ) -> Tensor:
+            return plan(number, observations, goals, arrive=arrive, index=task)
 
-        earliest = EarliestArrival(plan, strayed, self.arrivals, every=self.replan)
+        def strayed(observations: Tensor, plans: Tensor, arrive: Tensor) -> Tensor:
+            return recorded.strayed(observations[:, :2], plans[..., :2], arrive)
+
+        earliest = EarliestArrival(aimed, strayed, self.arrivals, every=self.replan)
         return Replanning(earliest, every=self.replan, control=self.control)
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noiseloom.data import Split, Trajectories, Windows
 from noiseloom.data.tokens import evenly
@@ -26,7 +26,7 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.forcing import DiffusionForcing
+from noiseloom.recipes.goals import Goals, held_each
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
@@ -36,14 +36,10 @@ __all__ = ["ForcingTrajectories"]
 
 
 @dataclass(frozen=True)
-class ForcingTrajectories(DiffusionForcing):
-    """Options of `DiffusionForcing` for trajectories.
+class ForcingTrajectories(Goals):
+    """Options of `Goals` for trajectories.
 
     Attributes:
-        horizon: steps H of a plan, a multiple of `stack`.
-        stack: steps of a token.
-        context: observations that are known, the present one among them, at most `stack`.
-        rewards: model what each step earned, too.
         held_out: share of the steps that is held out: whole episodes, or the end of a single one.
         starts: held-out stretches that an evaluation predicts.
         samples: plans that it draws for each.
@@ -53,10 +49,6 @@ class ForcingTrajectories(DiffusionForcing):
     summary: ClassVar[str] = "futures of any file of trajectories: observations and actions"
     shows: ClassVar[Literal["pictures", "series", "trajectories"]] = "trajectories"
 
-    horizon: int = 40
-    stack: int = 4
-    context: int = 1
-    rewards: bool = False
     held_out: float = 0.1
     starts: int = 50
     conditional: bool = False
@@ -84,16 +76,6 @@ class ForcingTrajectories(DiffusionForcing):
         if self.starts < 1:
             raise ValueError(f"starts must be at least 1, got {self.starts}")
         super().__post_init__()
-
-    @property
-    def ahead(self) -> int:
-        """H, steps of a plan."""
-        return self.horizon
-
-    @property
-    def tokens(self) -> int:
-        """The known token, and those of a plan."""
-        return 1 + self.ahead // self.stack
 
     def load(self, data: str | None) -> Split[Windows]:
         """Windows of the trajectories at a path; some episodes are held out.
@@ -185,11 +167,12 @@ class ForcingTrajectories(DiffusionForcing):
         return parts.codec.encode(steps.flatten(1)[:, None])
 
     def times(self, clean: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
-        """As in Algorithm 1, but for the known token, which is clean and does not count."""
+        """As in Algorithm 1, but for the known token and a known end: clean, and not counted."""
         shape = len(clean), self.tokens - 1
         t, counted = forcing_times(self.kind_of_times, shape, rng, clean.device)
         first = t.new_zeros(len(clean), 1)
-        return torch.cat((first, t), 1), torch.cat((first.bool(), counted), 1)
+        t, counted = torch.cat((first, t), 1), torch.cat((first.bool(), counted), 1)
+        return self.with_ends(t, counted, rng)
 
     def real(self, batch: dict[str, Tensor]) -> Tensor | None:
         """Tokens all of whose steps are there; the known one always is."""
@@ -206,38 +189,41 @@ class ForcingTrajectories(DiffusionForcing):
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Plans from what is known, {"observations" (B, context, D), "done" (B, context - 1, A)}.
 
-        Along the plan, the known tokens held.
+        Along the plan, the known tokens held. They are led to {"goal" (B, D)}, NaN where it is
+        open; with a deadline they rest there, after {"arrive" (B,)} steps if that is given. Of
+        {"plan" (B,)}, the number of the plan in an episode, each has its own draws.
         """
         device = next(parts.denoiser.parameters()).device
-        seen, done = given["observations"].to(device), given["done"].to(device)
-        if seen.shape[1:] != (self.context, facts["observations"]):
+        given = {name: value.to(device) for name, value in given.items()}
+        seen, D = given["observations"], facts["observations"]
+        if seen.shape[1:] != (self.context, D):
             raise ValueError(
-                f"a plan follows {self.context} observations of {facts['observations']} numbers, "
+                f"a plan follows {self.context} observations of {D} numbers, "
                 f"got observations of shape {tuple(seen.shape)}"
             )
+        if "plan" in given:
+            rng = rng.fold("plan", int(given["plan"][0]))
+        done = given.get("done", seen.new_empty(len(seen), 0, len(facts["columns"]) - D))
         known = self.known(parts, seen, done)
-        end = self.end(parts, known, given)
-        future = known.new_empty(len(known), self.tokens - 1 - end.shape[1], known.shape[-1])
-        x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior")), end), 1)
-        denoiser = self.guide(self.make_denoiser(parts.denoiser, {}).eval(), parts, given)
-        plan = self.whole_plan(parts.diffusion.schedule, end.shape[1])
+        future = known.new_empty(len(known), self.tokens - 1, known.shape[-1])
+        x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
+        end, schedule = self.end(parts, given, facts), parts.diffusion.schedule
+        if end is None:
+            plan = self.whole_plan(schedule, 0)
+        else:
+            token, counts = end
+            held = torch.arange(self.tokens) >= self.tokens - counts[:, None]
+            x = torch.where(held[..., None].to(device), token[:, None].to(x), x)
+            plan = self.whole_plan(schedule, int(counts.min()))
+            if (counts != counts[0]).any():
+                plan = held_each(plan, held)
+        denoiser = self.make_denoiser(parts.denoiser, {}).eval()
+        denoiser = self.guide(denoiser, parts, given, facts)
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
     def whole_plan(self, schedule: Schedule, end: int = 0) -> SamplingPlan:
         """That of the tokens to come; the first is known, and as many at the end."""
         return self.plan_among(schedule, [0, *range(self.tokens - end, self.tokens)])
-
-    def end(self, parts: Parts, known: Tensor, given: Given) -> Tensor:
-        """What is known of the last tokens, (B, n, F): by default of none."""
-        return known[:, :0]
-
-    def guide(self, denoiser: nn.Module, parts: Parts, given: Given) -> nn.Module:
-        """The denoiser that samples: itself, or one that is led to where plans should go."""
-        return denoiser
-
-    def steps_of(self, tokens: Tensor) -> Tensor:
-        """The steps of a plan, (B, H, columns), from all tokens (B, T, F), in their units."""
-        return tokens[:, 1:].reshape(len(tokens), self.ahead, -1)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Plans, shape (B, H, columns): o_{t+1}, a_t, perhaps r_t."""

@@ -2,49 +2,65 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Planning"]
+from torch import nn
+
+from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.guidance import MonteCarloGuided, RewardGuided
+from noiseloom.guidance.gradient import Reward
+from noiseloom.plan import SamplingPlan
+from noiseloom.sampling import ancestral
+
+__all__ = ["Leading", "Planning"]
 
 
 @dataclass(frozen=True)
-class Planning:
-    """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
+class Leading:
+    """How plans are led, and made anew; may be changed for every draw.
 
     Attributes:
         deadline: share of the horizon after which an episode's first plan rests at the goal: these
             tokens are known, the others are drawn to go with them. Later plans have what is left
             of it, but a quarter of the horizon at least, or the deadline itself if that is less.
             0: the end of a plan is open.
-        arrival: when plans with a known end rest at the goal: from the deadline on (deadline), or,
-            for every task by itself, as early as the recording allows (earliest): arrivals are
-            tried from soon to late until a plan keeps to places and paces that were recorded.
         goal_guidance: besides: none, gradient (of the reward of the estimate), or monte-carlo (of
             the mean reward of sampled futures).
-        goal_scale: of the guidance; 0 is none.
+        seek: what guidance climbs: how near a plan keeps to the goal (goal), the sum of the
+            rewards that are modelled (rewards), or the sum of both (both); auto is the goal where
+            one is given, and else the rewards.
+        goal_scale: of the guidance; 0 is none. Both rewards are means over the steps of a plan, in
+            deviations of the data.
         goal_begin: time from which on tokens are guided (`RewardGuided`).
         goal_rounds: towards where the reward and what the model knows balance, each a backward
             pass; 0 for the plain gradient, which overshoots (`guidance.balance`).
         futures: sampled by monte-carlo for each plan and step.
-        future_steps: rows of the plan by which a future is completed. Few rows spread futures too
-            little: on a Gaussian of 17 tokens 4 leave 0.37 of the variance, 20 leave 0.77.
-        control: what is done about a plan: its own actions, or a PD law on its positions and
-            velocities (positions).
+        future_plan: the order in which a future's tokens become certain, each given what is known
+            of the others by then: full-sequence, autoregressive (one after the other), pyramid:U,
+            trapezoid:U or chunked:N; auto is autoregressive for a causal network, which is right in
+            no other order, and full-sequence for another. It is cut at the noise of the present.
+        future_steps: of a future's tokens, each. Of 17 tokens autoregressive takes 16 times as many
+            calls as full-sequence.
+        future_noise: of a future's steps, DDPM's variances (`ancestral`): large or small. On a
+            Gaussian of 17 tokens 8 steps by full-sequence keep 0.9 to 1.1 of the variance with
+            large and 0.5 to 0.6 with small, 4 by autoregressive 1.3 to 2.5 and 0.2 to 0.4
+            (docs/results.md).
         replan: steps from one plan to the next.
 
     Raises:
         ValueError: an option is out of range.
     """
 
-    deadline: float = 0.6
-    arrival: Literal["deadline", "earliest"] = "deadline"
+    deadline: float = 0.0
     goal_guidance: Literal["none", "gradient", "monte-carlo"] = "none"
+    seek: Literal["auto", "goal", "rewards", "both"] = "auto"
     goal_scale: float = 30.0
     goal_begin: float = 0.95
     goal_rounds: int = 4
     futures: int = 8
-    future_steps: int = 4
-    control: Literal["actions", "positions"] = "positions"
+    future_plan: str = "auto"
+    future_steps: int = 8
+    future_noise: Literal["large", "small"] = "large"
     replan: int = 10
 
     def __post_init__(self) -> None:
@@ -55,9 +71,53 @@ class Planning:
             raise ValueError(f"deadline is a share of the horizon, got {self.deadline}")
         if not 0 <= self.goal_scale < math.inf:
             raise ValueError(f"goal_scale must be at least 0, got {self.goal_scale}")
-        if self.arrival == "earliest" and not self.deadline:
-            raise ValueError("arrival earliest is of plans with a known end: give a deadline")
         if self.goal_rounds < 0:
             raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
         if not 0 <= self.goal_begin <= 1:
             raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
+
+    def lead(
+        self, denoiser: nn.Module, diffusion: GaussianDiffusion, reward: Reward, plan: SamplingPlan
+    ) -> nn.Module:
+        """The denoiser, led to where a reward of clean tokens is larger.
+
+        Args:
+            denoiser: what is led.
+            diffusion: what noise is.
+            reward: of clean tokens (B, T, F), shape (B,).
+            plan: by which futures are completed.
+        """
+        options: dict[str, Any] = {"begin": self.goal_begin, "rounds": self.goal_rounds}
+        if self.goal_guidance == "gradient":
+            return RewardGuided(denoiser, diffusion, reward, self.goal_scale, **options)
+        return MonteCarloGuided(
+            denoiser,
+            diffusion,
+            reward,
+            self.goal_scale,
+            futures=self.futures,
+            plan=plan,
+            solver=ancestral(1.0, self.future_noise),
+            **options,
+        )
+
+
+@dataclass(frozen=True)
+class Planning(Leading):
+    """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
+
+    Attributes:
+        arrival: when plans with a known end rest at the goal: from the deadline on (deadline), or,
+            for every task by itself, as early as the recording allows (earliest): arrivals are
+            tried from soon to late until a plan keeps to places and paces that were recorded.
+        control: what is done about a plan: its own actions, or a PD law on its positions and
+            velocities (positions).
+    """
+
+    arrival: Literal["deadline", "earliest"] = "deadline"
+    control: Literal["actions", "positions"] = "positions"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.arrival == "earliest" and not self.deadline:
+            raise ValueError("arrival earliest is of plans with a known end: give a deadline")

@@ -28,7 +28,7 @@ from noiseloom.encodings import Codec
 from noiseloom.objective import denoising_loss, drop_condition, uniform_times
 from noiseloom.priors import Prior
 from noiseloom.recipes.choosing import Choosing
-from noiseloom.recipes.planning import Planning
+from noiseloom.recipes.planning import Leading, Planning
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.sampling import Coding, Sampling, Telling
 from noiseloom.rng import Rng
@@ -178,7 +178,7 @@ class Recipe(Sampling, Training):
         """Names of the options that may change with every draw: they are no part of a training."""
         kinds = [
             kind
-            for kind in (Sampling, Telling, Coding, Planning, Rolling, Choosing)
+            for kind in (Sampling, Telling, Coding, Leading, Planning, Rolling, Choosing)
             if issubclass(cls, kind)
         ]
         return (*dict.fromkeys(f.name for kind in kinds for f in fields(kind)), "samples")
