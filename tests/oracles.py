@@ -54,6 +54,18 @@ class Gaussian(Oracle):
         return self.centre + gain * (x - alpha * self.centre)
 
 
+class Normal(nn.Module):
+    """The exact denoiser of tokens that are independent standard normals."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule, self.place = schedule, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        alpha, sigma = self.schedule(align(t, x))
+        return Prediction(x * alpha / (alpha * alpha + sigma * sigma)), carry or {}
+
+
 class Mixture(Oracle):
     """x_0 ~ sum_k w_k N(m_k, std^2), independent entries."""
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from oracles import Normal
 
 import noiseloom.data.point_maze as point_maze
-from noiseloom import Prediction, Rng, terminal
+from noiseloom import Rng, terminal
 from noiseloom.cli import main
 from noiseloom.data import Trajectories, Windows
 from noiseloom.data.maze import Maze, waypoint_policy
@@ -19,7 +19,6 @@ from noiseloom.data.point_maze import Baselines, Episodes
 from noiseloom.paths import _led
 from noiseloom.recipes import ForcingMaze, Parts
 from noiseloom.sampling import final
-from noiseloom.shapes import align
 
 TINY = {
     "width": 16,
@@ -40,18 +39,6 @@ def recording(steps=1000):
     places = centres[Rng(2).integers(len(centres), (steps,))] + 0.8 * Rng(3).uniform((steps, 2))
     seen = torch.cat((places - 0.4, 3 * Rng(0).normal((steps, 2)) + 0.1), 1)
     return Trajectories(seen, Rng(1).normal((steps, 2)), about={"maze": "umaze"})
-
-
-class Normal(nn.Module):
-    """The exact denoiser of tokens that are independent standard normals."""
-
-    def __init__(self, schedule):
-        super().__init__()
-        self.schedule, self.place = schedule, nn.Parameter(torch.zeros(()))
-
-    def forward(self, x, t, cond=None, carry=None, rng=None):
-        alpha, sigma = self.schedule(align(t, x))
-        return Prediction(x * alpha / (alpha * alpha + sigma * sigma)), carry or {}
 
 
 class Open(ForcingMaze):

@@ -13,7 +13,7 @@ from noiseloom.guidance.history import (
     temporal_history,
     vanilla_history,
 )
-from noiseloom.guidance.monte_carlo import MonteCarloGuided
+from noiseloom.guidance.monte_carlo import MonteCarloGuided, completing
 from noiseloom.guidance.property import PropertyGuided
 from noiseloom.guidance.sites import substitution_gains
 
@@ -27,6 +27,7 @@ __all__ = [
     "RewardGuided",
     "acquisition",
     "best_of",
+    "completing",
     "fractional_history",
     "hidden_guided",
     "nudged",

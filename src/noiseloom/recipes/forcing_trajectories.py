@@ -77,6 +77,13 @@ class ForcingTrajectories(Goals):
             raise ValueError(f"starts must be at least 1, got {self.starts}")
         super().__post_init__()
 
+    def check(self) -> None:
+        """Raise ValueError if plans are to be led to a goal, which an evaluation does not set."""
+        if self.goal_guidance != "none" and not (self.rewards and self.seek in ("auto", "rewards")):
+            raise ValueError(
+                "an evaluation sets no goals: model --rewards, or give --goal-guidance to sample"
+            )
+
     def load(self, data: str | None) -> Split[Windows]:
         """Windows of the trajectories at a path; some episodes are held out.
 

@@ -64,11 +64,10 @@ class Goals(DiffusionForcing, Leading):
                 "a deadline is for models that were trained on windows with a known end: train "
                 "with known_ends 0.5, or lead by goal_guidance, with deadline 0"
             )
-        if self.future_plan != "auto":
-            try:
-                token_plan(self.future_plan, self.future_steps, self.tokens)
-            except ValueError as error:
-                raise ValueError(f"future_plan: {error}") from error
+        try:
+            self.completion()
+        except ValueError as error:
+            raise ValueError(f"future_plan: {error}") from error
 
     @property
     def ahead(self) -> int:
@@ -182,7 +181,9 @@ class Goals(DiffusionForcing, Leading):
                 "end open with deadline 0, and use goal_guidance"
             )
         assert isinstance(parts.codec, Standardised)
-        token = parts.codec.encode(rest.repeat(1, self.stack)[:, None])[:, 0].nan_to_num(0.0)
+        mean = rest.new_tensor(parts.codec.mean[: rest.shape[1]])
+        rest = torch.where(rest.isnan(), mean, rest)
+        token = parts.codec.encode(rest.repeat(1, self.stack)[:, None])[:, 0]
         if "arrive" in given:
             counts = [self.tokens - 1 - int(n) // self.stack for n in given["arrive"].tolist()]
         else:
@@ -200,10 +201,15 @@ class Goals(DiffusionForcing, Leading):
         if self.goal_guidance == "none":
             return denoiser
         reward = self.reward(parts, self.goals(given, facts["observations"]))
-        auto = "full-sequence" if self.network == "bidirectional" else "autoregressive"
-        name = auto if self.future_plan == "auto" else self.future_plan
-        plan = token_plan(name, self.future_steps, self.tokens)
-        return self.lead(denoiser, parts.diffusion, reward, plan)
+        return self.lead(denoiser, parts.diffusion, reward, self.completion())
+
+    def completion(self) -> SamplingPlan:
+        """The plan by which futures are completed, of `future_plan` and `future_steps`."""
+        name = self.future_plan
+        if name == "auto":
+            name = "full-sequence" if self.network == "bidirectional" else "autoregressive"
+        usual = {"full-sequence": 16, "autoregressive": 4}.get(name, 8)
+        return token_plan(name, self.future_steps or usual, self.tokens)
 
     def reward(self, parts: Parts, goals: Tensor | None) -> Reward:
         """What guidance climbs, of clean tokens.
