@@ -108,3 +108,54 @@ def test_a_new_episode_begins_anew():
         arrive(number, torch.zeros(1, 1), goals)
     assert arrive.left.tolist() == [10]
     assert math.isclose(float(arrive(0, torch.zeros(1, 1), goals)[0, 9]), 9.0, rel_tol=1e-6)
+
+
+def one_by_one(draw, strayed, arrivals, every, left, number, here, goals, most=0.0):
+    """The same choice, with a draw of all tasks for each arrival, from soon to late."""
+    worst, chosen = torch.full((len(goals),), torch.inf), torch.zeros(len(goals)).long()
+    plans = torch.zeros(len(goals), 40, 1)
+
+    def attempt(arrive, rows):
+        everyone = torch.arange(len(goals))
+        drawn = draw(number, here, goals, arrive, everyone)
+        share = strayed(here, drawn, arrive)
+        better = rows & (share <= worst)
+        plans[better], worst[better], chosen[better] = (
+            drawn[better],
+            share[better].float(),
+            arrive[better],
+        )
+
+    if number:
+        attempt((left - every).clamp(min=arrivals[0]), torch.ones(len(goals)).bool())
+    for value in arrivals:
+        attempt(torch.full_like(chosen, value), worst > most)
+    return plans, chosen
+
+
+@pytest.mark.parametrize("most", [0.0, 0.4])
+def test_all_at_once_choose_what_one_by_one_would(most):
+    arrivals, tasks = (2, 5, 10, 20, 40), torch.arange(30)
+    here, goals = torch.zeros(30, 1), torch.zeros(30, 1)
+
+    def draw(number, observations, goals, arrive, task):
+        """A plan that says what it is of: drawn by task, plan and arrival alone."""
+        told = torch.stack((task, arrive, torch.full_like(task, number)), -1).float()
+        return torch.nn.functional.pad(told, (0, 37))[..., None]
+
+    def strayed(observations, plans, arrive):
+        task, steps, number = (plans[:, k, 0].long() for k in range(3))
+        keys = [
+            Rng(0).fold("task", int(i)).fold("steps", int(j)).fold("plan", int(k))
+            for i, j, k in zip(task, steps, number, strict=True)
+        ]
+        shares = torch.cat([key.integers(6, (1,)) for key in keys])  # many of them equal
+        return shares.double() / 5
+
+    choose, left = EarliestArrival(draw, strayed, arrivals, every=4, most=most), None
+    for number in range(5):
+        plans = choose(number, here, goals)
+        expected, left = one_by_one(draw, strayed, arrivals, 4, left, number, here, goals, most)
+        assert torch.equal(choose.left, left)
+        assert torch.equal(plans, expected)
+        assert torch.equal(plans[:, 0, 0].long(), tasks)

@@ -64,6 +64,24 @@ def test_one_wrapper_and_one_loss_for_bits_and_for_rows(capsys):
         assert 1 <= float(used) <= k
 
 
+def test_a_simulator_of_ones_own_is_driven_by_plans(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(EXAMPLES / "own_simulator.py"))
+    example["record"]("cart.npz", carts=12, steps=100)
+    words = ["train", "forcing-trajectories", "--data", "cart.npz", "--out", "cart", "--rewards"]
+    words += ["--network", "bidirectional", "--known-ends", "0.5", "--steps", "2", "--width", "16"]
+    words += ["--depth", "1", "--heads", "2", "--batch-size", "8", "--sampling-steps", "2"]
+    assert main([*words, "--no-evaluate"]) == 0
+    capsys.readouterr()
+    example["drive"]("cart", carts=2, steps=20)
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split()[-3:] == ["ms", "a", "step"]
+    assert [line[:12].strip() for line in lines] == list(example["WAYS"])
+    for line in lines:
+        plan, step = map(float, line.split()[-2:])
+        assert plan == pytest.approx(10 * step, rel=0.1, abs=1)  # a new plan every ten steps
+
+
 def test_what_cannot_be_streamed_is_told_in_a_line(tmp_path):
     def told(*words):
         command = [sys.executable, str(EXAMPLES / "stream.py"), *words]

@@ -189,6 +189,15 @@ def test_what_does_not_fit(tmp_path):
         )
 
 
+def test_what_was_done_between_observations_is_asked_for(tmp_path):
+    recipe, parts, facts, data = made(tmp_path, context=2)
+    given = recipe.asked(data.held_out, torch.tensor([0]), 1)
+    del given["done"]
+    told = r"between 2 observations 1 steps of 2 numbers were done, got done of shape \(1, 0, 2\)"
+    with pytest.raises(ValueError, match=told):
+        recipe.draw(parts, facts, given, Rng(0).samples(1))
+
+
 def test_short_episodes_are_padded_to_be_trained_on_and_not_judged_by(tmp_path):
     long, short, few = walks(3), walks(2, 5, seed=1), walks(1, 3, seed=2)
     alone = made(tmp_path, long)[-1]
@@ -342,7 +351,8 @@ def test_from_a_file_to_plans_in_a_file(capsys, tmp_path, monkeypatch):
         (["sample", "run", "--label", "1"], "leave --label out"),
         (["sample", "run", "-n", "3", "--seed", "2"], "replace it with --force"),
         (["evaluate", "run", "--data", "other.npz"], "the run draws trajectories of columns"),
-        (["evaluate", "run", "--replan", "3"], "'replan' is no option of sampling"),
+        (["evaluate", "run", "--arrival", "earliest"], "'arrival' is no option of sampling"),
+        (["sample", "run", "--start", "1,2", "--force"], "plans of this run follow 2 observations"),
     ):
         assert main(words) == 2
         assert told_so in capsys.readouterr().err.splitlines()[-1]

@@ -211,6 +211,12 @@ class ForcingTrajectories(Goals):
         if "plan" in given:
             rng = rng.fold("plan", int(given["plan"][0]))
         done = given.get("done", seen.new_empty(len(seen), 0, len(facts["columns"]) - D))
+        if done.shape[1:] != (self.context - 1, len(facts["columns"]) - D):
+            raise ValueError(
+                f"between {self.context} observations {self.context - 1} steps of "
+                f"{len(facts['columns']) - D} numbers were done, got done of shape "
+                f"{tuple(done.shape)}"
+            )
         known = self.known(parts, seen, done)
         future = known.new_empty(len(known), self.tokens - 1, known.shape[-1])
         x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
