@@ -1,5 +1,6 @@
 """Planning in mazes: guidance that leads to goals, the loop, scores known by hand, the commands."""
 
+import csv
 import json
 import math
 import re
@@ -10,6 +11,7 @@ import pytest
 import torch
 from oracles import Normal
 
+import noiseloom
 import noiseloom.data.point_maze as point_maze
 from noiseloom import Rng, terminal
 from noiseloom.cli import main
@@ -383,6 +385,44 @@ def test_without_the_simulator(capsys, tmp_path, monkeypatch):
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<svg") == 2 + 6  # the plan, the loss, and six tasks
     assert "is shown with the extra noiseloom[sim]" in page
+
+
+def test_plans_from_ones_own_start_to_ones_own_goal(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording().save("umaze.safetensors")
+    words = [*TRAIN, "--known-ends", "0.5", "--no-evaluate"]
+    words[words.index("--stack") + 1] = "10"
+    assert main(words) == 0
+    (tmp_path / "umaze.safetensors").unlink()  # nobody needs it
+    words = ["sample", "run", "-n", "2", "--start", "-1,1", "--goal", "1,-1"]
+    assert main([*words, "--out", "plans.csv"]) == 0
+    with open("plans.csv") as file:
+        rows = [[float(v) for v in row.values()][2:] for row in csv.DictReader(file)]
+    told = torch.tensor(rows).reshape(2, 60, 6)
+    given = {"observations": torch.tensor([[[-1.0, 1.0, 0.0, 0.0]]]).expand(2, 1, 4)}
+    given["goal"] = torch.tensor([[1.0, -1.0]]).expand(2, 2)
+    run = noiseloom.load("run", device="cpu")
+    torch.testing.assert_close(told, run.samples(given), rtol=1e-4, atol=1e-4)
+    rest = torch.tensor([1.0, -1.0, 0, 0, 0, 0]).expand(2, 20, 6)
+    torch.testing.assert_close(told[:, 40:], rest, rtol=1e-4, atol=1e-4)  # 0.6 of 60, in tens
+    assert main([*words[:-2], "--out", "home.csv"]) == 0  # to the maze's own
+    with open("home.csv") as file:
+        last = [float(v) for v in list(csv.DictReader(file))[-1].values()]
+    assert last[2:4] == pytest.approx(Maze("umaze").xy(Maze("umaze").goal), abs=1e-4)
+    capsys.readouterr()
+    wall = "is not in a free cell: the nearest one is around"
+    for more, told in (
+        (["--goal", "50,50"], f"goal (50, 50) of maze umaze {wall} (1, 1)"),
+        (["--goal", "0,0"], f"goal (0, 0) of maze umaze {wall} (0, 1)"),
+        (["--start", "0,-2"], f"start (0, -2) of maze umaze {wall} (0, -1)"),
+        (["--goal", "1"], "a goal in a maze is a place: --goal x,y"),
+        (["--goal", "1,1,0,0"], "a goal in a maze is a place: --goal x,y"),
+        (["--start", "z=1"], "there is no column z: choose from x, y, vx, vy"),
+        (["--deadline", "0", "--goal", "1,1"], "nothing leads plans to a goal: give"),
+    ):
+        assert main([*words, *more, "--out", "other.csv"]) == 2
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "other.csv").exists()
 
 
 def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):

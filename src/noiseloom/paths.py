@@ -53,7 +53,7 @@ def _mazes(run: Run, recipe: ForcingMaze, data: Split[Any] | None, seed: int) ->
     for i in range(TASKS):
         start, goal = asked.starts[i], asked.goals[i]
         known = torch.cat((start, torch.zeros(2))).expand(PATHS, 1, 4)
-        given = {"observations": known, "done": torch.zeros(PATHS, 0, 2)}
+        given = {"observations": known}
         plans = run.samples({**given, "goal": goal.expand(PATHS, 2)}, seed=seed)
         drawing = path_map(
             torch.cat((known[..., :2], plans[..., :2]), 1),
