@@ -79,7 +79,7 @@ def test_a_simulator_of_ones_own_is_driven_by_plans(tmp_path, capsys, monkeypatc
     assert [line[:12].strip() for line in lines] == list(example["WAYS"])
     for line in lines:
         plan, step = map(float, line.split()[-2:])
-        assert plan == pytest.approx(10 * step, rel=0.1, abs=1)  # a new plan every ten steps
+        assert plan == pytest.approx(20 / 3 * step, rel=0.1, abs=1)  # three plans for twenty steps
 
 
 def test_what_cannot_be_streamed_is_told_in_a_line(tmp_path):

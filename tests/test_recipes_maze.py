@@ -191,8 +191,14 @@ def test_the_earliest_arrival_is_one_that_the_recording_allows(tmp_path):
     assert asked == [[[0] * 16, 2 * recipe.arrivals, [0] * 8 + [1] * 8]]
     without = recipe.planner(lambda given: torch.zeros(2, 40, 6) if "arrive" not in given else None)
     without(0, starts, goals)  # there is no recording to keep to: the deadline
-    with pytest.raises(ValueError, match="earliest is of plans with a known end: give a deadline"):
-        ForcingMaze(deadline=0.0, arrival="earliest")
+    asked.clear()
+
+    def still(given):
+        asked.append(given)
+        return torch.zeros(2, 40, 6)
+
+    ForcingMaze(**{**options, "deadline": 0.0}).planner(still, data)(0, starts, goals)
+    assert "arrive" not in asked[0]  # an open end
 
 
 @pytest.mark.parametrize("options", [{"network": "causal"}, {"forcing": "teacher-forcing"}])
@@ -356,6 +362,9 @@ def test_what_does_not_fit(tmp_path):
         with pytest.raises(ValueError, match=told):
             ForcingMaze(**{**TINY, **options})
     assert ForcingMaze(maze="large").tokens == 49
+    assert [ForcingMaze(maze=m).every for m in ("umaze", "medium", "large")] == [30, 50, 80]
+    assert [ForcingMaze(maze=m).plans for m in ("umaze", "medium", "large")] == [10, 12, 10]
+    assert ForcingMaze(replan=15).every == 15
     path = tmp_path / "other.safetensors"
     Trajectories(torch.zeros(50, 3), torch.zeros(50, 1)).save(path)
     with pytest.raises(

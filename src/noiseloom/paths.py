@@ -70,7 +70,7 @@ def _mazes(run: Run, recipe: ForcingMaze, data: Split[Any] | None, seed: int) ->
     if driven is None:
         text += "What driving by them comes to is shown with the extra noiseloom[sim]."
     else:
-        text += f"The line was driven, with a new plan every {recipe.replan} steps."
+        text += f"The line was driven, with a new plan every {recipe.every} steps."
     return section("Plans", f'<p>{text}</p><div class="pair">{"".join(figures)}</div>')
 
 

@@ -75,8 +75,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
         Planning.__post_init__(self)
         if self.context != 1:
             raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
-        if self.replan > self.ahead:
-            raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
+        if self.every > self.ahead:
+            raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.every}")
 
     @property
     def ahead(self) -> int:
@@ -86,7 +86,7 @@ class ForcingMaze(ForcingTrajectories, Planning):
     @property
     def plans(self) -> int:
         """Plans of an episode."""
-        return math.ceil(Maze(self.maze).steps / self.replan)
+        return math.ceil(Maze(self.maze).steps / self.every)
 
     @property
     def share_of_ends(self) -> float:
@@ -194,8 +194,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
             given = {"observations": observations[:, None], "goal": goals, **more}
             return draw({**given, "plan": torch.full((len(goals),), number)})[..., :6]
 
-        if self.arrival == "deadline" or data is None:
-            return Replanning(plan, every=self.replan, control=self.control)
+        if self.arrival == "deadline" or not self.deadline or data is None:
+            return Replanning(plan, every=self.every, control=self.control)
         recorded = Recorded(data, 2, self.stack, Rng(self.seed).fold("recorded"))
 
         def aimed(
@@ -206,8 +206,8 @@ class ForcingMaze(ForcingTrajectories, Planning):
         def strayed(observations: Tensor, plans: Tensor, arrive: Tensor) -> Tensor:
             return recorded.strayed(observations[:, :2], plans[..., :2], arrive)
 
-        earliest = EarliestArrival(aimed, strayed, self.arrivals, every=self.replan)
-        return Replanning(earliest, every=self.replan, control=self.control)
+        earliest = EarliestArrival(aimed, strayed, self.arrivals, every=self.every)
+        return Replanning(earliest, every=self.every, control=self.control)
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Returns and latencies of driving, all tasks of a kind side by side.

@@ -80,6 +80,12 @@ class Goals(DiffusionForcing, Leading):
         return 1 + self.ahead // self.stack
 
     @property
+    def every(self) -> int:
+        """The steps that `replan` stands for."""
+        usual = self.stack * max(round(self.ahead / self.stack / 6), 1)
+        return usual if self.replan is None else self.replan
+
+    @property
     def sees_the_end(self) -> bool:
         """Whether a token may depend on later ones that are known."""
         return self.network == "bidirectional" and self.forcing != "teacher-forcing"
@@ -123,7 +129,7 @@ class Goals(DiffusionForcing, Leading):
         """How many tokens at the end of an episode's plan number 0, 1, ... are known."""
         if not self.deadline:
             return 0
-        left = max(self.deadline * self.ahead - plan * self.replan, self.ahead / 4)
+        left = max(self.deadline * self.ahead - plan * self.every, self.ahead / 4)
         steps = min(left, self.deadline * self.ahead)
         moving = math.ceil(round(steps / self.stack, 9))  # 0.55 * 200 is a little above 110
         return self.tokens - 1 - min(moving, self.tokens - 2)
@@ -263,8 +269,8 @@ class Goals(DiffusionForcing, Leading):
                 f"the loop plans from one observation, and the model from {self.context}: train "
                 "with context 1, or call samples with what is known"
             )
-        if self.replan > self.ahead:
-            raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.replan}")
+        if self.every > self.ahead:
+            raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.every}")
 
         def plan(number: int, observations: Tensor, goals: Tensor) -> Tensor:
             given = {"observations": observations[:, None]}
@@ -274,7 +280,7 @@ class Goals(DiffusionForcing, Leading):
             steps = draw(given)
             return steps[..., : steps.shape[-1] - self.rewards]
 
-        return Replanning(plan, every=self.replan)
+        return Replanning(plan, every=self.every)
 
 
 def held_each(plan: SamplingPlan, held: Tensor) -> SamplingPlan:

@@ -44,7 +44,8 @@ class Leading:
             of 17 tokens these steps keep 0.91 to 0.99, 0.70 to 0.96 and (pyramid:1) 0.91 to 1.03
             of the variance with large, and 0.67 to 0.76, 0.23 to 0.40 and 0.49 to 0.62 with small
             (`guidance.completing`).
-        replan: steps from one plan to the next.
+        replan: steps from one plan to the next; null for a sixth of the horizon, in whole tokens: a
+            plan that is made anew too often is put off (docs/results.md).
 
     Raises:
         ValueError: an option is out of range.
@@ -60,7 +61,7 @@ class Leading:
     future_plan: str = "auto"
     future_steps: int | None = None
     future_noise: Literal["large", "small"] = "large"
-    replan: int = 10
+    replan: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("futures", "future_steps", "replan"):
@@ -106,17 +107,13 @@ class Planning(Leading):
     """How plans are made and followed by a recipe that acts; may be changed for every evaluation.
 
     Attributes:
-        arrival: when plans with a known end rest at the goal: from the deadline on (deadline), or,
-            for every task by itself, as early as the recording allows (earliest): arrivals are
-            tried from soon to late until a plan keeps to places and paces that were recorded.
+        arrival: when plans with a known end rest at the goal (with deadline 0 it says nothing): for
+            every task by itself, as early as the recording allows (earliest), the earliest arrival
+            whose plan keeps to places and paces that were recorded; or from the deadline on
+            (deadline), as where plans are drawn without a recording.
         control: what is done about a plan: its own actions, or a PD law on its positions and
             velocities (positions).
     """
 
-    arrival: Literal["deadline", "earliest"] = "deadline"
+    arrival: Literal["deadline", "earliest"] = "earliest"
     control: Literal["actions", "positions"] = "positions"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.arrival == "earliest" and not self.deadline:
-            raise ValueError("arrival earliest is of plans with a known end: give a deadline")
