@@ -139,8 +139,9 @@ def test_a_plan_rests_at_the_goal_from_its_deadline_on(tmp_path):
     assert held.nonzero()[:, 0].tolist() == [0, 9, 10]
 
 
-def test_a_plan_rests_at_the_goal_from_a_given_arrival_on(tmp_path):
-    options = {"horizon": 20, "stack": 2, "deadline": 0.75, "goal_guidance": "none"}
+@pytest.mark.parametrize("plan", ["auto", "pyramid:2", "trapezoid:1", "chunked:3"])
+def test_a_plan_rests_at_the_goal_from_a_given_arrival_on(tmp_path, plan):
+    options = {"horizon": 20, "stack": 2, "deadline": 0.75, "goal_guidance": "none", "plan": plan}
     recipe, parts, facts, _ = made(tmp_path, **options)
     assert recipe.arrivals == [2, 4, 6, 8, 12, 16]
     goal = torch.tensor([0.3, -0.2])

@@ -26,7 +26,7 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Standardised
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
-from noiseloom.recipes.goals import Goals, held_each
+from noiseloom.recipes.goals import Goals, side_by_side
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import sample
@@ -227,9 +227,10 @@ class ForcingTrajectories(Goals):
             token, counts = end
             held = torch.arange(self.tokens) >= self.tokens - counts[:, None]
             x = torch.where(held[..., None].to(device), token[:, None].to(x), x)
-            plan = self.whole_plan(schedule, int(counts.min()))
-            if (counts != counts[0]).any():
-                plan = held_each(plan, held)
+            each = {n: self.whole_plan(schedule, n) for n in set(counts.tolist())}
+            plan = next(iter(each.values()))
+            if len(each) > 1:
+                plan = side_by_side([each[n] for n in counts.tolist()])
         denoiser = self.make_denoiser(parts.denoiser, {}).eval()
         denoiser = self.guide(denoiser, parts, given, facts)
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())

@@ -6,7 +6,7 @@ a plan's known end, since tokens are known as a whole or not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -283,7 +283,16 @@ class Goals(DiffusionForcing, Leading):
         return Replanning(plan, every=self.every)
 
 
-def held_each(plan: SamplingPlan, held: Tensor) -> SamplingPlan:
-    """A plan of rows (1, T) for B samples, each of which holds tokens of its own, bool (B, T)."""
-    t, s = (v.expand(-1, len(held), -1).masked_fill(held, 0.0) for v in (plan.t, plan.s))
-    return SamplingPlan(t, s)
+def side_by_side(plans: Sequence[SamplingPlan]) -> SamplingPlan:
+    """One plan in which each sample has its own, of rows (1, T); who is done before others waits.
+
+    Its rows are (B, T). A sample is drawn as by its own plan.
+    """
+    most = max(map(len, plans))
+
+    def joined(name: str) -> Tensor:
+        each = [getattr(plan, name)[:, 0] for plan in plans]
+        waits = [part.new_zeros(most - len(part), part.shape[1]) for part in each]
+        return torch.stack([torch.cat(pair) for pair in zip(each, waits, strict=True)], 1)
+
+    return SamplingPlan(joined("t"), joined("s"))
