@@ -24,6 +24,7 @@ from noiseloom.data.molecules import Molecules, read_molecules
 from noiseloom.data.palette import Palette, read_palette
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
+from noiseloom.data.scenes import Scene, describe, holds, random_scene, random_scenes
 from noiseloom.data.sequences import read_sequences
 from noiseloom.data.series import Series, Table, rolling
 from noiseloom.data.series_files import read_series
@@ -55,6 +56,7 @@ __all__ = [
     "Palette",
     "Pieces",
     "Points",
+    "Scene",
     "Series",
     "Set",
     "Split",
@@ -71,14 +73,18 @@ __all__ = [
     "benzenoids",
     "cifar10",
     "cluster_folds",
+    "describe",
     "digits",
     "ehrlich",
     "gaussians_on_a_circle",
+    "holds",
     "image_folder",
     "label_folds",
     "load_benzenoids",
     "patterns",
     "random_folds",
+    "random_scene",
+    "random_scenes",
     "read_gb1",
     "read_molecules",
     "read_palette",
