@@ -22,6 +22,7 @@ from noiseloom.data.landscape import Landscape
 from noiseloom.data.lattice_fit import Structures, snap
 from noiseloom.data.molecules import Molecules, read_molecules
 from noiseloom.data.palette import Palette, read_palette
+from noiseloom.data.phrases import Phrases, caption_words
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
 from noiseloom.data.scenes import Scene, describe, holds, random_scene, random_scenes
@@ -54,6 +55,7 @@ __all__ = [
     "Molecules",
     "Numbers",
     "Palette",
+    "Phrases",
     "Pieces",
     "Points",
     "Scene",
@@ -71,6 +73,7 @@ __all__ = [
     "Vocabulary",
     "Windows",
     "benzenoids",
+    "caption_words",
     "cifar10",
     "cluster_folds",
     "describe",
