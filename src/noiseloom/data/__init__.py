@@ -9,6 +9,7 @@ one's own.
 
 from noiseloom.data.annulation import patterns, turn_counts
 from noiseloom.data.benzenoids import Benzenoids, benzenoids, load_benzenoids
+from noiseloom.data.captions import CaptionPairs, read_captions
 from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
@@ -44,6 +45,7 @@ __all__ = [
     "AMINO_ACIDS",
     "GB1",
     "Benzenoids",
+    "CaptionPairs",
     "Characters",
     "ClipWindows",
     "Clips",
@@ -88,6 +90,7 @@ __all__ = [
     "random_folds",
     "random_scene",
     "random_scenes",
+    "read_captions",
     "read_gb1",
     "read_molecules",
     "read_palette",

@@ -190,18 +190,7 @@ class Phrases:
         Raises:
             ValueError: what `encode` refuses.
         """
-        found: list[int]
-        if self.pieces is not None:
-            found = [int(k) for k in self.pieces.tokens(text, where, unknown=True)]
-        else:
-            symbols = self._cut(text)
-            found = [self._classes.get(symbol, 0 if self.unknown else -1) for symbol in symbols]
-            if -1 in found:
-                kind = self.units[:-1]
-                raise ValueError(
-                    f"{where}: {symbols[found.index(-1)]!r}, {kind} {found.index(-1) + 1}, is none "
-                    f"of the {len(self.symbols)} {self.units} of the vocabulary"
-                )
+        found = self._all(text, where)
         if not found:
             raise ValueError(f"{where}: the caption is empty")
         if len(found) > self.length and not truncate:
@@ -210,6 +199,16 @@ class Phrases:
                 "there can be: raise length, or cut longer ones with truncate"
             )
         return found[: self.length]
+
+    def of_length(self, length: int) -> "Phrases":
+        """The same tokens, for captions of another length."""
+        own = () if self.pieces is not None else self.symbols[int(self.unknown) :]
+        unknown = self.unknown and self.pieces is None
+        return Phrases(self.units, own, length, unknown=unknown, pieces=self.pieces)
+
+    def is_longer(self, text: str) -> bool:
+        """Whether a caption has more than T tokens."""
+        return len(self._all(text)) > self.length
 
     def is_unknown(self, tokens: Tensor) -> Tensor:
         """Which tokens stand for what is none of the vocabulary, bool, of the same shape."""
@@ -224,6 +223,22 @@ class Phrases:
             return facts | {"model": self.pieces.facts()["model"]}
         symbols = list(self.symbols[int(self.unknown) :])
         return facts | {"symbols": symbols, "unknown": self.unknown}
+
+    def _all(self, text: str, where: str = "row 1") -> list[int]:
+        """Tokens of a caption, however many."""
+        found: list[int]
+        if self.pieces is not None:
+            found = [int(k) for k in self.pieces.tokens(text, where, unknown=True)]
+        else:
+            symbols = self._cut(text)
+            found = [self._classes.get(symbol, 0 if self.unknown else -1) for symbol in symbols]
+            if -1 in found:
+                kind = self.units[:-1]
+                raise ValueError(
+                    f"{where}: {symbols[found.index(-1)]!r}, {kind} {found.index(-1) + 1}, is none "
+                    f"of the {len(self.symbols)} {self.units} of the vocabulary"
+                )
+        return found
 
     def _cut(self, text: str) -> list[str]:
         return caption_words(text, marks=True) if self.units == "words" else list(text)
