@@ -35,6 +35,7 @@ from noiseloom.metrics.ngrams import NGramModel
 from noiseloom.metrics.overlap import bleu, cider, rouge_l
 from noiseloom.metrics.report import image_report, noised, set_distances
 from noiseloom.metrics.rows import copied_share, noised_tokens, row_keys
+from noiseloom.metrics.sentences import Sentences
 from noiseloom.metrics.sequences import (
     canonical_smiles,
     kmer_distance,
@@ -62,6 +63,7 @@ __all__ = [
     "Drift",
     "Features",
     "NGramModel",
+    "Sentences",
     "agreement",
     "bit_histogram",
     "bleu",
