@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from noiseloom.data import CaptionPairs, Phrases, Pieces, holds, read_captions, vocabulary
-from noiseloom.data.decode import Framing, decode
+from noiseloom.data.decode import Framing, decode, read_picture
 
 SHARED = Path(os.environ.get("NOISELOOM_DATA", "/nowhere")) / "captions"
 
@@ -188,6 +188,8 @@ def test_scenes_are_made_and_judged():
         assert part.truth(0, "a cat") is None
     assert not set(split.train.scenes) & set(split.held_out.scenes)
     assert words.sizes[0] == 58
+    _, fewer = read_captions("scenes", size=32, scenes=60, each=3, held_out=0.2, classes=20)
+    assert fewer.sizes[0] == 20
     again, _ = read_captions("scenes", size=32, scenes=60, each=3, held_out=0.2)
     assert again.fingerprint() == split.fingerprint()
     other, _ = read_captions("scenes", size=32, scenes=60, each=3, held_out=0.2, seed=1)
@@ -388,6 +390,19 @@ def test_pictures_of_other_shapes_are_made_to_fit():
     # Cropped to twice as high as wide: the middle, 5 wide.
     high = decode(data.getvalue(), Framing((8, 4)))
     assert high.shape == (3, 8, 4)
+
+
+def test_one_picture_is_read_as_those_of_a_set(tmp_path):
+    split, _ = read_captions(cases.written(cases.files_of_texts(), tmp_path), size=(4, 6))
+    read = [
+        read_picture(tmp_path / f"{name}.png", Framing((4, 6), fit="pad")) for name in cases.COLOURS
+    ]
+    every = torch.cat([split.train.pictures, split.held_out.pictures])
+    assert all(any((one == other).all() for other in every) for one in read)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_picture(tmp_path / "none.png", Framing(4))
+    with pytest.raises(ValueError, match=r"cannot read the picture .*red\.txt \(unknown format\)$"):
+        read_picture(tmp_path / "red.txt", Framing(4))
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs NOISELOOM_DATA")

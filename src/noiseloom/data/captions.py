@@ -183,7 +183,7 @@ def read_captions(
         for number, (_, said) in enumerate(made, 1):
             pairs.append(Captioned(f"scene {number}", list(said), [f"scene {number}"] * len(said)))
         worlds = tuple(scene for scene, _ in made)
-        if vocabulary == "words":
+        if vocabulary == "words" and classes is None:  # no sentence has another one
             vocabulary = Phrases("words", WORDS, length or _longest(pairs))
         notes: list[str] = []
     else:

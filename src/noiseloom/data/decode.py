@@ -17,7 +17,16 @@ from torch import Tensor
 
 from noiseloom.data.cache import cached, keep, recall
 
-__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
+__all__ = [
+    "OTHER_SUFFIXES",
+    "SUFFIXES",
+    "Framing",
+    "decode",
+    "files_in",
+    "opened",
+    "read_picture",
+    "read_pictures",
+]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".psd", ".svg", ".tif", ".tiff")
@@ -126,6 +135,23 @@ def decode(data: bytes, framing: Framing) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def read_picture(path: Path, framing: Framing) -> Tensor:
+    """Decode one file, uint8, shape (3, height, width).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no picture, or a damaged one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return decode(path.read_bytes(), framing)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything on a broken file
+        raise ValueError(f"cannot read the picture {path} ({_reason(error)})") from error
+
+
 def read_pictures(
     root: Path,
     files: dict[str, tuple[int, int]],
@@ -170,9 +196,8 @@ def read_pictures(
             except Exception as error:  # Pillow's readers raise anything on a broken file
                 if skip_bad:
                     return None
-                reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
                 raise ValueError(
-                    f"cannot read the picture {name} in {root} ({reason}): mend or remove it, or "
+                    f"cannot read the picture {name} in {root} ({_reason(error)}): mend or remove it, or "
                     "leave such files out with --skip-bad (skip_bad=True)"
                 ) from error
 
@@ -183,6 +208,12 @@ def read_pictures(
         target.copy_(picture)
     keep(file, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
     return pixels, rows
+
+
+def _reason(error: Exception) -> str:
+    """Why a picture cannot be read, in one line."""
+    known = isinstance(error, UnidentifiedImageError)
+    return "unknown format" if known else " ".join(str(error).split())
 
 
 def _is_above(folder: Path, root: Path) -> bool:
