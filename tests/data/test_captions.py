@@ -105,6 +105,24 @@ def test_skin_tones_are_told(tmp_path):
     assert said(split).count("red wall") == 2
 
 
+def test_packages_of_emoji_beside_each_other_share_their_codes(tmp_path):
+    for number, style in enumerate(("google", "twitter")):
+        files = cases.files_of_emoji((style,))
+        files = {n: c if n.endswith("json") else cases.png((9 * number, len(n), i))
+                 for i, (n, c) in enumerate(files.items())}  # fmt: skip
+        cases.written(files, tmp_path / style)
+    (tmp_path / "twitter" / "img" / "twitter" / "64" / "1f600.png").unlink()
+    for seed in range(4):
+        split, _ = read_captions(tmp_path, size=4, held_out=0.3, seed=seed)
+        words = [
+            {own[0].split(",")[0] for own in p.captions} for p in (split.train, split.held_out)
+        ]
+        assert len(words[0] | words[1]) == 4
+        assert not words[0] & words[1]
+        assert len(said(split)) == 15
+        assert "1 emoji of twitter/emoji.json have no picture" in split.notes
+
+
 def test_coco_s_own_parts_are_kept(tmp_path):
     files = cases.files_of_coco()
     first = json.loads(files["annotations/captions_val2017.json"])

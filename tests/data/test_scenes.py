@@ -6,18 +6,9 @@ import random
 import pytest
 import torch
 
-from noiseloom.data.scene_grammar import (
-    COLOURS,
-    PLACES,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    WORDS,
-    Thing,
-    clauses,
-    kinds,
-)
+from noiseloom.data.scene_grammar import PLACES, RELATIONS, WORDS, clauses, kinds
 from noiseloom.data.scene_reading import parse
+from noiseloom.data.scene_things import COLOURS, SHAPES, SIZES, Thing
 from noiseloom.data.scenes import Scene, describe, holds, random_scene, random_scenes
 from noiseloom.rng import Rng
 

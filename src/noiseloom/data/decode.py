@@ -197,8 +197,8 @@ def read_pictures(
                 if skip_bad:
                     return None
                 raise ValueError(
-                    f"cannot read the picture {name} in {root} ({_reason(error)}): mend or remove it, or "
-                    "leave such files out with --skip-bad (skip_bad=True)"
+                    f"cannot read the picture {name} in {root} ({_reason(error)}): mend or remove "
+                    "it, or leave such files out with --skip-bad (skip_bad=True)"
                 ) from error
 
         decoded = list(pool.map(one, names))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noiseloom.data.scene_grammar import GRID, Thing
+from noiseloom.data.scene_things import GRID, Thing
 
 __all__ = ["SMALLEST", "draw_things"]
 

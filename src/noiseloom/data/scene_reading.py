@@ -6,13 +6,10 @@ from functools import lru_cache
 from typing import Literal
 
 from noiseloom.data.scene_grammar import (
-    COLOURS,
     NUMBERS,
     PLACES,
     PLURALS,
     RELATIONS,
-    SHAPES,
-    SIZES,
     Clause,
     Comparison,
     Count,
@@ -22,6 +19,7 @@ from noiseloom.data.scene_grammar import (
     Relation,
     says,
 )
+from noiseloom.data.scene_things import COLOURS, SHAPES, SIZES
 
 __all__ = ["parse"]
 

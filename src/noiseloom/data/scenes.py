@@ -21,13 +21,8 @@ from typing import TypeVar
 from torch import Tensor
 
 from noiseloom.data.scene_grammar import (
-    COLOURS,
-    GRID,
-    MOST,
     PLACES,
     RELATIONS,
-    SHAPES,
-    SIZES,
     Clause,
     Comparison,
     Count,
@@ -35,10 +30,10 @@ from noiseloom.data.scene_grammar import (
     Kind,
     Place,
     Relation,
-    Thing,
 )
 from noiseloom.data.scene_picture import draw_things
 from noiseloom.data.scene_reading import parse
+from noiseloom.data.scene_things import COLOURS, GRID, MOST, SHAPES, SIZES, Thing
 from noiseloom.rng import Rng
 
 __all__ = ["Scene", "Thing", "describe", "holds", "random_scene", "random_scenes"]
