@@ -16,6 +16,7 @@ from noiseloom.nets.conditions import check_tokens, entered
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
+from noiseloom.nets.reading import check_source, reading
 from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
@@ -51,6 +52,7 @@ class Transformer(nn.Module):
         code_depth: number of blocks of attention between codes, before they are read.
         rotary: positions turn queries and keys besides, as those of `CausalTransformer` do, so that
             what is alike at all places need not be learnt at each; W / heads must be even.
+        reads: whether every block reads a source (`noiseloom.nets.reading`).
 
     Example:
         >>> import torch
@@ -78,6 +80,7 @@ class Transformer(nn.Module):
         codes: tuple[int, int] | None = None,
         code_depth: int = 2,
         rotary: bool = False,
+        reads: bool = False,
     ) -> None:
         super().__init__()
         if rotary:
@@ -89,7 +92,8 @@ class Transformer(nn.Module):
         self.input = nn.Linear(in_features * (1 + self_conditioning), width)
         self.position, self.rotary = nn.Embedding(max_length, width), rotary
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
-        self.trunk = Trunk(width, out_features, depth, heads, dropout)
+        self.trunk = Trunk(width, out_features, depth, heads, dropout, **reading(reads))
+        self.names = ("label", "estimate", "dropout", "hidden", "mask", *["source"] * reads)
         initialise(self)
         zero(*self.trunk.silent)
         if self.hidden is not None:
@@ -109,8 +113,9 @@ class Transformer(nn.Module):
                 0 .. D - 1 that stand for their one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
             cond: "label" (B,), "estimate" (B, T, D), "codes" (B, m, k), "dropout" keys (B,),
-                "hidden" (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding
-                is not attended to, and the output there means nothing.
+                "hidden" (B, T, W), "source" (B, N, 2 W depth), zeros or absent for none, and
+                "mask", bool of shape (B, T), True for a real token: padding is not attended to, and
+                the output there means nothing.
 
         Returns:
             Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
@@ -131,7 +136,8 @@ class Transformer(nn.Module):
         """
         cond = cond or {}
         self._check(x, log_snr, cond)
-        check_told(cond, ("label", "estimate", "dropout", "hidden", "mask"), len(x), self.known)
+        check_told(cond, self.names, len(x), self.known)
+        source = check_source(cond, len(x), self.width, self.trunk.depth)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
         h = entered(self.input, x, cond, self.self_conditioning, self.in_features)
@@ -146,7 +152,9 @@ class Transformer(nn.Module):
         seen = None if mask is None else mask[:, None]
         told = None if self.codes is None else self.codes(cond, len(x))
         embedding = self.embedding(log_snr, cond)
-        h, rest, _ = self.trunk.states(h, embedding, keys, told=told, seen=seen, turn=turn)
+        h, rest, _ = self.trunk.states(
+            h, embedding, keys, told=told, source=source, seen=seen, turn=turn
+        )
         return h, rest
 
     def finish(self, h: Tensor, rest: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
