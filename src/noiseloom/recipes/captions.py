@@ -1,0 +1,167 @@
+"""Captions of pictures by any kind of state: `noiseloom train captions --data scenes --state bits`.
+
+T. Chen, R. Zhang, G. Hinton, 2022, "Analog Bits", arXiv 2208.04202, Section 4.2: the tokens of a
+caption are bits in a Gaussian diffusion, by a transformer in which every token sees every other,
+and which reads the features of a picture. Here what is diffused is one option (`Classes`), and the
+autoregressive model is the same transformer with a causal mask. Captions have T tokens, the end and
+what comes after it among them, so that how long a caption is is the model's to say.
+
+What the encoder says of a picture is worked out once, for a drawing and for a training step, and
+told to all calls of the decoder. Training leaves some pictures out, which guidance needs.
+
+    noiseloom compare captions --data scenes --out FOLDER --cells state=autoregressive \
+        "state=bits sampling-steps=20 td=7" "state=masked unmask=confidence"
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from noiseloom.data import Split, vocabulary
+from noiseloom.nets import PictureTokens
+from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps, PictureEncoder
+from noiseloom.recipes.classes import Classes
+from noiseloom.recipes.recipe import Facts, Given, Parts
+from noiseloom.rng import Rng
+
+__all__ = ["Captions"]
+
+
+@dataclass(frozen=True)
+class Captions(Classes):
+    """Options of `Classes` for captions.
+
+    Attributes:
+        size: side of the pictures, in pixels, which are cropped to their central square.
+        encoder: of the pictures: a vision transformer that is trained with the decoder, or the
+            feature maps of EfficientNet-Lite0 (the extra metrics), as they are (lite0) or trained
+            on (lite0-tuned).
+        patch: side of the transformer's patches, in pixels.
+        encoder_width: features of a patch, a multiple of 4 and of `encoder_heads`.
+        encoder_depth: blocks of the encoder.
+        encoder_heads: attention heads of the encoder.
+        picture_drop: share of pictures that training leaves out, which guidance needs; 0 for none.
+    """
+
+    name: ClassVar[str] = "captions"
+    summary: ClassVar[str] = "captions of pictures, by any kind of state"
+    shows: ClassVar[Any] = "captions"
+    guided: ClassVar[str] = "source"
+
+    size: int = 32
+    encoder: Literal["transformer", "lite0", "lite0-tuned"] = "transformer"
+    patch: int = 4
+    encoder_width: int = 128
+    encoder_depth: int = 3
+    encoder_heads: int = 4
+    picture_drop: float = 0.1
+    infill: float = 0.0
+    steps: int = 5000
+    learning_rate: float = 1e-3
+    sampling_steps: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coded:
+            raise ValueError("state latent tells codes of whole rows: captions are told pictures")
+        for name in ("size", "patch", "encoder_width", "encoder_depth", "encoder_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.encoder == "transformer" and self.size % self.patch:
+            raise ValueError(
+                f"pictures of {self.size} x {self.size} pixels cannot be cut into patches of "
+                f"{self.patch} x {self.patch}: choose another --patch, or another --size"
+            )
+        if not 0 <= self.picture_drop <= 1:
+            raise ValueError(f"picture_drop must be in [0, 1], got {self.picture_drop}")
+
+    def check_guidance(self) -> None:
+        """Guidance is to the picture."""
+        if self.guidance != 1 and not self.picture_drop:
+            raise ValueError(
+                f"guidance {self.guidance:g} needs a model that was trained without pictures at "
+                "times: train one with picture_drop 0.1, or leave guidance at 1"
+            )
+
+    def facts(self, data: Split[Any]) -> Facts:
+        """Those of rows, and the shape of the pictures."""
+        return super().facts(data) | {"shape": [3, self.size, self.size]}
+
+    def fits(self, facts: Facts, own: Facts) -> None:
+        """Raise ValueError if the words, or the pictures, are not those of a run."""
+        if facts.get("vocabulary") != own.get("vocabulary"):
+            classes = [max(f["sizes"]) for f in (facts, own)]
+            raise ValueError(
+                f"the data's vocabulary, of {classes[0]:,} classes, is not the run's, of "
+                f"{classes[1]:,}: their tokens mean other words"
+            )
+        super().fits(facts, own)
+        if facts["shape"] != own["shape"]:
+            raise ValueError(
+                f"the run reads pictures of shape {own['shape']}, and the data have "
+                f"{facts['shape']}: give --size {own['shape'][1]}"
+            )
+
+    @property
+    def network_source(self) -> dict[str, Any]:
+        """The decoder reads a source."""
+        return {"reads": True}
+
+    def build(self, facts: Facts) -> Parts:
+        """The model of captions, and beside it the encoder of pictures."""
+        parts = super().build(facts)
+        inner: PictureTokens | Lite0Maps
+        if self.encoder == "transformer":
+            inner = PictureTokens(
+                3,
+                patch=self.patch,
+                width=self.encoder_width,
+                depth=self.encoder_depth,
+                heads=self.encoder_heads,
+                dropout=self.dropout,
+            )
+        else:
+            inner = Lite0Maps(self.size, tuned=self.encoder == "lite0-tuned")
+        encoder = PictureEncoder(inner, self.width, self.depth)
+        return replace(parts, denoiser=Captioner(parts.denoiser, encoder, self.picture_drop))
+
+    def reading(
+        self, model: nn.Module, batch: Given, rng: Rng | None = None
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The model of captions, and the source of the batch's pictures.
+
+        Raises:
+            ValueError: there are no pictures.
+        """
+        assert isinstance(model, Captioner)
+        if "pixels" not in batch:
+            raise ValueError(
+                'captions are of pictures: give {"pixels": ...}, or noiseloom caption RUN PICTURE'
+            )
+        return model.denoiser, {"source": model.source(batch["pixels"], rng)}
+
+    def end(self, facts: Facts) -> int | None:
+        """The class that ends a caption, and fills what is left of its row."""
+        return getattr(vocabulary(facts["vocabulary"]), "end", None)
+
+    def drawn_as(self, facts: Facts) -> str | None:
+        """Captions."""
+        return "captions"
+
+    @property
+    def usage(self) -> str:
+        """Lines of Python that draw from a loaded `run`."""
+        return (
+            "from noiseloom.data import vocabulary\n"
+            "\n"
+            'words = vocabulary(run.facts["vocabulary"])\n'
+            'held = run.recipe.load_like("DATA", run.facts).held_out\n'
+            'given = {"pixels": held[torch.arange(4)]["pixels"]}\n'
+            "drawn = run.samples(given, seed=1)  # tokens; words.decode(drawn)"
+        )
+
+    def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
+        """Captions of held-out pictures, beside their references and what is true of them."""
+        raise NotImplementedError
