@@ -13,13 +13,14 @@ They are of one drawing, and no probabilities that the caption is true.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from noiseloom.class_denoiser import CodeDenoiser
-from noiseloom.data import Vocabulary, vocabulary
+from noiseloom.data import Phrases, vocabulary
 from noiseloom.data.decode import Framing, decode
 from noiseloom.next_token import NextToken
 from noiseloom.recipes import Captions, Drawing
@@ -38,7 +39,8 @@ class Caption:
     Attributes:
         text: as it was drawn.
         words: of the text, each with how sure the run was of it.
-        steps: the text as it was estimated in each step; of the autoregressive state none.
+        steps: the text as it was estimated in each step, dots for tokens that have not moved yet;
+            of the autoregressive state none.
     """
 
     text: str
@@ -63,7 +65,9 @@ def captions_of(run: Run, pixels: Tensor, *, seed: int = 0, batch_size: int = 64
     shape = tuple(run.facts["shape"])
     if pixels.ndim != 4 or pixels.shape[1:] != shape:
         raise ValueError(f"pictures of shape {tuple(pixels.shape)}: this run reads (N, *{shape})")
-    words, found = vocabulary(run.facts["vocabulary"]), []
+    words = vocabulary(run.facts["vocabulary"])
+    assert isinstance(words, Phrases)
+    found = []
     with run.precision(), torch.no_grad():
         for start in range(0, len(pixels), batch_size):
             given = {"pixels": pixels[start : start + batch_size]}
@@ -76,30 +80,11 @@ def captions_of(run: Run, pixels: Tensor, *, seed: int = 0, batch_size: int = 64
 
 
 def words_of(
-    words: Vocabulary, tokens: Tensor, sure: Tensor
+    words: Phrases, tokens: Tensor, sure: Tensor
 ) -> tuple[str, tuple[tuple[str, float], ...]]:
     """The text of tokens (T,), and its words with the least of what their tokens are sure of."""
-    end = getattr(words, "end", None)
-    row = tokens.tolist()
-    count = row.index(end) if end in row else len(row)
-    blank = row[-1] if end is None else end
-
-    def text(n: int) -> str:
-        filled = row[:n] + [blank] * (len(row) - n) if end is not None else row[:n]
-        said: str = words.decode(torch.tensor([filled]))[0]
-        return said
-
-    whole, begin = text(count), 0
-    # Which token each character is of: the first after which it is there.
-    lengths = [min(len(text(n)), len(whole)) for n in range(count)] + [len(whole)]
-    of = [n for n in range(count) for _ in range(lengths[n], lengths[n + 1])]
-    found = []
-    for word in whole.split():
-        begin = whole.index(word, begin)
-        own = {of[i] for i in range(begin, begin + len(word)) if i < len(of)}
-        found.append((word, min((float(sure[n]) for n in own), default=0.0)))
-        begin += len(word)
-    return whole, tuple(found)
+    (text,), (parts,) = words.decode(tokens[None]), words.words(tokens[None])
+    return text, tuple((word, float(sure[a:b].min())) for word, a, b in parts)
 
 
 def read_picture(path: Path, size: int) -> Tensor:
@@ -120,28 +105,31 @@ def read_picture(path: Path, size: int) -> Tensor:
 
 
 def _followed(
-    run: Run, drawing: Iterator[Drawing], words: Vocabulary
+    run: Run, drawing: Iterator[Drawing], words: Phrases
 ) -> tuple[Tensor, Tensor, list[Sequence[str]]]:
     """Tokens (B, T) of a drawing, how sure each is, and the texts of all steps."""
     codec = run.codec
     texts: list[Sequence[str]] = []
     steps: list[tuple[Tensor, Tensor]] = []
     before: Tensor | None = None
-    sure = torch.zeros(())
+    sure, begun = torch.zeros(()), torch.zeros((), dtype=torch.bool)
     last: Drawing | None = None
     for step in drawing:
         last = step
         if isinstance(step, Rows):
             return step.result.cpu(), _of_rows(run, step), texts
         assert isinstance(step, Step)
-        texts.append(words.decode(codec.decode(step.result).cpu()))
         said: Tensor = step.prediction.mean
+        moved = (align(step.s, said) < align(step.t, said)).cpu().expand(*said.shape[:2], 1)
+        begun = begun | moved[..., 0]
+        rows = codec.decode(step.result).tolist()
+        texts.append([_text(words, *pair) for pair in zip(rows, begun.tolist(), strict=True)])
         if isinstance(codec, CodeDenoiser):
-            moved = (align(step.s, said) < align(step.t, said)).expand(*said.shape[:2], 1)
-            steps.append((said.float().cpu(), moved.cpu()))
+            steps.append((said.float().cpu(), moved))
             continue
         now = step.result
-        given = said.gather(-1, now[..., None])[..., 0].float()
+        picked = now.clamp(max=said.shape[-1] - 1)  # a mask that has not moved is no class
+        given = said.gather(-1, picked[..., None])[..., 0].float()
         sure = given if before is None else torch.where(now != before, given, sure)
         hidden = step.x >= said.shape[-1]  # masked still: what is likeliest is no choice yet
         before = torch.where(hidden, -1, now)
@@ -151,6 +139,17 @@ def _followed(
         assert isinstance(codec, CodeDenoiser)
         sure = _of_codes(codec.encode(tokens).float().cpu(), steps, run.recipe)
     return tokens.cpu(), sure.cpu(), texts
+
+
+def _text(words: Phrases, row: Sequence[int], begun: Sequence[bool]) -> str:
+    """The text of tokens of which some have not moved yet, for which dots stand."""
+    parts = []
+    for known, group in groupby(zip(row, begun, strict=True), key=lambda pair: pair[1]):
+        tokens = [token for token, _ in group]
+        parts.append(words.decode(torch.tensor([tokens]))[0] if known else "\u2026")
+        if known and words.end in tokens:
+            break
+    return " ".join(part for part in parts if part)
 
 
 def _of_codes(codes: Tensor, steps: Sequence[tuple[Tensor, Tensor]], recipe: object) -> Tensor:

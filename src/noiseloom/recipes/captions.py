@@ -19,14 +19,17 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noiseloom.data import Split, vocabulary
+from noiseloom.data import Phrases, Split, vocabulary
+from noiseloom.data.tokens import evenly
+from noiseloom.metrics import caption_report
 from noiseloom.nets import PictureTokens
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps, PictureEncoder
+from noiseloom.recipes.class_pieces import TokenSplit
 from noiseloom.recipes.classes import Classes
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
 
-__all__ = ["Captions"]
+__all__ = ["Captions", "phrases"]
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ class Captions(Classes):
 
     def end(self, facts: Facts) -> int | None:
         """The class that ends a caption, and fills what is left of its row."""
-        return getattr(vocabulary(facts["vocabulary"]), "end", None)
+        return phrases(facts).end
 
     def drawn_as(self, facts: Facts) -> str | None:
         """Captions."""
@@ -164,4 +167,27 @@ class Captions(Classes):
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Captions of held-out pictures, beside their references and what is true of them."""
-        raise NotImplementedError
+        assert isinstance(data, TokenSplit)
+        words, held = data.vocabulary, data.held_out
+        assert isinstance(words, Phrases)
+        rows = evenly(len(held), self.samples)
+        tokens = draw({"pixels": held[rows]["pixels"]})
+        places = rows.tolist()
+        references = [held.references[row] for row in places]
+        known = held.truth(places[0], references[0][0]) is not None
+        return caption_report(
+            words.decode(tokens),
+            references,
+            rng.fold("report"),
+            truth=(lambda i, text: held.truth(places[i], text)) if known else None,
+            tokens=tokens,
+            classes=words.end + 1,
+            end=words.end,
+        )
+
+
+def phrases(facts: Facts) -> Phrases:
+    """The vocabulary of a run's captions."""
+    words = vocabulary(facts["vocabulary"])
+    assert isinstance(words, Phrases)
+    return words
