@@ -32,21 +32,23 @@ class World:
         bits = self.halves[..., None] >> torch.tensor([2, 1, 0]) & 1  # (N, half, channel)
         left, right = (255 * bits[:, i, :, None, None].expand(-1, -1, 8, 4) for i in range(2))
         self.pixels = torch.cat((left, right), 3).to(torch.uint8)
-        self.captions = [said(*pair) for pair in self.halves.tolist()]
-        self.references = [(caption,) for caption in self.captions]
-        self.tokens, self.sizes = words().encode(self.captions), words().sizes
+        self.sayings = [said(*pair) for pair in self.halves.tolist()]
+        self.references = [(caption,) for caption in self.sayings]
+        self.captions = self.references
+        self.values, self.sizes = words().encode(self.sayings), words().sizes
+        self.judged = True
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.values)
 
     def __getitem__(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"pixels": self.pixels[rows], "tokens": self.tokens[rows]}
+        return {"pixels": self.pixels[rows], "tokens": self.values[rows]}
 
     def truth(self, row: int, caption: str) -> bool:
-        return caption == self.captions[row]
+        return caption == self.sayings[row]
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        return self.pixels, self.tokens
+        return self.pixels, self.values
 
     def to(self, device: Any) -> "World":
         return self

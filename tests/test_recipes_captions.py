@@ -75,7 +75,7 @@ def test_where_a_caption_is_a_function_of_the_picture_it_is_found(state, tmp_pat
     assert [c.text for c in told] == words().decode(
         run.samples({"pixels": held.pixels[:16]}, seed=3)
     )
-    assert sum(c.text == held.captions[i] for i, c in enumerate(told)) >= 13
+    assert sum(c.text == held.sayings[i] for i, c in enumerate(told)) >= 13
     sure = [s for c in told for _, s in c.words]
     assert all(0 <= s <= 1 for s in sure)
     assert len(sure) == sum(len(c.text.split()) for c in told)
@@ -88,7 +88,7 @@ def test_where_a_caption_is_a_function_of_the_picture_it_is_found(state, tmp_pat
             changes["temperature"] = 1.0
         drawn = run.with_options(**changes).samples({"pixels": held.pixels}, seed=0)
         said = words().decode(drawn)
-        assert sum(a == b for a, b in zip(said, held.captions, strict=True)) > 0.9 * len(said)
+        assert sum(a == b for a, b in zip(said, held.sayings, strict=True)) > 0.9 * len(said)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -296,7 +296,7 @@ def test_words_and_pictures_of_other_data_are_refused():
     with pytest.raises(ValueError, match="of 4 classes, is not the run's, of 12") as refusal:
         recipe.fits(other, facts)
     assert len(str(refusal.value)) < 150
-    with pytest.raises(ValueError, match="give --size 8"):
+    with pytest.raises(ValueError, match=r"of shape \[3, 8, 8\]"):
         recipe.fits({**facts, "shape": [3, 16, 16]}, facts)
     recipe.fits(facts, facts)
     parts, facts, _ = built(recipe)

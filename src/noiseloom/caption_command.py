@@ -44,8 +44,8 @@ def caption(
     if not isinstance(run.recipe, Captions):
         raise ValueError(f"{source} says nothing of pictures: it is a run of {run.recipe.name}")
     run = run.with_options(**changes)
-    size = int(run.facts["shape"][-1])
-    pixels = torch.stack([read_picture(Path(name).expanduser(), size) for name in pictures])
+    framing = run.recipe.framing
+    pixels = torch.stack([read_picture(Path(name).expanduser(), framing) for name in pictures])
     found = captions_of(run, pixels.repeat_interleave(n, 0), seed=seed)
     told = [(pictures[i // n], one) for i, one in enumerate(found)]
     options = {f.name: getattr(run.recipe, f.name) for k in (Sampling, Choosing) for f in fields(k)}

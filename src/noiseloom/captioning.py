@@ -87,8 +87,8 @@ def words_of(
     return text, tuple((word, float(sure[a:b].min())) for word, a, b in parts)
 
 
-def read_picture(path: Path, size: int) -> Tensor:
-    """A picture as runs of captions read it, uint8, shape (3, size, size).
+def read_picture(path: Path, framing: Framing) -> Tensor:
+    """A picture as a run of captions reads it, uint8, shape (3, H, W).
 
     Raises:
         FileNotFoundError: no such file.
@@ -97,7 +97,7 @@ def read_picture(path: Path, size: int) -> Tensor:
     if not path.is_file():
         raise FileNotFoundError(f"there is no picture {path}")
     try:
-        return decode(path.read_bytes(), Framing(size))
+        return decode(path.read_bytes(), framing)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise anything on a broken file

@@ -19,7 +19,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noiseloom.data import Phrases, Split, vocabulary
+from noiseloom.data import CaptionPairs, Phrases, Split, Tokens, read_captions, vocabulary
+from noiseloom.data.decode import Framing
 from noiseloom.data.tokens import evenly
 from noiseloom.metrics import caption_report
 from noiseloom.nets import PictureTokens
@@ -37,7 +38,23 @@ class Captions(Classes):
     """Options of `Classes` for captions.
 
     Attributes:
-        size: side of the pictures, in pixels, which are cropped to their central square.
+        size: of the pictures, in pixels: a side, or [height, width].
+        fit: pictures of another shape are padded with the background, cropped to their central
+            part, or stretched.
+        background: colour (red, green, blue), each 0 .. 255, of what is padded or transparent.
+        length: tokens of the longest caption; null for that of the longest there is.
+        vocabulary: words, characters or pieces, learnt from the captions that are trained on (of
+            scenes the words of their grammar), or a sentencepiece .model file.
+        classes: of the vocabulary at most, with the end; null for all words that occur, and 32,768
+            pieces.
+        truncate: cut captions that are longer, instead of refusing them.
+        images: of a table or a COCO file, the folder or .zip that its pictures are in; "" for
+            beside it.
+        apart: what the held-out part may not share with the other: pictures, or captions too.
+        held_out: share of pictures kept from training where the data do not say which.
+        skip_bad: leave out pictures that cannot be read, and empty captions.
+        scenes: number of scenes that are made, for data scenes.
+        each: captions of each scene.
         encoder: of the pictures: a vision transformer that is trained with the decoder, or the
             feature maps of EfficientNet-Lite0 (the extra metrics), as they are (lite0) or trained
             on (lite0-tuned).
@@ -52,8 +69,21 @@ class Captions(Classes):
     summary: ClassVar[str] = "captions of pictures, by any kind of state"
     shows: ClassVar[Any] = "captions"
     guided: ClassVar[str] = "source"
+    paths: ClassVar[tuple[str, ...]] = ("vocabulary", "images")
 
-    size: int = 32
+    size: int | tuple[int, int] = 32
+    fit: Literal["pad", "crop", "stretch"] = "pad"
+    background: tuple[int, int, int] = (255, 255, 255)
+    length: int | None = None
+    vocabulary: str = "words"
+    classes: int | None = None
+    truncate: bool = False
+    images: str = ""
+    apart: Literal["pictures", "captions"] = "pictures"
+    held_out: float = 0.1
+    skip_bad: bool = False
+    scenes: int = 20_000
+    each: int = 5
     encoder: Literal["transformer", "lite0", "lite0-tuned"] = "transformer"
     patch: int = 4
     encoder_width: int = 128
@@ -69,12 +99,16 @@ class Captions(Classes):
         super().__post_init__()
         if self.coded:
             raise ValueError("state latent tells codes of whole rows: captions are told pictures")
-        for name in ("size", "patch", "encoder_width", "encoder_depth", "encoder_heads"):
+        if not isinstance(self.size, int):
+            object.__setattr__(self, "size", tuple(self.size))  # files have lists
+        object.__setattr__(self, "background", tuple(self.background))
+        for name in ("patch", "encoder_width", "encoder_depth", "encoder_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.encoder == "transformer" and self.size % self.patch:
+        height, width = self.framing.height_width
+        if self.encoder == "transformer" and (height % self.patch or width % self.patch):
             raise ValueError(
-                f"pictures of {self.size} x {self.size} pixels cannot be cut into patches of "
+                f"pictures of {height} x {width} pixels cannot be cut into patches of "
                 f"{self.patch} x {self.patch}: choose another --patch, or another --size"
             )
         if not 0 <= self.picture_drop <= 1:
@@ -88,9 +122,49 @@ class Captions(Classes):
                 "times: train one with picture_drop 0.1, or leave guidance at 1"
             )
 
+    @property
+    def framing(self) -> Framing:
+        """How pictures become those that are read."""
+        return Framing(self.size, self.background, self.fit)
+
+    def load(self, data: str | None) -> Split[Any]:
+        """The pictures and captions at a path, or those that are made."""
+        return self._read(data, self.vocabulary)
+
+    def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
+        """Pictures and captions by the words of a run."""
+        return self._read(data, phrases(facts))
+
+    def _read(self, data: str | None, words: str | Phrases) -> Split[Any]:
+        if data is None:
+            raise ValueError(
+                "captions need --data PATH: pictures with captions (a COCO file, a table, a folder "
+                "or .zip), or scenes, which are made"
+            )
+        split, words = read_captions(
+            data,
+            length=self.length,
+            size=self.size,
+            vocabulary=words,
+            classes=self.classes,
+            held_out=self.held_out,
+            truncate=self.truncate,
+            fit=self.fit,
+            background=self.background,
+            images=self.images or None,
+            apart=self.apart,
+            skip_bad=self.skip_bad,
+            scenes=self.scenes,
+            each=self.each,
+        )
+        return TokenSplit(split.train, split.held_out, split.notes, words)
+
     def facts(self, data: Split[Any]) -> Facts:
         """Those of rows, and the shape of the pictures."""
-        return super().facts(data) | {"shape": [3, self.size, self.size]}
+        train: CaptionPairs = data.train
+        rows = Tokens(train.values, train.sizes)  # without ten thousand pictures
+        found = super().facts(TokenSplit(rows, rows, (), getattr(data, "vocabulary", None)))
+        return found | {"shape": [3, *self.framing.height_width]}
 
     def fits(self, facts: Facts, own: Facts) -> None:
         """Raise ValueError if the words, or the pictures, are not those of a run."""
@@ -104,7 +178,7 @@ class Captions(Classes):
         if facts["shape"] != own["shape"]:
             raise ValueError(
                 f"the run reads pictures of shape {own['shape']}, and the data have "
-                f"{facts['shape']}: give --size {own['shape'][1]}"
+                f"{facts['shape']}"
             )
 
     @property
@@ -126,7 +200,8 @@ class Captions(Classes):
                 dropout=self.dropout,
             )
         else:
-            inner = Lite0Maps(self.size, tuned=self.encoder == "lite0-tuned")
+            side = max(self.framing.height_width)
+            inner = Lite0Maps(side, tuned=self.encoder == "lite0-tuned")
         encoder = PictureEncoder(inner, self.width, self.depth)
         return replace(parts, denoiser=Captioner(parts.denoiser, encoder, self.picture_drop))
 
@@ -174,15 +249,15 @@ class Captions(Classes):
         tokens = draw({"pixels": held[rows]["pixels"]})
         places = rows.tolist()
         references = [held.references[row] for row in places]
-        known = held.truth(places[0], references[0][0]) is not None
         return caption_report(
             words.decode(tokens),
             references,
             rng.fold("report"),
-            truth=(lambda i, text: held.truth(places[i], text)) if known else None,
+            truth=(lambda i, text: held.truth(places[i], text)) if held.judged else None,
             tokens=tokens,
             classes=words.end + 1,
             end=words.end,
+            train={text for texts in data.train.captions for text in texts},
         )
 
 
