@@ -43,8 +43,8 @@ def caption(
     run = load(source)
     if not isinstance(run.recipe, Captions):
         raise ValueError(f"{source} says nothing of pictures: it is a run of {run.recipe.name}")
-    run = run.with_options(**changes)
     framing = run.recipe.framing
+    run = run.with_options(**changes)
     pixels = torch.stack([read_picture(Path(name).expanduser(), framing) for name in pictures])
     found = captions_of(run, pixels.repeat_interleave(n, 0), seed=seed)
     told = [(pictures[i // n], one) for i, one in enumerate(found)]
