@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 import noiseloom
-from noiseloom.captioning import captions_of, read_picture
+from noiseloom.captioning import captions_of
 from noiseloom.cli import main
+from noiseloom.data.decode import read_picture
 from noiseloom.data.scenes import random_scenes
 from noiseloom.rng import Rng
 
@@ -68,9 +69,9 @@ def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none.png"], "none.png cannot be read as a picture"),
-        (["half.png"], "half.png cannot be read as a picture"),
-        (["0.png", "gone.png"], "there is no picture"),
+        (["none.png"], "cannot read the picture"),
+        (["half.png"], "half.png"),
+        (["0.png", "gone.png"], "there is no file"),
         ([], "PICTURE is missing"),
         (["0.png", "-n", "0"], "-n must be at least 1"),
         (["0.png", "--beams", "3"], "beams are of state autoregressive"),
@@ -141,6 +142,19 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the data are not those" in said
     assert len(said) < 400
+
+
+def test_weights_are_not_taken_where_their_tokens_mean_other_words(folder, tmp_path, capsys):
+    small = ["--size", "24", "--patch", "8", *TINY, "--no-evaluate"]
+    first = write(tmp_path / "first", ["a red tile", "a blue tile"] * 5)
+    other = write(tmp_path / "other", ["a red toad", "a blue toad"] * 5)
+    run = str(tmp_path / "run")
+    assert main(["train", "captions", "--data", str(first), *small, "--out", run]) == 0
+    command = ["train", "captions", "--out", str(tmp_path / "more"), *small, "--init-from", run]
+    assert main([*command, "--data", str(other)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "trained with another vocabulary: its tokens mean other words" in said
+    assert main([*command, "--data", str(first)]) == 0
 
 
 @pytest.mark.parametrize(

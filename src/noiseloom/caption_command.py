@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from noiseloom.captioning import Caption, captions_of, read_picture
+from noiseloom.captioning import Caption, captions_of
 from noiseloom.commands import load
+from noiseloom.data.decode import read_picture
 from noiseloom.fit import Options
 from noiseloom.recipes import Captions, Choosing, Sampling
 from noiseloom.terminal import answer

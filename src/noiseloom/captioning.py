@@ -14,22 +14,21 @@ They are of one drawing, and no probabilities that the caption is true.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from noiseloom.class_denoiser import CodeDenoiser
-from noiseloom.data import Phrases, vocabulary
-from noiseloom.data.decode import Framing, decode
+from noiseloom.data import Phrases
 from noiseloom.next_token import NextToken
 from noiseloom.recipes import Captions, Drawing
+from noiseloom.recipes.captions import phrases
 from noiseloom.recipes.class_pieces import Rows
 from noiseloom.run import Run
 from noiseloom.sampling import Step
 from noiseloom.shapes import align
 
-__all__ = ["Caption", "captions_of", "read_picture", "words_of"]
+__all__ = ["Caption", "captions_of", "words_of"]
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,7 @@ def captions_of(run: Run, pixels: Tensor, *, seed: int = 0, batch_size: int = 64
     shape = tuple(run.facts["shape"])
     if pixels.ndim != 4 or pixels.shape[1:] != shape:
         raise ValueError(f"pictures of shape {tuple(pixels.shape)}: this run reads (N, *{shape})")
-    words = vocabulary(run.facts["vocabulary"])
-    assert isinstance(words, Phrases)
-    found = []
+    words, found = phrases(run.facts), []
     with run.precision(), torch.no_grad():
         for start in range(0, len(pixels), batch_size):
             given = {"pixels": pixels[start : start + batch_size]}
@@ -85,23 +82,6 @@ def words_of(
     """The text of tokens (T,), and its words with the least of what their tokens are sure of."""
     (text,), (parts,) = words.decode(tokens[None]), words.words(tokens[None])
     return text, tuple((word, float(sure[a:b].min())) for word, a, b in parts)
-
-
-def read_picture(path: Path, framing: Framing) -> Tensor:
-    """A picture as a run of captions reads it, uint8, shape (3, H, W).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be read.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
-    try:
-        return decode(path.read_bytes(), framing)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's readers raise anything on a broken file
-        raise ValueError(f"{path} cannot be read as a picture: is it one, and whole?") from error
 
 
 def _followed(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from noiseloom.data import CaptionPairs, Phrases, Split, Tokens, read_captions, vocabulary
 from noiseloom.data.decode import Framing
 from noiseloom.data.tokens import evenly
-from noiseloom.metrics import caption_report
+from noiseloom.metrics import Sentences, caption_report
 from noiseloom.nets import PictureTokens
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps, PictureEncoder
 from noiseloom.recipes.class_pieces import TokenSplit
@@ -63,6 +63,7 @@ class Captions(Classes):
         encoder_depth: blocks of the encoder.
         encoder_heads: attention heads of the encoder.
         picture_drop: share of pictures that training leaves out, which guidance needs; 0 for none.
+        similarity: judge captions also by the embeddings of sentences (the extra eval).
     """
 
     name: ClassVar[str] = "captions"
@@ -90,6 +91,7 @@ class Captions(Classes):
     encoder_depth: int = 3
     encoder_heads: int = 4
     picture_drop: float = 0.1
+    similarity: bool = False
     infill: float = 0.0
     steps: int = 5000
     learning_rate: float = 1e-3
@@ -113,6 +115,12 @@ class Captions(Classes):
             )
         if not 0 <= self.picture_drop <= 1:
             raise ValueError(f"picture_drop must be in [0, 1], got {self.picture_drop}")
+
+    def check(self) -> None:
+        """The model of sentences must be there where it is to judge."""
+        super().check()
+        if self.similarity:
+            Sentences()
 
     def check_guidance(self) -> None:
         """Guidance is to the picture."""
@@ -257,6 +265,7 @@ class Captions(Classes):
             tokens=tokens,
             classes=words.end + 1,
             end=words.end,
+            likeness=Sentences().likeness if self.similarity else None,
             train={text for texts in data.train.captions for text in texts},
         )
 
