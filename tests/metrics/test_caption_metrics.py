@@ -202,7 +202,7 @@ def test_a_report_of_scenes_tells_captions_of_the_picture_from_those_of_another(
         assert abs(gap) < 5 * math.hypot(found[f"{name}_se"], found[f"{name}_se_held_out"])
     wrong = caption_report(["a cat"] * 200, references, Rng(1), truth=truth)
     assert wrong["true"] == wrong["sentence"] == wrong["bleu_4"] == 0
-    assert wrong["distinct"] == 1 / 200
+    assert wrong["different"] == 1 / 200
     assert "known" not in wrong
     assert "invalid" not in wrong
 
@@ -212,7 +212,7 @@ def test_another_pictures_caption_is_never_ones_own():
     found = caption_report([r[0] for r in references], references, Rng(0))
     assert found["exact"] == found["exact_held_out"] == 1
     assert found["exact_elsewhere"] == 0
-    assert found["distinct_elsewhere"] == 1
+    assert found["different_elsewhere"] == 1
     alone = caption_report(["a b"], [["a b"]], Rng(0))
     assert alone["exact"] == 1
     assert "cider" not in alone

@@ -131,14 +131,14 @@ def caption_report(
         rouge_l         mean
         exact           share that is a reference, word for word
         similarity      of the embeddings, mean of the best reference's, where `likeness` is given
-        distinct        number of different ones, as a share
+        different       number of different ones, as a share
         known           share that is a caption of the training set, word for word
-        words           mean number of words
+        mean_words      mean number of words
         invalid, ragged, empty, unended     as of `invalid_codes`, where tokens are given
 
     each with `_se` appended for its standard error, where there is one, with `_held_out` for the
     first reference of each picture held against its others, of pictures that have several (truth,
-    distinct and known ones of all pictures), and with `_elsewhere` for the first reference of
+    different and known ones of all pictures), and with `_elsewhere` for the first reference of
     another picture held against all. `n` is the number of pictures. What is not defined is left
     out, as CIDEr of fewer than two pictures.
 
@@ -172,10 +172,10 @@ def caption_report(
             found |= _both("true", true_share(texts, truth))
             found |= _both("sentence", mean_and_error(judged))
         words = [tuple(caption_words(text)) for text in texts]
-        found["distinct"] = distinct_captions(texts)
+        found["different"] = distinct_captions(texts)
         if known is not None:
             found |= _both("known", mean_and_error(torch.tensor([w in known for w in words])))
-        return found | _both("words", mean_and_error(torch.tensor([len(w) for w in words])))
+        return found | _both("mean_words", mean_and_error(torch.tensor([len(w) for w in words])))
 
     def beside(texts: Sequence[str], others: Sequence[Sequence[str]]) -> dict[str, float]:
         found = _both("bleu_4", bleu(texts, others))

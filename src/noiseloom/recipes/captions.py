@@ -69,6 +69,7 @@ class Captions(Classes):
     name: ClassVar[str] = "captions"
     summary: ClassVar[str] = "captions of pictures, by any kind of state"
     shows: ClassVar[Any] = "captions"
+    kind: ClassVar[Any] = "captions"
     guided: ClassVar[str] = "source"
     paths: ClassVar[tuple[str, ...]] = ("vocabulary", "images")
 
