@@ -78,8 +78,9 @@ def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         found |= {"shape": list(shape)} if fixed else {"channels": shape[0]}
     words = facts.get("vocabulary")
     # Of captions it is a list of words; of other rows it may grow finer, and is not looked at.
-    captions = isinstance(words, Mapping) and words.get("kind") == "captions"
-    found["vocabulary"] = {**words, "length": None} if captions else None
+    found["vocabulary"] = None
+    if isinstance(words, Mapping) and words.get("kind") == "captions":
+        found["vocabulary"] = {**words, "length": None}
     idle = ["code"] if state in ("onehot", "pixels") else []
     idle += ["head", "levels"] if state == "pixels" else []
     idle += ["scale"] if state not in ("bits", "onehot", "pixels") else []
