@@ -15,6 +15,7 @@ told to all calls of the decoder. Training leaves some pictures out, which guida
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
@@ -105,6 +106,8 @@ class Captions(Classes):
         if not isinstance(self.size, int):
             object.__setattr__(self, "size", tuple(self.size))  # files have lists
         object.__setattr__(self, "background", tuple(self.background))
+        if self.images and Path(self.images).expanduser().is_dir():  # the same from any folder
+            object.__setattr__(self, "images", str(Path(self.images).expanduser().resolve()))
         for name in ("patch", "encoder_width", "encoder_depth", "encoder_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
