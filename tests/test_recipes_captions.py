@@ -182,10 +182,10 @@ def test_parameters_differ_by_places_and_estimates_alone():
     # Beside rotary places, which all have, diffusions have learnt ones.
     width, places = 16, 16 * LENGTH
     assert count("masked") - count("autoregressive") == places
-    classes, n = words().end + 1, (words().end).bit_length()
+    n = (words().end).bit_length()
     bits = count("bits", self_conditioning=0.0)
     assert bits - count("masked") == width * (n - 1)  # of what it sees of a token
-    assert count("bits") - bits == width * (classes + n)
+    assert count("bits") - bits == width * n  # of the estimate
 
 
 def test_pictures_are_left_out_at_the_rate_that_is_said():

@@ -53,6 +53,7 @@ class Transformer(nn.Module):
         rotary: positions turn queries and keys besides, as those of `CausalTransformer` do, so that
             what is alike at all places need not be learnt at each; W / heads must be even.
         reads: whether every block reads a source (`noiseloom.nets.reading`).
+        estimate_features: E, features of the estimate; by default D.
 
     Example:
         >>> import torch
@@ -81,6 +82,7 @@ class Transformer(nn.Module):
         code_depth: int = 2,
         rotary: bool = False,
         reads: bool = False,
+        estimate_features: int | None = None,
     ) -> None:
         super().__init__()
         if rotary:
@@ -89,7 +91,8 @@ class Transformer(nn.Module):
         self.in_features, self.width, self.known = in_features, width, codes
         self.max_length, self.self_conditioning = max_length, self_conditioning
         self.embedding = Embedding(width, width, num_classes)
-        self.input = nn.Linear(in_features * (1 + self_conditioning), width)
+        self.estimate_features = estimate_features or in_features
+        self.input = nn.Linear(in_features + self.estimate_features * self_conditioning, width)
         self.position, self.rotary = nn.Embedding(max_length, width), rotary
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
         self.trunk = Trunk(width, out_features, depth, heads, dropout, **reading(reads))
@@ -112,7 +115,7 @@ class Transformer(nn.Module):
             x: state of unit variance, shape (B, T, D), T <= max_length; or int64 (B, T), classes
                 0 .. D - 1 that stand for their one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" (B, T, D), "codes" (B, m, k), "dropout" keys (B,),
+            cond: "label" (B,), "estimate" (B, T, E), "codes" (B, m, k), "dropout" keys (B,),
                 "hidden" (B, T, W), "source" (B, N, 2 W depth), zeros or absent for none, and
                 "mask", bool of shape (B, T), True for a real token: padding is not attended to, and
                 the output there means nothing.
@@ -140,7 +143,8 @@ class Transformer(nn.Module):
         source = check_source(cond, len(x), self.width, self.trunk.depth)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
-        h = entered(self.input, x, cond, self.self_conditioning, self.in_features)
+        sizes = self.in_features, self.estimate_features
+        h = entered(self.input, x, cond, self.self_conditioning, *sizes)
         h, turn = h + self.position.weight[: x.shape[1]], None
         if self.rotary:
             places = torch.arange(x.shape[1], device=x.device)[None]

@@ -176,6 +176,11 @@ class ClassOptions(LatentRows, Choosing):
         """Options of the network where something stands beside the tokens; by default nothing."""
         return {}
 
+    @property
+    def narrow_estimates(self) -> bool:
+        """Whether networks of codes take estimates of the code alone; older runs have K zeros."""
+        return False
+
     def reading(
         self, model: nn.Module, batch: Given, rng: Rng | None = None
     ) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -77,6 +77,8 @@ class Classes(ClassBits):
         if self.state == "autoregressive":
             return CausalTransformer(inputs, classes, window=length, **common)
         common |= {"max_length": length, "self_conditioning": self.share > 0, "rotary": True}
+        if self.narrow_estimates and self.base in CODES:
+            common["estimate_features"] = inputs - classes  # of the code, without K zeros
         return Transformer(inputs, classes, **common, **self.network_codes)
 
     def build(self, facts: Facts) -> Parts:
