@@ -30,7 +30,7 @@ METHODS = LOOPS | {
     "rollouts",
     "tokens",
 }
-METHODS |= {"next_token", "priors", "sliding", "streaming"}
+METHODS |= {"beam", "next_token", "priors", "sliding", "streaming"}
 SIDES = {"nets", "data", "metrics", "training"}
 # What a person meets: runs, their folders, reports and the parts of the command line.
 FRONT = {
@@ -56,6 +56,9 @@ FRONT = {
 FRONT |= {
     "calibrate",
     "evaluate_guides",
+    "caption_command",
+    "captioned",
+    "captioning",
     "fit_guide",
     "guide_actions",
     "guide_command",
@@ -133,6 +136,7 @@ MAY_IMPORT = {
     "bound": MODELS,
     "unmasking": MODELS | {"sampling"},
     "next_token": LOOPS | {"priors"},
+    "beam": LOOPS | {"next_token"},
     "guidance": LOOPS | {"context"},  # guides, and what is asked of them
     "latents": LOOPS,
     "context": LOOPS,

@@ -484,3 +484,20 @@ def test_levels_of_the_bound_are_drawn_with_the_density_that_is_said(schedule: A
         ends = schedule.time(torch.tensor([high, cut, low], dtype=torch.float64)).tolist()
         share = (high - cut) / (high - low) / 2 + (ends[1] - ends[0]) / (ends[2] - ends[0]) / 2
         assert float((level > cut).double().mean()) == pytest.approx(share, abs=5e-3)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_estimate_of_the_code_alone_is_that_with_zeros_before_it(told: bool) -> None:
+    table, options = Bits(5).table, {"max_length": 4, "width": 16, "depth": 1, "heads": 2}
+    n = table.shape[1]
+    wide = Transformer(5 + n, 5, self_conditioning=True, **options)
+    stirred(wide)
+    narrow = Transformer(5 + n, 5, self_conditioning=True, estimate_features=n, **options)
+    state = wide.state_dict()
+    weight = state["input.weight"]  # of the state, of K zeros, of the code
+    state["input.weight"] = torch.cat((weight[:, : 5 + n], weight[:, 10 + n :]), 1)
+    narrow.load_state_dict(state)
+    x, t = Rng(1).normal((3, 4, n)), torch.tensor([0.2, 0.5, 0.9])
+    cond = {"estimate": Rng(2).normal((3, 4, n))} if told else {}
+    one, two = (CodeDenoiser(net, Cosine(), table)(x, t, cond)[0].mean for net in (wide, narrow))
+    torch.testing.assert_close(one, two)

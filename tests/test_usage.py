@@ -26,6 +26,7 @@ CASES = {
     "bits-digits": ({}, (16, 1, 8, 8)),
     "bits-images": (PICTURES, (16, 3, 16, 16)),
     "bits-cifar10": ({}, (16, 3, 32, 32)),
+    "captions": ({"size": 8}, (4, 3)),
     "context-benzenoids": ({"rings": 5}, (16, 5, 3)),
     "context-molecules": ({"edge_width": 4}, (16, 3, 4)),
     "disco-digits": ({}, (16, 1, 8, 8)),
@@ -70,6 +71,11 @@ def data_of(name, folder):
         for i in range(20):
             draw = np.random.default_rng(i).integers(2, size=(4, 4, 3)) * 255
             Image.fromarray(draw.astype(np.uint8)).save(folder / f"{i}.png")
+        return folder
+    if name == "captions":
+        for i in range(50):
+            Image.new("RGB", (8, 8), (5 * i, 0, 0)).save(folder / f"{i}.png")
+            (folder / f"{i}.txt").write_text(f"tile {i} red\n")
         return folder
     if name in ROWS:
         ending, text = ROWS[name]

@@ -27,6 +27,7 @@ from noiseloom.naming import parse_words, recipe_named, source_of
 from noiseloom.sources import SOURCES, BenzenoidSource
 from noiseloom.verbs import (
     Answer,
+    Captioning,
     Compare,
     Demo,
     Evaluate,
@@ -208,6 +209,23 @@ def _stream(words: list[str], command: str) -> None:
     )
 
 
+def _caption(words: list[str], command: str) -> None:
+    from noiseloom.recipes import Choosing, Sampling
+
+    args = parse_words("caption", words, Captioning, Sampling, Choosing)
+    options = args.build(Captioning)
+    from noiseloom.caption_command import caption
+
+    caption(
+        source_of(args),
+        args.values["picture"],
+        args.of(Sampling) | args.of(Choosing),
+        n=options.n,
+        seed=options.seed,
+        as_json=options.json,
+    )
+
+
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
     from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
@@ -306,6 +324,7 @@ ACTIONS: dict[str, Callable[[list[str], str], None]] = {
     "train": _train,
     "sample": _sample,
     "stream": _stream,
+    "caption": _caption,
     "prior": _prior,
     "guide": guide_words,
     "evaluate": _evaluate,

@@ -98,7 +98,8 @@ def parse(
         kinds: dataclasses; their fields are the options.
         usage: first line of the help.
         summary: the line below it.
-        positional: names of arguments without option.
+        positional: names of arguments without option; the last may have "..." after it, and is
+            then one or more.
         config: what a file says; `words` win.
 
     Raises:
@@ -107,7 +108,8 @@ def parse(
     parser = _Parser(prog="noiseloom", usage=usage, description=summary, allow_abbrev=False)
     hints: dict[str, Any] = {}
     for name in positional:
-        parser.add_argument(name, type=str, help="see above")
+        number: dict[str, Any] = {"nargs": "+"} if name.endswith("...") else {}
+        parser.add_argument(name.removesuffix("..."), type=str, help="see above", **number)
     for kind in kinds:
         group = parser.add_argument_group(_documented(kind)[""])
         known = get_type_hints(kind)

@@ -261,7 +261,9 @@ class CodeDenoiser(nn.Module):
         codes, evidence, told = self.codes, self.evidence(x, t), dict(cond or {})
         absent = told.pop("absent", None)
         if "estimate" in told:
-            told["estimate"] = functional.pad(told["estimate"], (len(codes), 0))
+            # Beside a state that is preceded by K probabilities, unless the network knows better.
+            own = getattr(self.network, "estimate_features", None) == codes.shape[1]
+            told["estimate"] = functional.pad(told["estimate"], (0 if own else len(codes), 0))
         seen = torch.cat((evidence.softmax(-1), x), -1)
         prediction, carry = self.inner(seen, t, told, carry, rng)
         logits = _present(prediction, self.absent, absent) + evidence

@@ -88,6 +88,8 @@ def sample(
             f"recipe {run.recipe.name!r} draws nothing that goes into a file: draw from Python, "
             "noiseloom.load(RUN, recipe=CLASS).samples(GIVEN)"
         )
+    if shows == "captions":
+        raise ValueError(f"{source} says what is in pictures: noiseloom caption {source} PICTURE")
     if n is None and known is not None:
         n = len(known_rows(run, known, None, gap)["known"])
     if n is None:

@@ -25,6 +25,7 @@ _NAMES = (
         "head_width",
     ),
     *("levels", "channels", "shape", "periods", "columns", "encoder_patch"),
+    *("encoder", "vocabulary"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
 
@@ -56,6 +57,11 @@ def check_meaning(recipe: Recipe, facts: Facts, run: Path) -> None:
         grows = grows and isinstance(there, list) and isinstance(here, list)
         if there == (here[: len(there)] if grows else here):
             continue
+        if name == "vocabulary":
+            raise ValueError(
+                f"{run} was trained with another vocabulary: its tokens mean other words; train on "
+                "captions with the same words, or from the beginning"
+            )
         raise ValueError(
             f"{run} was trained with {name} {there}, not {here}: its weights would mean something "
             f"else; keep it as it was{', or add to its end' if grows else ''}"
@@ -70,6 +76,11 @@ def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
         # Convolutions do not mind the size of a picture, learnt places do.
         fixed = network not in (None, "unet")
         found |= {"shape": list(shape)} if fixed else {"channels": shape[0]}
+    words = facts.get("vocabulary")
+    # Of captions it is a list of words; of other rows it may grow finer, and is not looked at.
+    found["vocabulary"] = None
+    if isinstance(words, Mapping) and words.get("kind") == "captions":
+        found["vocabulary"] = {**words, "length": None}
     idle = ["code"] if state in ("onehot", "pixels") else []
     idle += ["head", "levels"] if state == "pixels" else []
     idle += ["scale"] if state not in ("bits", "onehot", "pixels") else []

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noiseloom.carry import append_tokens
+from noiseloom.carry import Carry, append_tokens, gather
 from noiseloom.class_denoiser import absent_classes
 from noiseloom.priors.choice import check_choice, choose
 from noiseloom.rng import Rng
+from noiseloom.shapes import Cond
 
-__all__ = ["NextToken"]
+__all__ = ["NextToken", "Writing"]
 
 
 class NextToken(nn.Module):
@@ -41,17 +42,27 @@ class NextToken(nn.Module):
         self.network, self.num_classes = network, num_classes
         self.register_buffer("absent", absent_classes(sizes, num_classes), persistent=False)
 
-    def conditionals(self, tokens: Tensor, dropout: Tensor | None = None) -> Tensor:
-        """The ln p(x_i = . | x_<i) of all places in one pass, shape (B, T, K)."""
+    def conditionals(
+        self, tokens: Tensor, dropout: Tensor | None = None, cond: Cond | None = None
+    ) -> Tensor:
+        """The ln p(x_i = . | x_<i) of all places in one pass, shape (B, T, K).
+
+        Args:
+            tokens: the rows, (B, T).
+            dropout: keys (B,), needed in training where the rate is not 0.
+            cond: what the network is told besides, batch first.
+        """
         start = torch.full_like(tokens[:, :1], self.num_classes)
         before = self._shown(torch.cat((start, tokens[:, :-1]), 1))
-        cond = {} if dropout is None else {"dropout": dropout}
-        logits: Tensor = self.network(before, self._clock(before), cond)
+        told = {**(cond or {}), **({} if dropout is None else {"dropout": dropout})}
+        logits: Tensor = self.network(before, self._clock(before), told)
         return self._present(logits.float(), 0).log_softmax(-1)
 
-    def log_prob(self, tokens: Tensor, dropout: Tensor | None = None) -> Tensor:
+    def log_prob(
+        self, tokens: Tensor, dropout: Tensor | None = None, cond: Cond | None = None
+    ) -> Tensor:
         """The exact log-probability, nats, shape (B,)."""
-        nats = self.conditionals(tokens, dropout).gather(-1, tokens[..., None])
+        nats = self.conditionals(tokens, dropout, cond).gather(-1, tokens[..., None])
         return nats[..., 0].sum(1)
 
     @torch.no_grad()
@@ -64,6 +75,8 @@ class NextToken(nn.Module):
         top_p: float = 1.0,
         known: tuple[Tensor, Tensor] | None = None,
         absent: Tensor | None = None,
+        writing: "Writing | None" = None,
+        end: int | None = None,
     ) -> Tensor:
         """Draw token by token; the network reads each once, and remembers it.
 
@@ -77,6 +90,9 @@ class NextToken(nn.Module):
                 before a known token does not know of it.
 
             absent: classes that are not to be drawn, bool (B, T, K).
+            writing: what it is told, and how it is guided; by default nothing.
+            end: the class after which there is no other: it is repeated, and nothing more is asked
+                once all rows have come to it.
 
         Returns:
             int64, shape (B, T).
@@ -90,22 +106,24 @@ class NextToken(nn.Module):
         count = len(rng.root)
         u = rng.uniform((count, length), device=device)
         token = torch.full((count, 1), self.num_classes, device=device)
-        cache, made = self.network.blank(self._shown(token)), []
+        writing = writing or Writing(self)
+        writing.begin(count)
+        made = []
         given = None if known is None else tuple(v.to(device) for v in known)
         for i in range(length):
-            shown = self._shown(token)
-            position = torch.full((), i, device=device)
-            told = {"cache": cache, "position": position}
-            logits, new = self.network(shown, self._clock(shown), told)
-            cache = append_tokens(cache, new, self.network.memory)
-            logits = self._present(logits.float(), i)[:, 0]
+            logits = writing.next(token)
             if absent is not None:
                 logits = logits.masked_fill(absent[:, i], -torch.inf)
             z = choose(logits, u[:, i], temperature, top_p)
             if given is not None:
                 z = torch.where(given[1][:, i], given[0][:, i], z)
+            if end is not None:
+                z = torch.where(token[:, 0] == end, end, z)
             token = z[:, None]
             made.append(token)
+            if end is not None and bool((token == end).all()):
+                made += [token] * (length - i - 1)
+                break
         if not logits.isfinite().any(-1).all():
             raise ValueError("the model's logits are not numbers: try an earlier checkpoint")
         return torch.cat(made, 1)
@@ -124,3 +142,69 @@ class NextToken(nn.Module):
         if self.absent is None:
             return logits
         return logits.masked_fill(self.absent[first : first + logits.shape[1]], -torch.inf)
+
+
+class Writing:
+    """Rows that an autoregressive model is writing: what it remembers of them, token by token.
+
+        ln p = scale ln p(x_i | x_<i, all) + (1 - scale) ln p(x_i | x_<i, without `drop`) + const
+
+    Args:
+        model: of the rows.
+        cond: what it is told, batch first.
+        scale: of classifier-free guidance; 1 is with all conditions, 0 without those in `drop`, and
+            each of the two takes one call a token.
+        drop: the conditions that guidance leaves out.
+
+    References:
+        J. Ho, T. Salimans, 2022, arXiv 2207.12598, Eq. 6, of logits.
+    """
+
+    def __init__(
+        self,
+        model: NextToken,
+        cond: Cond | None = None,
+        *,
+        scale: float = 1.0,
+        drop: Sequence[str] = (),
+    ) -> None:
+        told = dict(cond or {})
+        null = {name: value for name, value in told.items() if name not in drop}
+        sides = ((scale, told), (1 - scale, null))
+        self.model, self.sides = model, [(w, told) for w, told in sides if w != 0]
+        self.caches: list[Carry] = []
+        self.place = 0
+
+    def begin(self, count: int) -> None:
+        """Forget all, and get ready for so many rows."""
+        device = next(self.model.parameters()).device
+        token = torch.full((count, 1), self.model.num_classes, device=device)
+        self.caches = [self.model.network.blank(self.model._shown(token)) for _ in self.sides]
+        self.place = 0
+
+    def next(self, token: Tensor) -> Tensor:
+        """Logits (B, K) of what follows a token, int64 (B, 1), the start K first."""
+        model, said = self.model, []
+        shown = model._shown(token)
+        position = torch.full((), self.place, device=token.device)
+        for i, (_, cond) in enumerate(self.sides):
+            told = {**cond, "cache": self.caches[i], "position": position}
+            logits, new = model.network(shown, model._clock(shown), told)
+            self.caches[i] = append_tokens(self.caches[i], new, model.network.memory)
+            said.append(model._present(logits.float(), self.place)[:, 0])
+        self.place += 1
+        if len(said) == 1:
+            return said[0]
+        never = torch.stack([logits == -torch.inf for logits in said]).any(0)
+        logs = [logits.log_softmax(-1).masked_fill(never, 0) for logits in said]
+        total = sum(w * log for (w, _), log in zip(self.sides, logs, strict=True))
+        assert isinstance(total, Tensor)
+        return total.masked_fill(never, -torch.inf)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows, int64 (n,), of which some may be there several times."""
+        self.caches = [gather(cache, rows) for cache in self.caches]
+        self.sides = [
+            (w, {n: v[rows] if isinstance(v, Tensor) else v for n, v in cond.items()})
+            for w, cond in self.sides
+        ]

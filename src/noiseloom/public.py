@@ -1,5 +1,6 @@
 """The public names: `import noiseloom` offers each of them."""
 
+from noiseloom.beam import beam_search
 from noiseloom.bound import nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.conditioning import SelfConditioned, SelfGuided
@@ -58,7 +59,7 @@ from noiseloom.latents import Latent, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.loading import load
 from noiseloom.manifolds import Torus
-from noiseloom.next_token import NextToken
+from noiseloom.next_token import NextToken, Writing
 from noiseloom.noise import (
     DDPM,
     EDM,
@@ -158,10 +159,12 @@ __all__ = [
     "TabularPrior",
     "Torus",
     "Whole",
+    "Writing",
     "ZeroCentre",
     "acquisition",
     "along",
     "ancestral",
+    "beam_search",
     "best_of",
     "by_confidence",
     "churned",

@@ -13,6 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from noiseloom.captioned import captioned
 from noiseloom.code_grids import code_grids
 from noiseloom.compounds import compounds
 from noiseloom.data import Split
@@ -108,6 +109,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
         "trajectories": paths,
         "videos": videos,
         "rows": rows,
+        "captions": captioned,
     }
     recipe = run.recipe
     wanting = isinstance(recipe, TwoStages) and recipe.wants_prior and recipe.codes == "prior"
@@ -205,7 +207,10 @@ def _use(
         config, new = shlex.quote(f"{name}/recipe.yaml"), shlex.quote(f"{name}-2")
         train = f"noiseloom train {first}--config {config} --init-from {quoted} --out {new}"
     shell = [train, f"noiseloom evaluate {quoted}{own}"]
-    if recipe.drawn_as(described["facts"]):
+    kind = recipe.drawn_as(described["facts"])
+    if kind == "captions":
+        shell.insert(1, f"noiseloom caption {quoted} PICTURE.png{own}")
+    elif kind:
         count = 4 if recipe.shows == "videos" else 64
         shell.insert(1, f"noiseloom sample {quoted} -n {count} --seed 1{own}")
     typed = "\n".join(shell)

@@ -18,6 +18,9 @@ the first and empty at the second. """
 ROWS = """A number means something by its place between two anchors, measured in the same way:
 held-out real rows, as good as it gets, and real rows with a fifth of their tokens drawn anew. A bar
 is full at the first and empty at the second; ≈ is best near the first. """
+CAPTIONS = """A number means something by its place between two anchors, measured in the same way:
+a real caption of the same picture, held against the others, as good as it gets, and a real caption
+of another picture. A bar is full at the first and empty at the second. """
 POINTS = """Held-out points were measured in the same way beside those trained on: as good as it
 gets. """
 FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
@@ -44,9 +47,16 @@ def scores(path: Path, name: str) -> str:
     order = list(MEANINGS)
     keys.sort(key=lambda k: order.index(kind_of(k)) if kind_of(k) in order else len(order))
     endings = [e for e in ANCHORS if any(key + e in values for key in keys)]
-    texts = {"_held_out": PICTURES, "_walk": FORECASTS, "_still": FUTURES, "_random": DRIVING}
+    texts = {
+        "_elsewhere": CAPTIONS,
+        "_held_out": PICTURES,
+        "_walk": FORECASTS,
+        "_still": FUTURES,
+        "_random": DRIVING,
+    }
     text = next((text for ending, text in texts.items() if ending in endings), "")
-    text = POINTS if "energy" in values else ROWS if "bits_per_token" in values else text
+    rows = "bits_per_token" in values and "_elsewhere" not in endings
+    text = POINTS if "energy" in values else ROWS if rows else text
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)
@@ -68,7 +78,8 @@ def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
         value, error = values.get(key + ending), values.get(f"{key}_se{ending}")
         cells.append("" if value is None else _number(value))
         cells[-1] += "" if error is None else f"<small>±&nbsp;{error:.2g}</small>"
-    real, noised = (values.get(key + ending, 0) for ending in ("_held_out", "_noised"))
+    real, worse = values.get(key + "_held_out", 0), values.get(key + "_elsewhere", 0)
+    noised = values.get(key + "_noised", worse)
     # Some measures, recall above all, may rate noise above real pictures: no bar for these.
     if (better == "↑" and real > noised) or (better == "↓" and real < noised):
         place = min(max((values[key] - noised) / (real - noised), 0), 1)

@@ -77,6 +77,10 @@ OF_ROWS = {
         *("bits_per_token", "valid", "unique", "novel", "length", "kmer_1", "kmer_3"),
         *COSTS,
     ),
+    "captions": (
+        *("true", "bleu_4", "cider", "rouge_l", "similarity", "exact", "different", "invalid"),
+        *("bits_per_token", *COSTS),
+    ),
 }
 """The same of recipes for rows of tokens, by their `kind`."""
 

@@ -17,7 +17,8 @@ class Tally:
     """Counts over the blocks that it watches.
 
     Args:
-        model: its sub-modules called `network` are counted, or else the whole.
+        model: its sub-modules called `network` are counted, or else the whole. Its own `encoder`,
+            which is called before any step is made, is not.
 
     Attributes:
         seconds: of all blocks.
@@ -25,7 +26,7 @@ class Tally:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.networks = networks(model)
+        self.networks = [m for m in networks(model) if m is not getattr(model, "encoder", None)]
         self.device = next(model.parameters()).device
         self.seconds = 0.0
         self.rows = 0

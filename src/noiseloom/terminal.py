@@ -36,6 +36,7 @@ __all__ = [
 
 ANCHORS = {
     "_held_out": "held-out real",
+    "_elsewhere": "of another picture",
     "_noised": "real, noised",
     "_train": "trained on",
     "_walk": "history repeated",

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 __all__ = [
     "VERBS",
     "Answer",
+    "Captioning",
     "Compare",
     "Demo",
     "Evaluate",
@@ -47,6 +48,11 @@ VERBS = {
         "stream RUN [--prompt TEXT] [-n TOKENS]",
         "write text for as long as it is read, as it becomes certain",
         ("run",),
+    ),
+    "caption": Verb(
+        "caption RUN PICTURE [PICTURE ...]",
+        "say what is in pictures, and how sure the run is of each word",
+        ("run", "picture..."),
     ),
     "prior": Verb(
         "prior RUN [--prior KIND]", "make what draws a run's codes, or go on with it", ("run",)
@@ -203,6 +209,19 @@ class Stream(Answer):
     prompt: str = ""
     n: int | None = None
     slope: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Captioning(Answer):
+    """The captions, on standard output; by default the run's own sampling options hold.
+
+    Attributes:
+        n: number of captions (-n) of each picture.
+        seed: of the draws.
+    """
+
+    n: int = 1
     seed: int = 0
 
 

@@ -108,7 +108,7 @@ def test_what_is_not_of_a_vocabulary_is_refused_by_its_row(name, rows, told):
         (lambda: Symbols(["CC"], 3, "smiles"), "'CC' is there twice, or is not one symbol"),
         (lambda: Symbols(["a"], 3, "words"), "characters or smiles, got 'words'"),
         (lambda: Numbers(0, 3), "must be at least 1"),
-        (lambda: vocabulary({}), "no vocabulary is called None: there are characters, numbers"),
+        (lambda: vocabulary({}), "no vocabulary is called None: there are captions, characters"),
         (lambda: vocabulary({"kind": "x"}), "no vocabulary is called 'x'"),
         (lambda: vocabulary({"kind": "characters"}), "characters are damaged: 'characters' is mis"),
         (lambda: vocabulary({"kind": "symbols", "symbols": 3, "length": 1}), "symbols are damaged"),

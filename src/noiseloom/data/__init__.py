@@ -9,6 +9,7 @@ one's own.
 
 from noiseloom.data.annulation import patterns, turn_counts
 from noiseloom.data.benzenoids import Benzenoids, benzenoids, load_benzenoids
+from noiseloom.data.captions import CaptionPairs, read_captions
 from noiseloom.data.characters import Characters
 from noiseloom.data.cifar10 import cifar10
 from noiseloom.data.clips import Clips, ClipWindows
@@ -22,8 +23,10 @@ from noiseloom.data.landscape import Landscape
 from noiseloom.data.lattice_fit import Structures, snap
 from noiseloom.data.molecules import Molecules, read_molecules
 from noiseloom.data.palette import Palette, read_palette
+from noiseloom.data.phrases import Phrases, caption_words
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.points import Points, gaussians_on_a_circle
+from noiseloom.data.scenes import Scene, describe, holds, random_scene, random_scenes
 from noiseloom.data.sequences import read_sequences
 from noiseloom.data.series import Series, Table, rolling
 from noiseloom.data.series_files import read_series
@@ -42,6 +45,7 @@ __all__ = [
     "AMINO_ACIDS",
     "GB1",
     "Benzenoids",
+    "CaptionPairs",
     "Characters",
     "ClipWindows",
     "Clips",
@@ -53,8 +57,10 @@ __all__ = [
     "Molecules",
     "Numbers",
     "Palette",
+    "Phrases",
     "Pieces",
     "Points",
+    "Scene",
     "Series",
     "Set",
     "Split",
@@ -69,16 +75,22 @@ __all__ = [
     "Vocabulary",
     "Windows",
     "benzenoids",
+    "caption_words",
     "cifar10",
     "cluster_folds",
+    "describe",
     "digits",
     "ehrlich",
     "gaussians_on_a_circle",
+    "holds",
     "image_folder",
     "label_folds",
     "load_benzenoids",
     "patterns",
     "random_folds",
+    "random_scene",
+    "random_scenes",
+    "read_captions",
     "read_gb1",
     "read_molecules",
     "read_palette",

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,16 @@ from torch import Tensor
 
 from noiseloom.data.cache import cached, keep, recall
 
-__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "Framing", "decode", "files_in", "opened", "read_pictures"]
+__all__ = [
+    "OTHER_SUFFIXES",
+    "SUFFIXES",
+    "Framing",
+    "decode",
+    "files_in",
+    "opened",
+    "read_picture",
+    "read_pictures",
+]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".psd", ".svg", ".tif", ".tiff")
@@ -28,15 +38,23 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Framing:
-    """How a picture of any size becomes size x size RGB.
+    """How a picture of any size becomes RGB of one size.
 
     Attributes:
-        size: side of the result, in pixels.
+        size: side of the result, in pixels, or its height and width.
         background: colour (red, green, blue), each 0 .. 255, that shows through transparency.
+        fit: how a picture of another shape is made to fit: "crop" to its central part, "pad" what
+            is missing with the background, or "stretch".
     """
 
-    size: int
+    size: int | tuple[int, int]
     background: tuple[int, int, int] = (255, 255, 255)
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Of the result, in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
 
 
 def files_in(root: Path) -> dict[str, tuple[int, int]]:
@@ -79,30 +97,59 @@ def opened(root: Path) -> Iterator[Callable[[str], bytes]]:
 
 
 def decode(data: bytes, framing: Framing) -> Tensor:
-    """Decode one picture: upright, composited, cropped to its central square and resized.
+    """Decode one picture: upright, composited, cropped or padded to the shape asked for, resized.
 
     Lanczos resampling with its support widened to the reduction, so that shrinking averages
     instead of skipping pixels. Of an animation, the first frame. 16-bit grey is divided by 257.
 
     Returns:
-        uint8, shape (3, size, size).
+        uint8, shape (3, height, width).
     """
+    height, width = framing.height_width
     with Image.open(io.BytesIO(data)) as file:
-        file.draft(
-            None, (4 * framing.size, 4 * framing.size)
-        )  # JPEG: decode little more than needed
+        file.draft(None, (4 * width, 4 * height))  # JPEG: decode little more than needed
         image: Image.Image = ImageOps.exif_transpose(file)
     if image.mode.startswith("I"):
         image = Image.fromarray((np.array(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
         below = Image.new("RGBA", image.size, (*framing.background, 255))
         image = Image.alpha_composite(below, image.convert("RGBA"))
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped first: the kernel would see past the edges of a `box` given to `resize`.
-    image = image.convert("RGB").crop((left, top, left + side, top + side))
-    image = image.resize((framing.size, framing.size), Image.Resampling.LANCZOS)
+    image = image.convert("RGB")
+    if framing.fit == "crop":
+        w, h = image.size
+        # Without fractions where shapes agree: a square of a square is all of it.
+        w, h = min(w, h * width // height), min(h, w * height // width)
+        left, top = (image.width - w) // 2, (image.height - h) // 2
+        # Cropped first: the kernel would see past the edges of a `box` given to `resize`.
+        image = image.crop((left, top, left + max(w, 1), top + max(h, 1)))
+    elif framing.fit == "pad":
+        scale = min(width / image.width, height / image.height)
+        w, h = (max(round(scale * side), 1) for side in image.size)
+        whole = Image.new("RGB", (width, height), framing.background)
+        whole.paste(
+            image.resize((w, h), Image.Resampling.LANCZOS), ((width - w) // 2, (height - h) // 2)
+        )
+        image = whole
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def read_picture(path: Path, framing: Framing) -> Tensor:
+    """Decode one file, uint8, shape (3, height, width).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no picture, or a damaged one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return decode(path.read_bytes(), framing)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise anything on a broken file
+        raise ValueError(f"cannot read the picture {path} ({_reason(error)})") from error
 
 
 def read_pictures(
@@ -125,7 +172,7 @@ def read_pictures(
         skip_bad: leave out files that cannot be decoded.
 
     Returns:
-        Pixels, uint8 (n, 3, size, size), and the positions in `names` they belong to.
+        Pixels, uint8 (n, 3, height, width), and the positions in `names` they belong to.
 
     Raises:
         ValueError: a picture cannot be decoded; it is named.
@@ -133,7 +180,9 @@ def read_pictures(
     # A zip's checksums identify its content wherever it lies; sizes and times of files do not.
     place = str(root.resolve()) if root.is_dir() else ""
     state = [(name, *files[name]) for name in names]
-    file = cached([_FORMAT, place, framing.size, framing.background, skip_bad, state])
+    how: list[Any] = [framing.size, framing.background, skip_bad]
+    how += [framing.fit] if framing.fit != "crop" else []  # caches of before have no such word
+    file = cached([_FORMAT, place, *how, state])
     if stored := recall(file, "pixels", "rows"):
         return stored[0], stored[1].tolist()
 
@@ -147,19 +196,24 @@ def read_pictures(
             except Exception as error:  # Pillow's readers raise anything on a broken file
                 if skip_bad:
                     return None
-                reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
                 raise ValueError(
-                    f"cannot read the picture {name} in {root} ({reason}): mend or remove it, or "
-                    "leave such files out with --skip-bad (skip_bad=True)"
+                    f"cannot read the picture {name} in {root} ({_reason(error)}): mend or remove "
+                    "it, or leave such files out with --skip-bad (skip_bad=True)"
                 ) from error
 
         decoded = list(pool.map(one, names))
     rows = [row for row, picture in enumerate(decoded) if picture is not None]
-    pixels = torch.empty((len(rows), 3, framing.size, framing.size), dtype=torch.uint8)
+    pixels = torch.empty((len(rows), 3, *framing.height_width), dtype=torch.uint8)
     for target, picture in zip(pixels, (p for p in decoded if p is not None), strict=True):
         target.copy_(picture)
     keep(file, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
     return pixels, rows
+
+
+def _reason(error: Exception) -> str:
+    """Why a picture cannot be read, in one line."""
+    known = isinstance(error, UnidentifiedImageError)
+    return "unknown format" if known else " ".join(str(error).split())
 
 
 def _is_above(folder: Path, root: Path) -> bool:

@@ -127,6 +127,11 @@ class Pieces:
             found += line
         return np.array(found, np.int64)
 
+    @property
+    def unknown_class(self) -> int:
+        """The piece that stands for characters that no piece has."""
+        return int(self._unknown)
+
     def unknown(self, tokens: NDArray[np.int64]) -> int:
         """How many of the tokens are characters that no piece has."""
         return int((tokens == self._unknown).sum())

@@ -5,6 +5,7 @@ from typing import Any
 
 from noiseloom.data.characters import Characters
 from noiseloom.data.palette import Palette
+from noiseloom.data.phrases import Phrases
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.table_vocabulary import TableVocabulary
@@ -13,6 +14,7 @@ from noiseloom.data.tokens import Vocabulary
 __all__ = ["vocabulary"]
 
 _KINDS: dict[str, Callable[[Mapping[str, Any]], Vocabulary]] = {
+    "captions": Phrases.of,
     "characters": Characters.of,
     "numbers": Numbers.of,
     "palette": Palette.of,

@@ -2,6 +2,13 @@
 
 from noiseloom.metrics.bits import bit_histogram, discreteness
 from noiseloom.metrics.calibration import SHARES, calibration_report, inside_share, spearman
+from noiseloom.metrics.captions import (
+    caption_report,
+    distinct_captions,
+    exact_match,
+    invalid_codes,
+    true_share,
+)
 from noiseloom.metrics.coverage import (
     Coverage,
     coverage,
@@ -25,8 +32,10 @@ from noiseloom.metrics.intervals import mean_interval, t_quantile
 from noiseloom.metrics.kid import kid, kid_by_group
 from noiseloom.metrics.landscapes import value_report, values_of
 from noiseloom.metrics.ngrams import NGramModel
+from noiseloom.metrics.overlap import bleu, cider, rouge_l
 from noiseloom.metrics.report import image_report, noised, set_distances
 from noiseloom.metrics.rows import copied_share, noised_tokens, row_keys
+from noiseloom.metrics.sentences import Sentences
 from noiseloom.metrics.sequences import (
     canonical_smiles,
     kmer_distance,
@@ -54,10 +63,14 @@ __all__ = [
     "Drift",
     "Features",
     "NGramModel",
+    "Sentences",
     "agreement",
     "bit_histogram",
+    "bleu",
     "calibration_report",
     "canonical_smiles",
+    "caption_report",
+    "cider",
     "closest",
     "copied_share",
     "coverage",
@@ -65,8 +78,10 @@ __all__ = [
     "dependence_gap",
     "discrete_report",
     "discreteness",
+    "distinct_captions",
     "distinct_ngrams",
     "energy_distance",
+    "exact_match",
     "expected_coverage",
     "forecast_report",
     "frame_statistics",
@@ -77,6 +92,7 @@ __all__ = [
     "history_report",
     "image_report",
     "inside_share",
+    "invalid_codes",
     "invalid_share",
     "judged_bits",
     "kid",
@@ -95,10 +111,12 @@ __all__ = [
     "only",
     "pair_distances",
     "quantile_score",
+    "rouge_l",
     "row_keys",
     "set_distances",
     "spearman",
     "t_quantile",
+    "true_share",
     "two_sample_accuracy",
     "uniqueness",
     "validity",

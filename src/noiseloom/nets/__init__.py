@@ -10,6 +10,8 @@ mapping of conditions, in which an absent key is the null condition for all:
     "dropout"   int64 (B,): one key per sample, needed in training where the dropout rate is not 0
     "hidden"    (B, T, W): a network's own last token states (latent self-conditioning)
     "mask"      bool (B, T), True for a real token
+    "source"    (B, N, 2 W depth): keys and values of what stands beside (`noiseloom.nets.reading`);
+                zeros are null
 
 Networks for a state of several parts (`EGNN`, `GraphTransformer`) take it as a dict, with a log-SNR
 and an estimate for each part by its name, and say one output for each; the mask is of nodes, (B,
@@ -35,6 +37,7 @@ from noiseloom.nets.graph import GraphEncoder, GraphTransformer
 from noiseloom.nets.mlp import MLP, VectorEncoder
 from noiseloom.nets.placed import Placed
 from noiseloom.nets.pooled import PooledStates
+from noiseloom.nets.reading import PictureTokens, SourceKeys
 from noiseloom.nets.recurrent import Recurrent
 from noiseloom.nets.transformer import DiT, Transformer
 from noiseloom.nets.unet import UNet
@@ -51,12 +54,14 @@ __all__ = [
     "GraphEncoder",
     "GraphTransformer",
     "ImageEncoder",
+    "PictureTokens",
     "Placed",
     "PointEncoder",
     "PooledStates",
     "Recurrent",
     "RowEncoder",
     "SequenceEncoder",
+    "SourceKeys",
     "Transformer",
     "UNet",
     "VectorEncoder",

@@ -42,6 +42,7 @@ from noiseloom.nets.past import (
     entries,
     sight,
 )
+from noiseloom.nets.reading import check_source, reading
 from noiseloom.nets.trunk import Trunk
 
 __all__ = ["CausalTransformer"]
@@ -69,6 +70,7 @@ class CausalTransformer(nn.Module):
         dropout: rate at the end of both branches of every block.
         codes: (m, k), number of latents and of the codes of each; None for a network without.
         code_depth: number of blocks of attention between codes, before they are read.
+        reads: whether every block reads a source (`noiseloom.nets.reading`), all of it.
 
     Attributes:
         causal: True: no token sees a later one.
@@ -99,6 +101,7 @@ class CausalTransformer(nn.Module):
         dropout: float = 0.0,
         codes: tuple[int, int] | None = None,
         code_depth: int = 2,
+        reads: bool = False,
     ) -> None:
         super().__init__()
         check_window(window)
@@ -106,9 +109,15 @@ class CausalTransformer(nn.Module):
         self.window, self.memory = window, window - 1
         self.head = heads, width // heads
         self.inputs = Inputs(
-            in_features, width, num_classes, action_features, self_conditioning, codes=codes
+            in_features,
+            width,
+            num_classes,
+            action_features,
+            self_conditioning,
+            codes=codes,
+            beside=("source",) * reads,
         )
-        self.trunk = Trunk(width, out_features, depth, heads, dropout)
+        self.trunk = Trunk(width, out_features, depth, heads, dropout, **reading(reads))
         initialise(self)
         zero(*self.trunk.silent)
         # After all else: what is drawn for that is the same with codes and without.
@@ -134,6 +143,7 @@ class CausalTransformer(nn.Module):
                 (B, n, heads, W / heads), keys already turned by their position; and "position",
                 an int, or int64 of shape () or (B,): the index of the first token of x in the
                 whole sequence, needed where n > 0;
+                "source" (B, N, 2 W depth), zeros or absent for none;
                 "alone", True where the cached tokens are 0 .. T - 1 as those of x, n = T, and
                 token i of x sees cached tokens i - window + 1 .. i - 1 and itself.
 
@@ -151,8 +161,9 @@ class CausalTransformer(nn.Module):
         past = entries(x, cond, [self.head] * self.trunk.depth)
         seen = sight(x, cond, n, self.window, self.head[1])
         told = None if self.codes is None else self.codes(cond, len(x))
+        source = check_source(cond, len(x), self.trunk.width, self.trunk.depth)
         y: Tensor
-        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, told, **seen)
+        y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, told, source, **seen)
         return y if cond.get("cache") is None else (y, added(x, cond, new))
 
     def blank(self, x: Tensor) -> Carry:

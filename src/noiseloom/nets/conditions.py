@@ -79,31 +79,37 @@ def check_tokens(
 
 
 def entered(
-    layer: nn.Linear, x: Tensor, cond: Mapping[str, Any], wanted: bool, features: int
+    layer: nn.Linear,
+    x: Tensor,
+    cond: Mapping[str, Any],
+    wanted: bool,
+    features: int,
+    estimated: int | None = None,
 ) -> Tensor:
     """The first layer of a network on its tokens, and the estimate beside them if there is one.
 
     Of classes it is that of their one-hot vectors, looked up: W[:, x] + b.
 
     Args:
-        layer: of D features, or 2 D with an estimate.
+        layer: of D features, or D + E with an estimate.
         x: state, shape (B, T, D), or classes, integers of shape (B, T).
-        cond: "estimate", of shape (B, T, D); absent means zeros.
+        cond: "estimate", of shape (B, T, E); absent means zeros.
         wanted: whether the network was built with self-conditioning.
         features: D.
+        estimated: E; by default D.
 
     Raises:
         ValueError: as of `with_estimate`.
     """
     if x.is_floating_point():
-        return layer(with_estimate(x, cond, wanted, dim=2))  # type: ignore[no-any-return]
+        return layer(with_estimate(x, cond, wanted, 2, estimated))  # type: ignore[no-any-return]
     weight, estimate = layer.weight, cond.get("estimate")
     h = functional.embedding(x, weight[:, :features].T)
     if layer.bias is not None:
         h = h + layer.bias
     if estimate is None:
         return h
-    _check_estimate(estimate, torch.Size((*x.shape, features)), wanted)
+    _check_estimate(estimate, torch.Size((*x.shape, estimated or features)), wanted)
     return h + functional.linear(estimate.to(weight.dtype), weight[:, features:])
 
 
@@ -151,7 +157,9 @@ def acted(
     return a
 
 
-def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) -> Tensor:
+def with_estimate(
+    x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int, estimated: int | None = None
+) -> Tensor:
     """The network's input: the state, and beside it the self-conditioning estimate.
 
     Args:
@@ -159,14 +167,19 @@ def with_estimate(x: Tensor, cond: Mapping[str, Any], wanted: bool, dim: int) ->
         cond: "estimate", of the state's shape; absent means zeros.
         wanted: whether the network was built with self-conditioning.
         dim: axis of the channels or features.
+        estimated: features of the estimate, where there are others than the state's.
 
     Raises:
         ValueError: an estimate for a network without self-conditioning, or of another shape.
     """
-    estimate = cond.get("estimate")
-    if estimate is None:
-        return torch.cat((x, torch.zeros_like(x)), dim) if wanted else x
-    _check_estimate(estimate, x.shape, wanted)
+    estimate, shape = cond.get("estimate"), list(x.shape)
+    shape[dim] = estimated or shape[dim]
+    if estimate is None and not wanted:
+        return x
+    if estimate is None:  # in the state's layout, if it is of its shape
+        same = shape == list(x.shape)
+        return torch.cat((x, torch.zeros_like(x) if same else x.new_zeros(shape)), dim)
+    _check_estimate(estimate, torch.Size(shape), wanted)
     return torch.cat((x, estimate.to(x.dtype)), dim)
 
 

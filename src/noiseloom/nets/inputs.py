@@ -34,6 +34,7 @@ class Inputs(nn.Module):
         film: features of the second embedding, where it is to have the action in it, as it must for
             frames; None for W and an action among the tokens.
         codes: (m, k) of the codes that the network reads, which are checked here; None for none.
+        beside: names of conditions that the network reads besides, and checks itself.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class Inputs(nn.Module):
         patch: int | None = None,
         film: int | None = None,
         codes: tuple[int, int] | None = None,
+        beside: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.in_features, self.self_conditioning = in_features, self_conditioning
         self.patch, self.film, self.codes = patch, film, codes
+        self.names = (*_NAMES, *beside)
         self.embedding = Embedding(width, film or width, num_classes)
         self.token = nn.Linear(in_features * (1 + self_conditioning) * (patch or 1) ** 2, width)
         self.action = nn.Linear(action_features, film or width) if action_features else None
@@ -77,7 +80,7 @@ class Inputs(nn.Module):
             ValueError: a shape that does not fit, or a condition the network was not built for.
             TypeError: codes that are indices.
         """
-        check_told(cond, _NAMES, len(x), self.codes)
+        check_told(cond, self.names, len(x), self.codes)
         check_tokens(x, log_snr, cond, self.in_features, patch=self.patch, before=before)
         if self.patch is None:
             h = entered(self.token, x, cond, self.self_conditioning, self.in_features)

@@ -16,6 +16,7 @@ from noiseloom.nets.conditions import acted, check_tokens, entered
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
+from noiseloom.nets.reading import check_source, reading
 from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
@@ -54,6 +55,8 @@ class Transformer(nn.Module):
         rotary: positions turn queries and keys besides, as those of `CausalTransformer` do, so that
             what is alike at all places need not be learnt at each; W / heads must be even.
         action_features: A, features of the action that comes with a token; 0 for none.
+        reads: whether every block reads a source (`noiseloom.nets.reading`).
+        estimate_features: E, features of the estimate; by default D.
 
     Example:
         >>> import torch
@@ -82,6 +85,8 @@ class Transformer(nn.Module):
         code_depth: int = 2,
         rotary: bool = False,
         action_features: int = 0,
+        reads: bool = False,
+        estimate_features: int | None = None,
     ) -> None:
         super().__init__()
         if rotary:
@@ -90,10 +95,12 @@ class Transformer(nn.Module):
         self.in_features, self.width, self.known = in_features, width, codes
         self.max_length, self.self_conditioning = max_length, self_conditioning
         self.embedding = Embedding(width, width, num_classes)
-        self.input = nn.Linear(in_features * (1 + self_conditioning), width)
+        self.estimate_features = estimate_features or in_features
+        self.input = nn.Linear(in_features + self.estimate_features * self_conditioning, width)
         self.position, self.rotary = nn.Embedding(max_length, width), rotary
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
-        self.trunk = Trunk(width, out_features, depth, heads, dropout)
+        self.trunk = Trunk(width, out_features, depth, heads, dropout, **reading(reads))
+        self.names = (*_NAMES, *["source"] * reads)
         initialise(self)
         zero(*self.trunk.silent)
         if self.hidden is not None:
@@ -116,10 +123,11 @@ class Transformer(nn.Module):
             x: state of unit variance, shape (B, T, D), T <= max_length; or int64 (B, T), classes
                 0 .. D - 1 that stand for their one-hot vectors.
             log_snr: float32, shape (B,) or (B, T), in [-20, 20].
-            cond: "label" (B,), "estimate" (B, T, D), "codes" (B, m, k), "dropout" keys (B,),
-                "hidden" (B, T, W), and "mask", bool of shape (B, T), True for a real token: padding
-                is not attended to, and the output there means nothing; "action" (B, T, A), known
-                where "action_mask", bool of shape (B,) or (B, T), is True (absent: everywhere).
+            cond: "label" (B,), "estimate" (B, T, E), "codes" (B, m, k), "dropout" keys (B,),
+                "hidden" (B, T, W), "source" (B, N, 2 W depth), zeros or absent for none, and
+                "mask", bool of shape (B, T), True for a real token: padding is not attended to, and
+                the output there means nothing; "action" (B, T, A), known where "action_mask", bool
+                of shape (B,) or (B, T), is True (absent: everywhere).
 
         Returns:
             Shape (B, T, out_features); with `hidden_conditioning`, that and the token states
@@ -140,10 +148,12 @@ class Transformer(nn.Module):
         """
         cond = cond or {}
         self._check(x, log_snr, cond)
-        check_told(cond, _NAMES, len(x), self.known)
+        check_told(cond, self.names, len(x), self.known)
+        source = check_source(cond, len(x), self.width, self.trunk.depth)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
 
-        h = entered(self.input, x, cond, self.self_conditioning, self.in_features)
+        sizes = self.in_features, self.estimate_features
+        h = entered(self.input, x, cond, self.self_conditioning, *sizes)
         h, turn = h + self.position.weight[: x.shape[1]], None
         if (action := acted(self.action, self.no_action, x, cond)) is not None:
             h = h + action
@@ -157,7 +167,9 @@ class Transformer(nn.Module):
         seen = None if mask is None else mask[:, None]
         told = None if self.codes is None else self.codes(cond, len(x))
         embedding = self.embedding(log_snr, cond)
-        h, rest, _ = self.trunk.states(h, embedding, keys, told=told, seen=seen, turn=turn)
+        h, rest, _ = self.trunk.states(
+            h, embedding, keys, told=told, source=source, seen=seen, turn=turn
+        )
         return h, rest
 
     def inherit(

@@ -59,7 +59,7 @@ class Trunk(nn.Module):
         depth: number of blocks.
         heads: attention heads, a divisor of `width`.
         dropout: rate at the end of every branch of every block.
-        block: what makes the blocks, called as `Block` is.
+        block: what makes the blocks, called as `Block` is, perhaps with a source besides.
         branches: how many of (shift, scale, gate) a block takes.
         skip: whether the output sees the token embeddings past the blocks.
     """
@@ -96,6 +96,7 @@ class Trunk(nn.Module):
         keys: Tensor | None,
         past: Sequence[dict[str, Tensor] | None] | None = None,
         told: Sequence[Tensor] | None = None,
+        source: Tensor | None = None,
         **sight: Unpack[Sight],
     ) -> tuple[Tensor, Tensor, list[dict[str, Tensor]]]:
         """Run the blocks.
@@ -106,13 +107,14 @@ class Trunk(nn.Module):
             keys: dropout keys, shape (B,).
             past: for each block, the keys and values of earlier tokens.
             told: for each block, those of tokens beside the sequence, as for `Attention.attend`.
+            source: what blocks read that take one (`nets.reading`), shape (B, N, 2 W depth).
             **sight: who sees whom, as for `Attention.attend`.
 
         Returns:
             The output (B, T, outputs), the last token states (B, T, W), both with an axis N where
             h has one, and for each block the keys and values of the tokens.
         """
-        h, rest, entries = self.states(h, embedding, keys, past, told, **sight)
+        h, rest, entries = self.states(h, embedding, keys, past, told, source, **sight)
         return self.finish(h, rest), h, entries
 
     def states(
@@ -122,6 +124,7 @@ class Trunk(nn.Module):
         keys: Tensor | None,
         past: Sequence[dict[str, Tensor] | None] | None = None,
         told: Sequence[Tensor] | None = None,
+        source: Tensor | None = None,
         **sight: Unpack[Sight],
     ) -> tuple[Tensor, tuple[Tensor, Tensor], list[dict[str, Tensor]]]:
         """The last token states, what `finish` needs besides, and keys and values."""
@@ -132,8 +135,9 @@ class Trunk(nn.Module):
         entries, first = [], h
         absent = [None] * self.depth
         each = zip(self.blocks, parts, past or absent, told or absent, strict=True)
+        read = {} if source is None else {"source": source}
         for block, part, before, beside in each:
-            h, entry = block(h, part, keys, past=before, told=beside, **sight)
+            h, entry = block(h, part, keys, past=before, told=beside, **read, **sight)
             entries.append(entry)
         return h, (last, first), entries
 

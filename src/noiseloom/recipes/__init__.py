@@ -4,6 +4,7 @@ from noiseloom.recipes.bits import BitDiffusion
 from noiseloom.recipes.bits_cifar10 import BitsCifar10
 from noiseloom.recipes.bits_digits import BitsDigits
 from noiseloom.recipes.bits_images import BitsImages
+from noiseloom.recipes.captions import Captions
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.classes import Classes, TokenSplit
@@ -43,6 +44,7 @@ __all__ = [
     "BitsCifar10",
     "BitsDigits",
     "BitsImages",
+    "Captions",
     "Choosing",
     "Classes",
     "Coded",
@@ -108,6 +110,7 @@ RECIPES: dict[str, type[Recipe]] = {
         Tables,
         Sequences,
         PalettePictures,
+        Captions,
         ContextProteins,
         ContextBenzenoids,
         ContextMolecules,

@@ -19,7 +19,7 @@ from noiseloom.next_token import NextToken
 from noiseloom.recipes.class_options import ClassOptions
 from noiseloom.recipes.class_pieces import mean_bits
 from noiseloom.recipes.latent_rows import Way
-from noiseloom.recipes.recipe import Facts, Parts
+from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
 
 __all__ = ["ClassBits"]
@@ -34,7 +34,14 @@ class ClassBits(ClassOptions):
         return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens)
 
     @torch.no_grad()
-    def nats(self, parts: Parts, tokens: Tensor, rng: Rng, way: Way | None = None) -> Tensor:
+    def nats(
+        self,
+        parts: Parts,
+        tokens: Tensor,
+        rng: Rng,
+        way: Way | None = None,
+        beside: Given | None = None,
+    ) -> Tensor:
         """Nats of rows (N, T), and beside them those of their codes, shape (calls, 2, N).
 
         The last counts; a self-conditioned model is first called once, told no estimate.
@@ -44,9 +51,10 @@ class ClassBits(ClassOptions):
             tokens: the rows.
             rng: one key.
             way: which codes; by default drawn, or none where `codes` says so.
+            beside: what stands beside the rows, as in a batch.
         """
         device = next(parts.denoiser.parameters()).device
-        model, found = parts.denoiser.eval(), []
+        whole, found = parts.denoiser.eval(), []
         way = way or ("none" if self.codes == "none" else "drawn")
         codec = parts.codec if isinstance(parts.codec, CodeDenoiser) else None
         options: dict[str, Any] = {"codec": codec, "points": self.levels, "each": True}
@@ -54,13 +62,15 @@ class ClassBits(ClassOptions):
         for start in range(0, len(tokens), 128):
             rows = tokens[start : start + 128].to(device)
             keys = rng.samples(len(rows), start, device)
+            others = {n: v[start : start + 128].to(device) for n, v in (beside or {}).items()}
+            model, cond = self.reading(whole, others)
             if isinstance(model, NextToken):
-                told, paid = -model.log_prob(rows).double()[None], torch.zeros(())
+                told, paid = -model.log_prob(rows, cond=cond).double()[None], torch.zeros(())
             elif isinstance(model, Latent):
                 told, paid = self.coded_nats(parts, rows, keys, way, **options)
             else:
                 told, paid = (
-                    nats_bound(model, parts.diffusion, rows, keys, **options),
+                    nats_bound(model, parts.diffusion, rows, keys, cond=cond, **options),
                     torch.zeros(()),
                 )
             found.append(torch.stack((told, paid.to(told).expand_as(told)), 1))
@@ -76,8 +86,9 @@ class ClassBits(ClassOptions):
         """
         held = data.held_out
         rows = evenly(len(held), self.judged)
-        tokens, key = held[rows]["tokens"], rng.fold("bits")
-        first, nats = self.nats(parts, tokens, key)[[0, -1]]
+        others, key = held[rows], rng.fold("bits")
+        tokens = others.pop("tokens")
+        first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
         bits, error = mean_bits(nats.sum(0), tokens)
         found = super().examine(parts, facts, data, rng)
         found |= {"bits_per_token": bits}

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
+from torch import Tensor, nn
 
 from noiseloom.data import Split
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.latent_rows import LatentRows
-from noiseloom.recipes.recipe import Facts
+from noiseloom.recipes.recipe import Facts, Given
+from noiseloom.rng import Rng
 
 __all__ = ["CLASSES", "CODES", "ClassOptions"]
 
@@ -103,6 +105,8 @@ class ClassOptions(LatentRows, Choosing):
             raise ValueError(f"churn_noise scales numbers, and state {self.base} has classes")
         if self.state != "autoregressive" and (self.temperature != 1 or self.top_p != 1):
             raise ValueError("temperature and top_p are of state autoregressive")
+        if self.beams > 1 and self.state != "autoregressive":
+            raise ValueError("beams are of state autoregressive")
         if self.unmask == "confidence" and (self.churn or self.restarts or self.resample > 1):
             raise ValueError(
                 "unmask confidence goes down only: leave churn, restarts, resample out"
@@ -166,6 +170,29 @@ class ClassOptions(LatentRows, Choosing):
         words = getattr(data, "vocabulary", None)
         found = {"length": len(sizes), "sizes": sizes, "frequencies": frequencies}
         return found | ({} if words is None else {"vocabulary": words.facts()})
+
+    @property
+    def network_source(self) -> dict[str, Any]:
+        """Options of the network where something stands beside the tokens; by default nothing."""
+        return {}
+
+    @property
+    def narrow_estimates(self) -> bool:
+        """Whether networks of codes take estimates of the code alone; older runs have K zeros."""
+        return False
+
+    def reading(
+        self, model: nn.Module, batch: Given, rng: Rng | None = None
+    ) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The model of tokens in what is trained, and what it is told of a batch: nothing, here.
+
+        Asked once for a training step, with the step's keys, and once for a drawing.
+        """
+        return model, {}
+
+    def end(self, facts: Facts) -> int | None:
+        """The class after which there is no other, where the autoregressive state is to stop."""
+        return None
 
     @property
     def alike(self) -> bool:

@@ -1,7 +1,7 @@
 """What models of rows of tokens are put together from, besides what the core has."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from noiseloom.data import Landscape, Split, Tokens, Vocabulary
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.recipe import Facts
+from noiseloom.shapes import Cond
 
 __all__ = [
     "AsTheyAre",
@@ -59,9 +60,11 @@ class Rows:
 
     Attributes:
         result: tokens (B, T).
+        told: what the model was told of them.
     """
 
     result: Tensor
+    told: Cond = field(default_factory=dict)
 
 
 def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:

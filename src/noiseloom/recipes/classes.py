@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from noiseloom.beam import beam_search
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
@@ -30,7 +31,7 @@ from noiseloom.information import information_schedule
 from noiseloom.latents import latent_loss
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
-from noiseloom.next_token import NextToken
+from noiseloom.next_token import NextToken, Writing
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.objective import denoising_loss, stratified_times
 from noiseloom.plan import SamplingPlan
@@ -47,6 +48,7 @@ from noiseloom.recipes.forcing import token_plan
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
+from noiseloom.shapes import Cond
 from noiseloom.tokens import ramp_times
 from noiseloom.training import Loss
 from noiseloom.unmasking import by_confidence
@@ -70,10 +72,13 @@ class Classes(ClassBits):
             "depth": self.depth,
             "heads": self.heads,
             "dropout": self.dropout,
+            **self.network_source,
         }
         if self.state == "autoregressive":
             return CausalTransformer(inputs, classes, window=length, **common)
         common |= {"max_length": length, "self_conditioning": self.share > 0, "rotary": True}
+        if self.narrow_estimates and self.base in CODES:
+            common["estimate_features"] = inputs - classes  # of the code, without K zeros
         return Transformer(inputs, classes, **common, **self.network_codes)
 
     def build(self, facts: Facts) -> Parts:
@@ -149,10 +154,11 @@ class Classes(ClassBits):
 
         def loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
             tokens = batch["tokens"]
+            model, cond = self.reading(model, batch, rng)
             if isinstance(model, NextToken):
                 keys = rng.fold("dropout").key
                 assert isinstance(keys, Tensor)
-                return -model.log_prob(tokens, keys) / tokens.shape[1]
+                return -model.log_prob(tokens, keys, cond) / tokens.shape[1]
             t, counted = self.training_times(tokens, rng.fold("time"), rows)
             loss = latent_loss if self.coded else denoising_loss
             return loss(
@@ -160,7 +166,7 @@ class Classes(ClassBits):
                 noise,
                 self.clean(parts, batch),
                 t,
-                {},
+                cond,
                 rng,
                 rows=rows,
                 self_conditioning=self.share,
@@ -224,17 +230,9 @@ class Classes(ClassBits):
         if "known" in given:
             known = given["tokens"].to(device), given["known"].to(device)
             absent = no_ends(facts, *known, given.get("least"))
-        trained = parts.denoiser.eval()
+        trained, told = self.reading(parts.denoiser.eval(), given)
         if isinstance(trained, NextToken):
-            drawn = trained.sample(
-                length,
-                rng,
-                temperature=self.temperature,
-                top_p=self.top_p,
-                known=known,
-                absent=absent,
-            )
-            return iter([Rows(drawn)])
+            return iter([self.write(trained, facts, told, rng, known, absent)])
         like = parts.codec.encode(torch.zeros(1, length, dtype=torch.int64, device=device))
         like = like.detach().expand(len(rng.root), *like.shape[1:])
         x = parts.diffusion.prior(like, rng.fold("prior"))
@@ -244,7 +242,7 @@ class Classes(ClassBits):
             clean = parts.codec.encode(tokens).detach()
             x = torch.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), clean, x)
             plan = held_plan(plan, held.cpu())
-        cond = self.codes_for(parts, given, rng)
+        cond = {**told, **self.codes_for(parts, given, rng)}
         if absent is not None:
             cond = {**cond, "absent": absent}
         denoiser = self.make_denoiser(trained, cond)
@@ -252,6 +250,36 @@ class Classes(ClassBits):
             denoiser = Remembering(denoiser)  # elsewhere it would wait for the device
         denoiser, solver = parts.steered(denoiser, self.make_solver())
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
+
+    def write(
+        self,
+        model: NextToken,
+        facts: Facts,
+        told: Cond,
+        rng: Rng,
+        known: tuple[Tensor, Tensor] | None,
+        absent: Tensor | None,
+    ) -> Rows:
+        """Rows of the autoregressive state, drawn or searched for, as the options say."""
+        assert isinstance(rng.root, Tensor)
+        writing = Writing(model, told, scale=self.guidance, drop=(self.guided,))
+        length, end = facts["length"], self.end(facts)
+        if self.beams > 1:
+            if known is not None:
+                raise ValueError("a search fills no gaps: leave --beams at 1, or --known out")
+            found, _ = beam_search(writing, len(rng.root), length, self.beams, end=end)
+            return Rows(found, told)
+        drawn = model.sample(
+            length,
+            rng,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            known=known,
+            absent=absent,
+            writing=writing,
+            end=end,
+        )
+        return Rows(drawn, told)
 
     def report(
         self,

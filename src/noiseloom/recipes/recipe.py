@@ -114,10 +114,10 @@ class Recipe(Sampling, Training):
         paths: names of the options that may name a file: it is kept by its full path, which is not
             published.
         in_data: those of them that are looked for in the data first.
-        shows: what its data are: pictures, series, trajectories, videos, points, rows, benzenoids
-            or molecules. Report and `sample` go by it; they leave out what is none of these:
-            pictures without shape, levels and classes among the facts, or others of no recipe of
-            ours.
+        shows: what its data are: pictures, series, trajectories, videos, points, rows,
+            benzenoids, molecules or captions. Report and `sample` go by it; they leave out what is
+            none of these: pictures without shape, levels and classes among the facts, or others of
+            no recipe of ours.
         tallied: an evaluation says samples per second, and calls of the network for each.
         grows: what a drawing has yielded is a finished part of the samples, as of videos.
     """
@@ -136,6 +136,7 @@ class Recipe(Sampling, Training):
             "rows",
             "benzenoids",
             "molecules",
+            "captions",
         ]
     ] = "pictures"
     tallied: ClassVar[bool] = False
@@ -160,6 +161,10 @@ class Recipe(Sampling, Training):
         for name in ("momentum", "self_guidance"):
             if getattr(self, name) and not self.shown_estimates:
                 raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
+        self.check_guidance()
+
+    def check_guidance(self) -> None:
+        """Raise ValueError if there is nothing to guide to, or it was never left out."""
         if self.guidance != 1 and not self.conditional:
             raise ValueError("guidance needs a model with classes, and labels to guide to")
         if self.guidance != 1 and not self.label_drop:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -45,10 +46,13 @@ class Sampling:
         guidance: classifier-free guidance scale; 1 is conditional, 0 unconditional.
         momentum: of the self-conditioning estimate, in [0, 1); 0 is that of the trained model.
         self_guidance: scale of self-guidance, two calls per step; 0 for none.
+        guided: name of the condition that guidance leaves out; no option.
 
     Raises:
         ValueError: an option is out of range.
     """
+
+    guided: ClassVar[str] = "label"
 
     sampling_steps: int = 100
     plan: str = "uniform"
@@ -205,14 +209,19 @@ class Sampling:
             ValueError: an option that this model, or what it is told, gives nothing to work with.
         """
         guide = self.guidance != 1
-        if guide and "label" not in cond:
-            raise ValueError("guidance needs a model with classes, and labels to guide to")
+        if guide and self.guided not in cond:
+            raise ValueError(
+                "guidance needs a model with classes, and labels to guide to"
+                if self.guided == "label"
+                else f"guidance needs a {self.guided} to guide to"
+            )
+        free = partial(ClassifierFree, scale=self.guidance, drop=(self.guided,))
         if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
             if self.momentum or self.self_guidance:
                 name = "momentum" if self.momentum else "self_guidance"
                 raise ValueError(f"{name} needs a model that is self-conditioned on its estimate")
-            return ClassifierFree(trained, self.guidance) if guide else trained
-        core = ClassifierFree(trained.denoiser, self.guidance) if guide else trained.denoiser
+            return free(trained) if guide else trained
+        core = free(trained.denoiser) if guide else trained.denoiser
         if self.self_guidance:
             return SelfGuided(core, self.self_guidance, limit=trained.limit)
         momentum = self.momentum or trained.momentum

@@ -1,0 +1,77 @@
+"""What `noiseloom caption` does: captions of pictures, and how sure the run is of each word."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from noiseloom.captioning import Caption, captions_of
+from noiseloom.commands import load
+from noiseloom.data.decode import read_picture
+from noiseloom.fit import Options
+from noiseloom.recipes import Captions, Choosing, Sampling
+from noiseloom.terminal import answer
+
+__all__ = ["caption"]
+
+
+def caption(
+    source: str,
+    pictures: Sequence[str],
+    changes: Options,
+    *,
+    n: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Say what is in pictures, with how sure the run is of each word below it.
+
+    Args:
+        source: what `load` takes.
+        pictures: files.
+        changes: sampling options that differ from the run's.
+        n: captions of each.
+        seed: of the draws.
+        as_json: answer a program.
+
+    Raises:
+        FileNotFoundError: no such picture.
+        ValueError: a run of something else, a picture that cannot be read, no captions wanted.
+    """
+    if n < 1:
+        raise ValueError(f"-n must be at least 1, got {n}")
+    run = load(source)
+    if not isinstance(run.recipe, Captions):
+        raise ValueError(f"{source} says nothing of pictures: it is a run of {run.recipe.name}")
+    framing = run.recipe.framing
+    run = run.with_options(**changes)
+    pixels = torch.stack([read_picture(Path(name).expanduser(), framing) for name in pictures])
+    found = captions_of(run, pixels.repeat_interleave(n, 0), seed=seed)
+    told = [(pictures[i // n], one) for i, one in enumerate(found)]
+    options = {f.name: getattr(run.recipe, f.name) for k in (Sampling, Choosing) for f in fields(k)}
+    result = {
+        "run": source,
+        "seed": seed,
+        "options": options,
+        "captions": [
+            {
+                "picture": name,
+                "caption": one.text,
+                "words": [{"word": word, "confidence": round(sure, 4)} for word, sure in one.words],
+            }
+            for name, one in told
+        ],
+    }
+    answer(as_json, result, [line for name, one in told for line in _lines(name, one)])
+
+
+def _lines(name: str, one: Caption) -> list[str]:
+    """The picture and its caption, and below each word how sure the run is of it."""
+    numbers = [f"{sure:.2f}" for _, sure in one.words]
+    widths = [max(len(word), 4) for word, _ in one.words]
+    said = " ".join(word.ljust(w) for (word, _), w in zip(one.words, widths, strict=True))
+    sure = " ".join(number.ljust(w) for number, w in zip(numbers, widths, strict=True))
+    if not one.words:
+        return [f"{name}: (nothing)"]
+    return [f"{name}: {one.text}", f"    {said}".rstrip(), f"    {sure}".rstrip()]

@@ -1,0 +1,83 @@
+"""Pictures with captions, and how captions come about, as parts of a page.
+
+The table of steps is that of T. Chen, R. Zhang, G. Hinton, 2022, arXiv 2208.04202, Table 5: the
+text that the estimate of each step stands for.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from noiseloom.captioning import Caption, captions_of
+from noiseloom.data import Split
+from noiseloom.data.tokens import evenly
+from noiseloom.figures import picture
+from noiseloom.gallery import section, spread
+from noiseloom.run import Run
+
+__all__ = ["captioned"]
+
+SHOWN, FOLLOWED, STEPS = 12, 3, 10
+"""Pictures, those whose steps are shown, and the most steps of each."""
+
+
+def captioned(run: Run, data: Split[Any] | None, seed: int) -> str:
+    """Sections of a page: held-out pictures with captions, and the text at each denoising step.
+
+    Args:
+        run: of captions.
+        data: whose held-out pictures are shown; None if they are not at hand.
+        seed: of the draws.
+    """
+    if data is None:
+        text = "<p>The data are not at hand: <code>noiseloom caption RUN PICTURE</code>.</p>"
+        return section("Captions", text)
+    rows = evenly(len(data.held_out), SHOWN)
+    pixels = data.held_out[rows]["pixels"]
+    found = captions_of(run, pixels, seed=seed)
+    references = getattr(data.held_out, "references", None)
+    cards = []
+    for i, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
+        beside = list(references[row])[:2] if references is not None else []
+        cards.append(_card(picture(pixels[i], 256), one, beside, _verdict(data.held_out, row, one)))
+    head = (
+        f"Held-out pictures and what is drawn for each with seed {seed}, none picked, state "
+        f"{escape(getattr(run.recipe, 'state', ''))}. The paler a word, the less sure of it the "
+        "run is; below it captions that people, or the world it was made by, gave the picture."
+    )
+    page = section("Captions", f'<p>{head}</p><div class="captions">{"".join(cards)}</div>')
+    tables = [_steps(picture(pixels[i], 256), one) for i, one in enumerate(found[:FOLLOWED])]
+    if not any(tables):
+        return page
+    text = "The caption as it was estimated in some of the steps, of the first of these pictures."
+    return page + section("From noise to caption", f"<p>{text}</p>{''.join(tables)}")
+
+
+def _card(image: str, one: Caption, beside: Sequence[str], verdict: str) -> str:
+    words = " ".join(
+        f'<span style="opacity:{0.35 + 0.65 * sure:.2f}" title="{sure:.2f}">{escape(word)}</span>'
+        for word, sure in one.words
+    )
+    given = "".join(f"<br><small>{escape(text)}</small>" for text in beside)
+    said = words or "<em>nothing</em>"
+    text = f"<figcaption>{said}{verdict}{given}</figcaption>"
+    return f'<figure><img alt="" src="{image}">{text}</figure>'
+
+
+def _verdict(held: Any, row: int, one: Caption) -> str:  # noqa: ANN401
+    truth = getattr(held, "truth", None)
+    known = None if truth is None else truth(row, one.text)
+    return "" if known is None else f" <b>{'true' if known else 'not true'}</b>"
+
+
+def _steps(image: str, one: Caption) -> str:
+    if not one.steps:
+        return ""
+    rows = "".join(
+        f"<tr><td>{i + 1}</td><td>{escape(one.steps[i])}</td></tr>"
+        for i in spread(len(one.steps), STEPS)
+    )
+    return (
+        f'<div class="wide"><img class="inline" alt="" src="{image}"><table><thead><tr><th>step'
+        f"</th><th>caption</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )

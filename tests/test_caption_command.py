@@ -1,0 +1,201 @@
+"""`noiseloom caption`, and what reports show of captions; bad input is one line."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import noiseloom
+from noiseloom.captioning import captions_of
+from noiseloom.cli import main
+from noiseloom.data.decode import read_picture
+from noiseloom.data.scenes import random_scenes
+from noiseloom.rng import Rng
+
+TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--encoder-width", "16"]
+TINY += ["--encoder-depth", "1", "--encoder-heads", "2", "--steps", "3", "--batch-size", "8"]
+TINY += ["--samples", "6", "--judged", "4", "--levels", "2", "--sampling-steps", "3"]
+WORLD = ["--data", "scenes", "--scenes", "60", "--each", "2", "--size", "24", "--patch", "8"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two pictures, something that is none, and a run of bits."""
+    place = tmp_path_factory.mktemp("captions")
+    for i, (scene, _) in enumerate(random_scenes(2, 1, Rng(5))):
+        array = scene.pixels(40).permute(1, 2, 0).numpy()
+        Image.fromarray(array).save(place / f"{i}.png")
+    (place / "none.png").write_text("no picture at all")
+    whole = (place / "0.png").read_bytes()
+    (place / "half.png").write_bytes(whole[: len(whole) // 2])
+    assert (
+        main(["train", "captions", *WORLD, *TINY, "--state", "bits", "--out", f"{place}/run"]) == 0
+    )
+    return place
+
+
+def test_a_run_says_what_is_in_pictures(folder, capsys):
+    capsys.readouterr()
+    pictures = [str(folder / "0.png"), str(folder / "1.png")]
+    command = ["caption", str(folder / "run"), *pictures, "--seed", "3", "-n", "2"]
+    assert main([*command, "--json", "--td", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["picture"] for one in found["captions"]] == [p for p in pictures for _ in range(2)]
+    assert found["options"]["td"] == 1
+    run = noiseloom.load(folder / "run").with_options(td=1.0)
+    pixels = torch.stack(
+        [read_picture(folder / f"{i}.png", run.recipe.framing) for i in (0, 0, 1, 1)]
+    )
+    own = captions_of(run, pixels, seed=3)
+    assert [one["caption"] for one in found["captions"]] == [c.text for c in own]
+    for one, ours in zip(found["captions"], own, strict=True):
+        assert [w["word"] for w in one["words"]] == [w for w, _ in ours.words]
+        assert [w["confidence"] for w in one["words"]] == [round(s, 4) for _, s in ours.words]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if line.startswith(str(folder))]
+    assert len(said) == 4
+    assert main([*command[:2], "--td", "1", pictures[0]]) == 0  # options may come first
+    assert str(folder / "0.png") in capsys.readouterr().out
+
+
+def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
+    monkeypatch.setattr("noiseloom.captioning.words_of", lambda *_: ("", ()))
+    assert main(["caption", str(folder / "run"), str(folder / "0.png")]) == 0
+    assert capsys.readouterr().out.strip().endswith("(nothing)")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.png"], "cannot read the picture"),
+        (["half.png"], "half.png"),
+        (["0.png", "gone.png"], "there is no file"),
+        ([], "PICTURE is missing"),
+        (["0.png", "-n", "0"], "-n must be at least 1"),
+        (["0.png", "--beams", "3"], "beams are of state autoregressive"),
+        (["0.png", "--td", "-1"], "td must be at least 0"),
+        (["0.png", "--beam", "3"], "did you mean --beams"),
+    ],
+)
+def test_what_cannot_be_captioned_is_one_line(folder, capsys, words, message):
+    capsys.readouterr()
+    told = [str(folder / w) if w.endswith(".png") else w for w in words]
+    assert main(["caption", str(folder / "run"), *told]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+
+
+def test_other_runs_say_nothing_and_captions_are_no_samples(folder, capsys):
+    assert main(["caption", "bits-digits", str(folder / "0.png")]) == 2
+    assert "it is a run of bits-digits" in capsys.readouterr().err
+    assert main(["sample", str(folder / "run")]) == 2
+    assert "noiseloom caption" in capsys.readouterr().err
+
+
+def test_a_report_shows_pictures_captions_and_steps(folder):
+    page = (folder / "run" / "report.html").read_text()
+    assert "From noise to caption" in page
+    assert page.count("<figcaption>") == 6  # as many as are held out
+    assert "noiseloom caption run PICTURE.png" in page
+    table = page.split("From noise to caption")[1].split("</table>")[0]
+    assert table.count("<tr>") == 1 + 3
+    found = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert {"true", "bleu_4", "rouge_l", "invalid", "bits_per_token"} <= found.keys()
+    assert found["network_evaluations"] == 3  # of the decoder; the encoder's call is none
+
+
+@pytest.mark.parametrize("state", ["masked", "autoregressive"])
+def test_reports_of_other_states(state, tmp_path, capsys):
+    out = str(tmp_path / "run")
+    assert main(["train", "captions", *WORLD, *TINY, "--state", state, "--out", out]) == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ("From noise to caption" in page) is (state == "masked")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (30, 20), "white").save(picture)
+    extra = ["--unmask", "confidence"] if state == "masked" else ["--beams", "2"]
+    assert main(["caption", out, str(picture), *extra]) == 0
+    assert str(picture) in capsys.readouterr().out
+
+
+def write(folder, captions):
+    folder.mkdir()
+    for i, caption in enumerate(captions):
+        Image.new("RGB", (24, 24), (40 * i % 255, 90, 10 * i % 255)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(caption + "\n")
+    return folder
+
+
+def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_path, capsys):
+    own = write(tmp_path / "own", [f"a tile number {'abcdefghij'[i % 10]}" for i in range(20)])
+    out = str(tmp_path / "run")
+    small = ["--size", "24", "--patch", "8"]
+    assert main(["train", "captions", "--data", str(own), *small, *TINY, "--out", out]) == 0
+    other = write(tmp_path / "other", ["a tile number a"] * 6 + ["a zebra number b"] * 6)
+    assert main(["evaluate", out, "--data", str(other)]) == 0
+    capsys.readouterr()
+    # A resumed run whose words are now others is refused, in a line that does not list them.
+    (own / "3.txt").write_text("a most surprising tile\n")
+    assert main(["train", "captions", "--out", out, "--resume", "--steps", "5"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the data are not those" in said
+    assert len(said) < 400
+
+
+def test_weights_are_not_taken_where_their_tokens_mean_other_words(folder, tmp_path, capsys):
+    small = ["--size", "24", "--patch", "8", *TINY, "--no-evaluate"]
+    first = write(tmp_path / "first", ["a red tile", "a blue tile"] * 5)
+    other = write(tmp_path / "other", ["a red toad", "a blue toad"] * 5)
+    run = str(tmp_path / "run")
+    assert main(["train", "captions", "--data", str(first), *small, "--out", run]) == 0
+    command = ["train", "captions", "--out", str(tmp_path / "more"), *small, "--init-from", run]
+    assert main([*command, "--data", str(other)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "trained with another vocabulary: its tokens mean other words" in said
+    assert main([*command, "--data", str(first)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("captions", "options", "message"),
+    [
+        (["a tile"] * 5 + [""], [], "empty"),
+        (
+            ["a tile"] * 5 + ["a tile of far too many words"],
+            ["--length", "4"],
+            "the most there can",
+        ),
+    ],
+)
+def test_captions_that_cannot_be_trained_on_are_one_line(
+    captions, options, message, tmp_path, capsys
+):
+    own = write(tmp_path / "own", captions)
+    command = ["train", "captions", "--data", str(own), "--size", "24", "--patch", "8", *TINY]
+    assert main([*command, *options, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+    assert "5" in said[0]  # which file it is
+    assert not (tmp_path / "run").exists()
+
+
+def test_states_are_compared_in_one_command(tmp_path, capsys):
+    out = tmp_path / "table"
+    cells = ["state=autoregressive", "state=bits td=2", "state=masked unmask=confidence"]
+    command = ["compare", "captions", *WORLD, *TINY, "--seeds", "1", "--out", str(out)]
+    assert main([*command, "--cells", *cells, "--metrics", "true,bleu_4,network_evaluations"]) == 0
+    told = capsys.readouterr().out
+    assert all(state in told for state in ("autoregressive", "bits", "masked"))
+
+
+@pytest.mark.slow
+def test_a_picture_that_training_cannot_read_is_one_line(tmp_path, capsys):
+    own = write(tmp_path / "own", ["a tile"] * 6)
+    (own / "2.png").write_text("none")
+    command = ["train", "captions", "--data", str(own), "--size", "24", "--patch", "8", *TINY]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "2.png" in said[0]
