@@ -189,7 +189,7 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert "no run at nowhere" in fails(capsys, "sample", "nowhere")
     assert "did you mean --sampler?" in fails(capsys, "sample", run, "--samplr", "heun")
     assert "did you mean --sampling-steps?" in fails(capsys, "sample", run, "--steps", "50")
-    for far in ("--horizon", "--start"):  # which were --churn and --restarts
+    for far in ("--horizon", "--wavelet"):  # the first was --churn
         assert fails(capsys, "sample", run, far, "4").rstrip().endswith(f"unknown option {far}")
     assert "td must be at least 0" in fails(capsys, "sample", run, "--td", "-1")
     assert "unknown option '--verson'" in fails(capsys, "--verson")
