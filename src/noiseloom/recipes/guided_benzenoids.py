@@ -44,6 +44,7 @@ class GuidedBenzenoids(Guidable):
 
     distance: ClassVar[str] = "1 - Tanimoto similarity of how rings turn"
     beside: ClassVar[str] = ".svg"
+    pictured: ClassVar[bool] = True
     own_sources: ClassVar[Mapping[str, str]] = {
         "labels": "train",
         "context": "others",
@@ -125,6 +126,10 @@ class GuidedBenzenoids(Guidable):
     def true_values(self, parts: Parts, facts: Facts, data: Tensor) -> dict[str, Tensor]:
         """The Hueckel gap of every structure."""
         return {"gap": snap(data).gaps}
+
+    def picture(self, parts: Parts, facts: Facts, data: Tensor, captions: Sequence[str]) -> str:
+        """Their hexagons, six side by side."""
+        return hexagon_picture(snap(data).cells, captions, 6)
 
     def write_structures(
         self,
