@@ -232,6 +232,21 @@ def test_hits_have_their_true_gaps_and_a_picture(run, tmp_path):
     assert path.read_text().count("<polygon") == 12 * 5
 
 
+def test_a_picture_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch):
+    own, (path, picture) = load(run), (tmp_path / "hits.csv", tmp_path / "hits.svg")
+    picture.write_text("as it was")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    data = benzenoids(5)[torch.arange(3)]["positions"]
+    with pytest.raises(OSError, match="no space"):
+        own.recipe.write_structures(path, own.parts, own.facts, data, {})
+    assert picture.read_text() == "as it was"
+    assert list(tmp_path.iterdir()) == [picture]
+
+
 def test_the_page_of_a_guide_draws_held_out_benzenoids(run):
     folder = run / "guides" / "context-0"
     page, own = (folder / "guide.html").read_text(), load(run)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from noiseloom.data import Benzenoids, smiles, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.data.labelled import label_columns, labels_of, read_cells
+from noiseloom.data.whole_file import write_text
 from noiseloom.nets import PointEncoder
 from noiseloom.recipes.benzenoid_sets import (
     CLUSTERED,
@@ -143,5 +144,5 @@ class GuidedBenzenoids(Guidable):
         found, path = snap(data), path.with_suffix(self.beside)
         rows = found.valid.nonzero()[:_SHOWN, 0]
         told = [f"{gap:.3f}" for gap in found.gaps[rows].tolist()]
-        path.write_text(hexagon_picture(found.cells[rows], told), encoding="utf-8")
+        write_text(path, hexagon_picture(found.cells[rows], told))
         return path
