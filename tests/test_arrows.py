@@ -62,6 +62,7 @@ FRONT |= {
     "fit_guide",
     "guide_actions",
     "guide_command",
+    "guide_examples",
     "guide_folder",
     "guide_material",
     "guide_report",

@@ -175,6 +175,32 @@ def test_what_is_there_is_not_drawn_again_and_what_differs_is(run, table, monkey
     assert main(words_of(run)) == 0  # the table of the module again
 
 
+def test_cells_of_another_version_are_named_below_the_table(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "older"
+    assert main(words_of(run, "--out", str(out))) == 0
+    today = f"noiseloom {table['noiseloom']} ({table['git'] or 'no commit'})"
+    assert {json.loads(p.read_text())["by"] for p in out.glob("cells/*.json")} == {today}
+    assert not any("judged by" in note for note in table["notes"])
+    (bare,) = out.glob("cells/none-0-scale8-*.json")
+    told = json.loads(bare.read_text())
+    del told["by"]  # as cells were kept before
+    bare.write_text(json.dumps(told))
+    (new,) = out.glob("cells/weight-decay-1-scale8-*.json")
+    new.unlink()
+    monkeypatch.setattr("noiseloom.table._commit", lambda: "another")
+    assert main(words_of(run, "--out", str(out))) == 0
+    again = json.loads((out / "table.json").read_text())
+    assert again["rows"] == table["rows"]
+    (old, nameless) = [note for note in again["notes"] if "judged by" in note]
+    assert f"judged by {today}: " in old
+    assert "unguided-0-scale0-" in old
+    assert new.stem not in old
+    assert bare.stem not in old
+    assert f"judged by a version that did not say its name: {bare.stem};" in nameless
+    assert old in (out / "table.md").read_text()
+    assert json.loads(new.read_text())["by"].endswith("(another)")
+
+
 def test_processes_find_what_one_finds(run, table, tmp_path):
     out = tmp_path / "two"
     assert main(words_of(run, "--jobs", "2", "--out", str(out))) == 0

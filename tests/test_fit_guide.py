@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import warnings
@@ -26,6 +27,7 @@ from noiseloom.guide_material import Picked, Sources, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
 from noiseloom.recipes import GuideTraining
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
+from noiseloom.terminal import number
 from noiseloom.training import Training, loop
 
 TINY = GuideTraining(
@@ -290,6 +292,26 @@ def test_a_context_makes_a_guide_doubt_itself_outside_of_its_data(folder, files,
     for text in ("Shifted, ", "Held out, 1", "Context, ", "<svg", "share that the interval"):
         assert text in page
     assert "<script" not in page
+
+
+def test_the_page_shows_what_is_told_best_and_worst(folder, files, material, tmp_path):
+    out = made(folder, files, material, tmp_path / "guide", "none")
+    run, page = load_run(folder), (out / "guide.html").read_text()
+    guide, _ = load_guide(out, run)
+    state = run.recipe.clean(run.parts, material.held_out.rows[torch.arange(100)])
+    with torch.no_grad():
+        said = guide.predict(state, torch.zeros(100))
+    labels = material.held_out.labels[:, 0]
+    off = (labels - said.mean[:, 0]).abs()
+    order = off.argsort(stable=True).tolist()
+    assert page.count("<figcaption>told best") == page.count("<figcaption>told worst") == 1
+    for rows, title in ((order[:6], "told best"), (order[:-7:-1], "told worst")):
+        shown = page[: page.index(f"<figcaption>{title}")].rpartition("<figure>")[2]
+        found = re.findall(r'anywhere">(.*?)</th><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>', shown)
+        assert [key for key, *_ in found] == [material.keys["held_out"][i] for i in rows]
+        for i, (_, *told) in zip(rows, found, strict=True):
+            right = labels[i], said.mean[i, 0], said.variance[i, 0].sqrt()
+            assert told == [number(float(value)) for value in right]
 
 
 # What lies in the folder.

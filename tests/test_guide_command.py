@@ -163,7 +163,10 @@ def test_a_choice_is_made_by_the_labels_that_were_named_and_trained_again(
     monkeypatch.setattr("noiseloom.fit_guide.train_guide", None)
     assert main([word for word in words if word != "--json"]) == 0
     table = capsys.readouterr().out
-    assert "nats, shifted" in table
+    assert "nats, shifted, chosen by" in table
+    assert "nats, chosen by" not in table
+    assert "options were chosen by nats of the shifted labels" in table
+    assert result["select"] == "shifted"
     assert "weight-decay" in table
     assert "±" in table
     words[words.index("--seeds") + 1] = "1"

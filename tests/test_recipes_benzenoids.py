@@ -29,6 +29,7 @@ from noiseloom.recipes.benzenoid_sets import distances, drawn_report, part
 from noiseloom.rng import Rng
 from noiseloom.sampling import ancestral, final, sample
 from noiseloom.steering import load_guides, steered, steering_of
+from noiseloom.terminal import number
 
 TINY = ["--width", "8", "--depth", "1", "--sampling-steps", "8", "--samples", "16"]
 GUIDE = ["--steps", "20", "--width", "8", "--depth", "1", "--context-size", "8"]
@@ -229,6 +230,36 @@ def test_hits_have_their_true_gaps_and_a_picture(run, tmp_path):
     assert predicted == sorted(predicted)
     path = own.recipe.write_structures(tmp_path / "hits.csv", own.parts, own.facts, table.data, {})
     assert path.read_text().count("<polygon") == 12 * 5
+
+
+def test_a_picture_is_written_whole_or_not_at_all(run, tmp_path, monkeypatch):
+    own, (path, picture) = load(run), (tmp_path / "hits.csv", tmp_path / "hits.svg")
+    picture.write_text("as it was")
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    data = benzenoids(5)[torch.arange(3)]["positions"]
+    with pytest.raises(OSError, match="no space"):
+        own.recipe.write_structures(path, own.parts, own.facts, data, {})
+    assert picture.read_text() == "as it was"
+    assert list(tmp_path.iterdir()) == [picture]
+
+
+def test_the_page_of_a_guide_draws_held_out_benzenoids(run):
+    folder = run / "guides" / "context-0"
+    page, own = (folder / "guide.html").read_text(), load(run)
+    gaps = dict(zip(benzenoids(5).keys, benzenoids(5).gaps.tolist(), strict=True))
+    held = {number(gaps[key]) for key in structures(folder)["held_out"]}
+    found = set()
+    for title in ("told best", "told worst"):
+        shown = page[: page.index(f"<figcaption>{title}")].rpartition("<figure>")[2]
+        captions = re.findall(r">([^<]*): [^<]* \([^<]*\)</text>", shown)
+        assert shown.count("<polygon") == 5 * len(captions) > 0
+        found |= set(captions)
+    assert found == held
+    assert own.recipe.pictured
 
 
 def test_labels_may_come_by_key_from_a_table(run, tmp_path, capsys):

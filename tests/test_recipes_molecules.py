@@ -4,6 +4,7 @@ import csv
 import math
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import warnings
@@ -452,6 +453,22 @@ def test_hits_are_ranked_and_written_as_a_table_and_as_sdf(run, tmp_path, capsys
     (tmp_path / "hits.csv").unlink()
     assert main(["sample", str(run), *words]) == 2
     assert "hits.sdf exists" in capsys.readouterr().err
+    picture = (tmp_path / "hits.svg").read_text()
+    assert picture.startswith("<svg")
+    out.unlink()
+    assert main(["sample", str(run), *words]) == 2
+    assert "hits.svg exists" in capsys.readouterr().err
+    assert main(["sample", str(run), *words, "--force"]) == 0
+    assert (tmp_path / "hits.svg").read_text() == picture
+
+
+def test_the_page_of_a_guide_draws_held_out_molecules(run):
+    page = (run / "guides" / "context-0" / "guide.html").read_text()
+    for title in ("told best", "told worst"):
+        shown = page[: page.index(f"<figcaption>{title}")].rpartition("<figure>")[2]
+        assert shown.count("<svg") == 1
+        assert len(set(re.findall(r"atom-(\d+)", shown))) > 3
+        assert "</table>" not in shown
 
 
 def test_a_table_of_hits_by_hand(run, data):

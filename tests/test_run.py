@@ -170,6 +170,10 @@ def test_a_name_without_hf_is_a_folder_and_a_hub_out_of_reach_is_one_line(tmp_pa
     with pytest.raises(OSError, match="hf://owner/name cannot be published to: no route"):
         noiseloom.push(shipped, "hf://owner/name")
     assert asked == [("owner/name", {"exist_ok": True, "private": True})]
+    for wrong in ("hf:/owner/name", "hf:owner/name"):
+        with pytest.raises(ValueError, match="write hf://owner/name for the Hub"):
+            noiseloom.push(shipped, wrong)
+    assert not list(tmp_path.glob("hf:*"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Every guide leads the run's samples at every scale, and what they truly are, where that can be
 known, is told beside unguided ones: as one table of means over seeds with 95 % intervals. Guide
 and noise of a seed change together; all guides of a seed have the same noise. Cells that are there
-are not drawn again (`guided_cells`).
+are not drawn again (`guided_cells`); those that another version or commit has judged are named.
 """
 
 import json
@@ -20,6 +20,7 @@ from noiseloom.guided_cells import (
     Found,
     GuideFolder,
     aims_of,
+    by_today,
     check_truth,
     forget,
     guides_in,
@@ -198,7 +199,21 @@ def _notes(
         )
     if not counts and any(one.figures.get("valid") for one in found.values()):
         notes.append("nothing is known of what the samples are truly worth")
-    return notes
+    return notes + _older(found)
+
+
+def _older(found: dict[Path, Found]) -> list[str]:
+    """Which cells were judged by another version or commit than today's, a line for each."""
+    today, others = by_today(), dict[str, list[str]]()
+    for one in found.values():
+        if not one.failed and one.by != today:
+            told = one.by or "a version that did not say its name"
+            others.setdefault(told, []).append(one.cell.file.stem)
+    return [
+        f"not drawn anew, but judged by {by}: {', '.join(names)}; remove them from cells to have "
+        "them judged again"
+        for by, names in others.items()
+    ]
 
 
 def _write_pages(

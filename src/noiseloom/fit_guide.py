@@ -146,6 +146,7 @@ def _judged(
     run: Run, model: Trained, material: Material, out: Path, record: GuideRecord
 ) -> GuideRecord:
     """Judge a trained guide and write that down; with that it is finished."""
+    from noiseloom.guide_examples import guide_examples
     from noiseloom.guide_report import write_guide_report  # matplotlib takes its time
 
     sets: dict[str, tuple[Data, Tensor | None]] = {
@@ -162,6 +163,6 @@ def _judged(
     write_text(out / "calibration.json", json.dumps(found, indent=1) + "\n")
     told = summary(found, labels["mean"], labels["deviation"])
     record = replace(record, summary=told)
-    write_guide_report(out, record)
+    write_guide_report(out, record, guide_examples(run, model.guide, material))
     write_guide(out, record)
     return record

@@ -11,7 +11,15 @@ from noiseloom.commands import load
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import GUIDES, GuideRecord
 from noiseloom.guide_material import Sources, read_material
-from noiseloom.guide_selection import Grid, Judge, called, configurations, criterion, tried
+from noiseloom.guide_selection import (
+    CRITERIA,
+    Grid,
+    Judge,
+    called,
+    configurations,
+    criterion,
+    tried,
+)
 from noiseloom.guide_trainings import GuideTask, guides_made, hold
 from noiseloom.jobs import check_jobs
 from noiseloom.recipes import GuideTraining
@@ -33,6 +41,11 @@ _COLUMNS = {
     "deviation_context": "deviation on context",
 }
 _MEANING = "means over 11 levels of noise, in deviations of the labels learnt from"
+_SEEN: dict[Judge, str] = {
+    "in-domain": "options were chosen by nats of the held-out labels: these have been seen",
+    "shifted": "options were chosen by nats of the shifted labels: these have been seen",
+}
+"""What is to be said of figures on labels that have chosen."""
 
 
 def guide(
@@ -124,10 +137,12 @@ def guide(
             found.setdefault(seeded[i].method, []).append(one)
     if not found:
         raise ValueError(next(iter(failed.values())))
-    head, rows = _table(found, chosen)
+    by = judge if chosen else None
+    head, rows = _table(found, chosen, by)
     result = {
         "run": source,
         "folder": str(root),
+        "select": by,
         "chosen": chosen,
         "guides": {
             name: [{"options": asdict(r.options), **r.summary} for r in records]
@@ -136,7 +151,8 @@ def guide(
         "failed": failed,
     }
     write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
-    answer(as_json, result, ["", _MEANING, f"guides: {root}"], head, rows)
+    lines = ["", _MEANING, *([_SEEN[by]] if by else []), f"guides: {root}"]
+    answer(as_json, result, lines, head, rows)
 
 
 def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
@@ -187,12 +203,15 @@ def _chosen(
 
 
 def _table(
-    found: Mapping[str, Sequence[GuideRecord]], chosen: Mapping[str, Any]
+    found: Mapping[str, Sequence[GuideRecord]], chosen: Mapping[str, Any], by: Judge | None
 ) -> tuple[list[str], list[list[str]]]:
-    """A row for each method: means over seeds, with deviations."""
+    """A row for each method: means over seeds, with deviations; the head says what chose."""
     first = [records[0].summary for records in found.values()]
     keys = [key for key in _COLUMNS if any(key in summary for summary in first)]
-    head = ["method", *(["chosen"] if chosen else []), *(_COLUMNS[key] for key in keys), "seeds"]
+    titles = dict(_COLUMNS)
+    if by:
+        titles[CRITERIA[by]] += ", chosen by"
+    head = ["method", *(["chosen"] if chosen else []), *(titles[key] for key in keys), "seeds"]
     rows = []
     for method, records in found.items():
         row = [method, *([called(chosen[method]["options"])] if chosen else [])]

@@ -22,12 +22,15 @@ _SHOWN = (0, 2, 5, 8, 10)
 """Levels of tables and of reliability curves, of those that were measured."""
 
 
-def write_guide_report(folder: Path, record: GuideRecord) -> Path:
+def write_guide_report(
+    folder: Path, record: GuideRecord, examples: Mapping[str, str] | None = None
+) -> Path:
     """Write `guide.html` into a guide's folder, of `calibration.json` and the training's records.
 
     Args:
         folder: of the guide.
         record: its description, with a summary.
+        examples: HTML of held-out structures, by property, as `guide_examples` makes it.
 
     Returns:
         The file.
@@ -35,7 +38,7 @@ def write_guide_report(folder: Path, record: GuideRecord) -> Path:
     found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     sections = [_header(folder, record)]
     for name in record.names:
-        sections.append(_property(name, found))
+        sections.append(_property(name, found, (examples or {}).get(name, "")))
     sections += [
         loss_section(records_of(folder / "metrics.jsonl")),
         _use(folder, record),
@@ -69,7 +72,7 @@ def _header(folder: Path, record: GuideRecord) -> str:
 {command}<dl class="facts">{cells}</dl></header>"""
 
 
-def _property(name: str, found: Mapping[str, Any]) -> str:
+def _property(name: str, found: Mapping[str, Any], examples: str) -> str:
     sets = {key: told["properties"][name] for key, told in found["sets"].items()}
     sizes = {key: told["n"] for key, told in found["sets"].items()}
     levels, judged = found["levels"], [key for key in sets if "nll" in sets[key]]
@@ -83,12 +86,17 @@ def _property(name: str, found: Mapping[str, Any]) -> str:
     curves.append(_over_noise(sets, list(sets), levels, "mean", "mean that is said"))
     figures = "".join(f"<figure>{curve}</figure>" for curve in curves)
     tables = "".join(_table(sets[key], levels, TITLES[key], sizes[key]) for key in sets)
+    if examples:
+        examples = f"""<h3>Held-out structures</h3>
+<p>Those whose label the guide comes closest to when it sees them without noise, and those it is
+farthest from: label, mean that is said, and in brackets the deviation that is said.</p>
+{examples}"""
     return section(
         name,
         f"""<p>An interval of 90 % should hold 90 % of the labels: on the dotted line a guide knows
 how much it knows, below it it is too sure. Where there are no labels, in the context, a guide
 should say the mean of the labels, and a deviation as large as theirs.</p>
-<div class="pair">{reliability}</div><div class="pair">{figures}</div>{tables}""",
+<div class="pair">{reliability}</div><div class="pair">{figures}</div>{tables}{examples}""",
     )
 
 

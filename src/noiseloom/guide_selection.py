@@ -20,6 +20,7 @@ from noiseloom.recipes.guide_options import GuideTraining
 from noiseloom.rng import Rng
 
 __all__ = [
+    "CRITERIA",
     "GRIDS",
     "SEED",
     "Grid",
@@ -33,6 +34,8 @@ __all__ = [
 
 Judge: TypeAlias = Literal["in-domain", "shifted"]
 """What a configuration is chosen by."""
+CRITERIA: dict[Judge, str] = {"in-domain": "nll", "shifted": "nll_shifted"}
+"""The figure of a summary that says it, less is better."""
 
 SEED = 1000
 """Added to the seed while configurations are compared: what is kept is trained by other seeds."""
@@ -106,7 +109,7 @@ def configurations(method: str, count: int) -> Grid:
 
 def criterion(summary: Mapping[str, float], judge: Judge) -> float:
     """Nats of the labels that configurations are chosen by, less is better."""
-    return summary["nll" if judge == "in-domain" else "nll_shifted"]
+    return summary[CRITERIA[judge]]
 
 
 def tried(options: GuideTraining, cell: Mapping[str, Any]) -> GuideTraining:

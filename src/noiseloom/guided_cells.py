@@ -2,7 +2,8 @@
 
 A cell's file is named after what decides it, and holds that: weights of run and guide, how they
 lead, how many samples of which seed are drawn. So what is there is never drawn again, whatever
-differs is another cell, and guides that two choices have made alike share theirs.
+differs is another cell, and guides that two choices have made alike share theirs. By which version
+and commit it was judged does not decide, but is kept in it, for the table to say.
 """
 
 import json
@@ -24,12 +25,14 @@ from noiseloom.recipes import Guiding, keys_of
 from noiseloom.run import Run
 from noiseloom.run_folder import digest, write_text
 from noiseloom.steering import aim_of, load_guides
+from noiseloom.table import source as made_with
 
 __all__ = [
     "Cell",
     "Found",
     "GuideFolder",
     "aims_of",
+    "by_today",
     "check_truth",
     "forget",
     "guides_in",
@@ -83,11 +86,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a cell: figures, or why there are none."""
+    """What became of a cell.
+
+    Attributes:
+        cell: which.
+        figures: of it.
+        failed: why there are none.
+        by: version and commit that it was judged by, as `by_today` says them; "" if not known.
+    """
 
     cell: Cell
     figures: dict[str, float]
     failed: str = ""
+    by: str = ""
 
 
 def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
@@ -187,21 +198,30 @@ def kept(cell: Cell) -> Found | None:
     if not cell.file.is_file():
         return None
     try:
-        figures: dict[str, float] = json.loads(cell.file.read_text(encoding="utf-8"))["found"]
-    except (ValueError, KeyError, TypeError) as error:
+        told = json.loads(cell.file.read_text(encoding="utf-8"))
+        figures: dict[str, float] = told["found"]
+        by: str = told.get("by", "")  # cells of old have none
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{cell.file} is damaged: remove it, and it is made again") from error
-    return Found(cell, figures)
+    return Found(cell, figures, by=by)
+
+
+def by_today() -> str:
+    """The version and the commit of this package, in words."""
+    told = made_with()
+    return f"noiseloom {told['noiseloom']} ({told['git'] or 'no commit'})"
 
 
 def judged(cells: Sequence[Cell]) -> list[Found]:
     """Draw and judge cells of one guide and keep each as it is done; work for a process."""
-    found = []
+    found, today = [], by_today()
     for cell in cells:
         try:
             there = kept(cell)
             if there is None:
-                there = Found(cell, _judge(cell))
-                told = {**asdict(cell), "file": cell.file.name, "found": there.figures}
+                there = Found(cell, _judge(cell), by=today)
+                told = {**asdict(cell), "file": cell.file.name, "by": today}
+                told["found"] = there.figures
                 cell.file.parent.mkdir(parents=True, exist_ok=True)
                 write_text(cell.file, json.dumps(told, indent=1, default=str) + "\n")
             found.append(there)

@@ -25,7 +25,7 @@ from noiseloom.recipes import Guiding, keys_of
 from noiseloom.redesign import Redesign, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits
 from noiseloom.run import Run
-from noiseloom.run_folder import check_file, read_description, same_data, write_bytes
+from noiseloom.run_folder import check_file, read_description, same_data, write_bytes, write_text
 from noiseloom.sampling import Solver
 from noiseloom.steering import Guides, aim_of, load_guides, steering_of
 from noiseloom.terminal import answer, number, say
@@ -42,6 +42,8 @@ __all__ = [
 
 _SHOWN = 5
 """Rows that are told at the end."""
+_DRAWN = 24
+"""Structures of a picture."""
 
 
 def sample_guided(
@@ -90,7 +92,7 @@ def sample_guided(
     if path.suffix.lower() != ".csv":
         raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
     check_file(path, force, "samples.csv")
-    if beside := guidable(run).beside:
+    for beside in sorted({guidable(run).beside, ".svg" * guidable(run).pictured} - {""}):
         check_file(path.with_suffix(beside), force)
     given = {"row": torch.arange(n or 64)}
     for name, value in (("known", known), ("parent", redesign)):
@@ -124,6 +126,10 @@ def sample_guided(
         if drawn is not None:
             result["structures"] = str(drawn)
             lines.append(f"structures: {drawn}")
+        if guidable(run).pictured and drawn != path.with_suffix(".svg"):
+            write_text(path.with_suffix(".svg"), _picture(run, table, records))
+            result["picture"] = str(path.with_suffix(".svg"))
+            lines.append(f"picture: {result['picture']}")
     lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
     told = f"{counts['drawn']:,} drawn, {counts['different']:,} different, {counts['new']:,} new"
     if counts["invalid"]:
@@ -205,6 +211,18 @@ def ranked(
         rows.append([*cells, *both[i], distances[i], told[own[i] in known], times[own[i]]])
     new = sum(key not in known for key in own) if told[False] else 0
     return Ranked(head, rows, counts | {"new": new}, data)
+
+
+def _picture(run: Run, table: Ranked, records: Sequence[GuideRecord]) -> str:
+    """The best, with what is said of each: means, and in brackets deviations."""
+    names = [name for record in records for name in record.names]
+    columns = [table.column(f"{kind}_{n}") for n in names for kind in ("prediction", "deviation")]
+    said = [[number(value) for value in row[:_DRAWN]] for row in columns]
+    pairs = zip(said[::2], said[1::2], strict=True)
+    told = [[f"{mean} ({d})" for mean, d in zip(*pair, strict=True)] for pair in pairs]
+    captions = [", ".join(each) for each in zip(*told, strict=True)]
+    data = table.data[: len(captions)]
+    return guidable(run).picture(run.parts, run.facts, data, captions)
 
 
 def site_gains(

@@ -47,8 +47,13 @@ def push(run: Run, target: str, guides: Sequence[str | Path] = ()) -> str:
         FileExistsError: the folder holds something.
         FileNotFoundError: no finished guide.
         OSError: the Hub cannot be reached, or refuses.
-        ValueError: a guide of another run, or two of one name.
+        ValueError: a guide of another run, or two of one name; "hf:" without its "//".
     """
+    if target.startswith("hf:") and not target.startswith(HUB):
+        name = target[3:].strip("/") or "OWNER/NAME"
+        raise ValueError(
+            f"{target} is neither: write hf://{name} for the Hub, or ./{target} for a folder"
+        )
     chosen = _guides(run, guides)
     if not target.startswith(HUB):
         folder = Path(target).expanduser()

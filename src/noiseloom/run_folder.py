@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from noiseloom.data import Split
+from noiseloom.data.whole_file import write_bytes, write_text
 from noiseloom.recipes import RECIPES, Facts, Recipe
 
 __all__ = [
@@ -275,21 +276,3 @@ def claimed(folder: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
             if made and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as a whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

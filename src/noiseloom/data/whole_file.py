@@ -1,4 +1,4 @@
-"""A recording as one file of tensors, written as a whole or not at all."""
+"""Files that are written as a whole or not at all: bytes, text, a recording of tensors."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["write_whole"]
+__all__ = ["write_bytes", "write_text", "write_whole"]
 
 
 def write_whole(
@@ -49,5 +49,23 @@ def write_whole(
         part.replace(path)
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as a whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -50,6 +50,7 @@ class Guidable:
         distance: what `nearest` measures, for people.
         beside: ending of the file that `write_structures` makes, "" for none: what is there under
             that name is replaced only where that was asked for.
+        pictured: whether `picture` draws: hits then have a picture beside their table.
         own_sources: words that stand for files of the recipe's own: of `labels`, `context` and
             `shifted`, those that it has itself, so that none need be named. `labelled` and
             `unlabelled` are given them as paths.
@@ -59,6 +60,7 @@ class Guidable:
     guide_told: ClassVar[tuple[str, ...]] = ("mask",)
     distance: ClassVar[str] = "distance"
     beside: ClassVar[str] = ""
+    pictured: ClassVar[bool] = False
     own_sources: ClassVar[Mapping[str, str]] = {}
     held_out_known: ClassVar[bool] = True
 
@@ -168,6 +170,17 @@ class Guidable:
             The file, or None.
         """
         return None
+
+    def picture(self, parts: Parts, facts: Facts, data: Tensor, captions: Sequence[str]) -> str:
+        """An SVG of valid structures, each with a line below it; "" of a recipe that draws none.
+
+        Args:
+            parts: of the run.
+            facts: of the run.
+            data: decoded structures, shape (N, ...), at least one.
+            captions: N lines of plain ASCII: not every drawer has other letters.
+        """
+        return ""
 
     def space(self, parts: Parts, facts: Facts) -> dict[str, Any]:
         """What two runs must have in common for one guide to be of both; plain JSON values."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from noiseloom.data import Benzenoids, smiles, snap
 from noiseloom.data.hexagon_picture import hexagon_picture
 from noiseloom.data.labelled import label_columns, labels_of, read_cells
+from noiseloom.data.whole_file import write_text
 from noiseloom.nets import PointEncoder
 from noiseloom.recipes.benzenoid_sets import (
     CLUSTERED,
@@ -44,6 +45,7 @@ class GuidedBenzenoids(Guidable):
 
     distance: ClassVar[str] = "1 - Tanimoto similarity of how rings turn"
     beside: ClassVar[str] = ".svg"
+    pictured: ClassVar[bool] = True
     own_sources: ClassVar[Mapping[str, str]] = {
         "labels": "train",
         "context": "others",
@@ -126,6 +128,10 @@ class GuidedBenzenoids(Guidable):
         """The Hueckel gap of every structure."""
         return {"gap": snap(data).gaps}
 
+    def picture(self, parts: Parts, facts: Facts, data: Tensor, captions: Sequence[str]) -> str:
+        """Their hexagons, six side by side."""
+        return hexagon_picture(snap(data).cells, captions, 6)
+
     def write_structures(
         self,
         path: Path,
@@ -138,5 +144,5 @@ class GuidedBenzenoids(Guidable):
         found, path = snap(data), path.with_suffix(self.beside)
         rows = found.valid.nonzero()[:_SHOWN, 0]
         told = [f"{gap:.3f}" for gap in found.gaps[rows].tolist()]
-        path.write_text(hexagon_picture(found.cells[rows], told), encoding="utf-8")
+        write_text(path, hexagon_picture(found.cells[rows], told))
         return path

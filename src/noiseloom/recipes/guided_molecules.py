@@ -20,7 +20,7 @@ from noiseloom.data.molecular_graphs import (
     molecules_of,
     smiles_of_graphs,
 )
-from noiseloom.data.molecule_files import structure_file
+from noiseloom.data.molecule_files import molecule_picture, structure_file
 from noiseloom.data.molecules import Molecules, parse_molecules, read_molecules
 from noiseloom.metrics.molecules import molecule_report, nearest_similarity
 from noiseloom.nets import GraphEncoder
@@ -58,6 +58,7 @@ class GuidedMolecules(Guidable):
     )
     held_out_known: ClassVar[bool] = False
     beside: ClassVar[str] = ".sdf"
+    pictured: ClassVar[bool] = True
 
     column: str = ""
     max_atoms: int = 38
@@ -227,6 +228,10 @@ class GuidedMolecules(Guidable):
         """True figures of all that was drawn."""
         correct, ceiling = self.correct, facts["ceiling"]
         return molecule_report(data, facts["kinds"], correct=correct, ceiling=ceiling)[0]
+
+    def picture(self, parts: Parts, facts: Facts, data: Tensor, captions: Sequence[str]) -> str:
+        """Their structural formulas, by RDKit, of the molecules that are written."""
+        return molecule_picture(molecules_of(self._mended(data, facts), facts["kinds"]), captions)
 
     def write_structures(
         self,
