@@ -22,7 +22,7 @@ from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import load_guide, read_guide, structures
-from noiseloom.guide_material import Picked, Sources, read_material
+from noiseloom.guide_material import Picked, Sources, _digest, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
 from noiseloom.recipes import GuideTraining
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
@@ -317,6 +317,14 @@ def test_equal_structures_stay_in_one_part(folder, files, tmp_path):
     )
     assert len(found.learnt) + len(found.held_out) == 118
     assert not set(found.keys["learnt"]) & set(found.keys["held_out"])
+
+
+def test_digests_are_those_of_earlier_guides_where_float32_tells_labels_apart():
+    labels = torch.tensor([[0.1], [0.2]], dtype=torch.float64)
+    assert _digest(["A", "B"], labels) == _digest(["A", "B"], labels.float())
+    large = labels / 10 + 1e6
+    assert _digest(["A", "B"], large) != _digest(["A", "B"], large.float())
+    assert _digest(["A", "B"], large) != _digest(["A", "B"], large.flip(0))
 
 
 def test_nothing_is_replaced_unless_it_is_asked_for(folder, files, material, tmp_path, capsys):

@@ -142,7 +142,7 @@ def label_columns(
 
 
 def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
-    """The numbers of some columns, float32, shape (N, J).
+    """The numbers of some columns, float64, shape (N, J).
 
     Raises:
         ValueError: a cell that is no finite number, by its line, or a column of one value only.
@@ -163,7 +163,7 @@ def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
                 f"{cells.path}, column {name!r}: all {len(cells)} labels are {found[0, j]:g}, from "
                 f"{cells.unit} {cells.lines[0]} to {cells.lines[-1]}: there is nothing to learn"
             )
-    return found.float()
+    return found
 
 
 def _number(cell: str) -> float | None:

@@ -28,7 +28,7 @@ class Labelled:
 
     Attributes:
         rows: the structures: batches are as those that the run was trained on.
-        labels: float32, shape (N, J).
+        labels: float64, shape (N, J): small effects on a large offset keep their digits.
         names: of the J properties.
         lines: where in the file each is.
     """

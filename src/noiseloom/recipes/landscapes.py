@@ -80,7 +80,7 @@ class Landscapes(Sequences):
         rows = {"train": split.train, "high": split.held_out, "validation": split.validation}[part]
         if rows is None:
             raise ValueError(f"{name} has no rows for validation: leave :{part} out")
-        values = split.landscape.value(rows.values).float()[:, None]
+        values = split.landscape.value(rows.values).double()[:, None]
         return Labelled(rows, values, (self.value_name,), tuple(range(1, len(rows) + 1)))
 
     def unlabelled(self, path: str, facts: Facts) -> Tokens:
