@@ -1,5 +1,6 @@
 """Guides of finished runs: killed and gone on with, by every method, and what is refused."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -459,6 +460,7 @@ GOOD = "".join(
     ("text", "told"),
     [
         (HEAD + GOOD + "AAAAAA,nan\n", "labels.csv, line 10, column 'y': the label is 'nan'"),
+        (HEAD + GOOD + "AAAAAA,-1e39\n", "labels.csv, line 10, column 'y': the label is '-1e39'"),
         (HEAD + "AAAAAA,1\nCCCCCC,1\nGGGGGG,1\nTTTTTT,1\n", "all 4 labels are 1, from line 2 to 5"),
         (
             HEAD + GOOD + "AAXAAA,2\n",
@@ -491,6 +493,28 @@ def test_a_context_that_is_labelled_too_is_warned_of(folder, files, tmp_path):
     (tmp_path / "context.txt").write_text("AAAAAA\nAAUAAA\n")
     with pytest.raises(ValueError, match=r"context.txt, line 2: 'U', symbol 3, is none of the 4"):
         read_material(load_run(folder), sources, 0.2)
+
+
+@pytest.mark.parametrize("part", ["learnt", "held_out", "shifted"])
+def test_labels_that_no_float32_holds_in_the_guides_units_are_told_by_line(folder, tmp_path, part):
+    """Of small deviations: 1e38 held out is 1e40 of them; learnt ones of 1e-200 have none."""
+    path, run = tmp_path / "labels.csv", load_run(folder)
+    letters = ["".join(pair) + "ACGT" for pair in itertools.product("ACGT", repeat=2)]
+    text = [f"{s},{i % 2 / 100}" for i, s in enumerate(letters)]
+    path.write_text(HEAD + "\n".join(text) + "\n")
+    found = read_material(run, Sources(str(path)), 0.2)
+    if part == "learnt":
+        path.write_text(HEAD + "\n".join(t.replace("0.01", "1e-200") for t in text) + "\n")
+        row, sources, told = found.learnt.lines[0], Sources(str(path)), "labels.csv"
+    else:
+        row = found.held_out.lines[0]
+        text[row - 2] = letters[row - 2] + ",1e38"
+        wrong = path if part == "held_out" else tmp_path / "shifted.csv"
+        wrong.write_text(HEAD + "\n".join(text) + "\n")
+        shifted = str(wrong) if part == "shifted" else None
+        sources, told = Sources(str(path), shifted=shifted), f"{wrong.name}"
+    with pytest.raises(ValueError, match=rf"{told}, line {row}, column 'y': the label is "):
+        read_material(run, sources, 0.2)
 
 
 @pytest.mark.parametrize(

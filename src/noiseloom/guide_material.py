@@ -138,7 +138,8 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
     Raises:
         FileNotFoundError: no such file.
         ValueError: what cannot be read, with its line; too few different structures; labels of one
-            value; invalid structures; other properties in the shifted file.
+            value, or too far from those learnt; invalid structures; other properties in the shifted
+            file.
     """
     recipe, facts = guidable(run), run.facts
     whole = recipe.labelled(sources.labels, facts, sources.columns)
@@ -152,6 +153,8 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
                 f"{sources.labels}, column {name!r}: all labels but those held out are "
                 f"{float(learnt.labels[0, j]):g}: there is nothing to learn"
             )
+    _check_labels(learnt, learnt, sources.labels)
+    _check_labels(rest, learnt, sources.labels)
     context, shared, digests = None, 0, {"labels": _digest(keys, whole.labels)}
     if sources.context is not None:
         context = recipe.unlabelled(sources.context, facts)
@@ -172,6 +175,7 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
     shifted = None
     if sources.shifted is not None:
         shifted = recipe.labelled(sources.shifted, facts, whole.names)
+        _check_labels(shifted, learnt, sources.shifted)
         others = _keys(run, shifted, sources.shifted)
         digests["shifted"] = _digest(others, shifted.labels)
     parted = {
@@ -193,6 +197,23 @@ def _keys(run: Run, labelled: Labelled, path: str) -> list[str]:
         if not key:
             raise ValueError(f"{path}, line {line}: the structure is not valid")
     return found
+
+
+def _check_labels(labelled: Labelled, learnt: Labelled, path: str) -> None:
+    """Refuse labels that are no float32 in the units that the guide counts in."""
+    known, labels = learnt.labels.double(), labelled.labels.double()
+    deviation = known.std(0, correction=0)
+    scaled = ((labels - known.mean(0)) / deviation).float()
+    # Not finite ones first: one that is learnt spoils the units of all others.
+    for good in (labels.isfinite(), scaled.isfinite() & (deviation * deviation > 0)):
+        if good.all():
+            continue
+        row, j = (int(i) for i in (~good).nonzero()[0])
+        raise ValueError(
+            f"{path}, line {labelled.lines[row]}, column {labelled.names[j]!r}: the label is "
+            f"{float(labels[row, j]):g}, beyond float32 in deviations ({float(deviation[j]):.3g}) "
+            "of the labels learnt from: leave the row out, or count in another unit"
+        )
 
 
 def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:
