@@ -495,6 +495,17 @@ def test_a_context_that_is_labelled_too_is_warned_of(folder, files, tmp_path):
         read_material(load_run(folder), sources, 0.2)
 
 
+def test_shifted_structures_that_are_labelled_too_are_warned_of(folder, files, tmp_path):
+    rows = (files / "labels.csv").read_text().splitlines()[:8]
+    others = (files / "shifted.csv").read_text().splitlines()[1:4]
+    (tmp_path / "shifted.csv").write_text("\n".join([*rows, *others]) + "\n")
+    sources = replace(sources_of(files), shifted=str(tmp_path / "shifted.csv"))
+    with pytest.warns(UserWarning, match=r"7 of 10 structures of .*shifted.csv are labelled in "):
+        found = read_material(load_run(folder), sources, 0.2)
+    assert found.counts["shared_shifted"] == 7
+    assert read_material(load_run(folder), sources_of(files), 0.2).counts["shared_shifted"] == 0
+
+
 @pytest.mark.parametrize("part", ["learnt", "held_out", "shifted"])
 def test_labels_that_no_float32_holds_in_the_guides_units_are_told_by_line(folder, tmp_path, part):
     """Of small deviations: 1e38 held out is 1e40 of them; learnt ones of 1e-200 have none."""

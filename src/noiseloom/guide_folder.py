@@ -61,7 +61,7 @@ class GuideRecord:
         sources: files that it was made of: labels, context, shifted, and the columns of labels.
         digests: of what was in them.
         counts: structures learnt from, held out, shifted, of context, and shared by context and
-            labels.
+            labels, and by shifted ones and labels.
         labels: of those learnt from: lowest, highest, mean and deviation of each property.
         command: what was typed.
         noiseloom: version.

@@ -99,6 +99,7 @@ class Material:
         shifted: to judge by, or None.
         keys: of the structures "learnt" and "held_out".
         shared: structures of the context that are labelled, too.
+        shared_shifted: shifted structures that are among those labels, too.
         digests: of what the files hold.
     """
 
@@ -108,6 +109,7 @@ class Material:
     shifted: Labelled | None
     keys: dict[str, list[str]]
     shared: int
+    shared_shifted: int
     digests: dict[str, str]
 
     @property
@@ -119,6 +121,7 @@ class Material:
             "context": 0 if self.context is None else len(self.context),
             "shared": self.shared,
             "shifted": 0 if self.shifted is None else len(self.shifted),
+            "shared_shifted": self.shared_shifted,
         }
 
 
@@ -133,7 +136,7 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
         held_out: share of the labelled structures.
 
     Warns:
-        UserWarning: structures of the context that are labelled, too.
+        UserWarning: structures of the context, or shifted ones, that are labelled, too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -155,15 +158,15 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
             )
     _check_labels(learnt, learnt, sources.labels)
     _check_labels(rest, learnt, sources.labels)
-    context, shared, digests = None, 0, {"labels": _digest(keys, whole.labels)}
+    known, shared, shared_shifted = set(keys), 0, 0
+    context, digests = None, {"labels": _digest(keys, whole.labels)}
     if sources.context is not None:
         context = recipe.unlabelled(sources.context, facts)
         if not len(context):
             raise ValueError(f"{sources.context} holds no structure")
         unlabelled = keys_of(recipe, run.parts, facts, context)
         digests["context"] = _digest(unlabelled)
-        known = set(keys)
-        shared = sum(key in known for key in set(unlabelled))
+        shared = len(known & set(unlabelled))
         if shared:
             warnings.warn(
                 f"{shared:,} of {len(set(unlabelled)):,} structures of {sources.context} are "
@@ -178,11 +181,19 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
         _check_labels(shifted, learnt, sources.shifted)
         others = _keys(run, shifted, sources.shifted)
         digests["shifted"] = _digest(others, shifted.labels)
+        shared_shifted = len(known & set(others))
+        if shared_shifted:
+            warnings.warn(
+                f"{shared_shifted:,} of {len(set(others)):,} structures of {sources.shifted} are "
+                f"labelled in {sources.labels}, too: the guide is judged by what it has learnt, "
+                "and the shifted figures are too good; take them out",
+                stacklevel=2,
+            )
     parted = {
         name: [keys[i] for i in rows.tolist()]
         for name, rows in zip(("learnt", "held_out"), places, strict=True)
     }
-    return Material(learnt, rest, context, shifted, parted, shared, digests)
+    return Material(learnt, rest, context, shifted, parted, shared, shared_shifted, digests)
 
 
 def _whole(path: str) -> str:
