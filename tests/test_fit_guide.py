@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+import yaml
 from guided import load_run, train_guide, train_run, write_files
 from safetensors.torch import load_file
 
@@ -25,6 +26,7 @@ from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import load_guide, read_guide, structures
 from noiseloom.guide_material import Picked, Sources, _digest, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
+from noiseloom.guided_cells import guides_in
 from noiseloom.recipes import GuideTraining
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
 from noiseloom.training import Training, loop
@@ -435,6 +437,44 @@ def test_structures_are_kept_for_distances(folder, files, material, tmp_path):
     (out / "guide.yaml").write_text("options: {widht: 3}\n")
     with pytest.raises(ValueError, match="does not describe a guide"):
         read_guide(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "told"),
+    [
+        (
+            "guide.yaml",
+            {"labels": {}},
+            r"guide.yaml does not describe a guide \(labels: 1 of lowest",
+        ),
+        ("guide.yaml", {"method": "magic"}, r"guide.yaml does not .* \(method must be one of"),
+        ("structures.json", "{", r"structures.json does not list a guide's structures \(Expect"),
+        ("structures.json", '{"learnt": []}', r"structures.json does not list .* \('held_out'\)"),
+        ("structures.json", '{"learnt": 1, "held_out": []}', r"structures.json does not list"),
+        ("selection.json", "{", r"selection.json does not say what guides were chosen by"),
+        ("selection.json", "{}", r"selection.json does not say what guides were chosen by"),
+    ],
+)
+def test_damaged_files_are_named(folder, files, material, tmp_path, name, changed, told):
+    out = made(folder, files, material, tmp_path / "guide")
+    path = out / name if name != "selection.json" else tmp_path / name
+    if name == "guide.yaml":
+        found = yaml.safe_load(path.read_text())
+        inner = found["options"] if "method" in changed else found
+        path.write_text(
+            yaml.safe_dump(
+                {**found, **changed}
+                if inner is found
+                else {**found, "options": {**inner, **changed}}
+            )
+        )
+    else:
+        path.write_text(changed)
+    run = load_run(folder)
+    read = structures if name == "structures.json" else lambda out: guides_in([str(out)], run)
+    with pytest.raises(ValueError, match=told) as said:
+        read(out)
+    assert "\n" not in str(said.value)
 
 
 # What is wrong gets one line.
