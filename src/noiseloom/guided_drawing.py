@@ -125,7 +125,9 @@ def sample_guided(
             result["structures"] = str(drawn)
             lines.append(f"structures: {drawn}")
     lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
-    told = f"{counts['drawn']:,} drawn, {counts['different']:,} different, {counts['new']:,} new"
+    told = f"{counts['drawn']:,} drawn, {counts['different']:,} different"
+    if "new" in counts:
+        told += f", {counts['new']:,} new"
     if counts["invalid"]:
         told += f", {counts['invalid']:,} invalid"
     shown = [
@@ -142,7 +144,7 @@ class Ranked:
     Attributes:
         head: its headings.
         rows: its cells.
-        counts: how many were drawn, are invalid, different and new.
+        counts: how many were drawn, are invalid, different, and new where that is known.
         data: the structures, decoded, in the order of the rows.
     """
 
@@ -203,8 +205,9 @@ def ranked(
     both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
     for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
         rows.append([*cells, *both[i], distances[i], told[own[i] in known], times[own[i]]])
-    new = sum(key not in known for key in own) if told[False] else 0
-    return Ranked(head, rows, counts | {"new": new}, data)
+    if told[False]:
+        counts["new"] = sum(key not in known for key in own)
+    return Ranked(head, rows, counts, data)
 
 
 def site_gains(
