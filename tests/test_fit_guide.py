@@ -27,7 +27,7 @@ from noiseloom.guide_folder import load_guide, read_guide, structures
 from noiseloom.guide_material import Picked, Sources, _digest, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
 from noiseloom.guided_cells import guides_in
-from noiseloom.recipes import GuideTraining
+from noiseloom.recipes import GuideTraining, Labelled
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
 from noiseloom.training import Training, loop
 
@@ -475,6 +475,19 @@ def test_damaged_files_are_named(folder, files, material, tmp_path, name, change
     with pytest.raises(ValueError, match=told) as said:
         read(out)
     assert "\n" not in str(said.value)
+
+
+def test_structures_without_lines_are_told_by_their_file(folder, files, monkeypatch):
+    """Of computed labels nobody knows the lines: equal structures were left out."""
+    run, sources = load_run(folder), sources_of(files)
+    right = run.recipe.labelled(sources.labels, run.facts, sources.columns)
+
+    def labelled(self, path, facts, columns):
+        return Labelled(right.rows, right.labels.where(right.labels != 3, math.inf), right.names)
+
+    monkeypatch.setattr(type(run.recipe), "labelled", labelled)
+    with pytest.raises(ValueError, match=r"labels.csv, column 'a': the label is inf"):
+        read_material(run, sources, 0.2)
 
 
 # What is wrong gets one line.

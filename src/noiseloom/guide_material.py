@@ -204,9 +204,9 @@ def _whole(path: str) -> str:
 
 def _keys(run: Run, labelled: Labelled, path: str) -> list[str]:
     found = keys_of(run.recipe, run.parts, run.facts, labelled.rows)
-    for key, line in zip(found, labelled.lines, strict=True):
+    for row, key in enumerate(found):
         if not key:
-            raise ValueError(f"{path}, line {line}: the structure is not valid")
+            raise ValueError(f"{labelled.place(path, row)}: the structure is not valid")
     return found
 
 
@@ -221,7 +221,7 @@ def _check_labels(labelled: Labelled, learnt: Labelled, path: str) -> None:
             continue
         row, j = (int(i) for i in (~good).nonzero()[0])
         raise ValueError(
-            f"{path}, line {labelled.lines[row]}, column {labelled.names[j]!r}: the label is "
+            f"{labelled.place(path, row)}, column {labelled.names[j]!r}: the label is "
             f"{float(labels[row, j]):g}, beyond float32 in deviations ({float(deviation[j]):.3g}) "
             "of the labels learnt from: leave the row out, or count in another unit"
         )
@@ -241,7 +241,7 @@ def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:
 
 
 def _part(whole: Labelled, rows: Tensor) -> Labelled:
-    lines = tuple(whole.lines[i] for i in rows.tolist())
+    lines = tuple(whole.lines[i] for i in rows.tolist()) if whole.lines else ()
     return Labelled(Picked(whole.rows, rows), whole.labels[rows], whole.names, lines)
 
 

@@ -77,7 +77,7 @@ class GuidedBenzenoids(Guidable):
                 )
             own = part(self.rings, self.split, path)
             labels = own.gaps.double()[:, None]
-            return Labelled(own, labels, ("gap",), tuple(range(1, len(own) + 1)))
+            return Labelled(own, labels, ("gap",))
         cells = read_cells(path)
         found, column = from_file(path, self.rings, columns or ())
         names = label_columns(cells, columns, (column,))

@@ -81,7 +81,7 @@ class Landscapes(Sequences):
         if rows is None:
             raise ValueError(f"{name} has no rows for validation: leave :{part} out")
         values = split.landscape.value(rows.values).double()[:, None]
-        return Labelled(rows, values, (self.value_name,), tuple(range(1, len(rows) + 1)))
+        return Labelled(rows, values, (self.value_name,))
 
     def unlabelled(self, path: str, facts: Facts) -> Tokens:
         """Rows that the landscape of the data draws, or those of any file of sequences."""
