@@ -111,10 +111,26 @@ def test_labels_are_standardised_by_the_training_set_and_said_in_their_own_units
     assert said.mean.shape == said.variance.shape == (5, 2)
     torch.testing.assert_close(own.standardised(units.mean), said.mean, atol=1e-4, rtol=0)
     spread = labels.double().std(0, correction=0).float()
-    torch.testing.assert_close(units.variance.sqrt(), said.variance.sqrt() * spread)
+    torch.testing.assert_close(units.variance.sqrt().float(), said.variance.sqrt() * spread)
     again = guide(GaussianDiffusion(), 2)
     again.load_state_dict(own.state_dict())
     assert torch.equal(again.predict(x, t).mean, units.mean)
+
+
+def test_small_effects_on_a_large_offset_keep_their_digits():
+    labels = 1e8 + torch.tensor([[1.0], [2.0], [3.0]], dtype=F64)
+    own, right = guide(GaussianDiffusion()), torch.tensor([[-1.0], [0.0], [1.0]]) * 1.5**0.5
+    own.fit(labels)
+    torch.testing.assert_close(own.standardised(labels), right)
+    x, t = Rng(0).normal((5, 2)), torch.tensor(0.4)
+    said, units = own(x, t), own.predict(x, t)
+    torch.testing.assert_close(own.standardised(units.mean), said.mean, atol=1e-6, rtol=0)
+    # Weights of an earlier guide, with its units in float32, are taken as they are.
+    earlier = {n: v.float() for n, v in own.state_dict().items()}
+    again = guide(GaussianDiffusion())
+    again.load_state_dict(earlier)
+    assert again.centre.dtype == F64
+    assert again.centre.tolist() == earlier["centre"].tolist()
 
 
 def test_variances_have_a_floor_and_a_slope_there():

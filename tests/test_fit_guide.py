@@ -1,5 +1,6 @@
 """Guides of finished runs: killed and gone on with, by every method, and what is refused."""
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -12,6 +13,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+import yaml
 from guided import load_run, train_guide, train_run, write_files
 from safetensors.torch import load_file
 
@@ -23,9 +25,10 @@ from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import load_guide, read_guide, structures
-from noiseloom.guide_material import Picked, Sources, read_material
+from noiseloom.guide_material import Picked, Sources, _digest, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
-from noiseloom.recipes import GuideTraining
+from noiseloom.guided_cells import guides_in
+from noiseloom.recipes import GuideTraining, Labelled
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
 from noiseloom.terminal import number
 from noiseloom.training import Training, loop
@@ -341,6 +344,14 @@ def test_equal_structures_stay_in_one_part(folder, files, tmp_path):
     assert not set(found.keys["learnt"]) & set(found.keys["held_out"])
 
 
+def test_digests_are_those_of_earlier_guides_where_float32_tells_labels_apart():
+    labels = torch.tensor([[0.1], [0.2]], dtype=torch.float64)
+    assert _digest(["A", "B"], labels) == _digest(["A", "B"], labels.float())
+    large = labels / 10 + 1e6
+    assert _digest(["A", "B"], large) != _digest(["A", "B"], large.float())
+    assert _digest(["A", "B"], large) != _digest(["A", "B"], large.flip(0))
+
+
 def test_nothing_is_replaced_unless_it_is_asked_for(folder, files, material, tmp_path, capsys):
     out = made(folder, files, material, tmp_path / "guide")
     before = weights(out)
@@ -450,6 +461,57 @@ def test_structures_are_kept_for_distances(folder, files, material, tmp_path):
         read_guide(out)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed", "told"),
+    [
+        (
+            "guide.yaml",
+            {"labels": {}},
+            r"guide.yaml does not describe a guide \(labels: 1 of lowest",
+        ),
+        ("guide.yaml", {"method": "magic"}, r"guide.yaml does not .* \(method must be one of"),
+        ("structures.json", "{", r"structures.json does not list a guide's structures \(Expect"),
+        ("structures.json", '{"learnt": []}', r"structures.json does not list .* \('held_out'\)"),
+        ("structures.json", '{"learnt": 1, "held_out": []}', r"structures.json does not list"),
+        ("selection.json", "{", r"selection.json does not say what guides were chosen by"),
+        ("selection.json", "{}", r"selection.json does not say what guides were chosen by"),
+    ],
+)
+def test_damaged_files_are_named(folder, files, material, tmp_path, name, changed, told):
+    out = made(folder, files, material, tmp_path / "guide")
+    path = out / name if name != "selection.json" else tmp_path / name
+    if name == "guide.yaml":
+        found = yaml.safe_load(path.read_text())
+        inner = found["options"] if "method" in changed else found
+        path.write_text(
+            yaml.safe_dump(
+                {**found, **changed}
+                if inner is found
+                else {**found, "options": {**inner, **changed}}
+            )
+        )
+    else:
+        path.write_text(changed)
+    run = load_run(folder)
+    read = structures if name == "structures.json" else lambda out: guides_in([str(out)], run)
+    with pytest.raises(ValueError, match=told) as said:
+        read(out)
+    assert "\n" not in str(said.value)
+
+
+def test_structures_without_lines_are_told_by_their_file(folder, files, monkeypatch):
+    """Of computed labels nobody knows the lines: equal structures were left out."""
+    run, sources = load_run(folder), sources_of(files)
+    right = run.recipe.labelled(sources.labels, run.facts, sources.columns)
+
+    def labelled(self, path, facts, columns):
+        return Labelled(right.rows, right.labels.where(right.labels != 3, math.inf), right.names)
+
+    monkeypatch.setattr(type(run.recipe), "labelled", labelled)
+    with pytest.raises(ValueError, match=r"labels.csv, column 'a': the label is inf"):
+        read_material(run, sources, 0.2)
+
+
 # What is wrong gets one line.
 
 
@@ -473,6 +535,7 @@ GOOD = "".join(
     ("text", "told"),
     [
         (HEAD + GOOD + "AAAAAA,nan\n", "labels.csv, line 10, column 'y': the label is 'nan'"),
+        (HEAD + GOOD + "AAAAAA,-1e39\n", "labels.csv, line 10, column 'y': the label is '-1e39'"),
         (HEAD + "AAAAAA,1\nCCCCCC,1\nGGGGGG,1\nTTTTTT,1\n", "all 4 labels are 1, from line 2 to 5"),
         (
             HEAD + GOOD + "AAXAAA,2\n",
@@ -505,6 +568,39 @@ def test_a_context_that_is_labelled_too_is_warned_of(folder, files, tmp_path):
     (tmp_path / "context.txt").write_text("AAAAAA\nAAUAAA\n")
     with pytest.raises(ValueError, match=r"context.txt, line 2: 'U', symbol 3, is none of the 4"):
         read_material(load_run(folder), sources, 0.2)
+
+
+def test_shifted_structures_that_are_labelled_too_are_warned_of(folder, files, tmp_path):
+    rows = (files / "labels.csv").read_text().splitlines()[:8]
+    others = (files / "shifted.csv").read_text().splitlines()[1:4]
+    (tmp_path / "shifted.csv").write_text("\n".join([*rows, *others]) + "\n")
+    sources = replace(sources_of(files), shifted=str(tmp_path / "shifted.csv"))
+    with pytest.warns(UserWarning, match=r"7 of 10 structures of .*shifted.csv are labelled in "):
+        found = read_material(load_run(folder), sources, 0.2)
+    assert found.counts["shared_shifted"] == 7
+    assert read_material(load_run(folder), sources_of(files), 0.2).counts["shared_shifted"] == 0
+
+
+@pytest.mark.parametrize("part", ["learnt", "held_out", "shifted"])
+def test_labels_that_no_float32_holds_in_the_guides_units_are_told_by_line(folder, tmp_path, part):
+    """Of small deviations: 1e38 held out is 1e40 of them; learnt ones of 1e-200 have none."""
+    path, run = tmp_path / "labels.csv", load_run(folder)
+    letters = ["".join(pair) + "ACGT" for pair in itertools.product("ACGT", repeat=2)]
+    text = [f"{s},{i % 2 / 100}" for i, s in enumerate(letters)]
+    path.write_text(HEAD + "\n".join(text) + "\n")
+    found = read_material(run, Sources(str(path)), 0.2)
+    if part == "learnt":
+        path.write_text(HEAD + "\n".join(t.replace("0.01", "1e-200") for t in text) + "\n")
+        row, sources, told = found.learnt.lines[0], Sources(str(path)), "labels.csv"
+    else:
+        row = found.held_out.lines[0]
+        text[row - 2] = letters[row - 2] + ",1e38"
+        wrong = path if part == "held_out" else tmp_path / "shifted.csv"
+        wrong.write_text(HEAD + "\n".join(text) + "\n")
+        shifted = str(wrong) if part == "shifted" else None
+        sources, told = Sources(str(path), shifted=shifted), f"{wrong.name}"
+    with pytest.raises(ValueError, match=rf"{told}, line {row}, column 'y': the label is "):
+        read_material(run, sources, 0.2)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class Molecules(Guidable, Recipe):
         rows = Atoms(600, 1)
         every = rows[torch.arange(600)]
         labels = (every["places"] * (every["kinds"] == 1)).sum(1, keepdim=True)
-        return Labelled(rows, labels, ("push",), tuple(range(2, 602)))
+        return Labelled(rows, labels, ("push",))
 
     def unlabelled(self, path, facts):
         return Atoms(100, 2)

@@ -1,6 +1,7 @@
 """Guides that are published with a run: they lead its samples as before, and show no data."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -73,7 +74,10 @@ def test_a_published_guide_ranks_without_distances(published, tmp_path, capsys):
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["distance"], row["new"]) for row in rows} == {("", "")}
-    assert "0 new" in told.out
+    assert "20 drawn, " in told.out
+    assert " new: " not in told.out
+    assert main([*words, "--out", str(out), "--force", "--json"]) == 0
+    assert "new" not in json.loads(capsys.readouterr().out)
     said = [float(row["prediction_a"]) for row in rows]
     assert said == sorted(said, reverse=True)
 

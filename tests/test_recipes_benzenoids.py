@@ -177,7 +177,7 @@ def test_guides_learn_what_the_recipe_knows(run):
     train = part(5, "auto", "train")
     assert {*known["learnt"], *known["held_out"]} == set(train.keys)
     labelled = load(run).recipe.labelled("train", load(run).facts, None)
-    torch.testing.assert_close(labelled.labels[:, 0], benzenoids(5).gaps.float()[_where(train)])
+    torch.testing.assert_close(labelled.labels[:, 0], benzenoids(5).gaps.double()[_where(train)])
     text = (run / "guides" / "context-0" / "guide.yaml").read_text()
     assert "labels: train\n  context: others\n  shifted: validation\n" in text
 

@@ -271,7 +271,7 @@ def test_ranked_rows_are_written_with_what_is_known_of_them(made, files, tmp_pat
     tokens = vocabulary(run.facts["vocabulary"]).encode([row["structure"] for row in rows])
     said = own.predict(tokens, torch.zeros(len(rows)))
     right = torch.tensor(means)[:, None]
-    torch.testing.assert_close(said.mean, right, atol=1e-4, rtol=0)
+    torch.testing.assert_close(said.mean.float(), right, atol=1e-4, rtol=0)
     assert main([*words, "--out", str(out)]) == 2
     assert "exists: choose another with --out" in capsys.readouterr().err
 

@@ -61,7 +61,7 @@ class GuideRecord:
         sources: files that it was made of: labels, context, shifted, and the columns of labels.
         digests: of what was in them.
         counts: structures learnt from, held out, shifted, of context, and shared by context and
-            labels.
+            labels, and by shifted ones and labels.
         labels: of those learnt from: lowest, highest, mean and deviation of each property.
         command: what was typed.
         noiseloom: version.
@@ -104,8 +104,13 @@ def read_guide(folder: Path) -> GuideRecord | None:
         found["options"] = GuideTraining(**found["options"])
         found["names"] = tuple(found["names"])
         found["labels"] = {name: tuple(values) for name, values in found["labels"].items()}
-        return GuideRecord(**found)
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
+        record = GuideRecord(**found)
+        for name in ("lowest", "highest", "mean", "deviation"):
+            values = [float(value) for value in record.labels.get(name, ())]
+            if len(values) != len(record.names):
+                raise ValueError(f"labels: {len(record.names)} of {name}, not {len(values)}")
+        return record
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path} does not describe a guide ({reason}): make it again with --force"
@@ -139,6 +144,9 @@ def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dic
     """The keys of the labelled structures, "learnt" and "held_out"; given some, they are kept.
 
     Of a guide that was published they are not there: then both are empty.
+
+    Raises:
+        ValueError: the file is damaged.
     """
     path = folder / _STRUCTURES
     if keys is not None:
@@ -146,7 +154,19 @@ def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dic
         write_text(path, json.dumps(keys) + "\n")
     if not path.is_file():
         return {"learnt": [], "held_out": []}
-    found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, list[str]] = {name: told[name] for name in ("learnt", "held_out")}
+        if not all(
+            isinstance(k, list) and all(isinstance(s, str) for s in k) for k in found.values()
+        ):
+            raise TypeError("no lists of texts")
+    except (ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} does not list a guide's structures ({reason}): make the guide again with "
+            "--force, or remove the file to go without distances"
+        ) from error
     return found
 
 

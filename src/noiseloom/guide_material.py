@@ -99,6 +99,7 @@ class Material:
         shifted: to judge by, or None.
         keys: of the structures "learnt" and "held_out".
         shared: structures of the context that are labelled, too.
+        shared_shifted: shifted structures that are among those labels, too.
         digests: of what the files hold.
     """
 
@@ -108,6 +109,7 @@ class Material:
     shifted: Labelled | None
     keys: dict[str, list[str]]
     shared: int
+    shared_shifted: int
     digests: dict[str, str]
 
     @property
@@ -119,6 +121,7 @@ class Material:
             "context": 0 if self.context is None else len(self.context),
             "shared": self.shared,
             "shifted": 0 if self.shifted is None else len(self.shifted),
+            "shared_shifted": self.shared_shifted,
         }
 
 
@@ -133,12 +136,13 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
         held_out: share of the labelled structures.
 
     Warns:
-        UserWarning: structures of the context that are labelled, too.
+        UserWarning: structures of the context, or shifted ones, that are labelled, too.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: what cannot be read, with its line; too few different structures; labels of one
-            value; invalid structures; other properties in the shifted file.
+            value, or too far from those learnt; invalid structures; other properties in the shifted
+            file.
     """
     recipe, facts = guidable(run), run.facts
     whole = recipe.labelled(sources.labels, facts, sources.columns)
@@ -152,15 +156,17 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
                 f"{sources.labels}, column {name!r}: all labels but those held out are "
                 f"{float(learnt.labels[0, j]):g}: there is nothing to learn"
             )
-    context, shared, digests = None, 0, {"labels": _digest(keys, whole.labels)}
+    _check_labels(learnt, learnt, sources.labels)
+    _check_labels(rest, learnt, sources.labels)
+    known, shared, shared_shifted = set(keys), 0, 0
+    context, digests = None, {"labels": _digest(keys, whole.labels)}
     if sources.context is not None:
         context = recipe.unlabelled(sources.context, facts)
         if not len(context):
             raise ValueError(f"{sources.context} holds no structure")
         unlabelled = keys_of(recipe, run.parts, facts, context)
         digests["context"] = _digest(unlabelled)
-        known = set(keys)
-        shared = sum(key in known for key in set(unlabelled))
+        shared = len(known & set(unlabelled))
         if shared:
             warnings.warn(
                 f"{shared:,} of {len(set(unlabelled)):,} structures of {sources.context} are "
@@ -172,13 +178,22 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
     shifted = None
     if sources.shifted is not None:
         shifted = recipe.labelled(sources.shifted, facts, whole.names)
+        _check_labels(shifted, learnt, sources.shifted)
         others = _keys(run, shifted, sources.shifted)
         digests["shifted"] = _digest(others, shifted.labels)
+        shared_shifted = len(known & set(others))
+        if shared_shifted:
+            warnings.warn(
+                f"{shared_shifted:,} of {len(set(others)):,} structures of {sources.shifted} are "
+                f"labelled in {sources.labels}, too: the guide is judged by what it has learnt, "
+                "and the shifted figures are too good; take them out",
+                stacklevel=2,
+            )
     parted = {
         name: [keys[i] for i in rows.tolist()]
         for name, rows in zip(("learnt", "held_out"), places, strict=True)
     }
-    return Material(learnt, rest, context, shifted, parted, shared, digests)
+    return Material(learnt, rest, context, shifted, parted, shared, shared_shifted, digests)
 
 
 def _whole(path: str) -> str:
@@ -189,10 +204,27 @@ def _whole(path: str) -> str:
 
 def _keys(run: Run, labelled: Labelled, path: str) -> list[str]:
     found = keys_of(run.recipe, run.parts, run.facts, labelled.rows)
-    for key, line in zip(found, labelled.lines, strict=True):
+    for row, key in enumerate(found):
         if not key:
-            raise ValueError(f"{path}, line {line}: the structure is not valid")
+            raise ValueError(f"{labelled.place(path, row)}: the structure is not valid")
     return found
+
+
+def _check_labels(labelled: Labelled, learnt: Labelled, path: str) -> None:
+    """Refuse labels that are no float32 in the units that the guide counts in."""
+    known, labels = learnt.labels.double(), labelled.labels.double()
+    deviation = known.std(0, correction=0)
+    scaled = ((labels - known.mean(0)) / deviation).float()
+    # Not finite ones first: one that is learnt spoils the units of all others.
+    for good in (labels.isfinite(), scaled.isfinite() & (deviation * deviation > 0)):
+        if good.all():
+            continue
+        row, j = (int(i) for i in (~good).nonzero()[0])
+        raise ValueError(
+            f"{labelled.place(path, row)}, column {labelled.names[j]!r}: the label is "
+            f"{float(labels[row, j]):g}, beyond float32 in deviations ({float(deviation[j]):.3g}) "
+            "of the labels learnt from: leave the row out, or count in another unit"
+        )
 
 
 def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:
@@ -209,12 +241,17 @@ def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:
 
 
 def _part(whole: Labelled, rows: Tensor) -> Labelled:
-    lines = tuple(whole.lines[i] for i in rows.tolist())
+    lines = tuple(whole.lines[i] for i in rows.tolist()) if whole.lines else ()
     return Labelled(Picked(whole.rows, rows), whole.labels[rows], whole.names, lines)
 
 
 def _digest(keys: Sequence[str], labels: Tensor | None = None) -> str:
     found = blake2b("\n".join(keys).encode(), digest_size=8)
     if labels is not None:
-        found.update(labels.contiguous().numpy().tobytes())
+        # As float32, by which earlier guides know theirs; whole where that takes digits away.
+        rough = labels.float()
+        short = any(
+            len(a.unique()) < len(b.unique()) for a, b in zip(rough.T, labels.T, strict=True)
+        )
+        found.update((labels if short else rough).contiguous().numpy().tobytes())
     return found.hexdigest()

@@ -64,6 +64,8 @@ def _header(folder: Path, record: GuideRecord) -> str:
         shown["shifted nats"] = f"{told['nll_shifted']:.3f}"
     if counts["shared"]:
         shown["shared with context"] = f"{counts['shared']:,}"
+    if counts.get("shared_shifted"):  # guides of before do not have it
+        shown["shared with shifted"] = f"{counts['shared_shifted']:,}"
     shown |= {"seed": str(options.seed), "noiseloom": record.noiseloom}
     cells = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in shown.items())
     command = f"<pre>{escape(record.command)}</pre>" if record.command else ""

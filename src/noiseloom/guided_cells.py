@@ -111,7 +111,7 @@ def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
 
     Raises:
         FileNotFoundError: no guide in a folder.
-        ValueError: guides of different properties.
+        ValueError: guides of different properties, or a damaged file.
     """
     found: dict[Path, GuideFolder] = {}
     for path in paths:
@@ -143,8 +143,15 @@ def _below(root: Path) -> list[Path]:
 
 def _choice(folder: Path) -> str:
     path = folder.parent / "selection.json"
-    told: str = json.loads(path.read_text())["select"] if path.is_file() else ""
-    return told
+    if not path.is_file():
+        return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["select"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} does not say what guides were chosen by ({' '.join(str(error).split())}): "
+            "choose again, or remove the file"
+        ) from error
 
 
 def aims_of(records: Sequence[GuideRecord], options: Guiding) -> list[Aim]:

@@ -131,7 +131,9 @@ def sample_guided(
             result["picture"] = str(path.with_suffix(".svg"))
             lines.append(f"picture: {result['picture']}")
     lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
-    told = f"{counts['drawn']:,} drawn, {counts['different']:,} different, {counts['new']:,} new"
+    told = f"{counts['drawn']:,} drawn, {counts['different']:,} different"
+    if "new" in counts:
+        told += f", {counts['new']:,} new"
     if counts["invalid"]:
         told += f", {counts['invalid']:,} invalid"
     shown = [
@@ -148,7 +150,7 @@ class Ranked:
     Attributes:
         head: its headings.
         rows: its cells.
-        counts: how many were drawn, are invalid, different and new.
+        counts: how many were drawn, are invalid, different, and new where that is known.
         data: the structures, decoded, in the order of the rows.
     """
 
@@ -209,8 +211,9 @@ def ranked(
     both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
     for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
         rows.append([*cells, *both[i], distances[i], told[own[i] in known], times[own[i]]])
-    new = sum(key not in known for key in own) if told[False] else 0
-    return Ranked(head, rows, counts | {"new": new}, data)
+    if told[False]:
+        counts["new"] = sum(key not in known for key in own)
+    return Ranked(head, rows, counts, data)
 
 
 def _picture(run: Run, table: Ranked, records: Sequence[GuideRecord]) -> str:

@@ -37,6 +37,14 @@ def test_columns_are_told_by_name_and_by_what_they_hold(tmp_path):
         label_columns(cells, ["y", "y"], ["a"])
 
 
+def test_small_effects_on_a_large_offset_keep_their_digits(tmp_path):
+    right = [1_000_000 + k / 100 for k in range(55)]
+    text = "".join(f"A,{value:.2f}\n" for value in right)
+    labels = labels_of(written(tmp_path, "s,y\n" + text), ["y"])
+    assert labels[:, 0].tolist() == pytest.approx(right, abs=1e-9, rel=0)
+    assert len(labels.unique()) == 55
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -62,4 +70,4 @@ def test_files_that_are_no_tables_get_one_line(tmp_path):
         file.write("s\ty\nA,B\t1\nC\t2\n")
     cells = read_cells(tmp_path / "labels.tsv.gz")
     assert cells.columns == {"s": ["A,B", "C"], "y": ["1", "2"]}
-    assert torch.equal(labels_of(cells, ["y"]), torch.tensor([[1.0], [2.0]]))
+    assert torch.equal(labels_of(cells, ["y"]), torch.tensor([[1.0], [2.0]], dtype=torch.float64))

@@ -59,7 +59,8 @@ class Guide(nn.Module):
         mean = (W e + b)_j,    variance = softplus((W' e + b')_j) + floor
 
     in standardised units: labels minus the mean, over the deviation, of the training set, which
-    `fit` measures and the module keeps. `predict` is in the labels' own units.
+    `fit` measures and the module keeps. `predict` is in the labels' own units. Both these numbers
+    and what `predict` says are float64: 1e8 + 1 and 1e8 + 2 are one number in float32.
 
     The network is told what a denoiser's is: numbers at unit variance, classes as one-hot vectors
     (`diffusion.width` entries a token), angles as their features; of a product a dict of these and
@@ -99,8 +100,8 @@ class Guide(nn.Module):
         self.features, self.targets = features, targets
         self.clock, self.floor = clock, floor
         self.heads = nn.Linear(features, 2 * targets)
-        self.register_buffer("centre", torch.zeros(targets))
-        self.register_buffer("deviation", torch.ones(targets))
+        self.register_buffer("centre", torch.zeros(targets, dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones(targets, dtype=torch.float64))
 
     def fit(self, labels: Tensor) -> None:
         """Measure mean and deviation of the training set's labels, shape (N, J).
@@ -113,20 +114,20 @@ class Guide(nn.Module):
         if not (finite := labels.isfinite().all(1)).all():
             row = int((~finite).nonzero()[0])
             raise ValueError(f"labels must be finite, got {labels[row].tolist()} in row {row}")
-        same = (labels == labels[:1]).all(0)
+        wide = labels.double()
+        same = (wide == wide[:1]).all(0)
         if same.any():
             which = int(same.nonzero()[0])
             value = float(labels[0, which])
             raise ValueError(f"all {len(labels)} labels of property {which} are {value:g}")
-        wide = labels.double()
         self.centre.copy_(wide.mean(0))
         self.deviation.copy_(wide.std(0, correction=0))
 
     def standardised(self, labels: Tensor) -> Tensor:
         """Labels (B, J) in the training set's deviations from its mean."""
         self._check(labels)
-        scaled = (labels - self.centre) / self.deviation
-        return scaled.to(self.centre.dtype)
+        scaled = (labels.double() - self.centre) / self.deviation
+        return scaled.to(self.heads.weight.dtype)
 
     def forward(self, x: State, t: Times, cond: Cond | None = None) -> GuideOutput:
         """What is said of states at time t, in standardised units.

@@ -14,6 +14,8 @@ from noiseloom.data.table_files import opened
 
 __all__ = ["Cells", "label_columns", "labels_of", "read_cells", "text_column"]
 
+_LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -142,10 +144,11 @@ def label_columns(
 
 
 def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
-    """The numbers of some columns, float32, shape (N, J).
+    """The numbers of some columns, float64, shape (N, J).
 
     Raises:
-        ValueError: a cell that is no finite number, by its line, or a column of one value only.
+        ValueError: a cell that is no finite number, or beyond the largest of float32, by its line;
+            or a column of one value only.
     """
     found = torch.empty((len(cells), len(names)), dtype=torch.float64)
     for j, name in enumerate(names):
@@ -157,13 +160,18 @@ def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
                     f"{cells.where(row)}, column {name!r}: the label {told}, and a label is a "
                     "finite number: leave the row out"
                 )
+            if abs(number) > _LARGEST:
+                raise ValueError(
+                    f"{cells.where(row)}, column {name!r}: the label is {cell!r}, and the largest "
+                    f"are {_LARGEST:.2g}: leave the row out, or count in another unit"
+                )
             found[row, j] = number
         if (found[:, j] == found[0, j]).all():
             raise ValueError(
                 f"{cells.path}, column {name!r}: all {len(cells)} labels are {found[0, j]:g}, from "
                 f"{cells.unit} {cells.lines[0]} to {cells.lines[-1]}: there is nothing to learn"
             )
-    return found.float()
+    return found
 
 
 def _number(cell: str) -> float | None:

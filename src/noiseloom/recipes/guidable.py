@@ -28,18 +28,22 @@ class Labelled:
 
     Attributes:
         rows: the structures: batches are as those that the run was trained on.
-        labels: float32, shape (N, J).
+        labels: float64, shape (N, J): small effects on a large offset keep their digits.
         names: of the J properties.
-        lines: where in the file each is.
+        lines: where in the file each is; none if that is unknown, or no line of a file.
     """
 
     rows: Data
     labels: Tensor
     names: tuple[str, ...]
-    lines: tuple[int, ...]
+    lines: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def place(self, path: str, row: int) -> str:
+        """Where a structure of a file is, for errors: its line, where that is known."""
+        return f"{path}, line {self.lines[row]}" if self.lines else path
 
 
 class Guidable:

@@ -78,8 +78,8 @@ class GuidedBenzenoids(Guidable):
                     "name a file of labels"
                 )
             own = part(self.rings, self.split, path)
-            labels = own.gaps.float()[:, None]
-            return Labelled(own, labels, ("gap",), tuple(range(1, len(own) + 1)))
+            labels = own.gaps.double()[:, None]
+            return Labelled(own, labels, ("gap",))
         cells = read_cells(path)
         found, column = from_file(path, self.rings, columns or ())
         names = label_columns(cells, columns, (column,))

@@ -139,8 +139,7 @@ class GuidedMolecules(Guidable):
             told = ", ".join(columns or ())
             raise ValueError(f"of {name} one label is computed, qed_sa, and not {told}")
         own, _ = self.fit(self.part(self.read(name)[0], word), facts, path)
-        lines = tuple(range(1, len(own) + 1))
-        return Labelled(own, own.labels.float()[:, None], ("qed_sa",), lines)
+        return Labelled(own, own.labels.double()[:, None], ("qed_sa",))
 
     def _table(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
         cells = read_cells(path)

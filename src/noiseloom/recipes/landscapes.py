@@ -80,8 +80,8 @@ class Landscapes(Sequences):
         rows = {"train": split.train, "high": split.held_out, "validation": split.validation}[part]
         if rows is None:
             raise ValueError(f"{name} has no rows for validation: leave :{part} out")
-        values = split.landscape.value(rows.values).float()[:, None]
-        return Labelled(rows, values, (self.value_name,), tuple(range(1, len(rows) + 1)))
+        values = split.landscape.value(rows.values).double()[:, None]
+        return Labelled(rows, values, (self.value_name,))
 
     def unlabelled(self, path: str, facts: Facts) -> Tokens:
         """Rows that the landscape of the data draws, or those of any file of sequences."""
