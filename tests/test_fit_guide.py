@@ -403,6 +403,10 @@ def test_a_guide_that_was_damaged_or_left_while_it_was_removed_is_made_again_by_
         made(folder, files, material, tmp_path / "begun")
     monkeypatch.undo()
     assert same(made(folder, files, material, tmp_path / "begun"), out)
+    # Nor one that was killed in the middle of its first file.
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / ".guide.yaml.part").write_text("opt")
+    assert same(made(folder, files, material, tmp_path / "earlier"), out)
 
 
 def test_an_error_after_pretraining_leaves_what_was_learnt(

@@ -27,7 +27,7 @@ from noiseloom.guide_material import Material, Sources
 from noiseloom.guide_stages import Trained, make_trained, train_guide
 from noiseloom.recipes import GuideTraining
 from noiseloom.run import Run
-from noiseloom.run_folder import claimed, write_text
+from noiseloom.run_folder import claimed, is_free, write_text
 from noiseloom.terminal import say
 from noiseloom.training import Data, checkpoint
 
@@ -116,8 +116,7 @@ def _begun(out: Path, record: GuideRecord, force: bool) -> GuideRecord | None:
     Raises:
         FileExistsError: another one, or something else, and no `force`.
     """
-    strange = not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())
-    if out.exists() and strange and not is_guide(out):
+    if not is_free(out) and not is_guide(out):
         raise FileExistsError(f"{out} holds something that is no guide: choose another --out")
     found = None if force else read_guide(out)
     if found is None:

@@ -41,6 +41,7 @@ __all__ = [
     "digest",
     "find",
     "forget",
+    "is_free",
     "read_description",
     "recipe_of",
     "same_data",
@@ -212,14 +213,21 @@ def same_data(split: Split[Any], facts: Facts) -> bool:
     return known is None or split.fingerprint() == known
 
 
+def is_free(folder: Path) -> bool:
+    """Whether nothing is there but what a killed process leaves: a lock, a part of a file."""
+    if not folder.is_dir():
+        return not folder.exists()
+    names = {path.name for path in folder.iterdir()} - {_LOCK}
+    return all(name.startswith(".") and name.endswith(".part") for name in names)
+
+
 def check_free(folder: Path) -> None:
     """Check that a run may begin in a folder.
 
     Raises:
         FileExistsError: it holds something already.
     """
-    taken = folder.is_dir() and {path.name for path in folder.iterdir()} - {_LOCK}
-    if taken or (folder.exists() and not folder.is_dir()):
+    if not is_free(folder):
         raise FileExistsError(f"{folder} exists: continue it with --resume, or choose another")
 
 
