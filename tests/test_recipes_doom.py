@@ -333,7 +333,7 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         assert shown.n_frames > 1
     page = (place / "run" / "report.html").read_text()
     assert page.count("data:image/webp") == 2
-    assert "figcaption" not in page  # all frames are shown
+    assert "<figcaption" not in page  # all frames are shown
     assert "standard error over whole videos" in page
     shutil.copy(place / "run" / "evaluation.begin.webp", place / "run" / "evaluation.end.webp")
     again = videos.videos(run, None, 0)

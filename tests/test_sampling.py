@@ -392,5 +392,5 @@ def test_impossible_solvers_raise(arguments, message):
 
 def test_a_plan_that_does_not_fit_the_state_names_both_shapes():
     plan = token_by_token(times(2), 4)
-    with pytest.raises(ValueError, match=r"\(1, 4\).*\(2, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 5, 3\).*\(1, 4\)"):
         run(Gaussian(Cosine()), Cosine(), plan, torch.zeros(2, 5, 3), SOLVERS["ddim"])

@@ -21,7 +21,7 @@ from noiseloom.nets.trunk import Trunk, norm
 
 __all__ = ["DiT", "Transformer"]
 
-_NAMES = ("label", "estimate", "dropout", "hidden", "mask", "action", "action_mask")
+_NAMES = ("label", "estimate", "dropout", "hidden", "mask")
 
 
 class Transformer(nn.Module):
@@ -100,7 +100,8 @@ class Transformer(nn.Module):
         self.position, self.rotary = nn.Embedding(max_length, width), rotary
         self.hidden = nn.Linear(width, width, bias=False) if hidden_conditioning else None
         self.trunk = Trunk(width, out_features, depth, heads, dropout, **reading(reads))
-        self.names = (*_NAMES, *["source"] * reads)
+        told = ("action", "action_mask") if action_features else ()
+        self.names = (*_NAMES, *told, *["source"] * reads)
         initialise(self)
         zero(*self.trunk.silent)
         if self.hidden is not None:
@@ -148,6 +149,9 @@ class Transformer(nn.Module):
         """
         cond = cond or {}
         self._check(x, log_snr, cond)
+        action = acted(
+            self.action, self.no_action, x, cond
+        )  # says how to build one that takes them
         check_told(cond, self.names, len(x), self.known)
         source = check_source(cond, len(x), self.width, self.trunk.depth)
         keys, mask, hidden = cond.get("dropout"), cond.get("mask"), cond.get("hidden")
@@ -155,7 +159,7 @@ class Transformer(nn.Module):
         sizes = self.in_features, self.estimate_features
         h = entered(self.input, x, cond, self.self_conditioning, *sizes)
         h, turn = h + self.position.weight[: x.shape[1]], None
-        if (action := acted(self.action, self.no_action, x, cond)) is not None:
+        if action is not None:
             h = h + action
         if self.rotary:
             places = torch.arange(x.shape[1], device=x.device)[None]
