@@ -293,6 +293,8 @@ def test_a_template_is_filled_under_guidance(made, tmp_path, capsys):
         (["--guide", "X"], "--guide needs --target"),
         (["--guide", "nowhere", "--target", "2"], "no guide at nowhere: make it with noiseloom"),
         (["--guide", "X", "--target", "2", "--label", "1"], "--label is not for guided samples"),
+        (["--guide", "X", "--target", "2", "--start", "1"], "--start is not for guided samples"),
+        (["--guide", "X", "--target", "2", "--goal", "1"], "--goal is not for guided samples"),
         (["--guide", "G", "--target", "2", "--out", "x.txt"], "name it .csv"),
     ],
 )

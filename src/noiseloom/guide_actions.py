@@ -69,8 +69,7 @@ def evaluate_guided_words(
         )
     if "scale" in args.given:
         raise UsageError("guides are judged at several scales: give --scales, not --scale")
-    if "target" not in args.given:
-        raise UsageError("--guide needs --target maximise, minimise or a number")
+    _need_target(args)
     assert options.guide is not None
     evaluate_guides(
         source_of(args),
@@ -86,6 +85,11 @@ def evaluate_guided_words(
         command=command,
         as_json=options.json,
     )
+
+
+def _need_target(args: Arguments) -> None:
+    if "target" not in args.given:
+        raise UsageError("--guide needs --target maximise, minimise or a number")
 
 
 def _scales(text: str) -> list[float]:
@@ -119,11 +123,10 @@ def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any
     from noiseloom.guided_drawing import sample_guided
     from noiseloom.recipes import Guiding
 
-    for name in ("label", "data", "actions", "codes_from"):
+    for name in ("label", "data", "start", "goal", "actions", "codes_from"):
         if getattr(options, name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} is not for guided samples: leave it out")
-    if "target" not in args.given:
-        raise UsageError("--guide needs --target maximise, minimise or a number")
+    _need_target(args)
     assert options.guide is not None
     sample_guided(
         source_of(args),
