@@ -8,6 +8,7 @@ import csv
 import io
 import posixpath
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -58,7 +59,7 @@ def find_source(path: Path, images: Path | None = None) -> Source:
     found = Source(root, files, [], [], [])
     with opened(root) as read:
         known = whole or {
-            name: lambda name=name: _text(read(name), name)  # type: ignore[misc]
+            name: partial(_decoded, read, name)
             for name in files
             if name.lower().endswith((".json", ".csv", ".tsv", ".txt"))
         }
@@ -102,6 +103,10 @@ def _read(found: Source, texts: Texts, path: Path) -> None:
         _table(found, tables[0], texts[tables[0]](), path)
     else:
         _beside(found, texts)
+
+
+def _decoded(read: Callable[[str], bytes], name: str) -> str:
+    return _text(read(name), name)
 
 
 def _text(data: bytes, name: str) -> str:
