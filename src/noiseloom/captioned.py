@@ -64,7 +64,7 @@ def _card(image: str, one: Caption, beside: Sequence[str], verdict: str) -> str:
     return f'<figure><img alt="" src="{image}">{text}</figure>'
 
 
-def _verdict(held: Any, row: int, one: Caption) -> str:  # noqa: ANN401
+def _verdict(held: object, row: int, one: Caption) -> str:
     truth = getattr(held, "truth", None)
     known = None if truth is None else truth(row, one.text)
     return "" if known is None else f" <b>{'true' if known else 'not true'}</b>"

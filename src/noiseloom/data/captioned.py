@@ -5,14 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from noiseloom.data.decode import SUFFIXES
 from noiseloom.data.folder import HELD_OUT, TRAIN
 
 __all__ = ["Captioned", "Part", "Source", "json_of", "named", "part_of"]
 
-Kind = TypeVar("Kind", dict, list)  # type: ignore[type-arg]
+Kind = TypeVar("Kind", dict[str, Any], list[Any])
 
 Part: TypeAlias = Literal["train", "held_out", ""]
 """What a picture is for; "" where nobody said."""
