@@ -34,7 +34,7 @@ CLI = [sys.executable, "-c", "import sys; from noiseloom.cli import main; sys.ex
 
 @dataclass
 class Job:
-    """A command, and how it stands: waiting, running, done or failed."""
+    """A command, and how it stands: waiting, running, done, failed, stopped or elsewhere."""
 
     name: str
     run: str
@@ -73,19 +73,37 @@ class Job:
             self.process.wait()
 
 
-def read(path: Path, out: Path) -> list[Job]:
-    """The jobs of a file, those done before marked so."""
+def read(path: Path, only: list[str] | None) -> list[Job]:
+    """The jobs of a file; those that are not asked for are expected of another agenda."""
     jobs = [Job(**entry) for entry in yaml.safe_load(path.read_text())]
     names = [job.name for job in jobs]
     for job in jobs:
         if names.count(job.name) > 1 or set(job.after) - set(names):
             raise SystemExit(f"{path}: {job.name} is named twice, or follows what there is not")
+    if only is None:
+        return jobs
+    if missing := set(only) - set(names):
+        raise SystemExit(f"{path} has no {', '.join(sorted(missing))}")
+    for job in jobs:
+        job.state = "waiting" if job.name in only else "elsewhere"
+    return sorted(jobs, key=lambda job: only.index(job.name) if job.name in only else len(only))
+
+
+def refresh(jobs: list[Job], out: Path) -> None:
+    """Mark what has ended well, here or elsewhere, now or before."""
     kept = out / "jobs.jsonl"
     lines = kept.read_text().splitlines() if kept.is_file() else []
     ended = {row["name"] for row in map(json.loads, lines) if row["code"] == 0}
     for job in jobs:
-        job.state = "done" if job.name in ended else "waiting"
-    return jobs
+        if job.state in ("waiting", "elsewhere") and job.name in ended:
+            job.state = "done"
+
+
+def at_an_end(jobs: list[Job]) -> bool:
+    """Whether nothing runs, and nothing waits for another agenda."""
+    elsewhere = {job.name for job in jobs if job.state == "elsewhere"}
+    waits = any(job.state == "waiting" and elsewhere & set(job.after) for job in jobs)
+    return not waits and not any(job.state == "running" for job in jobs)
 
 
 def ready(job: Job, jobs: list[Job], lanes: dict[str, int], left: float) -> bool:
@@ -118,18 +136,20 @@ def main() -> None:
     parser.add_argument("--limit", type=float, required=True, help="seconds")
     parser.add_argument("--grace", type=float, default=120, help="seconds, beyond the limit")
     parser.add_argument("--lanes", default="gpu=2,cpu=6")
+    parser.add_argument("--only", type=lambda names: names.split(","), help="names, in order")
     options = parser.parse_args()
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
     lanes = {name: int(n) for name, n in (part.split("=") for part in options.lanes.split(","))}
-    jobs, end = read(options.file, options.out), time.monotonic() + options.limit
+    jobs, end = read(options.file, options.only), time.monotonic() + options.limit
     try:
         while (left := end - time.monotonic()) > 0:
             collect(jobs, options.out)
+            refresh(jobs, options.out)
             for job in jobs:
                 if ready(job, jobs, lanes, left):
                     job.start(options.out)
                     print(f"began {job.name}, {left:.0f} s left", flush=True)
-            if not any(job.state == "running" for job in jobs):
+            if at_an_end(jobs):
                 break
             time.sleep(0.5)
     finally:

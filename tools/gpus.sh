@@ -1,0 +1,48 @@
+# To be sourced: agendas on the GPUs of a machine that is lent for a while.
+#   begin DIR          a folder, and a daemon for each GPU by which programs share it
+#   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done
+#   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
+# On such a machine what runs on in the background outlives a call, and all is lost when it is given back: call
+# `wait_and_pack` again and again without a pause. It returns at once where there is no such folder.
+export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH=$PATH:/usr/local/nvidia/bin
+
+begin() {
+  W=$1
+  mkdir -p "$W/runs" "$W/logs"
+  export TORCHINDUCTOR_CACHE_DIR=$W/inductor TRITON_CACHE_DIR=$W/triton
+  for gpu in 0 1; do
+    (on "$gpu"; mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"; nvidia-cuda-mps-control -d)
+  done
+  SECONDS=0
+}
+
+on() { export CUDA_VISIBLE_DEVICES=$1 CUDA_MPS_PIPE_DIRECTORY=$W/mps$1 CUDA_MPS_LOG_DIRECTORY=$W/mps-log$1; }
+
+agenda() { # within LIMIT seconds of `begin`
+  local gpu=$1 name=$2 file=$3
+  shift 3
+  (on "$gpu"; python3 tools/agenda.py "$file" --out "$W" --limit $((LIMIT - SECONDS)) --grace 40 "$@" > "$W/$name.agenda" 2>&1)
+}
+
+wait_and_pack() {
+  W=$1
+  [ -d "$W" ] || { echo "there is no $W: the machine is another one"; return 1; }
+  local end=$((SECONDS + $2))
+  while [ $SECONDS -lt $end ] && pgrep -f tools/agenda.py > /dev/null; do sleep 1; done
+  head -n 99 "$W"/*.agenda
+  for log in "$W"/logs/*.log; do echo "$(basename "$log"): $(tail -c 160 "$log" | tr '\n' ' ')"; done
+  (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \) -prune \
+    -o -type f -size -3000k -print | tar czf "$OUT/all.tar.gz" -T -)
+  ls -l "$OUT"
+}
+
+half() { # NAME...: averaged weights of runs into $OUT, in half precision
+  python3 - "$W" "$OUT" "$@" <<'P'
+import sys
+from safetensors.torch import load_file, save_file
+folder, out, *names = sys.argv[1:]
+for name in names:
+    weights = load_file(f"{folder}/runs/{name}/ema.safetensors")
+    save_file({k: v.half().contiguous() for k, v in weights.items()}, f"{out}/{name}.safetensors")
+P
+}
