@@ -149,6 +149,10 @@ def test_actions_are_recorded_ones_without_gaps():
     assert set(steps.diff(dim=1).flatten().tolist()) <= {1.0, 2.0, 61.0 - 119.0}
     torch.testing.assert_close(real[1], clips.frames[steps[1].long()])
     torch.testing.assert_close(given["frames"][1, -1], clips.frames[int(steps[1, 0]) - 1])
+    # 60 frames are held out, of which one of each episode follows no other.
+    with pytest.warns(UserWarning, match="videos of 59 frames follow the 58 that are held out aga"):
+        replace(recipe, length=59).asked(data.held_out, 1)
+    replace(recipe, length=58).asked(data.held_out, 1)
 
 
 def test_stabilisation_and_chunks_change_a_video_and_its_length_does_not():
@@ -353,6 +357,16 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
         for end in (".json", ".curve.json", ".begin.webp", ".end.webp")
     }
     capsys.readouterr()
+    # A report has the curves of all of them; and films of what there is, once the first is gone.
+    both = videos.videos(run, None, 0)
+    assert both.count("<svg") == 6
+    assert "Lines: made, stabilisation=0.1,seed=3." in both
+    own = place / "run" / "evaluation.curve.json"
+    own.rename(place / "kept.json")
+    other = videos.videos(run, None, 0)
+    assert "Of stabilisation=0.1,seed=3: there is no evaluation by the run&#x27;s own" in other
+    assert other.count("data:image/webp") == 2
+    (place / "kept.json").rename(own)
 
     assert main(["sample", "run", "--length", "5", "--out", "few.webp"]) == 0
     assert "4 videos of 5 frames: few.webp" in capsys.readouterr().out
@@ -374,7 +388,8 @@ def test_from_a_file_to_films_and_curves(place, capsys, monkeypatch):
     assert torch.equal(clips.frames.unflatten(0, (2, 14))[:, 3:], drawn)
     assert torch.equal(clips.actions.unflatten(0, (2, 14))[:, 1:], given["actions"][:, 1:])
     names = {"run": run}
-    exec(run.recipe.usage.replace("DATA", "clips.safetensors"), names)
+    with pytest.warns(UserWarning, match="follow the 39 that are held out again and again"):
+        exec(run.recipe.usage.replace("DATA", "clips.safetensors"), names)
     assert names["videos"].shape == (4, 200, 3, 8, 8)
 
     capsys.readouterr()

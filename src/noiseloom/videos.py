@@ -1,6 +1,7 @@
 """What a run films: as parts of a page, and as a file."""
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from noiseloom.data import Split
 from noiseloom.data.clips import Clips
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.row_files import read_actions
-from noiseloom.drifts import curves
+from noiseloom.drifts import Curve, curves
 from noiseloom.figures import animation
 from noiseloom.film import film, said
 from noiseloom.gallery import section
@@ -24,9 +25,11 @@ __all__ = ["to_follow", "videos", "write_videos"]
 
 
 def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
-    """Sections of a page that show what the evaluation of a run made, and how it drifted.
+    """Sections of a page that show what the evaluations of a run made, and how it drifted.
 
-    Nothing is drawn for the page: rollouts of thousands of frames take minutes.
+    Films are those of its own options, or of the longest other evaluation, perhaps one that was
+    interrupted; curves are of all of them. Nothing is drawn for the page: rollouts of thousands of
+    frames take minutes.
 
     Args:
         run: that films.
@@ -34,33 +37,60 @@ def videos(run: Run, data: Split[Any] | None, seed: int) -> str:
         seed: not needed.
     """
     assert isinstance(run.recipe, ForcingDoom)
-    kept = run.folder / "evaluation.json"
-    path = kept.with_suffix(".curve.json")
-    if not path.is_file():
+    found = _drifts(run.folder)
+    if not found:
         return section("Videos", "<p>They are shown once the run is evaluated.</p>")
-    found = json.loads(path.read_text())
-    recipe, parts = run.recipe, []
-    titles = {".begin.webp": "The beginning", ".end.webp": "The end"}
-    files = {title: kept.with_suffix(ending) for ending, title in titles.items()}
+    own = run.folder / "evaluation.curve.json"
+    shown = own if own in found else max(found, key=lambda file: found[file]["at"][-1])
+    text = (
+        f"In pairs: real frames, and frames made under the same actions. Each video began with "
+        f"{run.recipe.context} real frames, trained on {run.recipe.frames}. Real frames jump where "
+        "a recorded episode ends."
+    )
+    if shown != own:
+        text = f"Of {_label(shown)}: there is no evaluation by the run's own options. {text}"
+    films = _films(shown)
+    parts = [section("Videos", f'<p>{escape(text)}</p><div class="pair">{"".join(films)}</div>')]
+    lengths: dict[tuple[float, ...], dict[str, list[Curve]]] = {}
+    for file in (shown, *(file for file in found if file != shown)):
+        label = "made" if file == own else _label(file)
+        lengths.setdefault(tuple(found[file]["at"]), {})[label] = [found[file]]
+    band = "The band around a kernel distance is its standard error over whole videos."
+    for lines in lengths.values():
+        several = f" Lines: {', '.join(lines)}." if len(lines) > 1 or "made" not in lines else ""
+        parts.append(
+            section("Drift", f"<p>{escape(band + several)}</p>{curves(lines, wide=False)}")
+        )
+    return "".join(parts)
+
+
+def _drifts(folder: Path) -> dict[Path, Curve]:
+    """The curves of all evaluations of a run, that of its own options first."""
+    files = [folder / "evaluation.curve.json", *sorted(folder.glob("evaluations/*.curve.json"))]
+    return {file: json.loads(file.read_text()) for file in files if file.is_file()}
+
+
+def _label(file: Path) -> str:
+    """The options by which an evaluation differs from its run's own."""
+    return file.name.removesuffix(".curve.json")
+
+
+def _films(curve: Path) -> list[str]:
+    """What an evaluation filmed: the beginning and the end, or all of it."""
+    titles = {"begin": "The beginning", "end": "The end"}
+    files = {
+        title: curve.with_name(f"{_label(curve)}.{when}.webp") for when, title in titles.items()
+    }
     films = {title: file.read_bytes() for title, file in files.items() if file.is_file()}
     if len(films) == 2 and len({*films.values()}) == 1:  # as short as what is shown of it
         films = {"All of it": films.popitem()[1]}
+    parts = []
     for title, content in films.items():
         left = said(content)
         note = f"<figcaption>{left[:1].upper()}{left[1:]}.</figcaption>" if left else ""
         image = f'<img alt="" src="{animation(content)}">'
         parts.append(f"<figure><h3>{title}</h3>{image}{note}</figure>")
-    text = (
-        f"In pairs: real frames, and frames made under the same actions. Each video began with "
-        f"{recipe.context} real frames and went on for {recipe.length:,}, trained on "
-        f"{recipe.frames}. Real frames jump where a recorded episode ends."
-    )
-    drift = curves({"made": [found]}, wide=False)
-    if any(name.endswith("_se") for name in found):
-        band = "The band around a kernel distance is its standard error over whole videos."
-        drift = f"<p>{band}</p>{drift}"
-    shown = section("Videos", f'<p>{text}</p><div class="pair">{"".join(parts)}</div>')
-    return shown + section("Drift", drift)
+    return parts
 
 
 def to_follow(run: Run, file: str, length: int | None) -> tuple[Run, Tensor]:

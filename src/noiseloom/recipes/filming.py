@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,7 +90,8 @@ def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[
     """Frames to follow from places spread over a recording.
 
     Where an episode ends they go on with the next, but for its first frame, to which no action led;
-    after the last episode, with the first.
+    after the last episode, with the first. A recording that is shorter than what is asked for is gone
+    through again and again, and that is said.
 
     Args:
         data: the recording.
@@ -107,6 +109,12 @@ def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[
     for i in range(1, data.length):
         led[data.firsts + i] = True
     places = led.nonzero()[:, 0]
+    if length > len(places):
+        warnings.warn(
+            f"videos of {length:,} frames follow the {len(places):,} that are held out again and "
+            "again, and are compared with these alone: record more, or lower length",
+            stacklevel=2,
+        )
     ahead = torch.searchsorted(places, before[:, -1:] + 1) + torch.arange(length)
     return places[ahead % len(places)], before
 
