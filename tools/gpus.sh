@@ -9,6 +9,7 @@ export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH=$PATH:/usr/local
 begin() {
   W=$1
   mkdir -p "$W/runs" "$W/logs"
+  echo $$ > "$W/pid"
   export TORCHINDUCTOR_CACHE_DIR=$W/inductor TRITON_CACHE_DIR=$W/triton
   for gpu in 0 1; do
     (on "$gpu"; mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"; nvidia-cuda-mps-control -d)
@@ -28,7 +29,7 @@ wait_and_pack() {
   W=$1
   [ -d "$W" ] || { echo "there is no $W: the machine is another one"; return 1; }
   local end=$((SECONDS + $2))
-  while [ $SECONDS -lt $end ] && pgrep -f tools/agenda.py > /dev/null; do sleep 1; done
+  while [ $SECONDS -lt $end ] && kill -0 "$(cat "$W/pid")" 2> /dev/null; do sleep 1; done
   head -n 99 "$W"/*.agenda
   for log in "$W"/logs/*.log; do echo "$(basename "$log"): $(tail -c 160 "$log" | tr '\n' ' ')"; done
   (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \) -prune \
