@@ -212,6 +212,29 @@ def test_another_prior_takes_its_place_by_force_alone(run, capsys):
     assert "is finished" in capsys.readouterr().err
 
 
+def test_of_many_samples_as_many_are_encoded_as_the_prior_learns_from(run, monkeypatch):
+    asked = []
+    inner = DiscoMixture.encoded
+
+    def encoded(self, parts, facts, data, rng, *, rows=None, draws=1):
+        asked.append((len(data), None if rows is None else rows.tolist()))
+        return inner(self, parts, facts, data, rng, rows=rows, draws=draws)
+
+    monkeypatch.setattr(DiscoMixture, "encoded", encoded)
+    monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", 50)
+    assert main(["prior", str(run), "--force"]) == 0
+    samples, rows = asked[0]
+    assert len(rows) == 12 * 16 < samples  # updates by batch: more than 50
+    assert rows == sorted(set(rows))
+    assert set(rows) <= set(range(samples))
+    kept = load_file(run / "prior" / "codes.safetensors")
+    assert kept["train.codes"].shape == (noiseloom.fit_prior.DRAWS * 12 * 16, 2)
+    asked.clear()
+    monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", samples)
+    assert main(["prior", str(run), "--force"]) == 0
+    assert asked[0] == (samples, None)
+
+
 def test_what_is_left_of_a_removed_prior_is_not_gone_on_with(run, trained):
     folder = run / "prior"
     (folder / "prior.yaml").unlink()  # goes first: a kill may come before the rest does

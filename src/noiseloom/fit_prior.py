@@ -46,6 +46,9 @@ __all__ = ["DRAWS", "fit_prior", "make_prior"]
 
 DRAWS = 4
 """Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
+ENOUGH = 100_000
+"""Samples that are encoded at most, or as many as the prior learns from, if those are more: all
+windows of a long text would take hours, and be looked at by no one."""
 
 
 def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, float]:
@@ -86,7 +89,7 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
     if main:
         count = sum(p.numel() for p in prior.parameters())
         told = f"{kind.kind}, {count:,} parameters" if count else kind.kind
-        say(f"prior: {told}, {len(learnt):,} codes of {len(split.train):,} samples")
+        say(f"prior: {told}, {len(learnt):,} codes, {len(split.train):,} samples")
     weights = out / PRIOR / "ema.safetensors"
     if isinstance(prior, TabularPrior):
         prior.fit(learnt.codes, learnt.label)
@@ -167,10 +170,15 @@ def _some(codes: Codes, rng: Rng) -> Codes:
 
 
 def _encoded(recipe: TwoStages, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
-    """The codes of the data, those to learn and those held out."""
-    learnt = recipe.encoded(run.parts, run.facts, split.train, rng.fold("train"), draws=DRAWS)
-    rng = rng.fold("held out")
-    return learnt, recipe.encoded(run.parts, run.facts, split.held_out, rng, draws=None)
+    """The codes of the data, those to learn and those held out; of a part, where there are many."""
+    most = max(ENOUGH, recipe.prior_steps * recipe.prior_batch_size)
+    found = []
+    for name, part, draws in (("train", split.train, DRAWS), ("held out", split.held_out, None)):
+        key = rng.fold(name)
+        some = key.fold("rows").permutation(len(part))[:most].sort().values
+        rows = some if len(part) > most else None
+        found.append(recipe.encoded(run.parts, run.facts, part, key, rows=rows, draws=draws))
+    return found[0], found[1]
 
 
 def _write(path: Path, learnt: Codes, held: Codes) -> None:

@@ -90,8 +90,8 @@ def journeys(data: ClipWindows, count: int, context: int, length: int) -> tuple[
     """Frames to follow from places spread over a recording.
 
     Where an episode ends they go on with the next, but for its first frame, to which no action led;
-    after the last episode, with the first. A recording that is shorter than what is asked for is gone
-    through again and again, and that is said.
+    after the last episode, with the first. A recording that is shorter than what is asked for is
+    gone through again and again, and that is said.
 
     Args:
         data: the recording.
