@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from oracles import LastSeen
 from torch import nn
 
 from noiseloom import (
@@ -226,6 +227,23 @@ def test_a_rollout_goes_on_where_it_was_left(kind, wrap):
         for a, b in zip(whole[5:], rest, strict=False):
             assert a.position == b.position
             assert torch.equal(a.x, b.x)
+
+
+@KINDS
+def test_check_13_5_a_seed_repeats_and_the_context_is_left_as_it_was(kind):
+    denoiser = guided(Preconditioned(build(kind), SCHEDULE))
+    context = Rng(3).normal((B, 3, *SHAPES[kind])).double()
+    before, plan = context.clone(), SamplingPlan.uniform(3)
+    settings = {"stabilisation": LEVEL, "cond": conditions(9), "solver": ancestral(1.0)}
+
+    def made(seed):
+        steps = rollout(denoiser, DIFFUSION, plan, context, rng=Rng(seed), **settings)
+        return torch.cat([step.x for step in itertools.islice(steps, 5)], 1)
+
+    one = made(4)
+    assert torch.equal(made(4), one)
+    assert torch.equal(context, before)
+    assert not torch.equal(made(5), one)
 
 
 @KINDS
@@ -454,33 +472,12 @@ def test_the_draws_of_a_token_do_not_depend_on_the_batch():
 PHI = 0.8
 
 
-class Chain(nn.Module):
-    """The exact denoiser of x_n = PHI x_{n-1} + noise of unit stationary variance, window 1.
-
-    Its cache is what it saw last, and at which level that was told: E[x_n | y_n, context].
-    """
-
-    def forward(self, x, t, cond=None, carry=None, rng=None):
-        carry = dict(carry or {})
-        past = carry.setdefault("cache", {})
-        alpha, sigma = (v.double() for v in SCHEDULE(t))
-        mean, variance = torch.zeros_like(x), torch.ones((), dtype=torch.float64)
-        if past:
-            a, _ = SCHEDULE(torch.tensor(LEVEL, dtype=torch.float64))
-            # x_{n-1} given a x_{n-1} + s eps has mean a times that: its variance is 1, as all is.
-            mean = PHI * a * past["tokens"]["seen"][:, -1:]
-            variance = 1 - PHI**2 * a * a
-        gain = variance * alpha / (variance * alpha * alpha + sigma * sigma)
-        carry["new"] = {"tokens": {"seen": x}}
-        return Prediction(mean + gain * (x - alpha * mean)), carry
-
-
 def test_check_13_5_noise_on_the_context_keeps_the_marginal_and_weakens_the_chain():
     # Oracle: variance 1 and correlation PHI q over one step, q = alpha(level)^2: the chain sees
     # its past through a noisy copy, which is told apart from the past itself.
     batch, tokens = 40_000, 8
     steps = rollout(
-        Chain(),
+        LastSeen(SCHEDULE, PHI, LEVEL),
         DIFFUSION,
         SamplingPlan.uniform(40),
         torch.empty(batch, 0, 1, dtype=torch.float64),

@@ -2,8 +2,10 @@
 
 A chunk of tokens is denoised along a plan while the past is read from a cache. Then it is written
 into the cache, once, at one fixed level of noise, the *stabilisation*: a model that was trained on
-a level per token takes what it made itself, slightly wrong, for what it is. S steps cost S + 1
-reads of a token per branch of guidance, and memory does not grow.
+a level per token takes what it made itself, slightly wrong, for what it is. The noise is really
+added: tokens that are made smaller and no more, as in released code, shrink the variance of what
+follows (`tests/test_forcing_oracle.py`). S steps cost S + 1 reads of a token per branch of
+guidance, and memory does not grow.
 
 Caches of our networks have one size from the first token on, and positions are tensors on the
 device, so that all calls but the context's have one form, and nothing waits for the device: a
