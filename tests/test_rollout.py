@@ -347,8 +347,10 @@ def alive():
     return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
-def test_a_long_rollout_holds_no_more_than_a_short_one(kind):
+@pytest.mark.parametrize(
+    ("kind", "long"), [("transformer", 400), ("recurrent", 400), ("video", 100), ("unet", 100)]
+)
+def test_a_long_rollout_holds_no_more_than_a_short_one(kind, long):
     """By the tensors that are alive: nothing of a token stays but what the cache has of it."""
     network = build(kind)
     denoiser = estimates(Preconditioned(network, SCHEDULE))
@@ -357,16 +359,16 @@ def test_a_long_rollout_holds_no_more_than_a_short_one(kind):
         denoiser,
         DIFFUSION,
         SamplingPlan.uniform(1),
-        torch.zeros(B, 1, D, dtype=torch.float64),
+        torch.zeros(B, 1, *SHAPES[kind], dtype=torch.float64),
         memory=network.memory,
         cond=cond,
         rng=Rng(0),
     )
     sizes = {}
-    for step in itertools.islice(steps, 400):
-        if step.position in (20, 400):
+    for step in itertools.islice(steps, long):
+        if step.position in (20, long):
             sizes[step.position] = alive()
-    assert sizes[400] == sizes[20]
+    assert sizes[long] == sizes[20]
 
 
 def test_rewards_are_asked_about_moves_and_not_about_what_is_remembered():
