@@ -28,6 +28,7 @@ from noiseloom.carry import caches
 from noiseloom.nets import CausalTransformer, Recurrent, Transformer, VideoTransformer, VideoUNet
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import final, sample
+from noiseloom.sliding import slide
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
@@ -523,6 +524,34 @@ def test_what_does_not_fit_is_said_in_one_line():
     next(steps)
     with pytest.raises(ValueError, match="action is given for 3 tokens, and token 3"):
         next(steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"rng": None}, r"by a key: give rng, such as Rng\(0\), not None"),
+        ({"rng": 7}, r"by a key: give rng, such as Rng\(0\), not 7"),
+        ({"rng": torch.Generator()}, r"by a key: give rng, such as Rng\(0\), not <torch"),
+        ({"chunk": 2.5}, r"chunk is a number of tokens, got 2\.5"),
+        ({"chunk": "3"}, r"chunk is a number of tokens, got '3'"),
+        ({"memory": 3.0}, r"memory is a number of tokens, got 3\.0"),
+        ({"position": 1.5}, r"position is a number of tokens, got 1\.5"),
+    ],
+)
+def test_draws_need_a_key_and_counts_are_whole(options, told):
+    denoiser = Preconditioned(build("transformer"), SCHEDULE)
+    context, plan = torch.zeros(B, 2, D, dtype=torch.float64), SamplingPlan.uniform(2)
+    with pytest.raises(TypeError, match=told):
+        rollout(denoiser, DIFFUSION, plan, context, **{"rng": Rng(0), **options})
+    if options.keys() & {"rng", "chunk"}:
+        with pytest.raises(TypeError, match=told):
+            slide(
+                denoiser,
+                DIFFUSION,
+                plan,
+                context,
+                **{"window": 4, "chunk": 1, "rng": Rng(0), **options},
+            )
 
 
 @pytest.mark.parametrize("kind", ["transformer", "recurrent"])

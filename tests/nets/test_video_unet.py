@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from causal_cases import EVERYTHING, A, B, T, part, unet
+from causal_cases import EVERYTHING, B, T, part, unet
 from torch import nn
 
 from noiseloom.nets import UNet, VideoUNet
