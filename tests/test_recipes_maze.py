@@ -405,7 +405,9 @@ def test_plans_from_ones_own_start_to_ones_own_goal(capsys, tmp_path, monkeypatc
     assert main(words) == 0
     (tmp_path / "umaze.safetensors").unlink()  # nobody needs it
     words = ["sample", "run", "-n", "2", "--start", "-1,1", "--goal", "1,-1"]
+    capsys.readouterr()
     assert main([*words, "--out", "plans.csv"]) == 0
+    assert capsys.readouterr().err.count("dark is noise, tokens go right") == 1
     with open("plans.csv") as file:
         rows = [[float(v) for v in row.values()][2:] for row in csv.DictReader(file)]
     told = torch.tensor(rows).reshape(2, 60, 6)
@@ -427,11 +429,15 @@ def test_plans_from_ones_own_start_to_ones_own_goal(capsys, tmp_path, monkeypatc
         (["--start", "0,-2"], f"start (0, -2) of maze umaze {wall} (0, -1)"),
         (["--goal", "1"], "a goal in a maze is a place: --goal x,y"),
         (["--goal", "1,1,0,0"], "a goal in a maze is a place: --goal x,y"),
+        (["--start=-1"], "place: --start x,y, or x,y,vx,vy where it moves, got x = -1 alone"),
+        (["--start", "x=1,vy=2"], "x,y,vx,vy where it moves, got x = 1, vy = 2 alone"),
         (["--start", "z=1"], "there is no column z: choose from x, y, vx, vy"),
         (["--deadline", "0", "--goal", "1,1"], "nothing leads plans to a goal: give"),
     ):
         assert main([*words, *more, "--out", "other.csv"]) == 2
-        assert told in capsys.readouterr().err.splitlines()[-1]
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines  # nothing is drawn before all is checked
+        assert told in lines[0]
     assert not (tmp_path / "other.csv").exists()
 
 

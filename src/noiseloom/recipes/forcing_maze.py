@@ -149,7 +149,18 @@ class ForcingMaze(ForcingTrajectories, Planning):
         return ["x", "y", "vx", "vy"]
 
     def start(self, numbers: Tensor) -> Tensor:
-        """At rest, if only a place is told."""
+        """At rest, if only a place is told.
+
+        Raises:
+            ValueError: no place.
+        """
+        if numbers[:2].isnan().any():
+            pairs = zip(self.names({}), numbers.tolist(), strict=True)
+            said = ", ".join(f"{name} = {value:g}" for name, value in pairs if value == value)
+            raise ValueError(
+                "a start in a maze is a place: --start x,y, or x,y,vx,vy where it moves, got "
+                f"{said} alone"
+            )
         return super().start(torch.cat((numbers[:2], numbers[2:].nan_to_num(0.0))))
 
     def aim(self, numbers: Tensor | None) -> Tensor | None:
