@@ -66,6 +66,32 @@ class Normal(nn.Module):
         return Prediction(x * alpha / (alpha * alpha + sigma * sigma)), carry or {}
 
 
+class LastSeen(nn.Module):
+    """The exact denoiser of x_n = phi x_{n-1} + noise of unit stationary variance, window 1.
+
+    Its cache is what it saw last, which is told to be at `level`: E[x_n | y_n, context].
+    """
+
+    def __init__(self, schedule, phi, level):
+        super().__init__()
+        self.schedule, self.phi = schedule, phi
+        self.level = torch.tensor(level, dtype=F64)
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        carry = dict(carry or {})
+        past = carry.setdefault("cache", {})
+        alpha, sigma = (v.double() for v in self.schedule(t))
+        mean, variance = torch.zeros_like(x), torch.ones((), dtype=F64)
+        if past:
+            a, _ = self.schedule(self.level)
+            # x_{n-1} given a x_{n-1} + s eps has mean a times that: its variance is 1, as all is.
+            mean = self.phi * a * past["tokens"]["seen"][:, -1:]
+            variance = 1 - self.phi**2 * a * a
+        gain = variance * alpha / (variance * alpha * alpha + sigma * sigma)
+        carry["new"] = {"tokens": {"seen": x}}
+        return Prediction(mean + gain * (x - alpha * mean)), carry
+
+
 class Mixture(Oracle):
     """x_0 ~ sum_k w_k N(m_k, std^2), independent entries."""
 

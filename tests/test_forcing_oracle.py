@@ -6,18 +6,20 @@ single random sample. P and n are read off `reverse`, for all rows of a plan at 
 """
 
 import contextlib
+import itertools
 import math
 from functools import cache
 
 import pytest
 import torch
-from oracles import F64, Correlated
+from oracles import F64, Correlated, LastSeen
 
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.noise import SCHEDULES, LinearGamma
 from noiseloom.objective import denoising_loss
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
+from noiseloom.rollouts import rollout
 from noiseloom.sampling import ancestral, final, sample
 
 PHI, T, K = 0.8, 6, 1000
@@ -77,11 +79,24 @@ def error(name, steps, causal, eta=0):
     return float((cov - C).abs().max())
 
 
-def test_the_grid_is_the_papers():
+def test_check_13_10_the_grid_is_the_papers():
     assert [(K * i) // 100 - 1 for i in range(101)] == [-1, *range(9, 1000, 10)]
     signal = 1 - cosine_grid(K)
     assert float(signal[10]) == pytest.approx(0.99937, abs=5e-6)
     assert float(signal[15]) == pytest.approx(0.99887, abs=5e-6)
+
+
+def test_check_13_10_the_papers_discrete_levels_are_those_of_the_schedules():
+    """Level k of K is at time (k + 1) / K; a linear beta is summed there, and an integral here."""
+    alpha, _ = SCHEDULES["sigmoid"](torch.tensor(15 / K, dtype=F64))
+    assert float(alpha.square()) == pytest.approx(0.99532, abs=5e-6)
+    linear = SCHEDULES["ddpm"]
+    betas = torch.linspace(linear.beta_min, linear.beta_max, K, dtype=F64) / K
+    assert float((1 - betas[:10]).prod()) == pytest.approx(0.99811, abs=5e-6)
+    alpha, _ = linear(torch.tensor(10 / K, dtype=F64))
+    # The sum falls short of the integral by half of what a step's rate has grown by.
+    integral = betas[:10].sum() + (betas[9] - betas[0]) / 2
+    assert float(-2 * alpha.log()) == pytest.approx(float(integral), abs=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +122,67 @@ def test_errors_are_those_measured_elsewhere_to_their_digits(name, causal, eta, 
     """Against an independent program; its .059 for pyramid 1 at S = 50 was .0585, rounded again."""
     got = error(name, steps, causal, eta)
     assert f"{got:.{len(listed) - 1}f}".lstrip("0") == listed, got
+
+
+class Sources(GaussianDiffusion):
+    """Each draw of noise has a channel of its own: what a linear rollout makes is its own law.
+
+    The covariance of two tokens is their product over channels. Without `noisy` what is read is
+    made smaller and no more.
+    """
+
+    def __init__(self, noisy):
+        super().__init__(SCHEDULE)
+        object.__setattr__(self, "noisy", noisy)
+        object.__setattr__(self, "channels", itertools.count())
+
+    def one(self, x):
+        return torch.eye(x.shape[-1], dtype=F64)[next(self.channels)].expand_as(x)
+
+    def prior(self, shape, rng):
+        return self.one(shape)
+
+    def corrupt(self, clean, t, rng):
+        alpha, sigma = self.schedule(t)
+        return alpha * clean + (sigma * self.one(clean) if self.noisy else 0.0)
+
+
+@cache
+def stationary(q, noisy, steps):
+    """Variance and lag-1 correlation that an endless rollout comes to, of its window of one."""
+    made = rollout(
+        LastSeen(SCHEDULE, PHI, 1 - q),
+        Sources(noisy),
+        SamplingPlan.from_times(cosine_grid(steps).flip(0)),
+        torch.empty(1, 0, 6, dtype=F64),
+        stabilisation=1 - q,
+        memory=1,
+        rng=Rng(0),
+    )
+    first, second, third = (step.x[0, 0] for step in itertools.islice(made, 3))
+    kept = first @ second / (first @ first)  # x_n = kept x_{n-1} + fresh noise
+    torch.testing.assert_close(second @ third / (second @ second), kept, rtol=0, atol=1e-12)
+    fresh = third @ third - kept**2 * second @ second
+    return float(fresh / (1 - kept**2)), float(kept)
+
+
+@pytest.mark.parametrize("q", [0.97209, 0.7869])
+def test_check_13_5_noise_on_what_is_read_keeps_the_variance_and_a_scale_alone_shrinks_it(q):
+    """Why rollouts add noise: the model takes its past for alpha x + sigma eps, and is told so."""
+    closed = {True: 1.0, False: (1 - PHI**2 * q) / (1 - PHI**2 * q * q)}
+    # Listed to four digits; the first of what was found, .9532, is .9533 here.
+    formula, found, digits = {
+        0.97209: (0.9561, 0.9532, 1.5e-4),
+        0.7869: (0.8222, 0.8200, 5e-5),
+    }[q]
+    assert closed[False] == pytest.approx(formula, abs=5e-5)
+    assert stationary(q, False, 1000)[0] == pytest.approx(found, abs=digits)
+    for noisy, limit in closed.items():
+        few, many = stationary(q, noisy, 500), stationary(q, noisy, 1000)
+        # DDIM is of first order: twice the steps, half of the error (0.003 with 1,000).
+        assert 2 * many[0] - few[0] == pytest.approx(limit, abs=5e-5)
+        assert few[1] == pytest.approx(PHI * q, abs=1e-10)
+        assert many[1] == pytest.approx(PHI * q, abs=1e-10)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from oracles import F64
 
 from noiseloom.noise import Cosine
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_parts import PartsPlan
 from noiseloom.rng import Rng
 
 
@@ -96,6 +97,16 @@ def test_wrong_json_is_refused_in_one_line(tmp_path, text, message):
         SamplingPlan.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_text_is_no_plan(tmp_path):
+    for name, kind in (("p.csv", SamplingPlan), ("p.json", SamplingPlan), ("q.json", PartsPlan)):
+        path = tmp_path / name
+        path.write_bytes(b"\xff\xfe1")
+        with pytest.raises(ValueError, match="it is no plan: a plan is text") as caught:
+            kind.load(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "codec" not in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path):

@@ -475,6 +475,16 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
     still = ["train", "forcing-doom", "--data", "still.safetensors", *OPTIONS, *DRAWING]
     assert main([*still, "--out", "still", "--no-evaluate"]) == 0
 
+    wild = own.clone()
+    wild[2, 1], wild[2, 3], wild[5, 0], wild[6, 0] = 5, 9, -1, 1.5
+    np.save("wild.npy", wild.numpy())
+    for file, told in (("own.npy", ""), ("wild.npy", "row 3 (and 2 more rows) has 5 as number 2,")):
+        capsys.readouterr()
+        assert main([*sample, "--actions", file, "--force", "--out", "wild.webp"]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if "recorded" in line]
+        assert len(lines) == bool(told)
+        assert all(told in line and "where 0 to 1 was recorded" in line for line in lines)
+
     (place / "empty.csv").write_text("")
     (place / "head.csv").write_text("LEFT,RIGHT,UP,DOWN\n1,0,0,0\n")
     (place / "ragged.csv").write_text("1,0,0,0\n\n1,0,0\n")

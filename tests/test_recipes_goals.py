@@ -287,6 +287,7 @@ def test_from_a_file_to_plans_that_are_led(capsys, tmp_path, monkeypatch):
     given["goal"] = torch.tensor([[-1.0, 2.0]]).expand(3, 2)
     torch.testing.assert_close(ended, run.samples(given), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ended[:, 6:, :2], given["goal"][:, None].expand(3, 6, 2))
+    capsys.readouterr()
     for words, told in (
         (["--goal", "0=1"], "nothing leads plans to a goal: give --goal-guidance gradient"),
         (["--deadline", "0.5", "--goal", "0=1"], "a known end needs every observation"),
@@ -294,7 +295,9 @@ def test_from_a_file_to_plans_that_are_led(capsys, tmp_path, monkeypatch):
         (["--arrival", "earliest"], "'arrival' is no option of sampling"),
     ):
         assert main(["sample", "run", "-n", "3", "--out", "other.csv", *words]) == 2
-        assert told in capsys.readouterr().err.splitlines()[-1]
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert told in lines[0]
     # The number of a sample decides its draws, wherever it is drawn.
     drawn = run.samples({**given, "index": torch.tensor([7, 0, 2])})
     torch.testing.assert_close(drawn[1], ended[0], rtol=1e-4, atol=1e-4)

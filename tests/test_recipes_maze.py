@@ -3,7 +3,9 @@
 import csv
 import json
 import math
+import os
 import re
+import signal
 import sys
 from dataclasses import replace
 
@@ -349,6 +351,62 @@ def test_whoever_plans_like_the_controller_has_its_score(tmp_path):
         assert report[f"reached_{kind}"] == 1
 
 
+def test_an_evaluation_that_is_interrupted_keeps_the_kinds_of_task_that_are_finished(
+    capsys, tmp_path, monkeypatch
+):
+    pytest.importorskip("gymnasium_robotics")
+    monkeypatch.chdir(tmp_path)
+    recording().save("umaze.safetensors")
+    assert main([*TRAIN, "--arrival", "deadline", "--no-evaluate"]) == 0
+    draw, calls = ForcingMaze.draw, []
+
+    def interrupted(*args):
+        """Ctrl-C while this plan is made: of 5 in an episode, 5 in another, and 3 of one task."""
+        calls.append(1)
+        for step in draw(*args):
+            yield step
+            if len(calls) == stop:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def judged(code):
+        calls.clear()
+        capsys.readouterr()
+        assert main(["evaluate", "run", "--json"]) == code
+        told = capsys.readouterr()
+        return json.loads(told.out or "{}"), told.err.splitlines()[-1]
+
+    monkeypatch.setattr(ForcingMaze, "draw", interrupted)
+    folder = tmp_path / "run" / "evaluations"
+    found = {}
+    for stop, cut, last in (
+        (8, {"kinds": "1 of 2"}, "kinds: 1 of 2, kept in run/evaluations/kinds=1-of-2.json"),
+        (12, {"timings": "2 of 3"}, "timings: 2 of 3, kept in run/evaluations/timings=2-of-3.json"),
+    ):
+        answer, line = judged(130)
+        assert answer["cut_short"] == cut
+        assert last in line
+        kept = json.loads((tmp_path / answer["file"]).read_text())
+        assert {
+            name: "{} of {}".format(*pair) for name, pair in kept.pop("cut_short").items()
+        } == cut
+        assert kept == answer["metrics"]
+        found[stop] = kept
+    stop = 2
+    assert judged(130)[0] == {}  # not one kind is finished
+    assert len([*folder.iterdir()]) == 2
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+    stop = 0
+    whole = judged(0)[0]["metrics"]
+    assert len(calls) == 13
+    single = {name for name in whole if "single" in name} | {"n"}
+    assert found[8].keys() == single
+    assert found[12].keys() == whole.keys() - {"ms_per_plan_alone"}
+    for part in found.values():
+        same = [name for name in part if not name.startswith("ms_")]
+        assert {name: part[name] for name in same} == {name: whole[name] for name in same}
+
+
 def test_what_does_not_fit(tmp_path):
     for options, told in (
         ({"maze": "huge"}, "maze must be one of umaze, medium, large"),
@@ -405,7 +463,9 @@ def test_plans_from_ones_own_start_to_ones_own_goal(capsys, tmp_path, monkeypatc
     assert main(words) == 0
     (tmp_path / "umaze.safetensors").unlink()  # nobody needs it
     words = ["sample", "run", "-n", "2", "--start", "-1,1", "--goal", "1,-1"]
+    capsys.readouterr()
     assert main([*words, "--out", "plans.csv"]) == 0
+    assert capsys.readouterr().err.count("dark is noise, tokens go right") == 1
     with open("plans.csv") as file:
         rows = [[float(v) for v in row.values()][2:] for row in csv.DictReader(file)]
     told = torch.tensor(rows).reshape(2, 60, 6)
@@ -427,11 +487,15 @@ def test_plans_from_ones_own_start_to_ones_own_goal(capsys, tmp_path, monkeypatc
         (["--start", "0,-2"], f"start (0, -2) of maze umaze {wall} (0, -1)"),
         (["--goal", "1"], "a goal in a maze is a place: --goal x,y"),
         (["--goal", "1,1,0,0"], "a goal in a maze is a place: --goal x,y"),
+        (["--start=-1"], "place: --start x,y, or x,y,vx,vy where it moves, got x = -1 alone"),
+        (["--start", "x=1,vy=2"], "x,y,vx,vy where it moves, got x = 1, vy = 2 alone"),
         (["--start", "z=1"], "there is no column z: choose from x, y, vx, vy"),
         (["--deadline", "0", "--goal", "1,1"], "nothing leads plans to a goal: give"),
     ):
         assert main([*words, *more, "--out", "other.csv"]) == 2
-        assert told in capsys.readouterr().err.splitlines()[-1]
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines  # nothing is drawn before all is checked
+        assert told in lines[0]
     assert not (tmp_path / "other.csv").exists()
 
 

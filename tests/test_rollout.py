@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from oracles import LastSeen
 from torch import nn
 
 from noiseloom import (
@@ -27,6 +28,7 @@ from noiseloom.carry import caches
 from noiseloom.nets import CausalTransformer, Recurrent, Transformer, VideoTransformer, VideoUNet
 from noiseloom.rollouts import along, rollout
 from noiseloom.sampling import final, sample
+from noiseloom.sliding import slide
 
 SCHEDULE = Cosine()
 DIFFUSION = GaussianDiffusion(SCHEDULE)
@@ -229,6 +231,23 @@ def test_a_rollout_goes_on_where_it_was_left(kind, wrap):
 
 
 @KINDS
+def test_check_13_5_a_seed_repeats_and_the_context_is_left_as_it_was(kind):
+    denoiser = guided(Preconditioned(build(kind), SCHEDULE))
+    context = Rng(3).normal((B, 3, *SHAPES[kind])).double()
+    before, plan = context.clone(), SamplingPlan.uniform(3)
+    settings = {"stabilisation": LEVEL, "cond": conditions(9), "solver": ancestral(1.0)}
+
+    def made(seed):
+        steps = rollout(denoiser, DIFFUSION, plan, context, rng=Rng(seed), **settings)
+        return torch.cat([step.x for step in itertools.islice(steps, 5)], 1)
+
+    one = made(4)
+    assert torch.equal(made(4), one)
+    assert torch.equal(context, before)
+    assert not torch.equal(made(5), one)
+
+
+@KINDS
 def test_what_was_seen_since_is_a_context_after_the_carry(kind):
     """As if all had been known from the start, token for token."""
     network = build(kind)
@@ -329,8 +348,10 @@ def alive():
     return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
-@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
-def test_a_long_rollout_holds_no_more_than_a_short_one(kind):
+@pytest.mark.parametrize(
+    ("kind", "long"), [("transformer", 400), ("recurrent", 400), ("video", 100), ("unet", 100)]
+)
+def test_a_long_rollout_holds_no_more_than_a_short_one(kind, long):
     """By the tensors that are alive: nothing of a token stays but what the cache has of it."""
     network = build(kind)
     denoiser = estimates(Preconditioned(network, SCHEDULE))
@@ -339,16 +360,16 @@ def test_a_long_rollout_holds_no_more_than_a_short_one(kind):
         denoiser,
         DIFFUSION,
         SamplingPlan.uniform(1),
-        torch.zeros(B, 1, D, dtype=torch.float64),
+        torch.zeros(B, 1, *SHAPES[kind], dtype=torch.float64),
         memory=network.memory,
         cond=cond,
         rng=Rng(0),
     )
     sizes = {}
-    for step in itertools.islice(steps, 400):
-        if step.position in (20, 400):
+    for step in itertools.islice(steps, long):
+        if step.position in (20, long):
             sizes[step.position] = alive()
-    assert sizes[400] == sizes[20]
+    assert sizes[long] == sizes[20]
 
 
 def test_rewards_are_asked_about_moves_and_not_about_what_is_remembered():
@@ -454,33 +475,12 @@ def test_the_draws_of_a_token_do_not_depend_on_the_batch():
 PHI = 0.8
 
 
-class Chain(nn.Module):
-    """The exact denoiser of x_n = PHI x_{n-1} + noise of unit stationary variance, window 1.
-
-    Its cache is what it saw last, and at which level that was told: E[x_n | y_n, context].
-    """
-
-    def forward(self, x, t, cond=None, carry=None, rng=None):
-        carry = dict(carry or {})
-        past = carry.setdefault("cache", {})
-        alpha, sigma = (v.double() for v in SCHEDULE(t))
-        mean, variance = torch.zeros_like(x), torch.ones((), dtype=torch.float64)
-        if past:
-            a, _ = SCHEDULE(torch.tensor(LEVEL, dtype=torch.float64))
-            # x_{n-1} given a x_{n-1} + s eps has mean a times that: its variance is 1, as all is.
-            mean = PHI * a * past["tokens"]["seen"][:, -1:]
-            variance = 1 - PHI**2 * a * a
-        gain = variance * alpha / (variance * alpha * alpha + sigma * sigma)
-        carry["new"] = {"tokens": {"seen": x}}
-        return Prediction(mean + gain * (x - alpha * mean)), carry
-
-
 def test_check_13_5_noise_on_the_context_keeps_the_marginal_and_weakens_the_chain():
     # Oracle: variance 1 and correlation PHI q over one step, q = alpha(level)^2: the chain sees
     # its past through a noisy copy, which is told apart from the past itself.
     batch, tokens = 40_000, 8
     steps = rollout(
-        Chain(),
+        LastSeen(SCHEDULE, PHI, LEVEL),
         DIFFUSION,
         SamplingPlan.uniform(40),
         torch.empty(batch, 0, 1, dtype=torch.float64),
@@ -524,6 +524,34 @@ def test_what_does_not_fit_is_said_in_one_line():
     next(steps)
     with pytest.raises(ValueError, match="action is given for 3 tokens, and token 3"):
         next(steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"rng": None}, r"by a key: give rng, such as Rng\(0\), not None"),
+        ({"rng": 7}, r"by a key: give rng, such as Rng\(0\), not 7"),
+        ({"rng": torch.Generator()}, r"by a key: give rng, such as Rng\(0\), not <torch"),
+        ({"chunk": 2.5}, r"chunk is a number of tokens, got 2\.5"),
+        ({"chunk": "3"}, r"chunk is a number of tokens, got '3'"),
+        ({"memory": 3.0}, r"memory is a number of tokens, got 3\.0"),
+        ({"position": 1.5}, r"position is a number of tokens, got 1\.5"),
+    ],
+)
+def test_draws_need_a_key_and_counts_are_whole(options, told):
+    denoiser = Preconditioned(build("transformer"), SCHEDULE)
+    context, plan = torch.zeros(B, 2, D, dtype=torch.float64), SamplingPlan.uniform(2)
+    with pytest.raises(TypeError, match=told):
+        rollout(denoiser, DIFFUSION, plan, context, **{"rng": Rng(0), **options})
+    if options.keys() & {"rng", "chunk"}:
+        with pytest.raises(TypeError, match=told):
+            slide(
+                denoiser,
+                DIFFUSION,
+                plan,
+                context,
+                **{"window": 4, "chunk": 1, "rng": Rng(0), **options},
+            )
 
 
 @pytest.mark.parametrize("kind", ["transformer", "recurrent"])

@@ -118,7 +118,8 @@ def evaluate(
 ) -> None:
     """Judge a run's samples; kept in its folder if it is one of the user's.
 
-    Of videos Ctrl-C and SIGTERM leave what can be judged: it is shown and kept as cut short.
+    Of videos and mazes Ctrl-C and SIGTERM leave what can be judged: it is shown and kept as cut
+    short.
 
     Args:
         source: what `load` takes.

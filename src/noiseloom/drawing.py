@@ -17,7 +17,7 @@ from noiseloom.redesign import Redesign
 from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file
-from noiseloom.terminal import answer, counted, save_picture, say
+from noiseloom.terminal import Pace, answer, counted, save_picture, say
 
 __all__ = ["class_index", "sample"]
 
@@ -122,10 +122,19 @@ def sample(
 
         if label is not None:
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
+        pace = Pace(partial(_say_plan, run))  # not before all that is given has been checked
         writers: dict[str, tuple[Callable[..., int], str, str]] = {
-            "series": (write_forecasts, "paths", "steps"),
-            "trajectories": (partial(write_plans, start=start, goal=goal), "plans", "steps"),
-            "videos": (partial(write_videos, actions=own), "videos", "frames"),
+            "series": (partial(write_forecasts, progress=pace), "paths", "steps"),
+            "trajectories": (
+                partial(write_plans, start=start, goal=goal, progress=pace),
+                "plans",
+                "steps",
+            ),
+            "videos": (
+                partial(write_videos, actions=own, actions_from=actions, progress=pace),
+                "videos",
+                "frames",
+            ),
             "rows": (
                 partial(write_rows, known=known, gap=gap, redesign=redesign, codes=codes),
                 "rows",
@@ -136,7 +145,8 @@ def sample(
             "points": (partial(write_points, codes=codes), "points", "coordinates"),
         }
         write, kind, parts = writers[shows]
-        _say_plan(run)
+        if shows not in ("series", "trajectories", "videos"):
+            _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)
         most = "at most " if shows == "molecules" else ""
         line = f"{counted(n, kind)} of {most}{counted(steps, parts)}: {path}"

@@ -10,14 +10,22 @@ from noiseloom.data.interrupts import uninterrupted
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description
-from noiseloom.terminal import save_paths, say
+from noiseloom.terminal import Pace, save_paths, say
 
 __all__ = ["write_forecasts"]
 
 _BATCH = 250  # paths at a time
 
 
-def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed: int) -> int:
+def write_forecasts(
+    run: Run,
+    path: Path,
+    *,
+    data: str | None,
+    count: int,
+    seed: int,
+    progress: Pace | None = None,
+) -> int:
     """Sample what may come after the last row of a series; Ctrl-C keeps the steps there are.
 
     Only those of forecasts that are made step by step: along a plan nothing is finished before all
@@ -29,6 +37,7 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
         data: where the series lies; by default where training found it.
         count: number of paths.
         seed: of the draws.
+        progress: told of every step.
 
     Returns:
         Steps of a path.
@@ -60,7 +69,7 @@ def write_forecasts(run: Run, path: Path, *, data: str | None, count: int, seed:
         with run.precision():
             for start in range(0, count, _BATCH):
                 told = {name: rows[start : start + _BATCH] for name, rows in given.items()}
-                for step in run.steps(told, seed=seed, start=start):
+                for step in run.steps(told, seed=seed, start=start, progress=progress):
                     part = (
                         recipe.decode(run.parts, step.result, told).cpu() if recipe.rolls else part
                     )

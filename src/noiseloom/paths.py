@@ -17,7 +17,7 @@ from noiseloom.recipes import ForcingMaze, ForcingTrajectories
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description
-from noiseloom.terminal import save_paths
+from noiseloom.terminal import Pace, save_paths
 
 __all__ = ["numbers", "paths", "write_plans"]
 
@@ -143,6 +143,7 @@ def write_plans(
     seed: int,
     start: str | None = None,
     goal: str | None = None,
+    progress: Pace | None = None,
 ) -> int:
     """Sample plans from held-out starts, evenly spread over the data; in a maze, to its goal.
 
@@ -158,6 +159,7 @@ def write_plans(
         start: what is observed now, for all plans: numbers by column, of all columns (in a maze
             places are enough); the data are then not needed.
         goal: what observations are to be, likewise, of some columns.
+        progress: told of every step.
 
     Returns:
         Steps of a plan.
@@ -190,7 +192,7 @@ def write_plans(
                 "nothing leads plans to a goal: give --goal-guidance gradient or monte-carlo, or "
                 "--deadline 0.6 where the model was trained on known ends"
             )
-    plans = run.samples(given, seed=seed)
+    plans = run.samples(given, seed=seed, progress=progress)
     save_paths(path, "plan", known, plans)
     return plans.shape[1]
 

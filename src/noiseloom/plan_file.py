@@ -33,7 +33,7 @@ def read_parts(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """Times t and s by name, of which only the form has been checked, from a JSON file."""
     if path.suffix.lower() != ".json":
         raise ValueError("a plan of parts is read from a .json file")
-    found = _parsed(path.read_text(encoding="utf-8-sig"))
+    found = _parsed(_text(path))
     parts = found.get("parts") if isinstance(found, dict) else None
     if not (isinstance(parts, dict) and parts):
         raise ValueError("a plan of parts needs them by name, under 'parts'")
@@ -51,12 +51,18 @@ def read_times(path: Path) -> tuple[Tensor, Tensor]:
     kind = path.suffix.lower()
     if kind not in (".json", ".csv"):
         raise ValueError("a plan is read from a .json or .csv file")
-    # Spreadsheets begin their files with a byte order mark.
-    text = path.read_text(encoding="utf-8-sig")
+    text = _text(path)
     if kind == ".json":
         return _from_json(_parsed(text))
     times = _from_table(text)[:, None]
     return times[:-1], times[1:]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")  # spreadsheets begin theirs with an order mark
+    except UnicodeDecodeError:
+        raise ValueError("it is no plan: a plan is text, and this is not") from None
 
 
 def _write(path: Path, content: object) -> None:

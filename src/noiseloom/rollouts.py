@@ -2,8 +2,10 @@
 
 A chunk of tokens is denoised along a plan while the past is read from a cache. Then it is written
 into the cache, once, at one fixed level of noise, the *stabilisation*: a model that was trained on
-a level per token takes what it made itself, slightly wrong, for what it is. S steps cost S + 1
-reads of a token per branch of guidance, and memory does not grow.
+a level per token takes what it made itself, slightly wrong, for what it is. The noise is really
+added: tokens that are made smaller and no more, as in released code, shrink the variance of what
+follows (`tests/test_forcing_oracle.py`). S steps cost S + 1 reads of a token per branch of
+guidance, and memory does not grow.
 
 Caches of our networks have one size from the first token on, and positions are tensors on the
 device, so that all calls but the context's have one form, and nothing waits for the device: a
@@ -18,6 +20,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import torch
@@ -34,7 +37,17 @@ from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, final, sample
 from noiseloom.shapes import Cond
 
-__all__ = ["Finished", "TokenCond", "along", "check_start", "eagerly", "keys_of", "rollout"]
+__all__ = [
+    "Finished",
+    "TokenCond",
+    "along",
+    "check_counts",
+    "check_start",
+    "eagerly",
+    "keys_of",
+    "per_sample",
+    "rollout",
+]
 
 TokenCond: TypeAlias = Cond | Callable[[int, int], Cond]
 """Conditions, the same for all tokens, or a function of the first token's index and their count."""
@@ -111,7 +124,7 @@ def rollout(
         One `Finished` per chunk.
 
     Raises:
-        TypeError: a context of integers.
+        TypeError: a context of integers, no key, or a count that is not whole.
         ValueError: a stabilisation, memory or chunk out of range, a network that is not causal, a
             plan that does not fit or does not lead from 1 to 0, a context or actions that are not
             finite (as far as the host knows them), a position that is not where the carry goes on,
@@ -120,6 +133,7 @@ def rollout(
     References:
         B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2 and Appendix C.4.
     """
+    check_counts(memory=memory, chunk=chunk, position=position)
     if not 0 <= stabilisation < 1:
         raise ValueError(f"stabilisation is a time in [0, 1), got {stabilisation}")
     if chunk < 1 or (position or 0) < 0 or (memory is not None and memory < 0):
@@ -135,8 +149,7 @@ def rollout(
         raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
     if chunk > 1 and plan.joint:
         warn_of_bias(stacklevel=2)
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(context), device=context.device)
+    rng = per_sample(rng, context)
     empty = context.new_empty((len(context), chunk, *context.shape[2:]))
     rows = list(plan.rows(empty))
     level = torch.tensor(stabilisation, dtype=torch.float64)
@@ -212,6 +225,26 @@ def along(cond: Cond | None = None, **sequences: Tensor) -> Callable[[int, int],
         return {**(cond or {}), **own}
 
     return given
+
+
+def check_counts(**counts: int | None) -> None:
+    """Raise TypeError for a number of tokens that is not whole; None is for a default."""
+    for name, count in counts.items():
+        if not isinstance(count, Integral | None):
+            raise TypeError(f"{name} is a number of tokens, got {count!r}")
+
+
+def per_sample(rng: Rng, context: Tensor) -> Rng:
+    """A key for each sample of a context, made of one for all of them.
+
+    Raises:
+        TypeError: no key.
+    """
+    if not isinstance(rng, Rng):
+        raise TypeError(f"tokens are drawn by a key: give rng, such as Rng(0), not {rng!r}")
+    if isinstance(rng.root, Tensor):
+        return rng
+    return rng.samples(len(context), device=context.device)
 
 
 def check_start(plan: SamplingPlan, context: Tensor) -> None:

@@ -237,8 +237,9 @@ class Run:
             save: write them to `evaluation_file`.
 
         Raises:
-            CutShort: videos were interrupted, by Ctrl-C or SIGTERM, after a stretch that can be
-                judged; what there was is kept by itself, and never taken for the whole.
+            CutShort: videos or mazes were interrupted, by Ctrl-C or SIGTERM, after a stretch or a
+                kind of task that can be judged; what there was is kept by itself, and never taken
+                for the whole.
             ValueError: the data changed since, and were not named; a metric is not finite.
         """
         return self.judge(data, seed=seed, save=save)[0]

@@ -19,7 +19,15 @@ from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
 from noiseloom.rng import Rng
-from noiseloom.rollouts import Finished, TokenCond, check_start, eagerly, keys_of
+from noiseloom.rollouts import (
+    Finished,
+    TokenCond,
+    check_counts,
+    check_start,
+    eagerly,
+    keys_of,
+    per_sample,
+)
 from noiseloom.sampling import Solver, ancestral, final, resampled, sample
 
 __all__ = ["slide"]
@@ -63,10 +71,11 @@ def slide(
         One `Finished` per chunk, with an empty carry.
 
     Raises:
-        TypeError: a context of integers.
+        TypeError: a context of integers, no key, or a count that is not whole.
         ValueError: a chunk or stabilisation out of range, a context that is not finite, a plan
             with a time per token, or one that does not lead from 1 to 0.
     """
+    check_counts(window=window, chunk=chunk)
     if not 1 <= chunk <= window or not 0 <= stabilisation < 1:
         raise ValueError(
             "a sliding window needs a chunk of 1 .. window tokens and a stabilisation in [0, 1), "
@@ -76,8 +85,7 @@ def slide(
     if plan.t.ndim > 1:
         raise ValueError(f"a sliding window has one time for all of its tokens, not {plan}")
     move = solver or ancestral()
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(context), device=context.device)
+    rng = per_sample(rng, context)
     dtype = torch.promote_types(context.dtype, torch.float32)
     times = torch.stack((plan.t, plan.s), -1).to(context.device, dtype)
 

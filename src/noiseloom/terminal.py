@@ -74,14 +74,22 @@ def say(text: str) -> None:
 
 
 class Pace:
-    """Says where something slow is, in a line every five seconds, if there is anything new."""
+    """Says where something slow is, in a line every five seconds, if there is anything new.
 
-    def __init__(self) -> None:
+    Args:
+        opening: called once, when it has really begun.
+    """
+
+    def __init__(self, opening: Callable[[], None] | None = None) -> None:
+        self.opening = opening
         self.told = time.monotonic()
         self.said = ""
 
     def __call__(self, place: Callable[[], str]) -> None:
         """Say it, if it is time."""
+        if self.opening is not None:
+            self.opening()
+            self.opening = None
         if time.monotonic() - self.told >= _EVERY:
             self.told, before, self.said = time.monotonic(), self.said, place()
             if self.said and self.said != before:

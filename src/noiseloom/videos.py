@@ -128,6 +128,8 @@ def write_videos(
     count: int,
     seed: int,
     actions: Tensor | None = None,
+    actions_from: str | None = None,
+    progress: Pace | None = None,
 ) -> int:
     """Make videos from held-out frames under held-out actions; Ctrl-C keeps what there is of them.
 
@@ -139,7 +141,10 @@ def write_videos(
         count: number of videos.
         seed: of the draws.
         actions: those of the frames to make instead, the same for all videos, float32, shape
-            (length, A); what led to the frames that are given stays as recorded.
+            (length, A); what led to the frames that are given stays as recorded. It is said which
+            are beyond recorded ones.
+        actions_from: the file they are of, for people.
+        progress: told of every step; by default a new `Pace`.
 
     Returns:
         Frames of a video that were made.
@@ -156,13 +161,15 @@ def write_videos(
     recipe.fits(recipe.facts(split), run.facts)
     given, _ = recipe.asked(split.held_out, count)
     if actions is not None:
+        if told := _beyond(actions, split.train.columns["actions"]):
+            say(f"{actions_from or 'actions'}: {told}")
         before = given["actions"][:, : recipe.context]
         given["actions"] = torch.cat((before, actions.expand(count, -1, -1)), 1)
     path.parent.mkdir(parents=True, exist_ok=True)  # if that fails, then not at the end
     last, stopped = None, False
     try:
         with run.precision():
-            for step in run.steps(given, seed=seed, progress=Pace()):
+            for step in run.steps(given, seed=seed, progress=progress or Pace()):
                 last = step
     except KeyboardInterrupt:
         if last is None:
@@ -183,6 +190,22 @@ def write_videos(
         say(f"{counted(count, 'videos')} of {made:,} of {recipe.length:,} frames: {path}")
         raise KeyboardInterrupt
     return made
+
+
+def _beyond(actions: Tensor, recorded: Tensor) -> str:
+    """In words, which of the actions (N, A) is the first beyond the recorded ones (M, A)."""
+    low, high = recorded.amin(0), recorded.amax(0)
+    wrong = (actions < low) | (actions > high)
+    if not wrong.any():
+        return ""
+    row, column = wrong.nonzero()[0].tolist()
+    others = int(wrong.any(1).sum()) - 1
+    also = f" (and {counted(others, 'more rows')})" if others else ""
+    return (
+        f"row {row + 1}{also} has {float(actions[row, column]):g} as number {column + 1}, where "
+        f"{float(low[column]):g} to {float(high[column]):g} was recorded: what that shows was "
+        "never learnt"
+    )
 
 
 def _clips(given: Given, made: Tensor, about: dict[str, str]) -> Clips:
