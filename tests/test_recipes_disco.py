@@ -266,6 +266,32 @@ def test_energy_distances_of_one_law_scatter_as_the_report_says():
     assert abs(float(found.mean())) < 5 * float(found.std()) / 300**0.5
 
 
+def test_exact_samples_are_at_no_distance_by_whatever_seed(monkeypatch):
+    """Codes of fresh points, and they themselves drawn: what is left is chance, of each seed."""
+    recipe, parts = make(m=1, samples=2000, evaluations=())
+    data, seeds, found = recipe.load(None), 8, []
+
+    def itself(recipe, parts, facts, data, rows, rng):
+        return {"none": {"label": data.labels[rows], "values": data.values[rows]}}
+
+    monkeypatch.setattr(disco_mixture, "code_sources", itself)
+    monkeypatch.setattr(
+        disco_mixture,
+        "by_evaluations",
+        lambda *args: [("real", args[3]["none"]["values"])],
+    )
+    for seed in range(seeds):
+        told = recipe.examine(parts, FACTS, data, nl.Rng(seed))["energy_real"]
+        anchor = recipe.evaluate(lambda _: data.train.values, data, nl.Rng(seed))["energy_held_out"]
+        found.append((told, anchor))
+    n = recipe.samples
+    error = float(re.search(r"± ([\d.]+) / n", MEANINGS["energy"][2]).group(1)) / n
+    assert all(len(set(each)) == seeds for each in zip(*found, strict=True))
+    for each in torch.tensor(found).T:
+        assert abs(float(each.mean())) < 3 * error / seeds**0.5
+        assert (each.abs() < 4 * error).all()
+
+
 def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["train", "disco-mixture", "--out", str(run), "--steps", "30", "--width", "16"]

@@ -98,7 +98,7 @@ class DiscoMixture(Coded):
         if self.k**self.m > 4096:
             raise ValueError(f"k^m must be at most 4096, got m {self.m}, k {self.k}")
         if not 2 <= self.samples <= 4000:
-            raise ValueError(f"samples must be 2 to 4000, half of what is held out: {self.samples}")
+            raise ValueError(f"samples must be 2 to 4000, of which all pairs count: {self.samples}")
 
     def load(self, data: str | None) -> Split[Points]:
         """8,000 points to train on, and as many held out."""
@@ -139,15 +139,23 @@ class DiscoMixture(Coded):
     def evaluate(
         self, draw: Callable[..., Tensor], data: Split[Points], rng: Rng
     ) -> dict[str, float]:
-        """Energy distance to fresh data of samples as the options say, beside that of training."""
-        fresh = data.held_out.values[self.samples :][: self.samples]
+        """Energy distance to fresh data of samples as the options say, beside that of others."""
+        fresh = self.fresh(rng.fold("fresh")).values
         drawn = draw({"label": torch.zeros(self.samples, dtype=torch.int64)})
-        real = data.train.values[: self.samples]
+        real = self.fresh(rng.fold("real")).values
         return {
             "energy": energy_distance(drawn, fresh),
             "energy_held_out": energy_distance(real, fresh),
             "n": self.samples,
         }
+
+    def fresh(self, rng: Rng) -> Points:
+        """As many points as `samples` of the law, that nothing else has seen.
+
+        Each seed has its own: of one set for all of them, what is atypical of it would be the same
+        in every run, and no number of seeds would show it.
+        """
+        return gaussians_on_a_circle(self.samples, rng=rng).held_out
 
     @torch.no_grad()
     def examine(
@@ -155,13 +163,13 @@ class DiscoMixture(Coded):
     ) -> dict[str, float]:
         """Use of the codes, the loss at sigma = 8, paths, and energy distances by evaluations.
 
-        Of samples that are told codes of held-out points (oracle), of the prior (generated), of
-        points trained on (table), or none.
+        Of samples that are told codes of fresh points (oracle), of the prior (generated), of
+        points trained on (table), or none; to other fresh points.
         """
-        model, held = parts.denoiser, data.held_out
-        rows, fresh = torch.arange(self.samples), held.values[self.samples :][: self.samples]
+        model, held, rows = parts.denoiser, data.held_out, torch.arange(self.samples)
+        told, fresh = self.fresh(rng.fold("told")), self.fresh(rng.fold("fresh")).values
         found = super().examine(parts, facts, data, rng)
-        kinds = code_sources(self, parts, facts, held, rows, rng)
+        kinds = code_sources(self, parts, facts, told, rows, rng)
         if isinstance(model, Latent):
             some = {name: v.to(model.usage.device) for name, v in held[torch.arange(4000)].items()}
             q = model.logits(self.clean(parts, some)).softmax(-1)
@@ -170,7 +178,7 @@ class DiscoMixture(Coded):
             trained = self.encoded(parts, facts, data.train, rng.fold("train"), rows=pick).codes
             kinds["table"] = {**kinds["none"], "codes": trained}
         oracle = kinds.get("oracle", {}).get("codes")
-        found |= errors(self, parts, facts, held[rows], oracle, (8.0,), rng)
+        found |= errors(self, parts, facts, told[rows], oracle, (8.0,), rng)
         if self.evaluations:
             few = {kind: {n: v[:_PATHS] for n, v in g.items()} for kind, g in kinds.items()}
             found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"), rows=_ROWS)
