@@ -57,7 +57,13 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     given = torch.tensor([[0, 2]] * 12)
     told = drawn(recipe, parts, {"codes": given})
     assert not torch.equal(told, drawn(recipe, parts, {"codes": given.flip(1)}))
-    silent = drawn(replace(recipe, codes="none"), parts, {})
+    without = replace(recipe, codes="none")
+    silent = drawn(without, parts, {})
+    told_to_none = "code_guidance 5 needs codes to guide to: draw with codes, or leave"
+    with pytest.raises(ValueError, match=told_to_none):
+        drawn(replace(without, code_guidance=5.0), parts, {})
+    with pytest.raises(ValueError, match=told_to_none):  # before a comparison trains it
+        replace(without, code_guidance=5.0).check()
     assert torch.equal(silent, drawn(replace(recipe, code_guidance=0.0), parts, {"codes": given}))
     assert torch.equal(told, drawn(recipe, parts, {"codes": given[:5]}, 5)[[0, 1, 2, 3, 4]]) or (
         torch.allclose(told[:5], drawn(recipe, parts, {"codes": given[:5]}, 5), atol=1e-5)

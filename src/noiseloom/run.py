@@ -119,7 +119,8 @@ class Run:
         try:
             steps = self.recipe.draw(self.parts, self.facts, given, rng)
         except NoPriorError:  # which knows no folders
-            raise NoPriorError(shlex.quote(str(self.folder))) from None
+            named = getattr(self.recipe, "prior", None) != "none"
+            raise NoPriorError(shlex.quote(str(self.folder)), named=named) from None
         return steps if progress is None else self._told(steps, given, progress)
 
     def _told(self, steps: Iterator[Drawing], given: Given, progress: Pace) -> Iterator[Drawing]:
