@@ -150,8 +150,8 @@ class TwoStages(Recipe, Telling, PriorTraining):
         )
 
     def trackers(self) -> list[Tracker]:
-        """A warning where codes still say nothing halfway through, once means have settled."""
-        return [CollapseWarning(max(self.steps // 2, 500))] if self.coded and self.k > 1 else []
+        """A warning where codes say nothing when they should have begun to, or at the end."""
+        return [CollapseWarning(self.steps, self.k)] if self.coded and self.k > 1 else []
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
