@@ -18,7 +18,7 @@ from noiseloom.glossary import MEANINGS
 from noiseloom.latents import Latent, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
-from noiseloom.recipes.code_examination import code_sources, error, paths
+from noiseloom.recipes.code_examination import Compared, code_sources, error, paths
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -284,10 +284,10 @@ def test_exact_samples_are_at_no_distance_by_whatever_seed(monkeypatch):
     monkeypatch.setattr(
         disco_mixture,
         "by_evaluations",
-        lambda *args: [("real", args[3]["none"]["values"])],
+        lambda *args: [Compared("real", 5, 5, args[3]["none"]["values"], 1.0)],
     )
     for seed in range(seeds):
-        told = recipe.examine(parts, FACTS, data, nl.Rng(seed))["energy_real"]
+        told = recipe.examine(parts, FACTS, data, nl.Rng(seed))["energy_real_5"]
         anchor = recipe.evaluate(lambda _: data.train.values, data, nl.Rng(seed))["energy_held_out"]
         found.append((told, anchor))
     n = recipe.samples

@@ -8,7 +8,7 @@ _KINDS = (
     *("energy", "loss", "latent_perplexity", "latent_information", "straightness", "curvature"),
     *("jacobian_denoiser", "jacobian_drift"),
     *("distinct", "kmer"),
-    "ms",
+    *("ms", "calls"),
 )
 MEANINGS = {
     "class_agreement": (
@@ -68,6 +68,11 @@ MEANINGS = {
     ),
     "ms_encode": ("time of encoding", "↓", "in milliseconds a picture"),
     "ms_prior": ("time of the prior", "↓", "in milliseconds a sample"),
+    "calls": (
+        "evaluations",
+        "",
+        "that a sample took where not as many as asked for, for codes, and evaluations asked for:",
+    ),
     "ms": ("time of a sample", "↓", "in milliseconds, for codes, and evaluations:"),
     "frame_sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
     "frame_mean": ("brightness", "≈", "mean of all pixels:"),

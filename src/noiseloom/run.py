@@ -238,8 +238,8 @@ class Run:
             save: write them to `evaluation_file`.
 
         Raises:
-            CutShort: videos were interrupted, by Ctrl-C or SIGTERM, after a stretch that can be
-                judged; what there was is kept by itself, and never taken for the whole.
+            CutShort: videos, or comparisons of codes, were interrupted, by Ctrl-C or SIGTERM, when
+                there was something to judge; it is kept by itself, and never taken for the whole.
             ValueError: the data changed since, and were not named; a metric is not finite.
         """
         return self.judge(data, seed=seed, save=save)[0]
@@ -269,14 +269,20 @@ class Run:
 
         with terminable():
             found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-        cut = found.cut if isinstance(found, Findings) else {}
-        examined = self.recipe.examine(self.parts, self.facts, split, Rng(seed).fold("examination"))
-        report = {**found, **self.statistics, **examined}
+            key = Rng(seed).fold("examination")
+            examined = self.recipe.examine(self.parts, self.facts, split, key)
+        files: dict[str, bytes] = {}
+        cut: dict[str, tuple[int, int]] = {}
+        for part in (found, examined):
+            if isinstance(part, Findings):
+                files |= part.files
+                cut |= part.cut
+        report = Findings({**found, **self.statistics, **examined}, files, cut)
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
         other = None if own else split.fingerprint()
-        path = keep(self.folder, self.recipe, report, found, seed, other) if save else None
+        path = keep(self.folder, self.recipe, report, seed, other) if save else None
         if cut:
             raise CutShort(report, cut, path)
         return report, path

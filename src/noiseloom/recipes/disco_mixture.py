@@ -182,6 +182,7 @@ class DiscoMixture(Coded):
         if self.evaluations:
             few = {kind: {n: v[:_PATHS] for n, v in g.items()} for kind, g in kinds.items()}
             found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"), rows=_ROWS)
-        for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
-            found[f"energy_{name}"] = energy_distance(drawn, fresh)
+        for part in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
+            found[f"energy_{part.name}"] = energy_distance(part.samples, fresh)
+            found |= part.costs()
         return found
