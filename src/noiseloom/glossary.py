@@ -242,6 +242,11 @@ MEANINGS = {
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),
     "train_seconds": ("time of training", "↓", "in seconds, checkpoints among it"),
+    "updates_per_second": (
+        "pace of training",
+        "↑",
+        "updates a second, once it runs: the median over stretches of 50 after the first",
+    ),
     "prior_seconds": ("time of the prior's training", "↓", "in seconds"),
     "gpu_gigabytes": ("GPU memory", "↓", "at its peak in training, in units of 10^9 bytes"),
 }

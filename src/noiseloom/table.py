@@ -37,6 +37,7 @@ COSTS = (
     "steps",
     "parameters",
     "train_seconds",
+    "updates_per_second",
     "prior_seconds",
     "gpu_gigabytes",
 )
