@@ -2,11 +2,13 @@
 
 Cells that differ in sampling options only share their runs. A run is found again by its name, which
 is made of the options that differ from the recipe's defaults, and an evaluation by its setting: so
-a comparison that was stopped goes on, and one with a larger grid trains what is new.
+a comparison that was stopped goes on, and one with a larger grid trains what is new. A table that
+has cells or seeds which the next one in its folder lacks is kept beside it, as table-1.json.
 """
 
 import itertools
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -44,6 +46,8 @@ from noiseloom.training import checkpoint
 __all__ = ["combinations", "compare"]
 
 _OWN = {"budget.json", "runs", "logs", "table.json", "table.md", "drift.html"}
+_TABLES = ("table.json", "table.md", "drift.html")
+_ASIDE = re.compile(r"(table|drift)-\d+\.(json|md|html)")
 
 
 def compare(
@@ -60,6 +64,8 @@ def compare(
     budget: float | None = None,
 ) -> None:
     """Train and judge every cell with every seed; `table.json` and `table.md` in `out`.
+
+    An earlier table there that has what this one lacks is set aside.
 
     Args:
         kind: the recipe's class.
@@ -89,7 +95,9 @@ def compare(
         if any("steps" in typed for typed, _ in cells):
             raise ValueError("--budget says the steps of every run: leave them out of the grid")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    foreign = sorted(name for name in found - _OWN if not name.startswith("."))
+    foreign = sorted(
+        name for name in found - _OWN if not (name.startswith(".") or _ASIDE.fullmatch(name))
+    )
     if foreign or (out.exists() and not out.is_dir()):
         what = f"holds {foreign[0]}, no part of a comparison" if foreign else "is no folder"
         raise FileExistsError(f"{out} {what}: choose another --out")
@@ -143,6 +151,7 @@ def compare(
         "cells": [record(cell) for cell in good],
         "skipped": skipped,
     }
+    set_aside(out, table)
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     head, lines = rows(good, metrics)
     head = arrowed(head, good)
@@ -158,6 +167,36 @@ def compare(
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
     answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
+
+
+def set_aside(out: Path, table: Mapping[str, Any]) -> None:
+    """Keep an earlier table in a folder by another name, if the next one lacks something it has.
+
+    Its cells are told by all their options, as those of runs are; one that cannot be read is kept.
+
+    Args:
+        out: the folder.
+        table: the next one.
+    """
+    path = out / "table.json"
+    if not path.is_file():
+        return
+
+    def holds(of: Mapping[str, Any]) -> set[tuple[str, int]]:
+        cells = [json.dumps(cell["recipe"], sort_keys=True) for cell in of["cells"]]
+        return set(itertools.product(cells, of["seeds"]))
+
+    try:
+        if holds(json.loads(path.read_text())) <= holds(table):
+            return
+    except (ValueError, KeyError, TypeError):
+        pass
+    number = next(i for i in itertools.count(1) if not (out / f"table-{i}.json").exists())
+    for name in _TABLES:
+        stem, _, ending = name.rpartition(".")
+        if (out / name).is_file():
+            (out / name).rename(out / f"{stem}-{number}.{ending}")
+    say(f"{path} has other cells or seeds: it is now table-{number}.json, beside the new one")
 
 
 def _afforded(
