@@ -86,7 +86,7 @@ MEANINGS = {
     "energy": (
         "energy distance",
         "↓",
-        "to held-out points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
+        "to fresh points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
         "Codes, and evaluations:",
     ),
     "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),

@@ -233,7 +233,8 @@ class Evaluate(Answer):
         data: path of the data; by default where training found it.
         seed: of the draws; by default the run's own.
         samples: how many samples to judge; by default the run's own. Of videos that Ctrl-C or
-            SIGTERM interrupts the stretches there are are judged, and kept as cut short.
+            SIGTERM interrupts the stretches there are are judged, and kept as cut short, as are of
+            comparisons of codes those there are.
         guide: folders of guides, or of folders of these, separated by commas: judged instead are
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.
