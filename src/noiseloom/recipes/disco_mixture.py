@@ -19,7 +19,9 @@ codes, 0.145 and 0.097 without; DDIM 0.005 and 0.003, 0.212 and 0.040. These are
 estimate is constant, as it is of one Gaussian far away. EDM's Heun (heun-edm), the paper's, is so
 as well: 0.62 and 0.021 with codes, 7.6 and 0.68 without. **Heun in the angle is not, and with so
 few evaluations is worse with codes than without**: 0.67 and 0.27, 0.48 and 0.11; at 19 (0.010 and
-0.019) it is no more.
+0.019) it is no more. "Without" is the same model told no code; one that was trained without
+(`--m 0`, five seeds) has 0.137, 0.092, 0.001, 0.000 and 0.000 after 5, 9, 19, 39 and 79 by
+DPM-Solver++: what codes gain is at 5 and 9, and gone at 19 (docs/results.md).
 
 The prior takes seconds. With two latents of four codes (`--m 2 --k 4`, one seed) each latent by
 itself looks uniform, 4.00 bits a point; held-out codes take the autoregressive prior 3.005 bits,
