@@ -8,7 +8,6 @@ has cells or seeds which the next one in its folder lacks is kept beside it, as 
 
 import itertools
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -30,6 +29,7 @@ from noiseloom.run_folder import (
     write_text,
 )
 from noiseloom.table import (
+    ASIDE,
     Cell,
     arrowed,
     chosen,
@@ -37,6 +37,7 @@ from noiseloom.table import (
     markdown,
     record,
     rows,
+    set_aside,
     source,
     text_of,
 )
@@ -46,8 +47,6 @@ from noiseloom.training import checkpoint
 __all__ = ["combinations", "compare"]
 
 _OWN = {"budget.json", "runs", "logs", "table.json", "table.md", "drift.html"}
-_TABLES = ("table.json", "table.md", "drift.html")
-_ASIDE = re.compile(r"(table|drift)-\d+\.(json|md|html)")
 
 
 def compare(
@@ -96,7 +95,7 @@ def compare(
             raise ValueError("--budget says the steps of every run: leave them out of the grid")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     foreign = sorted(
-        name for name in found - _OWN if not (name.startswith(".") or _ASIDE.fullmatch(name))
+        name for name in found - _OWN if not (name.startswith(".") or ASIDE.fullmatch(name))
     )
     if foreign or (out.exists() and not out.is_dir()):
         what = f"holds {foreign[0]}, no part of a comparison" if foreign else "is no folder"
@@ -167,36 +166,6 @@ def compare(
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
     answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
-
-
-def set_aside(out: Path, table: Mapping[str, Any]) -> None:
-    """Keep an earlier table in a folder by another name, if the next one lacks something it has.
-
-    Its cells are told by all their options, as those of runs are; one that cannot be read is kept.
-
-    Args:
-        out: the folder.
-        table: the next one.
-    """
-    path = out / "table.json"
-    if not path.is_file():
-        return
-
-    def holds(of: Mapping[str, Any]) -> set[tuple[str, int]]:
-        cells = [json.dumps(cell["recipe"], sort_keys=True) for cell in of["cells"]]
-        return set(itertools.product(cells, of["seeds"]))
-
-    try:
-        if holds(json.loads(path.read_text())) <= holds(table):
-            return
-    except (ValueError, KeyError, TypeError):
-        pass
-    number = next(i for i in itertools.count(1) if not (out / f"table-{i}.json").exists())
-    for name in _TABLES:
-        stem, _, ending = name.rpartition(".")
-        if (out / name).is_file():
-            (out / name).rename(out / f"{stem}-{number}.{ending}")
-    say(f"{path} has other cells or seeds: it is now table-{number}.json, beside the new one")
 
 
 def _afforded(
