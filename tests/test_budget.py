@@ -9,7 +9,7 @@ import torch
 import noiseloom.budget
 from noiseloom.budget import MEASURED, WARM_UP, Timing, in_turns, updates_within
 from noiseloom.cli import main
-from noiseloom.costs import unequal_note
+from noiseloom.costs import steady_rate, unequal_note
 from noiseloom.recipes import BitsDigits
 from noiseloom.table import Cell, arrowed, markdown, rows
 
@@ -189,3 +189,19 @@ def test_with_one_seed_the_spread_is_the_standard_error() -> None:
     text = markdown(head, lines, table)
     assert "\nnote\n" in text
     assert "One seed, ± standard error, 9 s of training a run: 3 or 4 steps, d," in text
+
+
+def test_the_pace_of_a_training_is_that_once_it_runs() -> None:
+    seconds, now = [], 0.0
+    for update in range(1, 402):
+        now += 0.25
+        now += 60.0 if update == 1 else 0.0  # compiled
+        now += 7.0 if update == 200 else 0.0  # a checkpoint
+        seconds.append(now)
+    assert steady_rate(seconds) == pytest.approx(4)
+    assert steady_rate(seconds[:151]) == pytest.approx(4)
+    assert steady_rate(seconds[:150]) is None
+    assert steady_rate([]) is None
+    # Of a GPU the host knows when every fiftieth is done, and before that when they were asked for.
+    waited = [12.5 * (i // 50) + 0.01 * (i % 50) for i in range(401)]
+    assert steady_rate(waited) == pytest.approx(4)

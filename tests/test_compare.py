@@ -105,6 +105,37 @@ def test_a_grid_is_trained_once_shown_and_completed(capsys, tmp_path, fitted):
     assert (out / "table.md").read_text().splitlines()[0] == "| code | coverage ↑ | seeds |"
 
 
+def test_a_table_of_other_cells_is_kept_beside_the_new_one(capsys, tmp_path, fitted):
+    out = tmp_path / "grid"
+
+    def tables():
+        return sorted(p.name for p in out.iterdir() if p.name.startswith("table"))
+
+    def cells(name):
+        return [cell["options"] for cell in json.loads((out / name).read_text())["cells"]]
+
+    both = ["--grid", "code=binary,gray", "--seeds", "1"]
+    assert compare(out, *both) == 0
+    first = {name: (out / name).read_bytes() for name in tables()}
+    capsys.readouterr()
+    assert compare(out, "--cells", "td=1", "--seeds", "1") == 0
+    assert "table.json has other cells or seeds: it is now table-1.json" in capsys.readouterr().err
+    assert tables() == ["table-1.json", "table-1.md", "table.json", "table.md"]
+    assert {name: (out / name.replace(".", "-1.")).read_bytes() for name in first} == first
+    assert cells("table.json") == [{"td": "1"}]
+    # Nothing is lost by more cells, nor by other metrics of the same.
+    more = ["--cells", "td=1", "td=1 code=gray", "--seeds", "1"]
+    assert compare(out, *more) == compare(out, *more, "--metrics", "coverage") == 0
+    assert len(tables()) == 4
+    # Fewer seeds are a loss; folders with tables that were set aside go on.
+    assert compare(out, *more[:-1], "2") == compare(out, *more) == 0
+    assert json.loads((out / "table-2.json").read_text())["seeds"] == [0, 1]
+    # A table that cannot be read may be worth something to somebody.
+    (out / "table.json").write_text("{")
+    assert compare(out, *more) == 0
+    assert (out / "table-3.json").read_text() == "{"
+
+
 def test_errors_are_one_line(capsys, tmp_path):
     out = tmp_path / "grid"
     for words, told in (

@@ -297,14 +297,17 @@ def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
         found = json.loads((out / "evaluation.json").read_text())
         assert not any("prior" in key or "generated" in key for key in found)
         assert ("marginal_bits" in found) == (name == "none")
-    told = fails(capsys, "sample", tmp_path / "none", "--codes", "prior")
+    run = tmp_path / "none"
+    told = fails(capsys, "sample", run, "--codes", "prior")
     assert "no prior yet" in told
+    remedy = f"noiseloom prior {run} --prior autoregressive"
+    assert f"make it with {remedy}, or" in told
     told = fails(capsys, "train", "disco-mixture", "--out", tmp_path / "x", *WORDS, "--prior=none")
     assert "evaluate with --codes marginal or none" in told
     assert not (tmp_path / "x").exists()
     assert "has no codes" in fails(capsys, "prior", tmp_path / "plain")
     assert "name one" in fails(capsys, "prior", tmp_path / "none")
-    assert main(["prior", str(tmp_path / "none"), "--prior", "tabular"]) == 0
+    assert main(remedy.split()[1:]) == 0
     words = ["sample", str(tmp_path / "none"), "--codes", "prior", "--out", str(tmp_path / "x.csv")]
     assert main(words) == 0
 

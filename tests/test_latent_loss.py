@@ -374,6 +374,21 @@ def test_the_report_sees_use_and_information():
     assert make(m=0).report() == {}
 
 
+def test_the_report_has_the_perplexity_of_every_latent():
+    model = make(m=3, k=4, updates=10)
+    q = torch.stack((one_hot(torch.arange(64) % 4, 4), one_hot(torch.arange(64) % 2, 4)), 1)
+    q = torch.cat((q, torch.full((64, 1, 4), 0.25)), 1)  # uses all four, and tells nothing
+    for _ in range(600):
+        model.end(q, None)
+    found = {name: float(value) for name, value in model.report().items()}
+    for i, expected in enumerate((4, 2, 4)):
+        assert found[f"perplexity_{i}"] == pytest.approx(expected, abs=0.01)
+    assert found["perplexity"] == pytest.approx(10 / 3, abs=0.01)
+    assert found["least_informed_perplexity"] == pytest.approx(4, abs=0.01)
+    many = make(m=40, k=4).report()
+    assert sum(name.startswith("perplexity_") for name in many) == 16
+
+
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_running_means_forget_by_updates_and_not_by_losses(accumulate):
     model = make(m=2, k=4, updates=10, accumulate=accumulate, labels=3)

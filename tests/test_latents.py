@@ -210,14 +210,36 @@ def test_the_bonus_prefers_codes_that_tell_to_codes_that_are_shared():
     assert better > worse + 0.1
 
 
-def test_collapse_is_warned_of_once_and_late():
-    watch = CollapseWarning(after=100)
-    low = {"perplexity": 1.0, "least_information": 0.01}
-    watch.write([{"step": 50, **low}, {"step": 150}])
-    with pytest.warns(UserWarning, match="codes have collapsed: at step 200"):
-        watch.write([{"step": 200, **low}, {"step": 250, **low}])
-    watch.write([{"step": 300, **low}])
+LOW = {"least_informed_perplexity": 1.0, "least_information": 0.01}
+
+
+def test_collapse_is_warned_of_once_when_codes_should_be_in_use_and_at_the_end():
+    watch = CollapseWarning(10_000, 8)
+    watch.write([{"step": 50, **LOW}, {"step": 1150}])
+    with pytest.warns(UserWarning, match="codes have collapsed: at step 1200 of 10000"):
+        watch.write([{"step": 1200, **LOW}, {"step": 1250, **LOW}])
+    watch.write([{"step": 9999, **LOW}])
+    with pytest.warns(UserWarning, match="at step 10000 of 10000"):
+        watch.write([{"step": 10_000, **LOW}])
     watch.close()
+    brief = CollapseWarning(300, 8)
+    brief.write([{"step": 299, **LOW}])
+    with pytest.warns(UserWarning, match="at step 300 of 300"):
+        brief.write([{"step": 300, **LOW}])
+    CollapseWarning(100, 8).write([{"step": 100, **LOW}])  # the means have not settled
+    used = CollapseWarning(300, 8)
+    used.write([{"step": 300, "least_informed_perplexity": 8.0, "least_information": 0.06}])
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "advice", "not_advised"),
+    [(1.3, "bonus .*restart", "penal"), (8.0, "at random: penal.* straight-through", "bonus")],
+)
+def test_advice_against_collapse_fits_the_case(perplexity, advice, not_advised):
+    watch = CollapseWarning(300, 8)
+    with pytest.warns(UserWarning, match=advice) as said:
+        watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
+    assert not_advised not in str(said[0].message)
 
 
 def test_a_code_report_tells_latents_apart():

@@ -18,7 +18,7 @@ from noiseloom.glossary import MEANINGS
 from noiseloom.latents import Latent, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
-from noiseloom.recipes.code_examination import code_sources, error, paths
+from noiseloom.recipes.code_examination import Compared, code_sources, error, paths
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -57,7 +57,13 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     given = torch.tensor([[0, 2]] * 12)
     told = drawn(recipe, parts, {"codes": given})
     assert not torch.equal(told, drawn(recipe, parts, {"codes": given.flip(1)}))
-    silent = drawn(replace(recipe, codes="none"), parts, {})
+    without = replace(recipe, codes="none")
+    silent = drawn(without, parts, {})
+    told_to_none = "code_guidance 5 needs codes to guide to: draw with codes, or leave"
+    with pytest.raises(ValueError, match=told_to_none):
+        drawn(replace(without, code_guidance=5.0), parts, {})
+    with pytest.raises(ValueError, match=told_to_none):  # before a comparison trains it
+        replace(without, code_guidance=5.0).check()
     assert torch.equal(silent, drawn(replace(recipe, code_guidance=0.0), parts, {"codes": given}))
     assert torch.equal(told, drawn(recipe, parts, {"codes": given[:5]}, 5)[[0, 1, 2, 3, 4]]) or (
         torch.allclose(told[:5], drawn(recipe, parts, {"codes": given[:5]}, 5), atol=1e-5)
@@ -264,6 +270,32 @@ def test_energy_distances_of_one_law_scatter_as_the_report_says():
     told = re.search(r"± ([\d.]+) / n", MEANINGS["energy"][2])
     assert float(n * found.std()) == pytest.approx(float(told.group(1)), rel=0.25)
     assert abs(float(found.mean())) < 5 * float(found.std()) / 300**0.5
+
+
+def test_exact_samples_are_at_no_distance_by_whatever_seed(monkeypatch):
+    """Codes of fresh points, and they themselves drawn: what is left is chance, of each seed."""
+    recipe, parts = make(m=1, samples=2000, evaluations=())
+    data, seeds, found = recipe.load(None), 8, []
+
+    def itself(recipe, parts, facts, data, rows, rng):
+        return {"none": {"label": data.labels[rows], "values": data.values[rows]}}
+
+    monkeypatch.setattr(disco_mixture, "code_sources", itself)
+    monkeypatch.setattr(
+        disco_mixture,
+        "by_evaluations",
+        lambda *args: [Compared("real", 5, 5, args[3]["none"]["values"], 1.0)],
+    )
+    for seed in range(seeds):
+        told = recipe.examine(parts, FACTS, data, nl.Rng(seed))["energy_real_5"]
+        anchor = recipe.evaluate(lambda _: data.train.values, data, nl.Rng(seed))["energy_held_out"]
+        found.append((told, anchor))
+    n = recipe.samples
+    error = float(re.search(r"± ([\d.]+) / n", MEANINGS["energy"][2]).group(1)) / n
+    assert all(len(set(each)) == seeds for each in zip(*found, strict=True))
+    for each in torch.tensor(found).T:
+        assert abs(float(each.mean())) < 3 * error / seeds**0.5
+        assert (each.abs() < 4 * error).all()
 
 
 def test_from_the_command_line_to_report_and_samples(tmp_path, capsys):

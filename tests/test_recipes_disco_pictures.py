@@ -1,8 +1,12 @@
 """`disco-digits` and `disco-images`: from the command line to pictures of what codes mean."""
 
+import itertools
 import json
 import math
+import os
 import re
+import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,6 +17,7 @@ from safetensors.torch import load_file
 import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.code_grids import varied
+from noiseloom.evaluations import CutShort
 from noiseloom.latents import Latent
 from noiseloom.loading import load
 from noiseloom.metrics import image_report
@@ -42,6 +47,7 @@ TINY = [
     f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "evaluations"
 ]
 TINY += ["--evaluations", "[3]", "--multipliers", "[1,1]"]
+KINDS = ("oracle", "generated", "none", "training")
 FACTS = {"shape": [1, 8, 8], "levels": 16, "classes": [str(i) for i in range(10)]}
 
 
@@ -202,7 +208,7 @@ def test_distances_by_evaluations_have_anchors_in_tables(run):
         return recipe.examine(run.parts, run.facts, replace(data, held_out=held), nl.Rng(0))
 
     found = examined(data.held_out)
-    columns = [f"{kind}_{n}" for kind in ("oracle", "generated", "none") for n in (3, 5)]
+    columns = [f"{kind}_{n}" for kind in KINDS for n in (3, 5)]
     for ending in ("_held_out", "_noised"):
         for of in ("kid_digits_{}", "kid_digits_{}_se", "fd_digits_{}"):  # 140 >= 2 x 64
             assert len({found[of.format(column) + ending] for column in columns}) == 1
@@ -244,12 +250,20 @@ def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
     recipe, data = replace(run.recipe, evaluations=(3, 5)), run.recipe.load(None)
     rows = torch.tensor([5, 17, 5])
     kinds = code_sources(recipe, run.parts, run.facts, data.held_out, rows, nl.Rng(0))
-    assert list(kinds) == ["oracle", "generated", "none"]
+    assert list(kinds) == ["generated", "none", "oracle"]
     for given in kinds.values():
         assert torch.equal(given["label"], data.held_out.labels[rows])
-    drawn = dict(by_evaluations(recipe, run.parts, run.facts, kinds, nl.Rng(1)))
-    assert list(drawn) == [f"{kind}_{n}" for kind in kinds for n in (3, 5)]
-    again = dict(by_evaluations(recipe, run.parts, run.facts, {"none": kinds["oracle"]}, nl.Rng(1)))
+
+    def compared(of, **options):
+        parts = by_evaluations(recipe, run.parts, run.facts, of, nl.Rng(1), **options)
+        return {part.name: part.samples for part in parts}
+
+    drawn = compared(kinds)
+    # What one wants to know first comes first: an interruption leaves that.
+    assert list(drawn) == [f"{kind}_{n}" for n in (3, 5) for kind in kinds]
+    some = compared(kinds, only={"oracle": [5]})
+    assert set(drawn) - set(some) == {"oracle_3"}
+    again = compared({"none": kinds["oracle"]})
     assert torch.equal(again["none_5"], drawn["oracle_5"])
     assert not torch.equal(drawn["none_5"], drawn["oracle_5"])
 
@@ -263,23 +277,74 @@ def test_guidance_counts_as_the_evaluations_that_it_takes(run, sampler):
         lambda _, args: counted.append(len(args[0]))
     )
     try:
-        found = {}
-        for name, _ in by_evaluations(recipe, run.parts, run.facts, kinds, nl.Rng(1)):
-            found[name] = sum(counted)
+        found, taken = {}, {}
+        for part in by_evaluations(recipe, run.parts, run.facts, kinds, nl.Rng(1)):
+            found[part.name], taken[part.name] = part, sum(counted)
             counted.clear()
     finally:
         hook.remove()
-    # A draw of one sample comes before those of each kind, to count what a row takes.
+    # A draw by two rows comes before those of each kind, to count what a row takes: so none is
+    # timed that is the first of its kind.
     rows = 3 if sampler == "heun-edm" else 2
     extra = {"oracle": 2 * rows, "generated": 2 * rows, "none": rows}
-    for name, taken in found.items():
-        kind, _, calls = name.partition("_")
-        first = name == next(other for other in found if other.startswith(kind))
-        assert taken == 3 * int(calls) + (extra[kind] if first else 0)
-    told = [name for name in found if name.startswith("oracle")]
+    for name, part in found.items():
+        assert taken[name] == 3 * (part.calls + (extra[part.kind] if part.wanted == 5 else 0))
+        assert part.seconds > 0
     even = {"heun-edm": [6, 10, 18], "ddim": [4, 8, 20]}[sampler]
-    assert told == [f"oracle_{n}" for n in even]
-    assert next(name for name in found if name.startswith("none")) == "none_5"
+    # Columns have one name for all kinds, and say apart what samples took.
+    for kind, calls in (("oracle", even), ("generated", even), ("none", [5, 9, 19])):
+        assert [found[f"{kind}_{n}"].calls for n in (5, 9, 19)] == calls
+    costs = {name: value for part in found.values() for name, value in part.costs().items()}
+    assert costs == {
+        f"calls_{kind}_{n}": calls
+        for kind in ("oracle", "generated")
+        for n, calls in zip((5, 9, 19), even, strict=True)
+    }
+
+
+def test_samples_are_told_codes_of_pictures_trained_on_by_few_evaluations(run, monkeypatch):
+    recipe, data = replace(run.recipe, evaluations=(9, 3, 5)), run.recipe.load(None)
+    seen = {}
+    compare = coded_pictures.by_evaluations
+
+    def spy(recipe, parts, facts, kinds, rng, **options):
+        seen.update(kinds)
+        return compare(recipe, parts, facts, kinds, rng, **options)
+
+    monkeypatch.setattr(coded_pictures, "by_evaluations", spy)
+    found = recipe.examine(run.parts, run.facts, data, nl.Rng(0))
+    timed = {name for name in found if name.startswith("ms_training")}
+    assert timed == {"ms_training_3", "ms_training_5"}
+    given, own = seen["training"], nl.Rng(0).fold("trained on")
+    rows = own.permutation(len(data.train))[: recipe.samples]
+    assert torch.equal(given["label"], data.train.labels[rows])
+    codes = recipe.encoded(run.parts, run.facts, data.train, own, rows=rows).codes
+    assert torch.equal(given["codes"], codes)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_comparisons_that_are_interrupted_are_kept(run, tmp_path, monkeypatch, after):
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    compare = coded_pictures.by_evaluations
+
+    def stopping(*args, **options):
+        yield from itertools.islice(compare(*args, **options), after)
+        os.kill(os.getpid(), signal.SIGTERM)  # as a limit of time does
+        yield from compare(*args, **options)
+
+    monkeypatch.setattr(coded_pictures, "by_evaluations", stopping)
+    made = load(folder).with_options(evaluations=(3, 5))
+    with pytest.raises(CutShort) as stopped:
+        made.evaluate()
+    assert stopped.value.cut == {"comparisons": f"{after} of 8"}
+    kept = json.loads(stopped.value.path.read_text())
+    assert kept.pop("cut_short") == {"comparisons": [after, 8]}
+    assert kept == stopped.value.report
+    assert not (folder / "evaluation.json").exists()
+    # The drawing's own metrics, and the comparisons that are wanted first.
+    assert "kid_digits" in kept
+    names = [name for name in kept if name.startswith("ms_") and name[-1].isdigit()]
+    assert names == ["ms_generated_3", "ms_none_3"][:after]
 
 
 @pytest.mark.parametrize(
@@ -365,7 +430,7 @@ def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):
     assert told["mean"]["prior_parameters"] > 0
     assert told["mean"]["prior_seconds"] > 0
     times = {name for name in told["mean"] if name.startswith("ms_")}
-    assert times == {"ms_encode", "ms_prior", "ms_oracle_3", "ms_generated_3", "ms_none_3"}
+    assert times == {"ms_encode", "ms_prior", *(f"ms_{kind}_3" for kind in KINDS)}
     assert all(told["mean"][name] > 0 for name in times)
     assert {name for name in plain["mean"] if name.startswith("ms_")} == {"ms_none_3"}
     table = (tmp_path / "table.md").read_text()

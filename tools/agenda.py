@@ -6,9 +6,9 @@ The file is a list of {name, run, after, lane, seconds}: a command of `noiseloom
 python: true, of Python), names of those that must have ended well before it, the lane it runs in,
 and about how long it takes. Lanes run beside each other, each so many commands at a time
 (`--lanes gpu=2,cpu=6`). In commands {out} is the folder. What cannot end in time is not begun; at
-the limit what still runs is told so (SIGTERM: an evaluation of videos then judges and keeps what it
-has made), and ended if it has not after `--grace` seconds. `jobs.jsonl` says what was run and how
-it ended, `logs` what it said; called again, it goes on with what has not ended well.
+the limit what still runs is told so (SIGTERM: an evaluation of videos, or of codes, then judges and
+keeps what it has made), and ended if it has not after `--grace` seconds. `jobs.jsonl` says what was
+run and how it ended, `logs` what it said; called again, it goes on with what has not ended well.
 
 Programs that share a GPU wait for each other: two at a time hide each other's loading and
 compiling, more of them only slow each other.

@@ -112,17 +112,17 @@ def _compared(run: Run, data: Split[Any], seed: int) -> str:
     ordered = held.labels.argsort(stable=True)
     rows = ordered[spread(len(held), COMPARED)]
     kinds: dict[str, Given] = code_sources(recipe, run.parts, run.facts, held, rows, rng)
+    kinds = {name: kinds[name] for name in SOURCES if name in kinds}
     quick = replace(recipe, evaluations=EVALUATIONS)
     found = list(by_evaluations(quick, run.parts, run.facts, kinds, rng.fold("sampling")))
-    calls = [name.rpartition("_")[2] for name, _ in found]
     heads = [escape(held.classes[k]) for k in held.labels[rows].tolist()]
     parts = [_grid(heads, ["held out"], [held.pixels[rows]], levels)]
-    for i, wanted in enumerate(EVALUATIONS):
-        those = range(i, len(found), len(EVALUATIONS))  # of every kind
-        names = [SOURCES[kind] for kind in kinds]
-        if len({calls[j] for j in those} | {str(wanted)}) > 1:  # guidance needs even numbers
-            names = [f"{name}: {calls[j]}" for name, j in zip(names, those, strict=True)]
-        lines = [found[j][1] for j in those]
+    for wanted in EVALUATIONS:
+        those = [part for part in found if part.wanted == wanted]
+        names = [SOURCES[part.kind] for part in those]
+        if any(part.calls != wanted for part in those):  # guidance needs even numbers
+            names = [f"{name}: {part.calls}" for name, part in zip(names, those, strict=True)]
+        lines = [part.samples for part in those]
         parts.append(f"<h3>{wanted} evaluations</h3>")
         parts.append(_grid([""] * len(rows), names, lines, levels))
     text = """Held-out pictures, and samples from one noise a column that are told their codes,

@@ -2,7 +2,8 @@
 
 Cells that differ in sampling options only share their runs. A run is found again by its name, which
 is made of the options that differ from the recipe's defaults, and an evaluation by its setting: so
-a comparison that was stopped goes on, and one with a larger grid trains what is new.
+a comparison that was stopped goes on, and one with a larger grid trains what is new. A table that
+has cells or seeds which the next one in its folder lacks is kept beside it, as table-1.json.
 """
 
 import itertools
@@ -28,6 +29,7 @@ from noiseloom.run_folder import (
     write_text,
 )
 from noiseloom.table import (
+    ASIDE,
     Cell,
     arrowed,
     chosen,
@@ -35,6 +37,7 @@ from noiseloom.table import (
     markdown,
     record,
     rows,
+    set_aside,
     source,
     text_of,
 )
@@ -60,6 +63,8 @@ def compare(
     budget: float | None = None,
 ) -> None:
     """Train and judge every cell with every seed; `table.json` and `table.md` in `out`.
+
+    An earlier table there that has what this one lacks is set aside.
 
     Args:
         kind: the recipe's class.
@@ -89,7 +94,9 @@ def compare(
         if any("steps" in typed for typed, _ in cells):
             raise ValueError("--budget says the steps of every run: leave them out of the grid")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    foreign = sorted(name for name in found - _OWN if not name.startswith("."))
+    foreign = sorted(
+        name for name in found - _OWN if not (name.startswith(".") or ASIDE.fullmatch(name))
+    )
     if foreign or (out.exists() and not out.is_dir()):
         what = f"holds {foreign[0]}, no part of a comparison" if foreign else "is no folder"
         raise FileExistsError(f"{out} {what}: choose another --out")
@@ -143,6 +150,7 @@ def compare(
         "cells": [record(cell) for cell in good],
         "skipped": skipped,
     }
+    set_aside(out, table)
     write_text(out / "table.json", json.dumps(table, indent=1) + "\n")
     head, lines = rows(good, metrics)
     head = arrowed(head, good)

@@ -1,21 +1,24 @@
 """What runs are and took: parameters, seconds, memory; and whether they are of one size."""
 
+import itertools
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from noiseloom.commands import load
 
-__all__ = ["ALIKE", "costs", "unequal_note"]
+__all__ = ["ALIKE", "costs", "steady_rate", "unequal_note"]
 
 ALIKE = 0.05
 """By how much the parameters of runs may differ before a comparison says so."""
+_SPAN = 50  # updates between two waits for a GPU: times of single ones are those of the host
 
 
 def costs(folder: Path) -> dict[str, float]:
-    """What a run is and took: parameters, seconds of its stages, GPU memory, as far as known.
+    """What a run is and took: parameters, seconds of its stages, their pace, GPU memory if known.
 
     `parameters` are all that were trained, of a model with codes those of an encoder
     (`encoder_parameters`) among them; those of a prior (`prior_parameters`) are not. Memory is the
@@ -37,11 +40,33 @@ def costs(folder: Path) -> dict[str, float]:
         lines = path.read_text().splitlines() if path.is_file() else []
         if not lines:
             continue
-        records = [json.loads(line) for line in lines if name == "train" and '"gpu_' in line]
-        found[f"{name}_seconds"] = float(json.loads(lines[-1])["seconds"])
-        if records:
-            found["gpu_gigabytes"] = max(record["gpu_gigabytes"] for record in records)
+        records = [json.loads(line) for line in lines]
+        found[f"{name}_seconds"] = float(records[-1]["seconds"])
+        if name == "train":
+            rate = steady_rate([record["seconds"] for record in records])
+            found |= {} if rate is None else {"updates_per_second": rate}
+            memory = [r["gpu_gigabytes"] for r in records if "gpu_gigabytes" in r]
+            found |= {"gpu_gigabytes": max(memory)} if memory else {}
     return found
+
+
+def steady_rate(seconds: Sequence[float]) -> float | None:
+    """Updates per second of a training once it runs: the median over stretches of 50.
+
+    The first 50 are left out, in which networks are compiled, and by the median what happens at
+    times (checkpoints, a resumption, another program).
+
+    Args:
+        seconds: after every update, from the first on.
+
+    Returns:
+        None of a training of less than three stretches.
+    """
+    times = seconds[::_SPAN]
+    spans = [after - before for before, after in itertools.pairwise(times[1:])]
+    if len(spans) < 2 or statistics.median(spans) <= 0:
+        return None
+    return _SPAN / statistics.median(spans)
 
 
 def unequal_note(parameters: Mapping[str, float]) -> str | None:

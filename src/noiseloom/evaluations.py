@@ -67,8 +67,7 @@ def evaluation_file(
 def keep(
     folder: Path,
     recipe: Recipe,
-    report: Mapping[str, float],
-    found: Mapping[str, float],
+    report: Findings,
     seed: int,
     other_data: str | None = None,
 ) -> Path | None:
@@ -77,20 +76,19 @@ def keep(
     Args:
         folder: the run's.
         recipe: its recipe, perhaps with other sampling options.
-        report: all metrics.
-        found: what the recipe found, perhaps `Findings`.
+        report: all metrics, and what belongs to them.
         seed: of the draws.
         other_data: as for `evaluation_file`.
 
     Returns:
         The file, or None where it cannot be written.
     """
-    files, cut = (found.files, found.cut) if isinstance(found, Findings) else ({}, {})
+    cut = report.cut
     path = evaluation_file(folder, recipe, seed, other_data, cut)
     kept = {"cut_short": cut, **report} if cut else report
     try:
         path.parent.mkdir(exist_ok=True)
-        for ending, content in files.items():
+        for ending, content in report.files.items():
             write_bytes(path.with_suffix(ending), content)
         write_text(path, json.dumps(kept, indent=1) + "\n")
     except OSError as error:  # the figures took minutes, and are not lost

@@ -8,7 +8,7 @@ _KINDS = (
     *("energy", "loss", "latent_perplexity", "latent_information", "straightness", "curvature"),
     *("jacobian_denoiser", "jacobian_drift"),
     *("distinct", "kmer"),
-    "ms",
+    *("ms", "calls"),
 )
 MEANINGS = {
     "class_agreement": (
@@ -68,6 +68,11 @@ MEANINGS = {
     ),
     "ms_encode": ("time of encoding", "↓", "in milliseconds a picture"),
     "ms_prior": ("time of the prior", "↓", "in milliseconds a sample"),
+    "calls": (
+        "evaluations",
+        "",
+        "that a sample took where not as many as asked for, for codes, and evaluations asked for:",
+    ),
     "ms": ("time of a sample", "↓", "in milliseconds, for codes, and evaluations:"),
     "frame_sharpness": ("sharpness", "≈", "variance of the Laplacian of the frames:"),
     "frame_mean": ("brightness", "≈", "mean of all pixels:"),
@@ -81,7 +86,7 @@ MEANINGS = {
     "energy": (
         "energy distance",
         "↓",
-        "to held-out points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
+        "to fresh points, without bias: n of the same law are 0 ± 5.5 / n apart, by chance. "
         "Codes, and evaluations:",
     ),
     "perplexity": ("perplexity", "≈", "codes in use of a latent, at most k"),
@@ -237,6 +242,11 @@ MEANINGS = {
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),
     "train_seconds": ("time of training", "↓", "in seconds, checkpoints among it"),
+    "updates_per_second": (
+        "pace of training",
+        "↑",
+        "updates a second, once it runs: the median over stretches of 50 after the first",
+    ),
     "prior_seconds": ("time of the prior's training", "↓", "in seconds"),
     "gpu_gigabytes": ("GPU memory", "↓", "at its peak in training, in units of 10^9 bytes"),
 }

@@ -119,7 +119,8 @@ class Run:
         try:
             steps = self.recipe.draw(self.parts, self.facts, given, rng)
         except NoPriorError:  # which knows no folders
-            raise NoPriorError(shlex.quote(str(self.folder))) from None
+            named = getattr(self.recipe, "prior", None) != "none"
+            raise NoPriorError(shlex.quote(str(self.folder)), named=named) from None
         return steps if progress is None else self._told(steps, given, progress)
 
     def _told(self, steps: Iterator[Drawing], given: Given, progress: Pace) -> Iterator[Drawing]:
@@ -237,9 +238,9 @@ class Run:
             save: write them to `evaluation_file`.
 
         Raises:
-            CutShort: videos or mazes were interrupted, by Ctrl-C or SIGTERM, after a stretch or a
-                kind of task that can be judged; what there was is kept by itself, and never taken
-                for the whole.
+            CutShort: videos, mazes or comparisons of codes were interrupted, by Ctrl-C or SIGTERM,
+                after a stretch, a kind of task or a set of samples that can be judged; what there
+                was is kept by itself, and never taken for the whole.
             ValueError: the data changed since, and were not named; a metric is not finite.
         """
         return self.judge(data, seed=seed, save=save)[0]
@@ -269,14 +270,20 @@ class Run:
 
         with terminable():
             found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-        cut = found.cut if isinstance(found, Findings) else {}
-        examined = self.recipe.examine(self.parts, self.facts, split, Rng(seed).fold("examination"))
-        report = {**found, **self.statistics, **examined}
+            key = Rng(seed).fold("examination")
+            examined = self.recipe.examine(self.parts, self.facts, split, key)
+        files: dict[str, bytes] = {}
+        cut: dict[str, tuple[int, int]] = {}
+        for part in (found, examined):
+            if isinstance(part, Findings):
+                files |= part.files
+                cut |= part.cut
+        report = Findings({**found, **self.statistics, **examined}, files, cut)
         for name, value in report.items():
             if not math.isfinite(value):
                 raise ValueError(f"the metric {name} is {value}")
         other = None if own else split.fingerprint()
-        path = keep(self.folder, self.recipe, report, found, seed, other) if save else None
+        path = keep(self.folder, self.recipe, report, seed, other) if save else None
         if cut:
             raise CutShort(report, cut, path)
         return report, path

@@ -21,8 +21,7 @@ is full at the first and empty at the second; ≈ is best near the first. """
 CAPTIONS = """A number means something by its place between two anchors, measured in the same way:
 a real caption of the same picture, held against the others, as good as it gets, and a real caption
 of another picture. A bar is full at the first and empty at the second. """
-POINTS = """Held-out points were measured in the same way beside those trained on: as good as it
-gets. """
+POINTS = """Other points of the same law were measured in the same way: as good as it gets. """
 FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
 after the last known value or, by season, after the last season. """
 FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,

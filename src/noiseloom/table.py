@@ -1,6 +1,9 @@
 """The table of a comparison: cells by metrics, with spreads, anchors, and where it comes from."""
 
+import itertools
+import json
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +17,10 @@ import torch
 from noiseloom import __version__
 from noiseloom.glossary import direction
 from noiseloom.recipes import Recipe
-from noiseloom.terminal import ANCHORS, bare, number
+from noiseloom.terminal import ANCHORS, bare, number, say
 
 __all__ = [
+    "ASIDE",
     "COSTS",
     "METRICS",
     "Cell",
@@ -27,16 +31,20 @@ __all__ = [
     "markdown",
     "record",
     "rows",
+    "set_aside",
     "source",
     "text_of",
 ]
 
+ASIDE = re.compile(r"(table|drift)-\d+\.(json|md|html)")
+"""Names of tables that a later comparison in their folder did not hold."""
 COSTS = (
     "samples_per_second",
     "network_evaluations",
     "steps",
     "parameters",
     "train_seconds",
+    "updates_per_second",
     "prior_seconds",
     "gpu_gigabytes",
 )
@@ -219,6 +227,36 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
         f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
         f"    {table['command']}\n"
     )
+
+
+def set_aside(out: Path, table: Mapping[str, Any]) -> None:
+    """Keep an earlier table in a folder by another name, if the next one lacks something it has.
+
+    Its cells are told by all their options, as those of runs are; one that cannot be read is kept.
+
+    Args:
+        out: the folder.
+        table: the next one.
+    """
+    path = out / "table.json"
+    if not path.is_file():
+        return
+
+    def holds(of: Mapping[str, Any]) -> set[tuple[str, int]]:
+        cells = [json.dumps(cell["recipe"], sort_keys=True) for cell in of["cells"]]
+        return set(itertools.product(cells, of["seeds"]))
+
+    try:
+        if holds(json.loads(path.read_text())) <= holds(table):
+            return
+    except (ValueError, KeyError, TypeError):
+        pass
+    number = next(i for i in itertools.count(1) if not (out / f"table-{i}.json").exists())
+    for name in ("table.json", "table.md", "drift.html"):
+        stem, _, ending = name.rpartition(".")
+        if (out / name).is_file():
+            (out / name).rename(out / f"{stem}-{number}.{ending}")
+    say(f"{path} has other cells or seeds: it is now table-{number}.json, beside the new one")
 
 
 def _mean(values: Iterable[float | None]) -> str:

@@ -233,8 +233,8 @@ class Evaluate(Answer):
         data: path of the data; by default where training found it.
         seed: of the draws; by default the run's own.
         samples: how many samples to judge; by default the run's own. Where Ctrl-C or SIGTERM
-            interrupts it, the stretches of videos there are are judged, and kinds of task in a
-            maze that are finished kept, as cut short.
+            interrupts it, what is whole is judged and kept as cut short: stretches of videos,
+            kinds of task in a maze, comparisons of codes.
         guide: folders of guides, or of folders of these, separated by commas: judged instead are
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.

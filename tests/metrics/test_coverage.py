@@ -4,6 +4,8 @@ import torch
 from noiseloom.metrics import Coverage, coverage, expected_coverage, memorised_share, nearest
 from noiseloom.rng import Rng
 
+DIRECT = "donot_use_mm_for_euclid_dist"
+
 
 def _points(*values):
     return torch.tensor(values, dtype=torch.float64)[:, None]
@@ -83,3 +85,25 @@ def test_memorised_share_tells_copies_from_draws():
 def test_refusals(samples, real, words):
     with pytest.raises(ValueError, match=words):
         coverage(samples, real)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 255.0])
+def test_nearest_is_the_direct_distance_to_rounding(scale):
+    """Far from the origin, with copies and all but copies, which products would miss."""
+    rng, n, d = Rng(0), 1500, 300
+    reference = (scale * (20 + rng.fold("y").normal((n, d)))).float()
+    others = (scale * (20 + rng.fold("x").normal((600, d)))).float()
+    alike = reference[:500] + scale * 1e-3 * rng.fold("by").normal((500, d)).float()
+    x = torch.cat((others, alike, reference[1400:]))
+    direct = torch.cdist(x.double(), reference.double(), compute_mode=DIRECT).amin(1)
+    found = nearest(x, reference)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, direct, rtol=1e-9, atol=0)
+    assert (found[-100:] == 0).all()
+
+
+def test_nearest_takes_bytes_as_they_are():
+    rng = Rng(0)
+    x, y = (rng.fold("b", i).integers(256, (50, 3, 8, 8)).to(torch.uint8) for i in range(2))
+    direct = torch.cdist(x.flatten(1).double(), y.flatten(1).double(), compute_mode=DIRECT)
+    torch.testing.assert_close(nearest(x, y), direct.amin(1), rtol=1e-12, atol=0)

@@ -6,7 +6,9 @@ import torch
 from noiseloom.data import digits
 from noiseloom.metrics import agreement
 from noiseloom.metrics.digit_classifier import WEIGHTS, DigitClassifier, train_digit_classifier
+from noiseloom.metrics.features import Remembered
 from noiseloom.metrics.lite0 import Lite0Features
+from noiseloom.recipes import DiscoImages, picture_folder
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,36 @@ def test_lite0_features():
     assert torch.allclose(features(big)[0], found[0], atol=1e-4)
     with pytest.raises(ValueError, match="colour pixels"):
         features(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_features_of_a_set_of_pictures_are_computed_once_as_long_as_it_is_there():
+    asked = []
+
+    class Means:
+        name, dim = "means", 1
+
+        def __call__(self, pixels):
+            asked.append(len(pixels))
+            return pixels.float().mean((2, 3))
+
+    features = Remembered(Means())
+    pixels = torch.arange(48, dtype=torch.uint8).reshape(3, 1, 4, 4)
+    found = features(pixels)
+    assert (features.name, features.dim) == ("means", 1)
+    assert features(pixels) is found
+    assert asked == [3]
+    pixels += 1
+    assert torch.equal(features(pixels), found + 1)  # another set
+    assert torch.equal(features(pixels.clone()), found + 1)
+    assert asked == [3, 3, 3]
+    assert len(features.known) == 1
+
+
+def test_evaluation_and_examination_of_photographs_share_their_features(monkeypatch):
+    monkeypatch.setattr(picture_folder, "Lite0Features", lambda: torch.nn.Identity())
+    monkeypatch.setattr(picture_folder, "Remembered", lambda network: network)
+    picture_folder.photograph_features.cache_clear()
+    try:
+        assert picture_folder.photograph_features() is DiscoImages().features()
+    finally:
+        picture_folder.photograph_features.cache_clear()

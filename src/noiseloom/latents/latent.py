@@ -26,6 +26,7 @@ from noiseloom.shapes import Cond
 __all__ = ["Latent", "Splits"]
 
 _MEMORY = 0.98  # of the running shares, per update
+_LATENTS = 16  # that training's records have by themselves
 
 
 @runtime_checkable
@@ -206,20 +207,26 @@ class Latent(nn.Module):
     def report(self) -> dict[str, Tensor]:
         """Numbers about the codes, scalars on the device, for a training's records.
 
-        Temperature; perplexity, the mean over latents; dead codes, of all; information I(z_i; x) in
-        bits, summed over latents and of the least; mutual information with the labels, the mean
-        over latents. They are of running means over some 50 updates.
+        Temperature; perplexity, the mean over latents, and of each of several, at most 16; dead
+        codes, of all; information I(z_i; x) in bits, summed over latents and of the least, and the
+        perplexity of that one; mutual information with the labels, the mean over latents. They are
+        of running means over some 50 updates.
         """
         if not self.m:
             return {}
         information = (entropy(self.usage) - self.doubt) / math.log(2)
+        used = perplexity(self.usage)
         found = {
             "temperature": self.temperature(self.progress),
-            "perplexity": perplexity(self.usage).mean(),
+            "perplexity": used.mean(),
             "dead_codes": dead_codes(self.usage).sum().float(),
             "information": information.sum(),
             "least_information": information.min(),
+            # Gathered: an index would be asked for by the host.
+            "least_informed_perplexity": used.gather(0, information.argmin(0, True))[0],
         }
+        if self.m > 1:
+            found |= {f"perplexity_{i}": used[i] for i in range(min(self.m, _LATENTS))}
         if self.labels:
             found["mutual_information"] = mutual_information(self.by_label).mean()
         return found

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _TINY = 1e-12
+_SETTLED = 150  # updates after which 95 % of a running mean is of the training
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -146,28 +147,47 @@ class Restart:
 
 
 class CollapseWarning:
-    """A tracker that warns, once, of a latent whose codes say next to nothing.
+    """A tracker that warns of a latent whose codes say next to nothing: early, and at the end.
+
+    A latent with one code for all needs other advice than one with all codes at random, which no
+    bonus on their use will change: it is at its largest.
+
+    Trainings under 150 updates end before the running means say anything.
 
     Args:
-        after: updates before which nothing is said: early on no code means anything.
+        updates: of the training, after the last of which it warns even if it has before.
+        k: number of codes of a latent.
+        after: updates before which nothing is said but at the end: at first no code means anything.
         bits: information of the least informative latent that is too little.
     """
 
-    def __init__(self, after: int, bits: float = 0.05) -> None:
-        self.after, self.bits, self.warned = after, bits, False
+    def __init__(self, updates: int, k: int, *, after: int = 1000, bits: float = 0.05) -> None:
+        self.updates, self.k, self.after, self.bits = updates, k, after, bits
+        self.warned = False
 
     def write(self, records: Sequence[Mapping[str, float]]) -> None:
         """Look at the records of some updates."""
         for record in records:
-            least = record.get("least_information", math.inf)
-            if least < self.bits and record["step"] > self.after and not self.warned:
-                self.warned = True
-                warnings.warn(
-                    f"codes have collapsed: at step {record['step']:.0f} a latent tells {least:.2g}"
-                    f" bits about the data, with a perplexity of {record['perplexity']:.3g}; anneal"
-                    " the temperature, or raise the usage bonus",
-                    stacklevel=2,
-                )
+            step, least = int(record["step"]), record.get("least_information", math.inf)
+            last = step == self.updates >= _SETTLED
+            due = (step >= self.after and not self.warned) or last
+            if not (due and least < self.bits):
+                continue
+            self.warned = True
+            used = record["least_informed_perplexity"]
+            advice = (
+                "all are used, at random: penalise that (--penalty), or train by straight-through "
+                "codes (--hard true)"
+                if 2 * used > 1 + self.k
+                else "few are used: raise the usage bonus (--bonus), restart dead codes "
+                "(--restart), or anneal the temperature"
+            )
+            warnings.warn(
+                f"codes have collapsed: at step {step} of {self.updates} a latent tells "
+                f"{least:.2g} bits about the data, with a perplexity of {used:.3g} of {self.k}; "
+                + advice,
+                stacklevel=2,
+            )
 
     def close(self) -> None:
         """Nothing is open."""

@@ -16,6 +16,8 @@ samples and real points have one distribution, coverage is on average
     1 - prod_{i=1..k} (N - i) / (N + M - i)    with N real points and M samples (Naeem, Lemma 2).
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 __all__ = ["Coverage", "coverage", "expected_coverage", "memorised_share", "nearest"]
 
 ROWS = 1024  # of a distance matrix at a time, to bound memory
+_FEW = 4  # rows that may be the nearest, as far as rounding tells
 
 
 class Coverage(NamedTuple):
@@ -82,23 +85,45 @@ def expected_coverage(samples: int, real: int, k: int = 5) -> float:
     return float(1 - ((real - i) / (real + samples - i)).prod())
 
 
-def nearest(x: Tensor, reference: Tensor) -> Tensor:
+def nearest(x: Tensor, reference: Tensor, device: torch.device | None = None) -> Tensor:
     """Euclidean distance of every row to its nearest row of a reference set.
+
+    Which rows are the nearest few is found by products of matrices in float32, from
+
+        |a - b|^2 = |a|^2 + |b|^2 - 2 <a, b>,    a = x - c,  b = y - c,  c the reference's mean,
+
+    whose digits cancel for rows that are alike, the less so centred; the distances to these few are
+    then computed from their differences, in float64. So a distance is wrong, and too large, only
+    where more than a few rows are as near as the nearest but for some 1e-6 of |a|^2.
 
     Args:
         x: float or uint8, shape (n, ...).
         reference: the same kind, shape (m, ...).
+        device: where to compute; by default where the rows are.
 
     Returns:
-        float64, shape (n,).
+        float64, shape (n,), on the device of x.
     """
-    x, reference = x.flatten(1), reference.flatten(1).double()
+    x, reference = x.flatten(1), reference.flatten(1)
     _check(x, reference)
-    parts = (torch.cdist(rows.double(), reference).amin(1) for rows in torch.split(x, ROWS))
-    return torch.cat(list(parts))
+    device = x.device if device is None else device
+    blocks = [rows.to(device) for rows in torch.split(reference, ROWS)]  # as they are: bytes
+    kind = x.dtype if x.dtype.is_floating_point else torch.float32
+    centre = torch.stack([rows.double().sum(0) for rows in blocks]).sum(0) / len(reference)
+    centre = centre.to(kind)
+    centred = [(rows - centre).float() for rows in blocks]
+    found = []
+    for rows in torch.split(x, ROWS):
+        rows = rows.to(device)
+        where = _few((rows - centre).float(), centred)
+        apart = [_apart(rows, blocks, where[:, j]) for j in range(where.shape[1])]
+        found.append(torch.stack(apart).amin(0))
+    return torch.cat(found).to(x.device)
 
 
-def memorised_share(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
+def memorised_share(
+    samples: Tensor, train: Tensor, held_out: Tensor, device: torch.device | None = None
+) -> float:
     """Share of samples that are nearer to a training picture than real unseen pictures are.
 
     "Nearer" means below the first percentile of the held-out pictures' distances to the nearest
@@ -108,9 +133,32 @@ def memorised_share(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
         samples: pixels or features, shape (n, ...).
         train: what the model was trained on, shape (m, ...).
         held_out: real ones it was not trained on, shape (h, ...).
+        device: where to compute; by default where the rows are.
     """
-    bound = torch.quantile(nearest(held_out, train), 0.01)
-    return float((nearest(samples, train) < bound).double().mean())
+    bound = torch.quantile(nearest(held_out, train, device), 0.01)
+    return float((nearest(samples, train, device) < bound).double().mean())
+
+
+def _few(a: Tensor, blocks: Sequence[Tensor]) -> Tensor:
+    """Which rows of all blocks may be the nearest to each row of `a`, int64 (n, few)."""
+    least = torch.full((len(a), 0), math.inf, device=a.device)
+    where = torch.zeros((len(a), 0), dtype=torch.int64, device=a.device)
+    for i, b in enumerate(blocks):
+        squares = b.square().sum(1) - 2 * a @ b.mT  # and |a|^2, the same for all rows
+        value, index = squares.topk(min(_FEW, len(b)), 1, largest=False)
+        least, where = torch.cat((least, value), 1), torch.cat((where, index + i * ROWS), 1)
+        order = least.topk(min(_FEW, least.shape[1]), 1, largest=False).indices
+        least, where = least.gather(1, order), where.gather(1, order)
+    return where
+
+
+def _apart(x: Tensor, blocks: Sequence[Tensor], where: Tensor) -> Tensor:
+    """Distance of every row to the one of the blocks' rows that is named for it."""
+    found = x.new_empty(len(x), dtype=torch.float64)
+    for i, rows in enumerate(blocks):
+        here = where // ROWS == i
+        found[here] = (x[here].double() - rows[where[here] % ROWS].double()).norm(dim=1)
+    return found
 
 
 def _radius(x: Tensor, k: int) -> Tensor:

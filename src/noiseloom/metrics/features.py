@@ -1,12 +1,13 @@
 """Feature networks: from pixels to the vectors in which sets of pictures are compared."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Features", "agreement", "in_batches"]
+__all__ = ["Features", "Remembered", "agreement", "in_batches"]
 
 
 class Features(Protocol):
@@ -23,6 +24,29 @@ class Features(Protocol):
     def __call__(self, pixels: Tensor, /) -> Tensor:
         """Features, float32, shape (N, dim)."""
         ...
+
+
+class Remembered:
+    """Features that are computed once of a set of pictures, and kept as long as the set is.
+
+    Several measures compare with the same training pictures, whose features take the longest.
+
+    Args:
+        features: of pictures that are not changed in place, or are then another set.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self.features, self.name, self.dim = features, features.name, features.dim
+        self.known: MutableMapping[Tensor, tuple[int, Tensor]] = WeakTensorKeyDictionary()
+
+    def __call__(self, pixels: Tensor, /) -> Tensor:
+        """What the features are."""
+        version, found = self.known.get(pixels, (-1, pixels))
+        if version != pixels._version:
+            found = self.features(pixels)
+            self.known[pixels] = pixels._version, found
+        kept: Tensor = found
+        return kept
 
 
 def in_batches(function: Callable[[Tensor], Tensor], pixels: Tensor, size: int = 256) -> Tensor:

@@ -80,7 +80,7 @@ def image_report(
     }
     reference = features(train.pixels)
     seen = torch.cat([train.pixels, train.pixels.flip(-1)]) if mirrored else train.pixels
-    pixels = seen / (train.levels - 1)
+    device, range_ = reference.device, train.levels - 1
 
     result = {"n": float(n)}
     for suffix, pictures in sets.items():
@@ -92,8 +92,8 @@ def image_report(
         if n > k:
             measured = coverage(found, reference, k)._asdict()
             result |= {f"{key}{suffix}": value for key, value in measured.items()}
-        result[f"nearest{suffix}"] = float(nearest(pictures / (train.levels - 1), pixels).median())
-    result["memorised"] = memorised_share(sets[""], seen, held_out.pixels)
+        result[f"nearest{suffix}"] = float(nearest(pictures, seen, device).median()) / range_
+    result["memorised"] = memorised_share(sets[""], seen, held_out.pixels, device)
     return result
 
 

@@ -5,12 +5,13 @@ run's prior ("generated"), or none; each with the class of the same held-out sam
 told classes.
 """
 
+import itertools
 import math
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +27,16 @@ from noiseloom.sampling import heun
 from noiseloom.shapes import Cond
 from noiseloom.training.precision import in_bfloat16, networks
 
-__all__ = ["by_evaluations", "code_sources", "code_times", "error", "errors", "in_calls", "paths"]
+__all__ = [
+    "Compared",
+    "by_evaluations",
+    "code_sources",
+    "code_times",
+    "error",
+    "errors",
+    "in_calls",
+    "paths",
+]
 
 _BATCH = 250
 _ROWS = 9  # of the plan by which paths are followed, beside the levels looked at
@@ -35,7 +45,9 @@ _ROWS = 9  # of the plan by which paths are followed, beside the levels looked a
 def code_sources(
     recipe: Coded, parts: Parts, facts: Facts, data: Set, rows: Tensor, rng: Rng
 ) -> dict[str, Given]:
-    """What samples are told, by the name of where their codes are from: oracle, generated, none.
+    """What samples are told, by where their codes are from: generated, none, oracle (held out).
+
+    They come in the order in which one wants to know them.
 
     Args:
         recipe: of the run.
@@ -46,15 +58,15 @@ def code_sources(
         rng: one key.
     """
     labels = {"label": data[rows]["label"]}
-    found: dict[str, Given] = {}
+    found: dict[str, Given] = {"none": labels}
     if isinstance(parts.denoiser, Latent):
-        codes = recipe.encoded(parts, facts, data, rng.fold("oracle"), rows=rows).codes
-        found["oracle"] = {**labels, "codes": codes}
         if parts.prior is not None:
             cond = _on(recipe.cond(labels["label"], facts), parts)
             drawn = recipe.generated(parts.prior, cond, len(rows), rng.fold("generated"))
-            found["generated"] = {**labels, "codes": drawn.cpu()}
-    return {**found, "none": labels}
+            found = {"generated": {**labels, "codes": drawn.cpu()}, **found}
+        codes = recipe.encoded(parts, facts, data, rng.fold("oracle"), rows=rows).codes
+        found["oracle"] = {**labels, "codes": codes}
+    return found
 
 
 def code_times(
@@ -156,12 +168,13 @@ def error(parts: Parts, clean: Tensor, sigma: float, cond: Cond, rng: Rng) -> fl
 
 
 def in_calls(
-    recipe: Coded, parts: Parts, facts: Facts, given: Given, calls: Sequence[int]
+    recipe: Coded, parts: Parts, facts: Facts, given: Given, calls: Sequence[int], count: int = 1
 ) -> list[tuple[Coded, int]]:
     """Recipes whose samples take about so many evaluations of the network, and what they take.
 
     Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
-    of one sample by two rows.
+    by two rows, which is also what a device needs before it can be timed. Where no codes are told
+    there is no guidance to them.
 
     Args:
         recipe: of the run.
@@ -169,23 +182,25 @@ def in_calls(
         facts: of the model.
         given: what samples are told.
         calls: evaluations that are wanted of a sample, >= 1 each.
+        count: samples that are drawn to count by, if as many are given.
     """
-    plain = replace(recipe, codes="none", restarts=(), resample=1)
-    keys = Rng(0).samples(1, device=next(parts.denoiser.parameters()).device)
-    one, counted = {name: value[:1] for name, value in given.items()}, [0]
+    plain = _unled(replace(recipe, codes="none", restarts=(), resample=1), given)
+    some, counted = {name: value[:count] for name, value in given.items()}, [0]
+    count = len(some["label"])
+    keys = Rng(0).samples(count, device=next(parts.denoiser.parameters()).device)
 
-    def count(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+    def add(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
         counted[0] += len(args[0])  # guidance may be one call with twice the batch
 
     model = parts.denoiser
     told = model.denoiser if isinstance(model, Latent) else model
-    hook = told.register_forward_pre_hook(count)
+    hook = told.register_forward_pre_hook(add)
     try:
-        deque(replace(plain, sampling_steps=2).draw(parts, facts, one, keys), maxlen=0)
+        deque(replace(plain, sampling_steps=2).draw(parts, facts, some, keys), maxlen=0)
     finally:
         hook.remove()
     double = recipe.sampler.startswith("heun")
-    branches = counted[0] // (3 if double else 2)
+    branches = counted[0] // count // (3 if double else 2)
     found = []
     for wanted in calls:
         rows = wanted / branches
@@ -196,14 +211,49 @@ def in_calls(
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Samples that were told one kind of codes, by one number of evaluations.
+
+    Attributes:
+        kind: of the codes.
+        wanted: the evaluations that were asked for, the same number for every kind.
+        calls: those that a sample took, the number nearest to it where guidance takes two a row.
+        samples: decoded, on the CPU.
+        seconds: that they took.
+    """
+
+    kind: str
+    wanted: int
+    calls: int
+    samples: Tensor
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """What their metrics end in: KIND_WANTED."""
+        return f"{self.kind}_{self.wanted}"
+
+    def costs(self) -> dict[str, float]:
+        """calls_KIND_WANTED, what a sample took, where that is not what was asked for."""
+        return {f"calls_{self.name}": float(self.calls)} if self.calls != self.wanted else {}
+
+
 @torch.no_grad()
 def by_evaluations(
-    recipe: Coded, parts: Parts, facts: Facts, kinds: Mapping[str, Given], rng: Rng
-) -> Iterator[tuple[str, Tensor]]:
-    """Samples that are told each of some codes, by each of `recipe.evaluations`: KIND_CALLS, data.
+    recipe: Coded,
+    parts: Parts,
+    facts: Facts,
+    kinds: Mapping[str, Given],
+    rng: Rng,
+    *,
+    only: Mapping[str, Sequence[int]] | None = None,
+) -> Iterator[Compared]:
+    """Samples that are told each of some codes, by each of `recipe.evaluations`.
 
-    All are drawn from the same noise. CALLS is what they took: the number nearest to the one that
-    was asked for, where guidance takes more than one a row.
+    The fewest evaluations come first, of all kinds in their order, so that what there is of a
+    comparison that is interrupted is one, too. All are drawn from the same noise. No kind is timed
+    before it has been drawn once.
 
     Args:
         recipe: of the run.
@@ -211,21 +261,33 @@ def by_evaluations(
         facts: of the model.
         kinds: what samples are told, as of `code_sources`.
         rng: one key.
+        only: kinds for which not all evaluations are wanted, and which are.
     """
     model = parts.denoiser
     device = next(model.parameters()).device
-    gpu = device.type == "cuda"
-    for kind, given in kinds.items():
-        count = len(given["label"])
-        for quick, calls in in_calls(recipe, parts, facts, given, recipe.evaluations):
-            found = []
-            for start in range(0, count, _BATCH):
-                part = {name: value[start : start + _BATCH] for name, value in given.items()}
-                keys = rng.samples(len(part["label"]), start, device)
-                with in_bfloat16(networks(model), device) if gpu else nullcontext():
-                    *_, last = quick.draw(parts, facts, part, keys)
-                found.append(quick.decode(parts, last.result, part).cpu())
-            yield f"{kind}_{calls}", torch.cat(found)
+
+    def precise() -> AbstractContextManager[None]:
+        return in_bfloat16(networks(model), device) if device.type == "cuda" else nullcontext()
+
+    asked: dict[str, list[tuple[Coded, int]]] = {}
+    wanted = sorted(set(recipe.evaluations))
+    for calls, kind in itertools.product(wanted, kinds):
+        given = kinds[kind]
+        if calls not in (only or {}).get(kind, wanted):
+            continue
+        if kind not in asked:
+            with precise():
+                asked[kind] = in_calls(recipe, parts, facts, given, wanted, _BATCH)
+        quick, took = asked[kind][wanted.index(calls)]
+        found, began = [], time.perf_counter()
+        for start in range(0, len(given["label"]), _BATCH):
+            part = {name: value[start : start + _BATCH] for name, value in given.items()}
+            keys = rng.samples(len(part["label"]), start, device)
+            with precise():
+                *_, last = quick.draw(parts, facts, part, keys)
+            found.append(quick.decode(parts, last.result, part).cpu())
+        seconds = time.perf_counter() - began
+        yield Compared(kind, calls, took, torch.cat(found), seconds)
 
 
 def paths(
@@ -270,7 +332,7 @@ def paths(
         device = next(parts.denoiser.parameters()).device
         cond = recipe.cond(given["label"].to(device), facts)
         cond |= replace(recipe, codes="none").told_codes(parts, cond, given, rng)
-        denoiser = recipe.make_denoiser(parts.denoiser, cond).eval()
+        denoiser = _unled(recipe, given).make_denoiser(parts.denoiser, cond).eval()
         keys = rng.samples(len(given["label"]), device=device)
         x = torch.empty(len(given["label"]), *recipe.shape(parts, facts), device=device)
         x = parts.diffusion.prior(x, keys.fold("prior"))
@@ -284,6 +346,11 @@ def paths(
                 squares = getattr(geometry.jacobian, name)[place]
                 found[f"jacobian_{name}_{sigma:g}_{kind}"] = float(squares.mean().sqrt())
     return found
+
+
+def _unled(recipe: Coded, given: Given) -> Coded:
+    """A recipe without guidance to codes, where none are told."""
+    return recipe if "codes" in given else replace(recipe, code_guidance=1.0)
 
 
 def _on(values: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:

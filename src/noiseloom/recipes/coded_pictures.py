@@ -6,7 +6,7 @@ preconditioning, times, weights and sampler (T. Karras et al., 2022, arXiv 2206.
 `--m 0` it is EDM; what encoder and attention have on top, a wider plain network may have too.
 """
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +21,7 @@ from noiseloom.nets import ImageEncoder, UNet
 from noiseloom.nets.code_attention import check_groups
 from noiseloom.priors import MEASURED
 from noiseloom.recipes.code_examination import (
+    Compared,
     by_evaluations,
     code_sources,
     code_times,
@@ -29,7 +30,7 @@ from noiseloom.recipes.code_examination import (
 )
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.picture_networks import mirrored, picture_unet
-from noiseloom.recipes.recipe import Facts, Parts
+from noiseloom.recipes.recipe import Facts, Findings, Parts
 from noiseloom.rng import Rng
 from noiseloom.training import Loss
 
@@ -163,14 +164,15 @@ class CodedPictures(Coded):
         """Use of the codes, and errors, paths and samples by few evaluations, with and without.
 
         Distances are to the training pictures, of as many samples as `samples` says, with classes
-        and oracle codes of held-out pictures, each as often as any other. Their anchors are as many
-        held-out pictures, and these with noise; where there are fewer, all, without a Frechet
-        distance, which depends on how many they are.
+        and oracle codes of held-out pictures, each as often as any other; by the fewest and the
+        middle one of the evaluations also of pictures trained on (training, the paper's oracle).
+        Their anchors are as many held-out pictures, and these with noise; where there are fewer,
+        all, without a Frechet distance, which depends on how many they are.
+
+        An interruption ends the comparisons, and keeps those that were made (`Findings.cut`).
         """
-        found = super().examine(parts, facts, data, rng)
-        held = data.held_out
-        order = rng.fold("held out").permutation(len(held))
-        rows = order.repeat(-(-self.samples // len(held)))[: self.samples]
+        found, held = super().examine(parts, facts, data, rng), data.held_out
+        rows = _evenly(len(held), self.samples, rng.fold("held out"))
         kinds = code_sources(self, parts, facts, held, rows, rng)
         if isinstance(parts.denoiser, Latent):
             found |= self.usage_of_codes(parts, data.train, rng.fold("usage"))
@@ -180,29 +182,56 @@ class CodedPictures(Coded):
         found |= {name: value / held.pixels[0].numel() for name, value in of.items()}
         if not self.evaluations:
             return found
+        own = rng.fold("trained on")
+        seen = _evenly(len(data.train), self.samples, own)
+        if isinstance(parts.denoiser, Latent):
+            codes = self.encoded(parts, facts, data.train, own, rows=seen).codes
+            kinds["training"] = {"label": data.train[seen]["label"], "codes": codes}
         few = {kind: {n: v[:_PATHS] for n, v in g.items()} for kind, g in kinds.items()}
-        found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"))
-        features = self.features()
+        few.pop("training", None)
+        wanted = sorted(set(self.evaluations))
+        only = {"training": sorted({wanted[0], wanted[len(wanted) // 2]})}
+        total = sum(len(only.get(kind, wanted)) for kind in kinds)
+        made = 0
+        try:
+            found |= paths(self, parts, facts, few, _SIGMAS, rng.fold("paths"))
+            found |= code_times(self, parts, facts, held, rows[:_ERRORS], rng.fold("times"))
+            distances = self._distances(data, rows, rng)
+            key = rng.fold("sampling")
+            for part in by_evaluations(self, parts, facts, kinds, key, only=only):
+                found[f"ms_{part.name}"] = 1000 * part.seconds / len(part.samples)
+                found |= {**part.costs(), **distances(part)}
+                made += 1
+        except KeyboardInterrupt:
+            return Findings(found, {}, {"comparisons": (made, total)})
+        return found
+
+    def _distances(
+        self, data: Split[Images], rows: Tensor, rng: Rng
+    ) -> Callable[[Compared], dict[str, float]]:
+        """What says how far samples are from the training pictures, and how far their anchors."""
+        features, held = self.features(), data.held_out
         real = features(data.train.pixels)
 
-        def distances(pixels: Tensor) -> dict[str, float]:
+        def measured(pixels: Tensor) -> dict[str, float]:
             return set_distances(features(pixels.to(torch.uint8)), real, rng.fold("distances"))
 
-        pixels = held.pixels[order[: self.samples]]
+        pixels = held.pixels[rows[: len(held)]]
         noise = noised(pixels, held.levels, _NOISE, rng.fold("noise"))
-        anchors = {"_held_out": distances(pixels), "_noised": distances(noise)}
-        found |= code_times(self, parts, facts, held, rows[:_ERRORS], rng.fold("times"))
-        began = time.perf_counter()
-        for name, drawn in by_evaluations(self, parts, facts, kinds, rng.fold("sampling")):
-            found[f"ms_{name}"] = 1000 * (time.perf_counter() - began) / len(drawn)
-            for suffix, far in {"": distances(drawn), **anchors}.items():
+        anchors = {"_held_out": measured(pixels), "_noised": measured(noise)}
+
+        def distances(part: Compared) -> dict[str, float]:
+            found = {}
+            for suffix, far in {"": measured(part.samples), **anchors}.items():
                 for key, value in far.items():
                     if key == "fd" and suffix and len(pixels) < self.samples:
                         continue
                     kind, _, error = key.partition("_")
-                    found[f"{kind}_{features.name}_{name}{error and '_se'}{suffix}"] = value
-            began = time.perf_counter()
-        return found
+                    name = f"{kind}_{features.name}_{part.name}{error and '_se'}{suffix}"
+                    found[name] = value
+            return found
+
+        return distances
 
     @torch.no_grad()
     def usage_of_codes(self, parts: Parts, data: Images, rng: Rng) -> dict[str, float]:
@@ -215,3 +244,8 @@ class CodedPictures(Coded):
             labels.append(batch["label"])
             q.append(model.logits(self.clean(parts, batch)).softmax(-1))
         return code_report(torch.cat(q), torch.cat(labels), len(data.classes))
+
+
+def _evenly(size: int, count: int, rng: Rng) -> Tensor:
+    """So many rows of a set in random order, each as often as any other but for one time."""
+    return rng.permutation(size).repeat(-(-count // size))[:count]

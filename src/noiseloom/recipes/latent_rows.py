@@ -128,7 +128,7 @@ class LatentRows(TwoStages):
         assert isinstance(model, Latent)
         if self.codes != "marginal":
             if prior is None:
-                raise NoPriorError
+                raise NoPriorError(named=self.prior != "none")
             return prior.log_prob
         usage = model.usage.double().clamp_min(1e-30)
         nats = (usage / usage.sum(-1, keepdim=True)).log()

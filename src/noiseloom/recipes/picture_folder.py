@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from noiseloom.data import Images, Split, image_folder
 from noiseloom.metrics import image_report
+from noiseloom.metrics.features import Remembered
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.recipe import Recipe
 from noiseloom.rng import Rng
@@ -71,9 +73,10 @@ class PictureFolder(Recipe):
         return photograph_report(draw, data, rng, self.samples, mirrored=mirrored)
 
 
-def photograph_features() -> Lite0Features:
-    """The feature network of photographs, on a GPU if there is one."""
-    return Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu")
+@cache
+def photograph_features() -> Remembered:
+    """The feature network of photographs, on a GPU if there is one; the same for all who ask."""
+    return Remembered(Lite0Features().to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def photograph_report(

@@ -47,11 +47,13 @@ class NoPriorError(ValueError):
 
     Args:
         run: folder of the run, where it is known.
+        named: whether the run's options name a prior; of others the command must.
     """
 
-    def __init__(self, run: str = "RUN") -> None:
+    def __init__(self, run: str = "RUN", *, named: bool = True) -> None:
+        command = f"noiseloom prior {run}{'' if named else ' --prior autoregressive'}"
         super().__init__(
-            f"this run has no prior yet to draw codes from: make it with noiseloom prior {run}, "
+            f"this run has no prior yet to draw codes from: make it with {command}, "
             "or draw with --codes marginal or none"
         )
 
@@ -110,12 +112,22 @@ class TwoStages(Recipe, Telling, PriorTraining):
         return constant_temperature()
 
     def check(self) -> None:
-        """Samples of an evaluation need codes from somewhere."""
+        """Samples of an evaluation need codes from somewhere, and guidance some to guide to."""
         super().check()
+        if self.codes == "none":
+            self.check_guided({})
         if self.coded and self.prior == "none" and self.codes == "prior":
             raise ValueError(
                 "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
                 "none, or name another --prior"
+            )
+
+    def check_guided(self, cond: Cond) -> None:
+        """Raise ValueError if codes are to be guided to, and none are told."""
+        if self.code_guidance != 1 and "codes" not in cond:
+            raise ValueError(
+                f"code_guidance {self.code_guidance:g} needs codes to guide to: draw with codes, "
+                "or leave code_guidance at 1"
             )
 
     def make_latent(self, denoiser: nn.Module, encoder: nn.Module, facts: Facts) -> Latent:
@@ -138,8 +150,8 @@ class TwoStages(Recipe, Telling, PriorTraining):
         )
 
     def trackers(self) -> list[Tracker]:
-        """A warning where codes still say nothing halfway through, once means have settled."""
-        return [CollapseWarning(max(self.steps // 2, 500))] if self.coded and self.k > 1 else []
+        """A warning where codes say nothing when they should have begun to, or at the end."""
+        return [CollapseWarning(self.steps, self.k)] if self.coded and self.k > 1 else []
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
@@ -240,7 +252,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
     def generated(self, prior: Prior | None, cond: Cond, count: int, rng: Rng) -> Tensor:
         """Codes that the prior draws, (B, m), for the classes in `cond` if it knows classes."""
         if prior is None:
-            raise NoPriorError
+            raise NoPriorError(named=self.prior != "none")
         told = prior.num_classes is not None and "label" in cond
         return prior.sample(
             cond["label"] if told else count,
@@ -250,10 +262,11 @@ class TwoStages(Recipe, Telling, PriorTraining):
         )
 
     def make_denoiser(self, trained: nn.Module, cond: Cond) -> nn.Module:
-        """The denoiser without the encoder, guided by the codes if it is told any."""
+        """The denoiser without the encoder, guided by the codes if that is asked for."""
+        self.check_guided(cond)
         core = trained.denoiser if isinstance(trained, Latent) else trained
         assert isinstance(core, nn.Module)
-        if self.code_guidance != 1 and "codes" in cond:
+        if self.code_guidance != 1:
             if isinstance(core, SelfConditioned):
                 # One estimate, of what was guided, goes to both branches.
                 inner = ClassifierFree(core.denoiser, self.code_guidance, drop=("codes",))
