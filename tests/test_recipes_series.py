@@ -378,11 +378,11 @@ def test_from_a_file_to_forecasts_in_a_file(capsys, tmp_path, monkeypatch):
     result = json.loads(capsys.readouterr().out)
     metrics = result["metrics"]
     for name in ("crps_sum", "crps", "inside_90", "mean_error"):
-        assert {name, f"{name}_walk", f"{name}_season"} <= metrics.keys()
+        assert {name, f"{name}_walk", f"{name}_season", f"{name}_pace"} <= metrics.keys()
     assert metrics["crps_season"] < metrics["crps_walk"]  # a period of 6 steps
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("<svg") == 2 + 2 * 3  # plan, loss, and two windows of two columns and the sum
-    assert "<th>history repeated</th><th>by season</th>" in page
+    assert "<th>history repeated</th><th>by season</th><th>a random walk</th>" in page
 
     assert main(["sample", "run", "-n", "5", "--seed", "2"]) == 0
     said = capsys.readouterr()

@@ -23,7 +23,8 @@ a real caption of the same picture, held against the others, as good as it gets,
 of another picture. A bar is full at the first and empty at the second. """
 POINTS = """Other points of the same law were measured in the same way: as good as it gets. """
 FORECASTS = """A forecast is worth its place beside history repeated: stretches of the past, put
-after the last known value or, by season, after the last season. """
+after the last known value or, by season, after the last season; and beside a random walk without
+drift, of normal steps as large as those that were known. """
 FUTURES = """A prediction is worth its place beside what needs no model: that all stays as it is,
 or goes on as it went. """
 DRIVING = """Plans are judged by driving: random forces have a score of 0, and the controller that

@@ -41,6 +41,7 @@ ANCHORS = {
     "_train": "trained on",
     "_walk": "history repeated",
     "_season": "by season",
+    "_pace": "a random walk",
     "_still": "standing still",
     "_velocity": "at constant velocity",
     "_random": "random forces",

@@ -10,6 +10,7 @@ from noiseloom.metrics import (
     historical_paths,
     history_report,
     quantile_score,
+    random_walks,
 )
 from noiseloom.rng import Rng
 
@@ -116,3 +117,26 @@ def test_history_without_gaps_draws_as_it_did():
     back = 2 * ((h + 1) // 2)
     i = Rng(1).integers(50 - 5 - 5, (30, 1)) + 5
     assert torch.equal(one, past[49 + h - back] + past[i + h] - past[i + h - back])
+
+
+def test_a_random_walk_keeps_the_pace_that_is_known_and_has_no_drift():
+    known = torch.tensor([[0.0, 10.0], [3.0, 10.0], [-1.0, 11.0]], dtype=torch.float64)[None]
+    pace = torch.tensor([math.sqrt((9 + 16) / 2), math.sqrt(1 / 2)], dtype=torch.float64)
+    n = 20_000
+    paths = random_walks(known.expand(2, -1, -1), 3, n, Rng(0))
+    assert paths.shape == (n, 2, 3, 2)
+    moved = (paths - known[0, -1]) / pace
+    h = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    errors = (h / n).sqrt()[:, None]
+    assert (moved.mean(0).abs() < 4 * errors).all()
+    assert ((moved.var(0) / h[:, None] - 1).abs() < 4 * math.sqrt(2 / n)).all()
+    steps = moved.diff(dim=2, prepend=torch.zeros(n, 2, 1, 2, dtype=torch.float64))
+    found = torch.corrcoef(steps.flatten(1).T)
+    assert (found - torch.eye(12)).abs().max() < 5 / math.sqrt(n)
+
+
+def test_a_random_walk_leaves_gaps_out():
+    known = torch.tensor([1.0, math.nan, 2.0, 4.0, math.nan])[None, :, None]
+    with_gaps = random_walks(known[:, :4], 2, 5, Rng(0))
+    assert torch.equal(with_gaps, random_walks(known[:, 2:4], 2, 5, Rng(0)))
+    assert random_walks(known, 2, 5, Rng(0)).isnan().all()

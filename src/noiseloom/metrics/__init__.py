@@ -26,6 +26,7 @@ from noiseloom.metrics.forecasts import (
     historical_paths,
     history_report,
     quantile_score,
+    random_walks,
 )
 from noiseloom.metrics.frechet import frechet, frechet_of_moments, frechet_spread
 from noiseloom.metrics.intervals import mean_interval, t_quantile
@@ -111,6 +112,7 @@ __all__ = [
     "only",
     "pair_distances",
     "quantile_score",
+    "random_walks",
     "rouge_l",
     "row_keys",
     "set_distances",

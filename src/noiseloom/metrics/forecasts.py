@@ -5,7 +5,13 @@ from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["forecast_report", "historical_paths", "history_report", "quantile_score"]
+__all__ = [
+    "forecast_report",
+    "historical_paths",
+    "history_report",
+    "quantile_score",
+    "random_walks",
+]
 
 LEVELS = torch.arange(1, 20, dtype=torch.float64) / 20
 """0.05, 0.10, ..., 0.95."""
@@ -63,6 +69,31 @@ def historical_paths(
     i = places[rng.integers(len(places), (count, 1))]
     moved = past[i + h] - past[i + h - back]
     return start[len(start) - 1 + h - back] + moved
+
+
+def random_walks(known: Tensor, horizon: int, count: int, rng: Rng) -> Tensor:
+    """Forecasts that know no more than how fast things have moved: normal walks without drift.
+
+    y_h = x_0 + s (e_1 + ... + e_h), e ~ N(0, 1), s^2 the mean squared change of a column.
+
+    Args:
+        known: what forecasts follow, x_0 its last step, shape (W, L, D), L >= 2; changes from or to
+            a gap (NaN) are left out.
+        horizon: number of steps h = 1, 2, ...
+        count: number of paths.
+        rng: draws the steps.
+
+    Returns:
+        Shape (count, W, horizon, D); NaN where nothing is known of a column.
+
+    References:
+        R. Meese, K. Rogoff, 1983, "Empirical exchange rate models of the seventies", Journal of
+        International Economics 14: for exchange rates it is hard to do better.
+    """
+    W, _, D = known.shape
+    pace = known.diff(dim=1).square().nanmean(1, keepdim=True).sqrt()
+    steps = rng.normal((count, W, horizon, D), device=known.device, dtype=known.dtype)
+    return known[:, -1:] + pace * steps.cumsum(2)
 
 
 def forecast_report(paths: Tensor, truth: Tensor) -> dict[str, float]:

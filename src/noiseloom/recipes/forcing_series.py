@@ -17,7 +17,7 @@ from noiseloom.data import Series, Split, Table, read_series, rolling
 from noiseloom.data.series import beginning
 from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import GaussianDiffusion
-from noiseloom.metrics import forecast_report, history_report
+from noiseloom.metrics import forecast_report, history_report, random_walks
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.forcing import DiffusionForcing
@@ -307,7 +307,11 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         return {name: part.repeat_interleave(paths, 0) for name, part in known.items()}
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Scores of the paths, beside those of repeated history (_walk, and _season by season)."""
+        """Scores of the paths, beside what needs no model.
+
+        That is history repeated (_walk, and _season by season), and a random walk of the pace of
+        what is known (_pace).
+        """
         train, held, count = data.train, data.held_out, self.samples
         rows = self.horizon * torch.arange(self.windows)
         windows = held[rows]["values"]
@@ -315,6 +319,9 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         drawn = draw(self.asked(held, rows, count))
         paths = drawn.reshape(len(rows), count, *drawn.shape[1:]).transpose(0, 1)
         report = {"n": float(count), **forecast_report(paths, truth)}
+        walks = random_walks(windows[:, : self.lead], self.horizon, count, rng.fold("walk"))
+        if walks.isfinite().all():
+            report |= {f"{name}_pace": v for name, v in forecast_report(walks, truth).items()}
         ahead, rng = held.values[self.lead :], rng.fold("history")
         seasons = {"_walk": 1} | ({"_season": round(self.periods[0])} if self.periods else {})
         for ending, season in seasons.items():
