@@ -33,7 +33,7 @@ CASES = {
     "disco-images": (PICTURES, (16, 3, 16, 16)),
     "disco-mixture": ({}, (16, 2)),
     "forcing-digits": ({}, (16, 1, 8, 8)),
-    "forcing-doom": ({"frames": 6, "window": 4, "context": 3}, (4, 200, 3, 8, 8)),
+    "forcing-doom": ({"frames": 6, "window": 4, "context": 3, "held_out": 0.6}, (4, 200, 3, 8, 8)),
     "forcing-exchange": ({"horizon": 4, "context": 3}, (16, 4, 2)),
     "forcing-maze": ({**FUTURES, "replan": 3, "deadline": 0.0}, (16, 6, 6)),
     "forcing-series": ({"horizon": 4, "context": 3}, (16, 4, 2)),
