@@ -271,6 +271,33 @@ def test_the_sureness_of_an_autoregressive_token_is_its_probability():
         )
 
 
+class Constant(nn.Module):
+    """Says the same logits of every token, whatever it sees."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, x, log_snr, cond=None):
+        return self.logits.expand(*x.shape[:2], -1)
+
+
+@pytest.mark.parametrize("unmask", ["random", "confidence"])
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_a_masked_token_is_as_sure_as_the_probability_it_was_drawn_with(unmask, steps):
+    recipe = tiny(state="masked", unmask=unmask, sampling_steps=steps, self_conditioning=0.0)
+    parts, facts, data = built(recipe)
+    logits = torch.linspace(0, 2, words().end + 1)
+    logits[-1] = -20.0  # no end
+    parts.denoiser.denoiser.inner.network = Constant(logits)
+    run = Run(None, recipe, facts, parts)
+    parts.denoiser.eval()
+    p, vocabulary = logits.softmax(-1), words()
+    for one in captions_of(run, pixels(data, 20), seed=1):
+        tokens = [vocabulary.symbols.index(word) for word, _ in one.words]
+        assert [s for _, s in one.words] == pytest.approx(p[tokens].tolist(), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

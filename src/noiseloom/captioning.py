@@ -2,10 +2,12 @@
 
 How sure is one number in [0, 1] for each token, and of a word the least of its tokens'. Of
 
-- bits it is the bits' confidence, (1 + |mean|) / 2 with the sign of what a bit became: the
-  probability of it; the mean over the steps in which the token moved, and the least of its bits,
+- bits it is (1 + b mean) / 2, b = -1 or 1 what a bit became, averaged over the steps in which the
+  token moved, of its least sure bit: each step says a probability, but their mean is none, since
+  the first steps know little and the last all: compare it within one number of steps,
 - other codes how far the estimate has come to the code, <mean, c> / |c|^2, by the same mean,
-- classes the probability that the token was given in the step in which it became what it is,
+- classes the probability that the token was given in the step in which the state became it; where
+  noise is no mask, tokens may change again, and the last change counts,
 - the autoregressive state p(token | those before, picture).
 
 They are of one drawing, and no probabilities that the caption is true.
@@ -107,12 +109,11 @@ def _followed(
         if isinstance(codec, CodeDenoiser):
             steps.append((said.float().cpu(), moved))
             continue
-        now = step.result
-        picked = now.clamp(max=said.shape[-1] - 1)  # a mask that has not moved is no class
+        now: Tensor = step.x  # the state, not what is likeliest: that is no choice yet
+        picked = now.clamp(max=said.shape[-1] - 1)  # a mask is no class
         given = said.gather(-1, picked[..., None])[..., 0].float()
         sure = given if before is None else torch.where(now != before, given, sure)
-        hidden = step.x >= said.shape[-1]  # masked still: what is likeliest is no choice yet
-        before = torch.where(hidden, -1, now)
+        before = now
     assert last is not None
     tokens = codec.decode(last.result)
     if steps:

@@ -217,7 +217,10 @@ class Captioning(Answer):
     """The captions, on standard output; by default the run's own sampling options hold.
 
     Attributes:
-        n: number of captions (-n) of each picture.
+        n: number of captions (-n) of each picture. The number below a word is how sure the run is
+            of its least sure token: masked or of other classes, the probability it had when it was
+            chosen; autoregressive, after those before; of bits and other codes a mean over the
+            steps, which is no probability.
         seed: of the draws.
     """
 
