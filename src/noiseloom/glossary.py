@@ -137,6 +137,16 @@ MEANINGS = {
     ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
     "true": ("true", "↑", "share of captions that are true of their picture, exactly"),
+    "true_of_another": (
+        "true of another",
+        "",
+        "share of the same captions that are true of another picture: what holds of many",
+    ),
+    "true_beyond": (
+        "true beyond that",
+        "↑",
+        "the share that is true, less that of another picture: 0 of what holds anywhere",
+    ),
     "sentence": ("sentences", "↑", "share whose truth can be known at all: of the grammar"),
     "bleu_4": ("BLEU-4", "↑", "stretches of one to four words that the picture's captions have"),
     "cider": ("CIDEr", "↑", "the same, weighed by how rare they are, as its paper has it"),

@@ -86,8 +86,8 @@ OF_ROWS = {
         *COSTS,
     ),
     "captions": (
-        *("true", "bleu_4", "cider", "rouge_l", "similarity", "exact", "different", "invalid"),
-        *("bits_per_token", *COSTS),
+        *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),
+        *("different", "mean_words", "invalid", "bits_per_token", *COSTS),
     ),
 }
 """The same of recipes for rows of tokens, by their `kind`."""
