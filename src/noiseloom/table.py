@@ -87,7 +87,7 @@ OF_ROWS = {
     ),
     "captions": (
         *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),
-        *("different", "mean_words", "invalid", "bits_per_token", *COSTS),
+        *("different", "mean_words", "invalid_codes", "bits_per_token", *COSTS),
     ),
 }
 """The same of recipes for rows of tokens, by their `kind`."""

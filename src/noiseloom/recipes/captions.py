@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.data import CaptionPairs, Phrases, Split, Tokens, read_captions, vocabulary
 from noiseloom.data.decode import Framing
 from noiseloom.data.tokens import evenly
@@ -28,10 +29,12 @@ from noiseloom.nets import PictureTokens
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps, PictureEncoder
 from noiseloom.recipes.class_pieces import TokenSplit
 from noiseloom.recipes.classes import Classes
-from noiseloom.recipes.recipe import Facts, Given, Parts
+from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.rng import Rng
 
 __all__ = ["Captions", "phrases"]
+
+_NEVER = ("invalid", "invalid_se")
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,14 @@ class Captions(Classes):
         """The class that ends a caption, and fills what is left of its row."""
         return phrases(facts).end
 
+    def inspect(self, parts: Parts, last: Drawing) -> dict[str, float]:
+        """Of bits, the share of tokens whose signs spell no class, before the nearest is taken."""
+        if self.base != "bits":
+            return {}
+        assert isinstance(parts.codec, CodeDenoiser)
+        wrong = parts.codec.misspelt(last.result)
+        return {"invalid_codes": float(wrong.double().mean())}
+
     def drawn_as(self, facts: Facts) -> str | None:
         """Captions."""
         return "captions"
@@ -266,7 +277,7 @@ class Captions(Classes):
         tokens = draw({"pixels": held[rows]["pixels"]})
         places = rows.tolist()
         references = [held.references[row] for row in places]
-        return caption_report(
+        found = caption_report(
             words.decode(tokens),
             references,
             rng.fold("report"),
@@ -277,6 +288,8 @@ class Captions(Classes):
             likeness=Sentences().likeness if self.similarity else None,
             train={text for texts in data.train.captions for text in texts},
         )
+        # Decoded tokens are classes always: `inspect` counts what the bits themselves spell.
+        return {name: value for name, value in found.items() if name not in _NEVER}
 
 
 def phrases(facts: Facts) -> Phrases:
