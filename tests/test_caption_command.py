@@ -102,6 +102,7 @@ def test_a_report_shows_pictures_captions_and_steps(folder):
     assert "noiseloom caption run PICTURE.png" in page
     table = page.split("From noise to caption")[1].split("</table>")[0]
     assert table.count("<tr>") == 1 + 3
+    assert "after 3 of their 3 steps" in page
     found = json.loads((folder / "run" / "evaluation.json").read_text())
     assert {"true", "bleu_4", "rouge_l", "invalid_codes", "bits_per_token"} <= found.keys()
     assert found["network_evaluations"] == 3  # of the decoder; the encoder's call is none

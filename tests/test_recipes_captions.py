@@ -10,7 +10,7 @@ from captioned_world import LENGTH, Halves, words
 from torch import nn
 
 from noiseloom import Rng
-from noiseloom.captioning import captions_of, words_of
+from noiseloom.captioning import captions_of, words_of, words_so_far
 from noiseloom.next_token import NextToken
 from noiseloom.recipes import Captions
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps
@@ -242,6 +242,44 @@ def test_plans_of_tokens_work_with_a_picture(state, plan):
     assert one.steps[0].endswith("\u2026")  # no later token has moved
     assert one.steps[-1] == one.text
     assert all(0 <= sure <= 1 for _, sure in one.words)
+
+
+def test_texts_on_the_way_have_dots_and_are_cut_by_a_decided_end_alone():
+    vocabulary = words()
+    end, (red, then, pink) = vocabulary.end, map(vocabulary.symbols.index, ("red", "then", "pink"))
+
+    def text(row, shown, decided):
+        flags = (torch.tensor([c == "1" for c in flag]) for flag in (shown, decided))
+        return words_so_far(vocabulary, torch.tensor(row), *flags)
+
+    row = [red, end, then, pink, end]
+    assert text(row, "11111", "00000") == "red | then pink"
+    assert text(row, "11111", "01000") == "red"
+    assert text(row, "11111", "00001") == "red | then pink"
+    assert text(row, "01101", "00000") == "\u2026 | then \u2026"
+    assert text(row, "00000", "00000") == "\u2026"
+    assert text([end] * 5, "11111", "00000") == ""
+    assert text([red, end, end, end, then], "11110", "11110") == "red"
+
+
+def test_masked_words_are_dots_until_the_state_has_them():
+    recipe = tiny(state="masked", sampling_steps=6)
+    parts, facts, data = built(recipe)
+    run = Run(None, recipe, facts, felt(parts))
+    parts.denoiser.eval()
+    shown = pixels(data, 8)
+    told, states = captions_of(run, shown, seed=2), list(run.steps({"pixels": shown}, seed=2))
+    dotted = 0
+    for i, one in enumerate(told):
+        for text, step in zip(one.steps, states, strict=True):
+            row = step.x[i].tolist()
+            seen = row[: row.index(words().end)] if words().end in row else row
+            assert ("\u2026" in text) is (words().end + 1 in seen)
+            assert [w for w in text.split() if w != "\u2026"] == [
+                words().symbols[k] for k in seen if k <= words().end
+            ]
+            dotted += "\u2026" in text
+    assert dotted
 
 
 def test_a_word_is_as_sure_as_the_least_of_its_tokens():
