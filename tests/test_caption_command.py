@@ -136,7 +136,11 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     assert main(["train", "captions", "--data", str(own), *small, *TINY, "--out", out]) == 0
     other = write(tmp_path / "other", ["a tile number a"] * 6 + ["a zebra number b"] * 6)
     assert main(["evaluate", out, "--data", str(other)]) == 0
+    # Captions of other data may be longer than any that the run has: its length cannot be changed.
+    longer = write(tmp_path / "longer", [f"a tile number {c} of many others" for c in "abcabc"])
     capsys.readouterr()
+    assert main(["evaluate", out, "--data", str(longer)]) == 0
+    assert "captions are longer than 4 words, and cut" in capsys.readouterr().err
     # A resumed run whose words are now others is refused, in a line that does not list them.
     (own / "3.txt").write_text("a most surprising tile\n")
     assert main(["train", "captions", "--out", out, "--resume", "--steps", "5"]) == 2

@@ -147,10 +147,10 @@ class Captions(Classes):
         return self._read(data, self.vocabulary)
 
     def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
-        """Pictures and captions by the words of a run."""
-        return self._read(data, phrases(facts))
+        """Pictures and captions by the words of a run; longer captions than it has are cut."""
+        return self._read(data, phrases(facts), truncate=True)
 
-    def _read(self, data: str | None, words: str | Phrases) -> Split[Any]:
+    def _read(self, data: str | None, words: str | Phrases, truncate: bool = False) -> Split[Any]:
         if data is None:
             raise ValueError(
                 "captions need --data PATH: pictures with captions (a COCO file, a table, a folder "
@@ -163,7 +163,7 @@ class Captions(Classes):
             vocabulary=words,
             classes=self.classes,
             held_out=self.held_out,
-            truncate=self.truncate,
+            truncate=self.truncate or truncate,
             fit=self.fit,
             background=self.background,
             images=self.images or None,
