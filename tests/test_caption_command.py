@@ -119,6 +119,17 @@ def test_reports_of_other_states(state, tmp_path, capsys):
     extra = ["--unmask", "confidence"] if state == "masked" else ["--beams", "2"]
     assert main(["caption", out, str(picture), *extra]) == 0
     assert str(picture) in capsys.readouterr().out
+    if state == "autoregressive":
+        assert "steps of ddim" not in page
+        assert "token by token" in page
+        for command in (["evaluate", out], ["caption", out, str(picture)]):
+            assert main([*command, "--sampling-steps", "5"]) == 2
+            said = capsys.readouterr().err
+            assert "sampling_steps changes nothing of state autoregressive" in said
+        assert main(["caption", out, str(picture), "--json"]) == 0
+        options = json.loads(capsys.readouterr().out)["options"]
+        assert "temperature" in options
+        assert "sampling_steps" not in options
 
 
 def write(folder, captions):
@@ -193,6 +204,11 @@ def test_states_are_compared_in_one_command(tmp_path, capsys):
     assert main([*command, "--cells", *cells, "--metrics", "true,bleu_4,network_evaluations"]) == 0
     told = capsys.readouterr().out
     assert all(state in told for state in ("autoregressive", "bits", "masked"))
+    body = (out / "table.md").read_text().splitlines()
+    (line,) = [row for row in body if row.startswith("| autoregressive")]
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["autoregressive", "-", "-"]
+    (line,) = [row for row in body if row.startswith("| masked")]
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["masked", "0.0", "confidence"]
 
 
 @pytest.mark.slow

@@ -350,6 +350,19 @@ def test_a_masked_token_is_as_sure_as_the_probability_it_was_drawn_with(unmask, 
         assert [s for _, s in one.words] == pytest.approx(p[tokens].tolist(), abs=1e-6)
 
 
+def test_each_beam_reads_a_token_of_its_own():
+    recipe = tiny(state="autoregressive")
+    parts, facts, data = built(recipe)
+    absent = torch.zeros(LENGTH, words().end + 1, dtype=torch.bool)
+    absent[:, -1] = True  # so that no search can end before the last token
+    parts.denoiser.denoiser.absent = absent
+    for beams in (1, 3):
+        run = Run(None, replace(recipe, beams=beams), facts, parts)
+        run.samples({"pixels": pixels(data, 4)})
+        # The first token, before which there is one beginning, and then each beginning's.
+        assert run.statistics["network_evaluations"] == 1 + beams * (LENGTH - 1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

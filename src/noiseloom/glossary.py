@@ -247,7 +247,8 @@ MEANINGS = {
     "network_evaluations": (
         "network evaluations",
         "↓",
-        "calls of the network for a sample; autoregressive, each reads one token of it",
+        "calls of the network for a sample; autoregressive, each reads one token of it, of each "
+        "beam by itself",
     ),
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),
