@@ -72,6 +72,7 @@ def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
         (["none.png"], "cannot read the picture"),
         (["half.png"], "half.png"),
         (["0.png", "gone.png"], "there is no file"),
+        (["."], "is a folder: name the pictures in it"),
         ([], "PICTURE is missing"),
         (["0.png", "-n", "0"], "-n must be at least 1"),
         (["0.png", "--beams", "3"], "beams are of state autoregressive"),
@@ -81,7 +82,7 @@ def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
 )
 def test_what_cannot_be_captioned_is_one_line(folder, capsys, words, message):
     capsys.readouterr()
-    told = [str(folder / w) if w.endswith(".png") else w for w in words]
+    told = [str(folder / w) if w.endswith((".png", ".")) else w for w in words]
     assert main(["caption", str(folder / "run"), *told]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1

@@ -401,6 +401,29 @@ def test_words_and_pictures_of_other_data_are_refused():
         captions_of(run, torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ("size", "resized", "filled"),
+    [
+        (8, (128, 128), (128, 128)),
+        (200, (224, 224), (224, 224)),
+        ((64, 256), (128, 512), (128, 512)),
+        ((40, 24), (213, 128), (224, 128)),
+    ],
+)
+def test_pictures_are_not_stretched_for_a_known_network(size, resized, filled, monkeypatch):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    maps, seen = Lite0Maps(size, tuned=False), []
+    monkeypatch.setattr(
+        maps.net, "extract_features", lambda x: seen.append(x) or torch.zeros(1, 1280, 2, 3)
+    )
+    height, width = (size, size) if isinstance(size, int) else size
+    assert maps(torch.full((1, 3, height, width), 255, dtype=torch.uint8)).shape == (1, 6, 1280)
+    (x,) = seen
+    assert x.shape[2:] == filled
+    assert (x[0, 0] > 0.9).sum() == resized[0] * resized[1]  # and the rest is grey, 0
+    assert x[:, :, : resized[0], : resized[1]].amin() > 0.9
+
+
 @pytest.mark.parametrize("encoder", ["lite0", "lite0-tuned"])
 def test_the_features_of_a_known_network_are_read(encoder, tmp_path):
     pytest.importorskip("efficientnet_lite_pytorch")

@@ -220,8 +220,7 @@ class Captions(Classes):
                 dropout=self.dropout,
             )
         else:
-            side = max(self.framing.height_width)
-            inner = Lite0Maps(side, tuned=self.encoder == "lite0-tuned")
+            inner = Lite0Maps(self.framing.height_width, tuned=self.encoder == "lite0-tuned")
         encoder = PictureEncoder(inner, self.width, self.depth)
         return replace(parts, denoiser=Captioner(parts.denoiser, encoder, self.picture_drop))
 
