@@ -89,6 +89,17 @@ def test_what_cannot_be_captioned_is_one_line(folder, capsys, words, message):
     assert message in said[0]
 
 
+def test_options_are_chosen_on_one_half_and_reported_of_the_other(folder, capsys):
+    out = str(folder / "run")
+    for half in ("first", "second"):
+        assert main(["evaluate", out, "--half", half, "--td", "1"]) == 0
+        kept = json.loads((folder / "run" / "evaluations" / f"td=1.0,half={half}.json").read_text())
+        assert kept["n"] == 3  # of six
+    capsys.readouterr()
+    assert main(["evaluate", "bits-digits", "--half", "first"]) == 2
+    assert "'half' is no option of sampling" in capsys.readouterr().err
+
+
 def test_other_runs_say_nothing_and_captions_are_no_samples(folder, capsys):
     assert main(["caption", "bits-digits", str(folder / "0.png")]) == 2
     assert "it is a run of bits-digits" in capsys.readouterr().err

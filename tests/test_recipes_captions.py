@@ -94,6 +94,26 @@ def test_where_a_caption_is_a_function_of_the_picture_it_is_found(state, tmp_pat
         assert sum(a == b for a, b in zip(said, held.sayings, strict=True)) > 0.9 * len(said)
 
 
+def test_the_halves_of_what_is_held_out_share_no_picture():
+    seen = {}
+    for half in ("both", "first", "second"):
+        recipe = tiny(half=half, samples=20)
+        data = recipe.load(None)
+        told = []
+
+        def draw(given, told=told, data=data):
+            told.append(given["pixels"])
+            return data.held_out.values[: len(given["pixels"])]
+
+        assert recipe.evaluate(draw, data, Rng(0))["n"] == 20
+        seen[half] = told[0]
+    held = data.held_out.pixels
+    assert torch.equal(seen["first"], held[torch.arange(20) * 32 // 20])
+    assert torch.equal(seen["second"], held[32 + torch.arange(20) * 32 // 20])
+    assert torch.equal(seen["both"], held[torch.arange(20) * 64 // 20])
+    assert "half" in recipe.changeable()
+
+
 @pytest.mark.parametrize("state", STATES)
 def test_a_picture_is_read_once_for_a_drawing_and_for_a_step(state):
     recipe = tiny(state=state, guidance=2.0)

@@ -68,6 +68,8 @@ class Captions(Classes):
         encoder_heads: attention heads of the encoder.
         picture_drop: share of pictures that training leaves out, which guidance needs; 0 for none.
         similarity: judge captions also by the embeddings of sentences (the extra eval).
+        half: of the held-out pictures that an evaluation judges: both, or the first or second in
+            their order, so that options chosen on the one are reported of the other.
     """
 
     name: ClassVar[str] = "captions"
@@ -97,6 +99,7 @@ class Captions(Classes):
     encoder_heads: int = 4
     picture_drop: float = 0.1
     similarity: bool = False
+    half: Literal["both", "first", "second"] = "both"
     infill: float = 0.0
     steps: int = 5000
     learning_rate: float = 1e-3
@@ -128,6 +131,11 @@ class Captions(Classes):
         super().check()
         if self.similarity:
             Sentences()
+
+    @classmethod
+    def changeable(cls) -> tuple[str, ...]:
+        """Those of every draw, and which pictures are judged."""
+        return (*super().changeable(), "half")
 
     def check_guidance(self) -> None:
         """Guidance is to the picture."""
@@ -272,7 +280,13 @@ class Captions(Classes):
         assert isinstance(data, TokenSplit)
         words, held = data.vocabulary, data.held_out
         assert isinstance(words, Phrases)
-        rows = evenly(len(held), self.samples)
+        middle = len(held) // 2
+        first, last = {"first": (0, middle), "second": (middle, len(held))}.get(
+            self.half, (0, len(held))
+        )
+        if first == last:
+            raise ValueError("one held-out picture has no first half: leave half at both")
+        rows = first + evenly(last - first, self.samples)
         tokens = draw({"pixels": held[rows]["pixels"]})
         places = rows.tolist()
         references = [held.references[row] for row in places]
