@@ -155,7 +155,11 @@ MEANINGS = {
     "exact": ("exact", "↑", "share that is a caption of the picture, word for word"),
     "similarity": ("similarity", "↑", "cosine of embeddings to the nearest of the captions"),
     "different": ("different", "≈", "number of different captions, as a share of all"),
-    "known": ("known", "≈", "share that is a caption that was trained on, word for word"),
+    "known": (
+        "known",
+        "≈",
+        "share that is a training caption of these data, but for capitals and marks",
+    ),
     "mean_words": ("words", "≈", "mean number of words of a caption"),
     "ragged": ("ragged", "↓", "share with something after its end"),
     "empty": ("empty", "↓", "share without a word"),

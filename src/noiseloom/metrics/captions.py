@@ -135,7 +135,7 @@ def caption_report(
         exact           share that is a reference, word for word
         similarity      of the embeddings, mean of the best reference's, where `likeness` is given
         different       number of different ones, as a share
-        known           share that is a caption of the training set, word for word
+        known           share that is a caption of `train`, in the words of `caption_words`
         mean_words      mean number of words
         invalid, ragged, empty, unended     as of `invalid_codes`, where tokens are given
 
@@ -155,7 +155,8 @@ def caption_report(
         tokens: the captions as they were drawn, (N, T), with `classes` and `end`.
         classes: K.
         end: the class of all that comes after a caption.
-        train: captions of the training set.
+        train: captions to train on, of the data that are judged by: of other data than those that
+            a model was trained on it never saw them.
         likeness: how similar captions and references are, such as `Sentences.likeness`.
 
     Raises:

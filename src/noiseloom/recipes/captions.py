@@ -3,8 +3,10 @@
 T. Chen, R. Zhang, G. Hinton, 2022, "Analog Bits", arXiv 2208.04202, Section 4.2: the tokens of a
 caption are bits in a Gaussian diffusion, by a transformer in which every token sees every other,
 and which reads the features of a picture. Here what is diffused is one option (`Classes`), and the
-autoregressive model is the same transformer with a causal mask. Captions have T tokens, the end and
-what comes after it among them, so that how long a caption is is the model's to say.
+autoregressive model is the same transformer with a causal mask, without the learnt places that
+diffusions have beside rotary ones: of 28 tokens at width 512, 38.77 million parameters masked and
+38.76 autoregressive. Captions have T tokens, the end and what comes after it among them, so that
+how long a caption is is the model's to say.
 
 What the encoder says of a picture is worked out once, for a drawing and for a training step, and
 told to all calls of the decoder. Training leaves some pictures out, which guidance needs.
