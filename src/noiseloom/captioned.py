@@ -52,12 +52,15 @@ def captioned(run: Run, data: Split[Any] | None, seed: int) -> str:
     if not any(tables):
         return page
     count = len(found[0].steps)
-    masked = getattr(run.diffusion, "kind", "") == "absorbing"
+    told = (
+        "as they were estimated. Dots stand for what is all noise still, a line, |, for an end "
+        "that may yet become a word."
+    )
+    if getattr(run.diffusion, "kind", "") == "absorbing":
+        told = "as far as they were drawn. Dots stand for what is masked still."
     text = (
         f"The captions of the first of these pictures after {min(count, STEPS)} of their {count} "
-        f"steps: {'the words that are drawn' if masked else 'as they were estimated'}. Dots stand "
-        f"for what is {'masked still' if masked else 'all noise'}; a line, |, for an end that may "
-        "still become a word."
+        f"steps, {told}"
     )
     return page + section("From noise to caption", f"<p>{text}</p>{''.join(tables)}")
 
