@@ -40,7 +40,7 @@ def made(options: argparse.Namespace, classes: int, **changes: Any) -> tuple[Cap
         depth=options.depth,
         heads=options.heads,
         encoder_width=options.width // 2,
-        encoder_depth=options.depth // 2,
+        encoder_depth=max(options.depth // 2, 1),
         **changes,
     )
     words = Phrases("words", [f"w{i}" for i in range(classes - 1)], options.tokens)

@@ -72,6 +72,7 @@ def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
         (["none.png"], "cannot read the picture"),
         (["half.png"], "half.png"),
         (["0.png", "gone.png"], "there is no file"),
+        (["."], "is a folder: name the pictures in it"),
         ([], "PICTURE is missing"),
         (["0.png", "-n", "0"], "-n must be at least 1"),
         (["0.png", "--beams", "3"], "beams are of state autoregressive"),
@@ -81,11 +82,22 @@ def test_a_caption_of_nothing_says_so(folder, capsys, monkeypatch):
 )
 def test_what_cannot_be_captioned_is_one_line(folder, capsys, words, message):
     capsys.readouterr()
-    told = [str(folder / w) if w.endswith(".png") else w for w in words]
+    told = [str(folder / w) if w.endswith((".png", ".")) else w for w in words]
     assert main(["caption", str(folder / "run"), *told]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert message in said[0]
+
+
+def test_options_are_chosen_on_one_half_and_reported_of_the_other(folder, capsys):
+    out = str(folder / "run")
+    for half in ("first", "second"):
+        assert main(["evaluate", out, "--half", half, "--td", "1"]) == 0
+        kept = json.loads((folder / "run" / "evaluations" / f"td=1.0,half={half}.json").read_text())
+        assert kept["n"] == 3  # of six
+    capsys.readouterr()
+    assert main(["evaluate", "bits-digits", "--half", "first"]) == 2
+    assert "'half' is no option of sampling" in capsys.readouterr().err
 
 
 def test_other_runs_say_nothing_and_captions_are_no_samples(folder, capsys):
@@ -102,8 +114,9 @@ def test_a_report_shows_pictures_captions_and_steps(folder):
     assert "noiseloom caption run PICTURE.png" in page
     table = page.split("From noise to caption")[1].split("</table>")[0]
     assert table.count("<tr>") == 1 + 3
+    assert "after 3 of their 3 steps" in page
     found = json.loads((folder / "run" / "evaluation.json").read_text())
-    assert {"true", "bleu_4", "rouge_l", "invalid", "bits_per_token"} <= found.keys()
+    assert {"true", "bleu_4", "rouge_l", "invalid_codes", "bits_per_token"} <= found.keys()
     assert found["network_evaluations"] == 3  # of the decoder; the encoder's call is none
 
 
@@ -118,6 +131,17 @@ def test_reports_of_other_states(state, tmp_path, capsys):
     extra = ["--unmask", "confidence"] if state == "masked" else ["--beams", "2"]
     assert main(["caption", out, str(picture), *extra]) == 0
     assert str(picture) in capsys.readouterr().out
+    if state == "autoregressive":
+        assert "steps of ddim" not in page
+        assert "token by token" in page
+        for command in (["evaluate", out], ["caption", out, str(picture)]):
+            assert main([*command, "--sampling-steps", "5"]) == 2
+            said = capsys.readouterr().err
+            assert "sampling_steps changes nothing of state autoregressive" in said
+        assert main(["caption", out, str(picture), "--json"]) == 0
+        options = json.loads(capsys.readouterr().out)["options"]
+        assert "temperature" in options
+        assert "sampling_steps" not in options
 
 
 def write(folder, captions):
@@ -135,7 +159,11 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     assert main(["train", "captions", "--data", str(own), *small, *TINY, "--out", out]) == 0
     other = write(tmp_path / "other", ["a tile number a"] * 6 + ["a zebra number b"] * 6)
     assert main(["evaluate", out, "--data", str(other)]) == 0
+    # Captions of other data may be longer than any that the run has: its length cannot be changed.
+    longer = write(tmp_path / "longer", [f"a tile number {c} of many others" for c in "abcabc"])
     capsys.readouterr()
+    assert main(["evaluate", out, "--data", str(longer)]) == 0
+    assert "captions are longer than 4 words, and cut" in capsys.readouterr().err
     # A resumed run whose words are now others is refused, in a line that does not list them.
     (own / "3.txt").write_text("a most surprising tile\n")
     assert main(["train", "captions", "--out", out, "--resume", "--steps", "5"]) == 2
@@ -188,6 +216,11 @@ def test_states_are_compared_in_one_command(tmp_path, capsys):
     assert main([*command, "--cells", *cells, "--metrics", "true,bleu_4,network_evaluations"]) == 0
     told = capsys.readouterr().out
     assert all(state in told for state in ("autoregressive", "bits", "masked"))
+    body = (out / "table.md").read_text().splitlines()
+    (line,) = [row for row in body if row.startswith("| autoregressive")]
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["autoregressive", "-", "-"]
+    (line,) = [row for row in body if row.startswith("| masked")]
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["masked", "0.0", "confidence"]
 
 
 @pytest.mark.slow

@@ -242,6 +242,8 @@ def _evaluate(words: list[str], command: str) -> None:
         raise UsageError(f"--{sorted(led)[0].replace('_', '-')} needs --guide FOLDER")
     if options.samples is not None:
         changes["samples"] = options.samples
+    if options.half is not None:
+        changes["half"] = options.half
     commands.evaluate(
         source_of(args), changes, data=options.data, seed=options.seed, as_json=options.json
     )

@@ -49,7 +49,8 @@ def caption(
     pixels = torch.stack([read_picture(Path(name).expanduser(), framing) for name in pictures])
     found = captions_of(run, pixels.repeat_interleave(n, 0), seed=seed)
     told = [(pictures[i // n], one) for i, one in enumerate(found)]
-    options = {f.name: getattr(run.recipe, f.name) for k in (Sampling, Choosing) for f in fields(k)}
+    names = [f.name for kind in (Sampling, Choosing) for f in fields(kind)]
+    options = {name: getattr(run.recipe, name) for name in names if name not in run.recipe.idle}
     result = {
         "run": source,
         "seed": seed,

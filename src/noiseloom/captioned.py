@@ -17,8 +17,10 @@ from noiseloom.run import Run
 
 __all__ = ["captioned"]
 
-SHOWN, FOLLOWED, STEPS = 12, 3, 10
+SHOWN, FOLLOWED, STEPS = 12, 3, 20
 """Pictures, those whose steps are shown, and the most steps of each."""
+SIDE = 256
+"""The most pixels of a picture's side."""
 
 
 def captioned(run: Run, data: Split[Any] | None, seed: int) -> str:
@@ -36,20 +38,30 @@ def captioned(run: Run, data: Split[Any] | None, seed: int) -> str:
     pixels = data.held_out[rows]["pixels"]
     found = captions_of(run, pixels, seed=seed)
     references = getattr(data.held_out, "references", None)
-    cards = []
+    images, cards = [picture(one, 256, SIDE) for one in pixels], []
     for i, (row, one) in enumerate(zip(rows.tolist(), found, strict=True)):
         beside = list(references[row])[:2] if references is not None else []
-        cards.append(_card(picture(pixels[i], 256), one, beside, _verdict(data.held_out, row, one)))
+        cards.append(_card(images[i], one, beside, _verdict(data.held_out, row, one)))
     head = (
         f"Held-out pictures and what is drawn for each with seed {seed}, none picked, state "
         f"{escape(getattr(run.recipe, 'state', ''))}. The paler a word, the less sure of it the "
         "run is; below it captions that people, or the world it was made by, gave the picture."
     )
     page = section("Captions", f'<p>{head}</p><div class="captions">{"".join(cards)}</div>')
-    tables = [_steps(picture(pixels[i], 256), one) for i, one in enumerate(found[:FOLLOWED])]
+    tables = [_steps(images[i], one) for i, one in enumerate(found[:FOLLOWED])]
     if not any(tables):
         return page
-    text = "The caption as it was estimated in some of the steps, of the first of these pictures."
+    count = len(found[0].steps)
+    told = (
+        "as they were estimated. Dots stand for what is all noise still, a line, |, for an end "
+        "that may yet become a word."
+    )
+    if getattr(run.diffusion, "kind", "") == "absorbing":
+        told = "as far as they were drawn. Dots stand for what is masked still."
+    text = (
+        f"The captions of the first of these pictures after {min(count, STEPS)} of their {count} "
+        f"steps, {told}"
+    )
     return page + section("From noise to caption", f"<p>{text}</p>{''.join(tables)}")
 
 
@@ -78,6 +90,6 @@ def _steps(image: str, one: Caption) -> str:
         for i in spread(len(one.steps), STEPS)
     )
     return (
-        f'<div class="wide"><img class="inline" alt="" src="{image}"><table><thead><tr><th>step'
+        f'<div class="captioned"><img alt="" src="{image}"><table><thead><tr><th>step'
         f"</th><th>caption</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )

@@ -2,10 +2,12 @@
 
 How sure is one number in [0, 1] for each token, and of a word the least of its tokens'. Of
 
-- bits it is the bits' confidence, (1 + |mean|) / 2 with the sign of what a bit became: the
-  probability of it; the mean over the steps in which the token moved, and the least of its bits,
+- bits it is (1 + b mean) / 2, b = -1 or 1 what a bit became, averaged over the steps in which the
+  token moved, of its least sure bit: each step says a probability, but their mean is none, since
+  the first steps know little and the last all: compare it within one number of steps,
 - other codes how far the estimate has come to the code, <mean, c> / |c|^2, by the same mean,
-- classes the probability that the token was given in the step in which it became what it is,
+- classes the probability that the token was given in the step in which the state became it; where
+  noise is no mask, tokens may change again, and the last change counts,
 - the autoregressive state p(token | those before, picture).
 
 They are of one drawing, and no probabilities that the caption is true.
@@ -28,7 +30,7 @@ from noiseloom.run import Run
 from noiseloom.sampling import Step
 from noiseloom.shapes import align
 
-__all__ = ["Caption", "captions_of", "words_of"]
+__all__ = ["Caption", "captions_of", "words_of", "words_so_far"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class Caption:
     Attributes:
         text: as it was drawn.
         words: of the text, each with how sure the run was of it.
-        steps: the text as it was estimated in each step, dots for tokens that have not moved yet;
-            of the autoregressive state none.
+        steps: the text after each step, as it was estimated, dots for tokens that are masked or
+            have not moved yet, and | for an end that may still go; of the autoregressive state
+            none.
     """
 
     text: str
@@ -92,7 +95,8 @@ def _followed(
     texts: list[Sequence[str]] = []
     steps: list[tuple[Tensor, Tensor]] = []
     before: Tensor | None = None
-    sure, begun = torch.zeros(()), torch.zeros((), dtype=torch.bool)
+    sure = torch.zeros(())
+    begun = torch.zeros((), dtype=torch.bool)  # have moved
     last: Drawing | None = None
     for step in drawing:
         last = step
@@ -102,17 +106,21 @@ def _followed(
         said: Tensor = step.prediction.mean
         moved = (align(step.s, said) < align(step.t, said)).cpu().expand(*said.shape[:2], 1)
         begun = begun | moved[..., 0]
-        rows = codec.decode(step.result).tolist()
-        texts.append([_text(words, *pair) for pair in zip(rows, begun.tolist(), strict=True)])
+        rows, shown = step.result, begun
+        decided = (align(step.s, said) <= 0).cpu().expand(*said.shape[:2], 1)[..., 0]
+        if getattr(run.diffusion, "kind", "") == "absorbing":  # the state says what is decided
+            rows, shown = step.x, (step.x < said.shape[-1]).cpu()
+            decided = shown
+        told = zip(codec.decode(rows).cpu(), shown, decided, strict=True)
+        texts.append([words_so_far(words, *row) for row in told])
         if isinstance(codec, CodeDenoiser):
             steps.append((said.float().cpu(), moved))
             continue
-        now = step.result
-        picked = now.clamp(max=said.shape[-1] - 1)  # a mask that has not moved is no class
+        now: Tensor = step.x  # the state, not what is likeliest: that is no choice yet
+        picked = now.clamp(max=said.shape[-1] - 1)  # a mask is no class
         given = said.gather(-1, picked[..., None])[..., 0].float()
         sure = given if before is None else torch.where(now != before, given, sure)
-        hidden = step.x >= said.shape[-1]  # masked still: what is likeliest is no choice yet
-        before = torch.where(hidden, -1, now)
+        before = now
     assert last is not None
     tokens = codec.decode(last.result)
     if steps:
@@ -121,14 +129,21 @@ def _followed(
     return tokens.cpu(), sure.cpu(), texts
 
 
-def _text(words: Phrases, row: Sequence[int], begun: Sequence[bool]) -> str:
-    """The text of tokens of which some have not moved yet, for which dots stand."""
+def words_so_far(words: Phrases, row: Tensor, shown: Tensor, decided: Tensor) -> str:
+    """The text of tokens (T,) on their way, dots for those that are not shown.
+
+    An end that is decided ends it; one that is not may still become a word: it is a line, |, unless
+    nothing comes after it.
+    """
+    ended = ((row == words.end) & decided).nonzero()[:1, 0].tolist()
+    tokens = list(zip(row.tolist(), shown.tolist(), strict=True))[: ended[0] if ended else None]
     parts = []
-    for known, group in groupby(zip(row, begun, strict=True), key=lambda pair: pair[1]):
-        tokens = [token for token, _ in group]
-        parts.append(words.decode(torch.tensor([tokens]))[0] if known else "\u2026")
-        if known and words.end in tokens:
-            break
+    for mark, group in groupby(
+        tokens, key=lambda pair: "\u2026" if not pair[1] else "|" if pair[0] == words.end else ""
+    ):
+        parts.append(mark or words.decode(torch.tensor([[token for token, _ in group]]))[0])
+    if parts and parts[-1] == "|":
+        parts.pop()
     return " ".join(part for part in parts if part)
 
 

@@ -238,6 +238,15 @@ class CodeDenoiser(nn.Module):
         absent = self.absent
         return (score if absent is None else score.masked_fill(absent, -torch.inf)).argmax(-1)
 
+    def misspelt(self, state: Tensor) -> Tensor:
+        """Where the signs of a state (B, T, n) are those of no code; bool (B, T), for bits.
+
+        `decode` takes the nearest code, so what it returns does not tell.
+        """
+        signs = torch.where(state > 0, 1.0, -1.0)
+        likest = signs @ self.codes.to(signs).sign().T  # n less twice the bits that differ
+        return likest.amax(-1) < state.shape[-1]
+
     def evidence(self, x: Tensor, t: Tensor) -> Tensor:
         """What a token says of its own class: ln N(x_t; alpha c_k, sigma^2), shape (B, T, K).
 

@@ -283,15 +283,21 @@ def _kept(recipe: Recipe, out: Path) -> Path:
     return _file(recipe, out / "runs" / run_name(trained(recipe, 0)))
 
 
+def _drawn(recipe: Recipe) -> dict[str, Any]:
+    """The options of drawing that say something, as a grid gives some to all its cells."""
+    names = [name for name in recipe.changeable() if name not in recipe.idle]
+    return {name: getattr(recipe, name) for name in names}
+
+
 def _file(recipe: Recipe, folder: Path) -> Path:
-    drawn = {name: getattr(recipe, name) for name in recipe.changeable()}
+    drawn = _drawn(recipe)
     # The run's own description has the full paths of its files.
     asked = replace(recipe_of(read_description(folder), type(recipe)), **drawn)
     return evaluation_file(folder, asked, recipe.seed)
 
 
 def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
-    drawn = {name: getattr(recipe, name) for name in recipe.changeable()}
+    drawn = _drawn(recipe)
     try:
         path = _file(recipe, folder)
         if path.is_file():

@@ -40,18 +40,19 @@ LOSSLESS = 32  # pictures with longer sides are JPEG
 POINTS, BINS = 2000, 500  # of a loss curve: as it is up to so many, else in bins
 
 
-def picture(pixels: Tensor, levels: int) -> str:
-    """A picture as a data URI: PNG up to 32 x 32 pixels, else JPEG of at most 64 x 64.
+def picture(pixels: Tensor, levels: int, side: int = SIDE) -> str:
+    """A picture as a data URI: PNG up to 32 x 32 pixels, else JPEG of at most `side` x `side`.
 
     Args:
         pixels: integers 0 .. levels - 1, shape (C, H, W); with C = 3 it is RGB, else its first
             channel is shown.
         levels: number of values of a pixel, >= 2.
+        side: the most pixels of a side; larger pictures are made smaller.
     """
     scaled = (pixels.float() * (255 / (levels - 1))).round().to(torch.uint8)
     rows = scaled.permute(1, 2, 0).numpy() if len(scaled) == 3 else scaled[0].numpy()
     image = Image.fromarray(np.ascontiguousarray(rows))
-    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     if max(image.size) <= LOSSLESS:
         kind = "png"

@@ -137,6 +137,16 @@ MEANINGS = {
     ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
     "true": ("true", "↑", "share of captions that are true of their picture, exactly"),
+    "true_of_another": (
+        "true of another",
+        "",
+        "share of the same captions that are true of another picture: what holds of many",
+    ),
+    "true_beyond": (
+        "true beyond that",
+        "↑",
+        "the share that is true, less that of another picture: 0 of what holds anywhere",
+    ),
     "sentence": ("sentences", "↑", "share whose truth can be known at all: of the grammar"),
     "bleu_4": ("BLEU-4", "↑", "stretches of one to four words that the picture's captions have"),
     "cider": ("CIDEr", "↑", "the same, weighed by how rare they are, as its paper has it"),
@@ -145,7 +155,11 @@ MEANINGS = {
     "exact": ("exact", "↑", "share that is a caption of the picture, word for word"),
     "similarity": ("similarity", "↑", "cosine of embeddings to the nearest of the captions"),
     "different": ("different", "≈", "number of different captions, as a share of all"),
-    "known": ("known", "≈", "share that is a caption that was trained on, word for word"),
+    "known": (
+        "known",
+        "≈",
+        "share that is a training caption of these data, but for capitals and marks",
+    ),
     "mean_words": ("words", "≈", "mean number of words of a caption"),
     "ragged": ("ragged", "↓", "share with something after its end"),
     "empty": ("empty", "↓", "share without a word"),
@@ -237,7 +251,8 @@ MEANINGS = {
     "network_evaluations": (
         "network evaluations",
         "↓",
-        "calls of the network for a sample; autoregressive, each reads one token of it",
+        "calls of the network for a sample; autoregressive, each reads one token of it, of each "
+        "beam by itself",
     ),
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),

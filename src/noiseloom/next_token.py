@@ -2,7 +2,8 @@
 
     ln p(x) = sum_i ln p(x_i | x_<i)
 
-by the causal network that the diffusions have, told no time: everything else is equal.
+by the causal network that the diffusions have, told no time: all else is equal, but
+for learnt places, which diffusions have beside rotary ones.
 """
 
 from collections.abc import Sequence

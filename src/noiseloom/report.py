@@ -171,6 +171,8 @@ def _header(
     if data:
         shown["data"] = f"{len(data.train):,} + {len(data.held_out):,} held out"
     shown["sampling"] = f"{recipe.sampling_steps:,} steps of {recipe.sampler}"
+    if "sampling_steps" in recipe.idle:
+        shown["sampling"] = "token by token"
     if run and recipe.restarts:
         rows = len(recipe.whole_plan(run.diffusion.schedule))
         shown["sampling"] += f", {rows:,} with restarts"

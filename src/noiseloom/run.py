@@ -83,12 +83,18 @@ class Run:
         """The same model with other options of drawing (`Recipe.changeable`).
 
         Raises:
-            ValueError: an option that is not one of sampling, or out of range.
+            ValueError: an option that is not one of sampling, out of range, or one that would
+                change nothing.
         """
         known = self.recipe.changeable()
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
-        return replace(self, recipe=replace(self.recipe, **changes), statistics={})
+        recipe = replace(self.recipe, **changes)
+        for name in sorted(changes.keys() & recipe.idle):
+            if changes[name] != getattr(self.recipe, name):
+                state = getattr(recipe, "state", recipe.name)
+                raise ValueError(f"{name} changes nothing of state {state}: leave it out")
+        return replace(self, recipe=recipe, statistics={})
 
     def steps(
         self, given: Tensor | Given, *, seed: int = 0, start: int = 0, progress: Pace | None = None

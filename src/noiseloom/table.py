@@ -86,8 +86,8 @@ OF_ROWS = {
         *COSTS,
     ),
     "captions": (
-        *("true", "bleu_4", "cider", "rouge_l", "similarity", "exact", "different", "invalid"),
-        *("bits_per_token", *COSTS),
+        *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),
+        *("different", "mean_words", "invalid_codes", "bits_per_token", *COSTS),
     ),
 }
 """The same of recipes for rows of tokens, by their `kind`."""
@@ -171,7 +171,7 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
     for cell in cells:
         seen = record(cell)
         errors = {m: seen["mean"].get(f"{m}_se") for m in metrics} if seen["n"] == 1 else {}
-        line = [cell.options.get(name) or str(getattr(cell.recipe, name)) for name in names]
+        line = [cell.options.get(name) or _own(cell.recipe, name) for name in names]
         spread = errors | seen["deviation"]
         line += [number(seen["mean"].get(m), spread.get(m)) for m in metrics]
         found.append([*line, str(seen["n"])])
@@ -188,6 +188,11 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
                 told = title + _in_common(group, cells, names, body) * (len(anchors) > 1)
                 found.append([told, *[""] * (len(names) - 1), *numbers, ""])
     return [*names, *metrics, "seeds"], found
+
+
+def _own(recipe: Recipe, name: str) -> str:
+    """An option that a cell did not name; a dash where it says nothing."""
+    return "-" if name in recipe.idle else str(getattr(recipe, name))
 
 
 def _in_common(

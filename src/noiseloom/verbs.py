@@ -217,7 +217,10 @@ class Captioning(Answer):
     """The captions, on standard output; by default the run's own sampling options hold.
 
     Attributes:
-        n: number of captions (-n) of each picture.
+        n: number of captions (-n) of each picture. The number below a word is how sure the run is
+            of its least sure token: masked or of other classes, the probability it had when it was
+            chosen; autoregressive, after those before; of bits and other codes a mean over the
+            steps, which is no probability.
         seed: of the draws.
     """
 
@@ -235,6 +238,8 @@ class Evaluate(Answer):
         samples: how many samples to judge; by default the run's own. Where Ctrl-C or SIGTERM
             interrupts it, what is whole is judged and kept as cut short: stretches of videos,
             kinds of task in a maze, comparisons of codes.
+        half: of captions, which held-out pictures to judge: both halves, the first, or the second,
+            so that options chosen on the one are reported of the other; by default the run's own.
         guide: folders of guides, or of folders of these, separated by commas: judged instead are
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.
@@ -248,6 +253,7 @@ class Evaluate(Answer):
     data: str | None = None
     seed: int | None = None
     samples: int | None = None
+    half: Literal["both", "first", "second"] | None = None
     guide: str | None = None
     scales: str = "0,1,2,4"
     truth: str | None = None

@@ -267,6 +267,19 @@ def without(name):
 
 
 COCO = "annotations/captions_val2017.json"
+
+
+def noted(**changes):
+    """COCO's files with another annotation 100."""
+
+    def make(files):
+        content = json.loads(files[COCO])
+        next(note for note in content["annotations"] if note["id"] == 100).update(changes)
+        return files | {COCO: json.dumps(content)}
+
+    return make
+
+
 RECORD = '{"sentence": "a", "identifier": "1-0", "label": "maybe", "structured_rep": [[]]}'
 HEAD = "picture,text\n"
 WRONG = [
@@ -293,6 +306,14 @@ WRONG = [
     ("coco", changed(COCO, "{"), "captions_val2017.json is no JSON"),
     ("coco", changed(COCO, "[]"), "expected a JSON dict, got list"),
     ("coco", changed(COCO, '{"images": []}'), "no file of captions of COCO, .*annotations"),
+    (
+        "coco",
+        changed(COCO, '{"images": 3, "annotations": []}'),
+        r"images must be a list, and it is int",
+    ),
+    ("coco", noted(caption=None), "annotation 100: the caption must be a text, got null"),
+    ("coco", noted(image_id=77), "annotation 100: it is of image 77, which is not among the im"),
+    ("coco", noted(image_id=[1]), "no file of captions of COCO, or damaged"),
     ("coco", without("val2017/red.jpg"), "image 0: there is no picture red.jpg"),
     ("emoji", changed("emoji.json", '[{"name": "A"}]'), "entry 1 is no emoji: .*unified"),
     ("nlvr", changed("dev/dev.json", "{}\n"), "dev/dev.json, line 1 is no record of NLVR"),

@@ -207,6 +207,29 @@ def test_a_report_of_scenes_tells_captions_of_the_picture_from_those_of_another(
     assert "invalid" not in wrong
 
 
+def test_what_holds_anywhere_is_true_and_says_nothing_of_the_picture():
+    scenes = random_scenes(100, 2, Rng(3))
+    references = [texts for _, texts in scenes]
+
+    def truth(row, text):
+        return holds(scenes[row][0], text)
+
+    blind = caption_report(["there is a shape"] * 100, references, Rng(1), truth=truth)
+    assert blind["true"] == blind["true_of_another"] == 1
+    assert blind["true_beyond"] == blind["true_beyond_se"] == 0
+    right = caption_report([texts[0] for texts in references], references, Rng(1), truth=truth)
+    assert right["true_of_another"] == right["true_elsewhere"]
+    assert right["true_beyond"] == pytest.approx(1 - right["true_elsewhere"])
+    assert right["true_beyond_held_out"] == right["true_beyond"]
+    # Half of the captions are of the picture, and half hold anywhere.
+    half = [texts[0] if i % 2 else "there is a shape" for i, texts in enumerate(references)]
+    some = caption_report(half, references, Rng(1), truth=truth)
+    assert some["true"] == 1
+    assert 0 < some["true_beyond"] < right["true_beyond"]
+    one = caption_report(["there is a shape"], references[:1], Rng(1), truth=truth)
+    assert "true_of_another" not in one
+
+
 def test_another_pictures_caption_is_never_ones_own():
     references = [[f"word{i}", f"word{i}"] for i in range(7)]
     found = caption_report([r[0] for r in references], references, Rng(0))

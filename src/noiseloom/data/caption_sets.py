@@ -56,6 +56,13 @@ def coco(found: Source, name: str, text: str) -> None:
     split = next((word for word in ("train", "val", "test") if tag.startswith(word)), "")
     part = part_of(split)
     own: dict[Any, Captioned] = {}
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list):
+            kind = f"it is {type(content[key]).__name__}" if key in content else "there is none"
+            raise ValueError(
+                f"{name} is no file of captions of COCO, or damaged: {key} must be a list, and "
+                f"{kind}"
+            )
     try:
         for image in content["images"]:
             places = pictures[posixpath.basename(image["file_name"])]
@@ -72,7 +79,13 @@ def coco(found: Source, name: str, text: str) -> None:
             file = places[0] if places else ""
             own[image["id"]] = Captioned(file or image["file_name"], part=part)
         for note in content["annotations"]:
-            own[note["image_id"]].add(note["caption"], f"{name}, annotation {note['id']}")
+            where, image = f"{name}, annotation {note['id']}", note["image_id"]
+            if image not in own:
+                raise ValueError(f"{where}: it is of image {image}, which is not among the images")
+            if not isinstance(note["caption"], str):
+                told = json.dumps(note["caption"])
+                raise ValueError(f"{where}: the caption must be a text, got {told}")
+            own[image].add(note["caption"], where)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{name} is no file of captions of COCO, or damaged: {error!r} is not there"

@@ -140,8 +140,10 @@ def read_picture(path: Path, framing: Framing) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no picture, or a damaged one.
+        ValueError: it is no picture, a damaged one, or a folder.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the pictures in it, as {path}/*.png does")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:

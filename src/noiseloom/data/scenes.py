@@ -2,8 +2,10 @@
 
 Two to six things stand in the cells of a 3 x 3 grid. They have shapes, colours and sizes; sentences
 are of the grammar in `noiseloom.data.scene_grammar`, which has 146,457 of one clause, and the pairs
-of those. So the share of true captions measures whether a model of captions has seen the
-picture, which no comparison with reference texts does.
+of those. So the share of true captions measures whether what is said is so, which no comparison
+with reference texts does. Whether the picture was seen is another question, for "there is a shape"
+is true of every scene: it is measured by the share that is true of the picture, less the share of
+the same captions that is true of another scene (`caption_report`, true_beyond).
 
 Example:
     >>> from noiseloom.rng import Rng

@@ -3,7 +3,8 @@
 Overlap with references says whether captions are worded as people's are, not whether they are true:
 a model that has not seen the picture gets some of it. So the same code measures a real caption of
 the same picture, as good as it gets, and a real caption of another one. Where the truth can be
-known, as of scenes, the share that is true comes first.
+known, as of scenes, the share that is true comes first. Of what holds of any picture it is all, so
+beside it stands the share of the same captions that is true of another picture.
 """
 
 import math
@@ -124,6 +125,8 @@ def caption_report(
     The keys are
 
         true            share that is true of the picture, where that can be known
+        true_of_another share that is true of another picture, where that can be known
+        true_beyond     the first less the second: what is said of this picture alone
         sentence        share that can be judged at all: of the grammar
         bleu_4          of the corpus
         cider           as its paper has it
@@ -132,7 +135,7 @@ def caption_report(
         exact           share that is a reference, word for word
         similarity      of the embeddings, mean of the best reference's, where `likeness` is given
         different       number of different ones, as a share
-        known           share that is a caption of the training set, word for word
+        known           share that is a caption of `train`, in the words of `caption_words`
         mean_words      mean number of words
         invalid, ragged, empty, unended     as of `invalid_codes`, where tokens are given
 
@@ -152,7 +155,8 @@ def caption_report(
         tokens: the captions as they were drawn, (N, T), with `classes` and `end`.
         classes: K.
         end: the class of all that comes after a caption.
-        train: captions of the training set.
+        train: captions to train on, of the data that are judged by: of other data than those that
+            a model was trained on it never saw them.
         likeness: how similar captions and references are, such as `Sentences.likeness`.
 
     Raises:
@@ -177,6 +181,16 @@ def caption_report(
             found |= _both("known", mean_and_error(torch.tensor([w in known for w in words])))
         return found | _both("mean_words", mean_and_error(torch.tensor([len(w) for w in words])))
 
+    def beyond(texts: Sequence[str]) -> dict[str, float]:
+        if truth is None or count < 2:
+            return {}
+        told = list(zip(texts, other.argsort().tolist(), strict=True))
+        own = torch.tensor([truth(i, text) is True for i, text in enumerate(texts)])
+        blind = torch.tensor([truth(i, text) is True for text, i in told])
+        return _both("true_of_another", mean_and_error(blind)) | _both(
+            "true_beyond", mean_and_error(own.double() - blind.double())
+        )
+
     def beside(texts: Sequence[str], others: Sequence[Sequence[str]]) -> dict[str, float]:
         found = _both("bleu_4", bleu(texts, others))
         if len(texts) > 1:
@@ -192,7 +206,10 @@ def caption_report(
     other = torch.empty_like(order)
     other[order] = order.roll(1)
     elsewhere = [real[i] for i in other.tolist()]
-    found = {"": alone(captions) | beside(captions, references), "_held_out": alone(real)}
+    found = {
+        "": alone(captions) | beyond(captions) | beside(captions, references),
+        "_held_out": alone(real) | beyond(real),
+    }
     if several:
         found["_held_out"] |= beside([o[0] for o in several], [o[1:] for o in several])
     if count > 1:

@@ -71,11 +71,14 @@ def lite0_network() -> Any:  # noqa: ANN401
     return network
 
 
-def lite0_maps(network: Any, pixels: Tensor, size: int) -> Tensor:  # noqa: ANN401
-    """The last feature maps (N, 1280, size / 32, size / 32) of pixels, resized to size x size."""
+def lite0_maps(network: Any, pixels: Tensor, size: int | tuple[int, int]) -> Tensor:  # noqa: ANN401
+    """The last feature maps (N, 1280, H / 32, W / 32) of pixels, resized to (H, W) or a square.
+
+    Where H or W is no multiple of 32, grey comes below and on the right up to the next one.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     x = pixels.to(network._fc.weight.device).float()
-    x = F.interpolate(x, (size, size), mode="bicubic", antialias=True).clamp(0, 255)
-    maps: Tensor = network.extract_features(
-        ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
-    )
+    x = F.interpolate(x, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
+    x = F.pad((x - 127) / 128, (0, -width % 32, 0, -height % 32))
+    maps: Tensor = network.extract_features(x.contiguous(memory_format=torch.channels_last))
     return maps

@@ -18,10 +18,11 @@ class Lite0Maps(nn.Module):
     """The places of EfficientNet-Lite0's last feature maps: (B, 3, H, W) to (B, N, 1280).
 
     Its batch norms keep ImageNet's statistics, fine-tuned or not: those of a small batch would be
-    noise. Pictures are resized to a side of 128 or more, a multiple of 32; N = (side / 32)^2.
+    noise. Pictures keep their shape: the shorter side s becomes 128 or more, a multiple of 32, and
+    the longer one is filled up to such with grey; N is the number of squares of 32 pixels.
 
     Args:
-        size: side of the pictures.
+        size: of the pictures: a side, or height and width.
         tuned: train its weights on, or leave them as they are.
 
     Raises:
@@ -30,12 +31,15 @@ class Lite0Maps(nn.Module):
 
     features = 1280
 
-    def __init__(self, size: int, *, tuned: bool) -> None:
+    def __init__(self, size: int | tuple[int, int], *, tuned: bool) -> None:
         super().__init__()
         self.net = lite0_network()
         self.net.requires_grad_(tuned)
         self.net._fc.requires_grad_(False)  # which has no part in the features
-        self.side, self.tuned = max(128, -(-size // 32) * 32), tuned
+        height, width = (size, size) if isinstance(size, int) else size
+        shorter = min(height, width)
+        scale = max(128, -(-shorter // 32) * 32) / shorter
+        self.size, self.tuned = (round(scale * height), round(scale * width)), tuned
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Lite0Maps":
@@ -47,7 +51,7 @@ class Lite0Maps(nn.Module):
     def forward(self, pixels: Tensor, keys: Tensor | None = None) -> Tensor:
         """Features of uint8 pixels."""
         with torch.set_grad_enabled(self.tuned and torch.is_grad_enabled()):
-            maps = lite0_maps(self.net, pixels, self.side)
+            maps = lite0_maps(self.net, pixels, self.size)
         return maps.flatten(2).transpose(1, 2)
 
 

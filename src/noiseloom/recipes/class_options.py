@@ -1,6 +1,6 @@
 """The options of models of rows of tokens, and what they must know of their data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +11,7 @@ from noiseloom.data.tokens import evenly
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.latent_rows import LatentRows
 from noiseloom.recipes.recipe import Facts, Given
+from noiseloom.recipes.sampling import Sampling
 from noiseloom.rng import Rng
 
 __all__ = ["CLASSES", "CODES", "ClassOptions"]
@@ -122,6 +123,14 @@ class ClassOptions(LatentRows, Choosing):
                 f"plan {self.plan} needs a model that was trained with a time per token: train "
                 "one with --times independent"
             )
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """What is of token by token says nothing of noise, and the other way round."""
+        order = set() if self.base == "masked" else {"unmask", "order_noise"}
+        if self.state == "autoregressive":
+            return frozenset({field.name for field in fields(Sampling)} - {"guidance"} | order)
+        return frozenset({"temperature", "top_p", "beams"} | order)
 
     @property
     def base(self) -> str:

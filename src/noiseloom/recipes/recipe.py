@@ -178,6 +178,11 @@ class Recipe(Sampling, Training):
         """Whether the model is self-conditioned, as far as the recipe says it."""
         return bool(getattr(self, "self_conditioning", True))
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """Names of the options of drawing that change nothing here."""
+        return frozenset()
+
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
         """Names of the options that may change with every draw: they are no part of a training."""

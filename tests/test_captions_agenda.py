@@ -1,0 +1,77 @@
+"""The agenda of captions: commands that can be typed, and options chosen on other pictures."""
+
+import importlib.util
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from noiseloom import load
+from noiseloom.cli import main
+
+FILE = Path(__file__).parents[1] / "tools" / "captions.py"
+SPEC = importlib.util.spec_from_file_location("captions_agenda", FILE)
+TOOL = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(TOOL)
+
+JOBS = TOOL.agenda(["scenes:012", "nlvr:012"])
+
+
+def test_each_training_can_be_typed_and_is_looked_at_directly_after(monkeypatch, tmp_path):
+    called = []
+    monkeypatch.setattr("noiseloom.commands.train", lambda *a, **_: called.append(a))
+    recipes = {}
+    for job in JOBS:
+        words = shlex.split(job["run"].format(out=tmp_path))
+        if job["lane"] == "train":
+            assert main(words) == 0
+            kind, options, out = called[-1]
+            assert out == tmp_path / "runs" / job["name"]
+            recipes[job["name"]] = kind(**options)
+            last = job["name"]
+        else:
+            assert words[:3] == ["tools/captions.py", "look", str(tmp_path / "runs" / last)]
+            assert job["after"] == [last]
+    assert len(recipes) == 18
+    assert list(recipes)[:2] == ["scenes-bits-0", "scenes-auto-0"]
+    for name, recipe in recipes.items():
+        data, short, seed = name.split("-")
+        assert (recipe.state, recipe.seed) == (TOOL.STATES[short], int(seed))
+        assert recipe.encoder_width == recipe.width == 256
+        assert recipe.steps * recipe.batch_size == {"scenes": 1_280_000, "nlvr": 128_000}[data]
+
+
+def test_options_are_chosen_from_the_grids_that_are_said():
+    td = [case["td"] for case in TOOL.cases("bits", 20)]
+    assert td == [0, 1, 2, 3, 5, 7, 10]
+    for steps in (5, 10, 50):
+        assert [case["td"] for case in TOOL.cases("bits", steps)] == [0, 2, 5, 7, 10]
+    ones = TOOL.cases("autoregressive", None)
+    assert {case["temperature"] for case in ones if "temperature" in case} == {0, 0.5, 0.7, 1}
+    assert {"beams": 3} in ones
+
+
+@pytest.mark.parametrize("state", ["bits", "autoregressive"])
+def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_path, capsys):
+    small = ["--width", "16", "--depth", "1", "--heads", "2", "--encoder-width", "16"]
+    small += ["--encoder-depth", "1", "--encoder-heads", "2", "--steps", "2", "--judged", "4"]
+    small += ["--levels", "2", "--size", "24", "--patch", "8", "--scenes", "60", "--no-evaluate"]
+    out = tmp_path / "runs" / f"scenes-{'auto' if state == 'autoregressive' else 'bits'}-0"
+    command = ["train", "captions", "--data", "scenes", *small, "--state", state]
+    assert main([*command, "--out", str(out)]) == 0
+    steps = None if state == "autoregressive" else 5
+    assert TOOL.look(load(out), 3, steps, made=False) is None
+    best, found = TOOL.look(load(out), 3, steps)
+    kept = {p.name: json.loads(p.read_text()) for p in (out / "evaluations").glob("*.json")}
+    first = {name: one for name, one in kept.items() if "half=first" in name}
+    second = {name: one for name, one in kept.items() if "half=second" in name}
+    assert len(first) == len(TOOL.cases(state, steps))
+    ((name, reported),) = second.items()
+    assert reported == found
+    chosen = first[name.replace("second", "first")]
+    assert chosen["true_beyond"] == max(one["true_beyond"] for one in first.values())
+    assert TOOL.look(load(out), 3, steps, made=False) == (best, found)
+    lines = TOOL.table(tmp_path, 3)
+    assert len(lines) == 3
+    assert state in lines[2]
