@@ -136,6 +136,13 @@ def test_a_table_of_other_cells_is_kept_beside_the_new_one(capsys, tmp_path, fit
     assert (out / "table-3.json").read_text() == "{"
 
 
+def test_a_table_names_the_commit_at_which_it_was_begun(tmp_path, monkeypatch, fitted):
+    monkeypatch.setattr("noiseloom.table._commit", lambda: f"after {len(fitted)} trainings")
+    assert compare(tmp_path / "grid", "--grid", "td=0", "--seeds", "1") == 0
+    assert len(fitted) == 1
+    assert json.loads((tmp_path / "grid" / "table.json").read_text())["git"] == "after 0 trainings"
+
+
 def test_errors_are_one_line(capsys, tmp_path):
     out = tmp_path / "grid"
     for words, told in (

@@ -102,6 +102,7 @@ def compare(
         raise FileExistsError(f"{out} {what}: choose another --out")
     if budget is None and "budget.json" in found:
         raise ValueError(f"{out} was begun with --budget: give it again, or choose another --out")
+    began = source()["git"]  # hours may pass, and the checkout may be another one at the end
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
 
@@ -147,6 +148,7 @@ def compare(
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [*dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n)],
         **source(),
+        "git": began,
         "cells": [record(cell) for cell in good],
         "skipped": skipped,
     }
