@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["acted", "check_names", "check_tokens", "entered", "with_estimate"]
+__all__ = ["acted", "check_names", "check_tokens", "entered", "with_actions", "with_estimate"]
 
 
 def check_names(cond: Mapping[str, Any], known: tuple[str, ...]) -> None:
@@ -102,7 +102,8 @@ def entered(
         ValueError: as of `with_estimate`.
     """
     if x.is_floating_point():
-        return layer(with_estimate(x, cond, wanted, 2, estimated))  # type: ignore[no-any-return]
+        found: Tensor = layer(with_estimate(x, cond, wanted, 2, estimated))
+        return found
     weight, estimate = layer.weight, cond.get("estimate")
     h = functional.embedding(x, weight[:, :features].T)
     if layer.bias is not None:
@@ -111,6 +112,18 @@ def entered(
         return h
     _check_estimate(estimate, torch.Size((*x.shape, estimated or features)), wanted)
     return h + functional.linear(estimate.to(weight.dtype), weight[:, features:])
+
+
+def with_actions(layer: nn.Linear | None, old: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights to take over (`noiseloom.training.Heir`): actions that are new say nothing at first.
+
+    Args:
+        layer: of actions, called "action"; None for a network without.
+        old: weights of another network.
+    """
+    if layer is None or "action.weight" in old:
+        return dict(old)
+    return {**old, "action.weight": torch.zeros_like(layer.weight)}
 
 
 def acted(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.nets.codes import check_told
-from noiseloom.nets.conditions import acted, check_tokens, entered, with_estimate
+from noiseloom.nets.conditions import acted, check_tokens, entered, with_actions, with_estimate
 from noiseloom.nets.layers import Embedding
 from noiseloom.nets.patches import cut
 
@@ -100,6 +100,4 @@ class Inputs(nn.Module):
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:
         """Actions that are new say nothing at first. See `noiseloom.training.Heir`."""
-        if self.action is None or "action.weight" in old:
-            return dict(old)
-        return {**old, "action.weight": torch.zeros_like(self.action.weight)}
+        return with_actions(self.action, old)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from noiseloom.nets.attention import rotation
 from noiseloom.nets.code_attention import CodeKeys
 from noiseloom.nets.codes import check_told, informative
-from noiseloom.nets.conditions import acted, check_tokens, entered
+from noiseloom.nets.conditions import acted, check_tokens, entered, with_actions
 from noiseloom.nets.layers import Embedding, initialise, zero
 from noiseloom.nets.past import check_heads
 from noiseloom.nets.patches import cut, paste
@@ -180,9 +180,7 @@ class Transformer(nn.Module):
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:
         """Actions that are new say nothing at first. See `noiseloom.training.Heir`."""
-        if self.action is None or "action.weight" in old:
-            return dict(old)
-        return {**old, "action.weight": torch.zeros_like(self.action.weight)}
+        return with_actions(self.action, old)
 
     def finish(self, h: Tensor, rest: tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
         """What `forward` returns, of the last token states: each token by itself."""
