@@ -61,8 +61,10 @@ def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_pat
     command = ["train", "captions", "--data", "scenes", *small, "--state", state]
     assert main([*command, "--out", str(out)]) == 0
     steps = None if state == "autoregressive" else 5
-    assert TOOL.look(load(out), 3, steps, made=False) is None
-    best, found = TOOL.look(load(out), 3, steps)
+    run = load(out)
+    data = run.recipe.load_like("scenes", run.facts)
+    assert TOOL.look(run, 3, steps, None) is None
+    best, found = TOOL.look(run, 3, steps, data)
     kept = {p.name: json.loads(p.read_text()) for p in (out / "evaluations").glob("*.json")}
     first = {name: one for name, one in kept.items() if "half=first" in name}
     second = {name: one for name, one in kept.items() if "half=second" in name}
@@ -71,7 +73,7 @@ def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_pat
     assert reported == found
     chosen = first[name.replace("second", "first")]
     assert chosen["true_beyond"] == max(one["true_beyond"] for one in first.values())
-    assert TOOL.look(load(out), 3, steps, made=False) == (best, found)
+    assert TOOL.look(run, 3, steps, None) == (best, found)
     lines = TOOL.table(tmp_path, 3)
     assert len(lines) == 3
     assert state in lines[2]

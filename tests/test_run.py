@@ -14,6 +14,7 @@ from torch import nn
 
 import noiseloom
 from noiseloom.begin import start
+from noiseloom.data import Split
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.encodings import Scaled
 from noiseloom.loading import load
@@ -74,6 +75,18 @@ def test_a_metric_is_a_number(tmp_path, monkeypatch):
     monkeypatch.setattr(Known, "evaluate", lambda self, draw, data, rng: {"sharpness": math.nan})
     with pytest.raises(ValueError, match="the metric sharpness is nan"):
         known.evaluate("data", save=False)
+
+
+def test_data_that_are_read_are_not_read_again(monkeypatch):
+    read = Split(None, None)
+    known, asked, judged = run(4, torch.zeros(3)), [], []
+    monkeypatch.setattr(Known, "load", lambda self, data: asked.append(data) or read)
+    monkeypatch.setattr(
+        Known, "evaluate", lambda self, draw, data, rng: judged.append(data) or {"n": 1.0}
+    )
+    assert known.evaluate("data", save=False) == known.evaluate(read, save=False)
+    assert asked == ["data"]
+    assert judged[0] is judged[1] is read
 
 
 def test_what_is_published_says_nothing_of_where_files_lay(tmp_path):

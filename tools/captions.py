@@ -19,14 +19,15 @@ import argparse
 import json
 import statistics
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from noiseloom import load
+from noiseloom.data import Split
 from noiseloom.evaluations import evaluation_file
 from noiseloom.recipes import Captions
 from noiseloom.run import Run
+from noiseloom.run_folder import read_description
 
 STATES = {"bits": "bits", "auto": "autoregressive", "masked": "masked"}
 SIZE = "--width 256 --depth 6 --heads 4 --encoder-width 256 --encoder-depth 6 --encoder-heads 4"
@@ -82,29 +83,32 @@ def cases(state: str, steps: int | None) -> list[dict[str, Any]]:
     return [{"sampling_steps": steps, "td": td} for td in TD_OF.get(steps, TD)]
 
 
-def judged(run: Run, samples: int, made: bool, **options: Any) -> dict[str, float] | None:  # noqa: ANN401
-    """The evaluation with these options, which is there, or is made now, if that is wanted."""
+def judged(
+    run: Run, samples: int, data: Split[Any] | None, options: dict[str, Any]
+) -> dict[str, float] | None:
+    """The evaluation with these options, which is there, or is made now, if there are data."""
     changed = run.with_options(samples=samples, **options)
     path = evaluation_file(run.folder, changed.recipe, run.recipe.seed)
     if path.is_file():
         found: dict[str, float] = json.loads(path.read_text())
         return found
-    return changed.evaluate() if made else None
+    return None if data is None else changed.evaluate(data)
 
 
 def look(
-    run: Run, samples: int, steps: int | None, made: bool = True
+    run: Run, samples: int, steps: int | None, data: Split[Any] | None
 ) -> tuple[dict[str, Any], dict[str, float]] | None:
     """The options that are best of the first half, and what they are worth on the second."""
+    assert isinstance(run.recipe, Captions)
     tried = []
-    for case in cases(run.recipe.state, steps):  # type: ignore[attr-defined]
-        found = judged(run, samples, made, half="first", **case)
+    for case in cases(run.recipe.state, steps):
+        found = judged(run, samples, data, {"half": "first", **case})
         if found is not None:
             tried.append((found.get("true_beyond", found["cider_d"]), case))
     if not tried:
         return None
     best = max(tried, key=lambda pair: pair[0])[1]
-    found = judged(run, samples, made, half="second", **best)
+    found = judged(run, samples, data, {"half": "second", **best})
     return None if found is None else (best, found)
 
 
@@ -117,7 +121,7 @@ def table(folder: Path, samples: int) -> list[str]:
             runs = [load(path) for path in sorted(folder.glob(f"runs/{data}-{short}-?"))
                     if (path / "ema.safetensors").is_file()]  # fmt: skip
             for steps in (None,) if short == "auto" else (5, 10, 20, 50):
-                seen = [look(run, samples, steps, made=False) for run in runs]
+                seen = [look(run, samples, steps, None) for run in runs]
                 there = [pair for pair in seen if pair is not None]
                 if not there:
                     continue
@@ -153,14 +157,10 @@ def main() -> None:
     if options.what == "table":
         print("\n".join(table(Path(word), options.samples)))
         return
-    # All evaluations of a run are of the same data, which take longer to make than to judge.
-    read, run = Captions.load_like, load(word)
-    recipe = run.recipe
-    assert isinstance(recipe, Captions)
-    once = cache(lambda data: read(recipe, data, run.facts))
-    Captions.load_like = lambda self, data, facts: once(data)  # type: ignore[method-assign]
+    run = load(word)  # all of whose evaluations are of the same data: read once
+    data = run.recipe.load_like(read_description(run.folder)["data"], run.facts)
     for steps in options.steps:
-        found = look(run, options.samples, steps)
+        found = look(run, options.samples, steps, data)
         print(json.dumps({"run": word, "steps": steps, "found": found}), flush=True)
 
 

@@ -234,12 +234,13 @@ class Run:
         return in_bfloat16(networks(self.denoiser), self.device)
 
     def evaluate(
-        self, data: str | None = None, *, seed: int | None = None, save: bool = True
+        self, data: str | Split[Any] | None = None, *, seed: int | None = None, save: bool = True
     ) -> dict[str, float]:
         """The recipe's metrics.
 
         Args:
-            data: where the data lies; by default where training found it.
+            data: where the data lies, or what `recipe.load_like` has read there; by default where
+                training found it.
             seed: of the draws; by default the run's own.
             save: write them to `evaluation_file`.
 
@@ -252,12 +253,15 @@ class Run:
         return self.judge(data, seed=seed, save=save)[0]
 
     def judge(
-        self, data: str | None, *, seed: int | None = None, save: bool = True
+        self, data: str | Split[Any] | None, *, seed: int | None = None, save: bool = True
     ) -> tuple[dict[str, float], Path | None]:
         """What `evaluate` returns, and the file it is kept in."""
         seed = self.recipe.seed if seed is None else seed
-        path = data or read_description(self.folder)["data"]
-        split = self.recipe.load_like(path, self.facts)
+        if isinstance(data, Split):
+            split = data
+        else:
+            path = data or read_description(self.folder)["data"]
+            split = self.recipe.load_like(path, self.facts)
         own = same_data(split, self.facts)
         if not own and data is None:
             raise ValueError(
