@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The table of tools/captions.py on two GPUs, in half an hour:  bash tools/captions.sh /tmp/w DATA
+# The table of tools/captions.py on two GPUs, in half an hour:  bash tools/captions.sh DIR DATA
 # DATA is a folder with nlvr_subset.zip; gpus.sh has what waits for it. Seed 0 of scenes is first, and nothing runs beside the pace.
 set -u
 ALL=${LIMIT:-1600} SMALLER=${SMALLER:-cat}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tables of tools/disco.yaml on two GPUs, in half an hour:  bash tools/disco.sh /tmp/w fruits360_3body_64px.zip
+# The tables of tools/disco.yaml on two GPUs, in half an hour:  bash tools/disco.sh DIR fruits360_3body_64px.zip
 # gpus.sh has what waits for it. Two at a time hide each other's compiling.
 set -u
 LIMIT=${LIMIT:-1600} DISCO=${DISCO:-tools/disco.yaml}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What is missing of the tables of Doom and of mazes, on two GPUs, in half an hour (1,600 s of agendas):
-#   bash tools/forcing.sh /tmp/w      begins in the background; `wait_and_pack` of gpus.sh has the rest
+#   bash tools/forcing.sh DIR      begins in the background; `wait_and_pack` of gpus.sh has the rest
 set -u
 LIMIT=${LIMIT:-1600} DOOM=${DOOM:-tools/doom.yaml} MAZES=${MAZES:-tools/mazes.yaml}
 . tools/gpus.sh

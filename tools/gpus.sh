@@ -2,8 +2,8 @@
 #   begin DIR          a folder, and a daemon for each GPU by which programs share it
 #   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done
 #   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
-# On such a machine what runs on in the background outlives a call, and all is lost when it is given back: call
-# `wait_and_pack` again and again without a pause. It returns at once where there is no such folder.
+# What runs on in the background outlives a call there, and all is lost when the machine goes: call `wait_and_pack`
+# again and again without a pause. It returns at once where there is no such folder. OUT is the folder of what comes back.
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH=$PATH:/usr/local/nvidia/bin
 
 begin() {

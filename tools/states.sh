@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tables of tools/states.yaml on two GPUs, in half an hour:  bash tools/states.sh /tmp/w DATA
+# The tables of tools/states.yaml on two GPUs, in half an hour:  bash tools/states.sh DIR DATA
 # DATA is a folder with the four files; gpus.sh has what waits for it.
 set -u
 LIMIT=${LIMIT:-1600} STATES=${STATES:-tools/states.yaml}
