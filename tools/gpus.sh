@@ -12,12 +12,20 @@ begin() {
   echo $$ > "$W/pid"
   export TORCHINDUCTOR_CACHE_DIR=$W/inductor TRITON_CACHE_DIR=$W/triton
   for gpu in 0 1; do
-    (on "$gpu"; mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"; nvidia-cuda-mps-control -d)
+    shared "$gpu"
+    (mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
+      CUDA_VISIBLE_DEVICES=$gpu nvidia-cuda-mps-control -d)
+    (works) || { touch "$W/alone$gpu"; on "$gpu"; (works) || { echo "GPU $gpu cannot be used" | tee "$W/begin.agenda"; exit 1; }; }
+    echo "GPU $gpu: $([ -e "$W/alone$gpu" ] && echo in turn || echo shared)" >> "$W/begin.agenda"
   done
   SECONDS=0
 }
 
-on() { export CUDA_VISIBLE_DEVICES=$1 CUDA_MPS_PIPE_DIRECTORY=$W/mps$1 CUDA_MPS_LOG_DIRECTORY=$W/mps-log$1; }
+works() { python3 -c 'import torch; torch.ones(1, device="cuda").sum().item()'; }
+# A daemon that was given one GPU shows it to its programs as the first one, whichever it is.
+shared() { export CUDA_VISIBLE_DEVICES=0 CUDA_MPS_PIPE_DIRECTORY=$W/mps$1 CUDA_MPS_LOG_DIRECTORY=$W/mps-log$1; }
+alone() { export CUDA_VISIBLE_DEVICES=$1; unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY; }
+on() { if [ -e "$W/alone$1" ]; then alone "$1"; else shared "$1"; fi; }
 
 agenda() { # within LIMIT seconds of `begin`
   local gpu=$1 name=$2 file=$3
