@@ -21,6 +21,7 @@ import noiseloom
 import noiseloom.report
 from noiseloom.cli import main
 from noiseloom.recipes import RECIPES, BitsImages
+from noiseloom.table import device
 from noiseloom.terminal import number, save_picture
 from noiseloom.training import checkpoint
 
@@ -371,7 +372,9 @@ def test_help_of_sample_knows_videos(capsys):
 def test_train_sample_evaluate_report_push(capsys, tmp_path):
     run, png = tmp_path / "run", tmp_path / "x.png"
     assert _train(run, "--steps", 2, "--json") == 0
-    result = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    assert f" samples, on {device()}" in shown.err
+    result = json.loads(shown.out)
     assert result["metrics"] == json.loads((run / "evaluation.json").read_text())
     assert Path(result["report"]).is_file()
     assert len(losses(run)) == 2

@@ -20,6 +20,7 @@ from noiseloom.latents import numbering_note
 from noiseloom.prior_folder import awaits_prior, remove_prior
 from noiseloom.recipes import Facts, Recipe, TwoStages
 from noiseloom.run_folder import check_free, claimed, forget, read_description, recipe_of
+from noiseloom.table import device
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 from noiseloom.training.tracking import Record
@@ -198,7 +199,8 @@ def _first_stage(
     if MAIN:
         count = sum(p.numel() for p in parts.denoiser.parameters())
         begun = f"going on after step {made}" if made else "training"
-        say(f"{begun}: {recipe.name}, {count:,} parameters, {len(split.train):,} samples")
+        size = f"{count:,} parameters, {len(split.train):,} samples"
+        say(f"{begun}: {recipe.name}, {size}, on {device()}")
         if isinstance(recipe, TwoStages) and recipe.coded:
             note = numbering_note(recipe.m, recipe.k, len(split.train))
             if note:
