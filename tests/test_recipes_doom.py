@@ -87,6 +87,7 @@ KINDS = [
     {"chunk": 2, "restarts": ((3, 1, 0.5, 2.0),)},
     {"forcing": "full-sequence", "chunk": 2},
     {"forcing": "full-sequence"},
+    {"forcing": "full-sequence", "network": "bidirectional", "chunk": 2},
     {"history_guidance": 1.5},
     {"history_guidance": 2.0, "history_level": 0.4, "chunk": 2, "self_conditioning": 0.5},
 ]
@@ -225,7 +226,12 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path):
         ({"plan": "spiral"}, "there is no plan 'spiral'"),
         ({"forcing": "full-sequence", "chunk": 5}, "chunk must be at most window = 4"),
         ({"held_out": 0.0}, "held_out must be between 0 and 1"),
-        ({"network": "causal"}, "network must be one of video, unet"),
+        ({"network": "causal"}, "network must be one of video, unet, bidirectional"),
+        ({"network": "bidirectional"}, "it is for forcing full-sequence without a plan"),
+        (
+            {"network": "bidirectional", "forcing": "full-sequence", "plan": "full-sequence"},
+            "it is for forcing full-sequence without a plan",
+        ),
         ({"conditional": True}, "knows no classes"),
         ({"history_guidance": float("inf")}, "history_guidance must be a number, got inf"),
         ({"history_level": 1.0}, r"history_level is a time in \[0, 1\), got 1"),

@@ -6,7 +6,7 @@ LIMIT=${LIMIT:-1600} DOOM=${DOOM:-tools/doom.yaml} MAZES=${MAZES:-tools/mazes.ya
 . tools/gpus.sh
 begin "$1"
 agenda 0 doom-0 "$DOOM" --lanes gpu=1,cpu=2,warm=1 \
-  --only record-tiny,record-doom,warm-teacher,teacher-1,teacher-1-drift,full-1,full-1-drift &
+  --only record-tiny,record-doom,warm-teacher,teacher-1,teacher-1-drift,both-0,both-0-drift &
 (
   trained=medium-ours-1,medium-ours-2,large-ours-2,large-full-1,large-full-2
   agenda 1 warm "$DOOM" --lanes warm=1 --only warm-ours &
@@ -16,7 +16,7 @@ agenda 0 doom-0 "$DOOM" --lanes gpu=1,cpu=2,warm=1 \
   agenda 1 futures "$MAZES" --lanes late=4 \
     --only "medium-ours-1-futures-8,medium-ours-1-futures-1,$futures" &
   LIMIT=$((LIMIT - 150)) agenda 1 doom-1 "$DOOM" --lanes gpu=1 \
-    --only ours-1,ours-1-drift,ours-1-10,ours-1-5,ours-1-clean
+    --only ours-1,ours-1-drift,ours-1-10,ours-1-5,ours-1-10-2m,ours-1-clean
   on 1
   for steps in 100 10; do
     [ "$((LIMIT - SECONDS))" -gt 60 ] && python3 benchmarks/rollout.py --run "$W/runs/ours-1" --only a \

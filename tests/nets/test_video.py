@@ -5,6 +5,7 @@ import torch
 from causal_cases import EVERYTHING, B, T, part, video
 from torch.nn import functional
 
+from noiseloom import Cosine, GaussianDiffusion, Preconditioned, SamplingPlan, rollout
 from noiseloom.nets import VideoTransformer
 from noiseloom.nets.attention import Attention, rotation
 from noiseloom.rng import Rng
@@ -68,6 +69,41 @@ def test_a_pixel_is_felt_all_over_its_frame_and_in_later_ones_at_once(awake):
     assert (change[4:7] > 1e-6).all()
     assert not change[:4].any()
     assert not change[7:].any()
+
+
+def test_frames_that_are_not_causal_see_a_window_on_both_sides(awake):
+    """One block sees i - 2 .. i + 2, and what padding holds is seen by none."""
+    network = awake(video(depth=1, window=3, causal=False)).eval()
+    x, log_snr, _ = video.inputs({})
+    moved = x.clone()
+    moved[:, 4, 0, 3, 5] += 3
+    change = (network(moved, log_snr) - network(x, log_snr)).abs().amax((0, 2))
+    assert (change[2:7] > 1e-6).all()
+    assert not change[:2].any()
+    assert not change[7:].any()
+    mask = torch.arange(T).expand(B, T) != 4
+    hidden = network(moved, log_snr, {"mask": mask}) - network(x, log_snr, {"mask": mask})
+    assert not hidden[:, mask[0]].any()
+
+
+def test_frames_that_see_all_need_no_mask_and_keep_no_cache(awake, monkeypatch):
+    network = awake(video(depth=1, window=T, causal=False)).eval()
+    x, log_snr, _ = video.inputs({})
+    real, calls = functional.scaled_dot_product_attention, []
+
+    def spy(q, k, v, attn_mask=None, is_causal=False):
+        calls.append((attn_mask is not None, is_causal))
+        return real(q, k, v, attn_mask=attn_mask, is_causal=is_causal)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", spy)
+    network(x, log_snr)
+    assert calls == 2 * [(False, False)]
+    with pytest.raises(ValueError, match="sees what follows keeps no cache"):
+        network(x, log_snr, {"cache": {}})
+    diffusion, plan = GaussianDiffusion(Cosine()), SamplingPlan.uniform(2)
+    denoiser = Preconditioned(network, Cosine())
+    with pytest.raises(ValueError, match="a rollout needs a causal network"):
+        next(rollout(denoiser, diffusion, plan, x[:, :2], chunk=1, rng=Rng(0)))
 
 
 def test_patches_know_their_places(awake):

@@ -146,11 +146,14 @@ def entries(
     return past
 
 
-def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -> Sight:
+def sight(
+    x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int, *, causal: bool = True
+) -> Sight:
     """Who sees whom, and the turns of rotary positions.
 
-    Token i sees tokens i - window + 1 .. i. No mask is made where causal order, or nothing, says
-    that: for a whole history within a window, and for one token after those of a full cache.
+    Token i sees tokens i - window + 1 .. i, or .. i + window - 1 if it is not causal. No mask is
+    made where causal order, or nothing, says that: for a whole history within a window, and for one
+    token after those of a full cache.
     Of tokens `alone` all of these but token i are the cached ones.
 
     Args:
@@ -162,14 +165,17 @@ def sight(x: Tensor, cond: Mapping[str, Any], n: int, window: int, width: int) -
         n: number of cached tokens.
         window: number of tokens that a token sees, itself included.
         width: features of a head.
+        causal: whether a token sees none that follow; without a cache it may.
 
     Raises:
-        ValueError: a position of another shape, or none where n > 0.
+        ValueError: a position of another shape, or none where n > 0; a cache of what is not causal.
     """
-    seen = _seen(x, n, _real(x, cond), window, alone(x, cond, n))
+    if not causal and cond.get("cache") is not None:
+        raise ValueError("a network that sees what follows keeps no cache: leave it out")
+    seen = _seen(x, n, _real(x, cond), window, alone(x, cond, n), causal)
     dtype = torch.promote_types(x.dtype, torch.float32)
     turn = rotation(_positions(x, n, cond.get("position")), width, dtype)
-    return {"seen": seen, "causal": seen is None and n == 0, "turn": turn}
+    return {"seen": seen, "causal": causal and seen is None and n == 0, "turn": turn}
 
 
 def _real(x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
@@ -181,7 +187,9 @@ def _real(x: Tensor, cond: Mapping[str, Any]) -> Tensor | None:
     return real if mask is None else real & mask
 
 
-def _seen(x: Tensor, n: int, real: Tensor | None, window: int, single: bool) -> Tensor | None:
+def _seen(
+    x: Tensor, n: int, real: Tensor | None, window: int, single: bool, causal: bool
+) -> Tensor | None:
     """Shape (B or 1, T, n + T); None where causal order, or nothing, says it all."""
     length = x.shape[1]
     whole = length <= window if n == 0 else length == 1 and n < window and not single
@@ -189,7 +197,7 @@ def _seen(x: Tensor, n: int, real: Tensor | None, window: int, single: bool) -> 
         return None
     index = torch.arange(n + length, device=x.device)
     age = index[n:, None] - index
-    band, itself = (age >= 0) & (age < window), age == 0
+    band, itself = (age >= 0 if causal else age > -window) & (age < window), age == 0
     if single:
         earlier = band[:, n:] & ~itself[:, n:]
         band = torch.cat((earlier, itself[:, n:]), 1)

@@ -1,4 +1,4 @@
-"""A causal transformer for video: what `CausalTransformer` is for tokens, for frames in patches.
+"""A transformer for video, causal or not: `CausalTransformer`, for frames in patches.
 
 Attention is divided: among the patches of one frame, then over time at one place (A. Arnab et al.,
 2021, "ViViT", arXiv:2103.15691, model 3; G. Bertasius et al., 2021, "TimeSformer",
@@ -35,7 +35,7 @@ __all__ = ["VideoTransformer"]
 
 
 class VideoTransformer(nn.Module):
-    """A transformer `(x, log_snr, cond) -> Tensor` for frames (B, T, C, H, W), blind to the future.
+    """A transformer `(x, log_snr, cond) -> Tensor` for frames (B, T, C, H, W), causal or not.
 
     Frames are cut into N = H W / patch^2 patches, told apart by fixed embeddings of their places,
     so that frames of any size will do. Each of `depth` blocks has three branches, modulated by the
@@ -47,6 +47,9 @@ class VideoTransformer(nn.Module):
 
     An action that was added to the patches would drown in their noise: of a frame at time 1, which
     an action has to tell most of, they are nothing else.
+
+    A network that is not causal sees frames i - window + 1 .. i + window - 1 and keeps no cache: it
+    is for windows that slide (`noiseloom.sliding`), not for rollouts.
 
     Through all blocks a frame sees depth (window - 1) frames back. Positions in time are rotary,
     so that only differences count. The output sees the patches past all blocks too, through a gate
@@ -62,6 +65,7 @@ class VideoTransformer(nn.Module):
         depth: number of blocks.
         heads: attention heads; width / heads is an even number.
         window: number of frames that a frame attends to, itself included.
+        causal: whether a frame sees none that follow.
         num_classes: K, for class labels 0 .. K - 1 and the null label K.
         action_features: A, features of the action that comes with a frame; 0 for none.
         self_conditioning: whether it takes an estimate beside the state.
@@ -71,7 +75,7 @@ class VideoTransformer(nn.Module):
         code_depth: number of blocks of attention between codes, before they are read.
 
     Attributes:
-        causal: True: no token sees a later one.
+        causal: whether no frame sees a later one.
         memory: frames that a cache has to hold, window - 1.
 
     Example:
@@ -79,8 +83,6 @@ class VideoTransformer(nn.Module):
         >>> net(torch.zeros(2, 5, 3, 8, 8), torch.zeros(2, 5)).shape
         torch.Size([2, 5, 3, 8, 8])
     """
-
-    causal = True
 
     def __init__(
         self,
@@ -92,6 +94,7 @@ class VideoTransformer(nn.Module):
         depth: int,
         heads: int,
         window: int,
+        causal: bool = True,
         num_classes: int | None = None,
         action_features: int = 0,
         self_conditioning: bool = False,
@@ -107,7 +110,7 @@ class VideoTransformer(nn.Module):
                 f"a width of {width} is not a multiple of 4: rows and columns of patches are told "
                 "by sines and cosines, a quarter of it each"
             )
-        self.window, self.memory = window, window - 1
+        self.window, self.memory, self.causal = window, window - 1, causal
         self.patch, self.head = patch, (heads, width // heads)
         self.inputs = Inputs(
             in_channels, width, num_classes, action_features, self_conditioning, patch, width, codes
@@ -147,7 +150,8 @@ class VideoTransformer(nn.Module):
             a tree like the cache.
 
         Raises:
-            ValueError: a shape that does not fit, or a condition the network was not built for.
+            ValueError: a shape that does not fit, or a condition the network was not built for; a
+                cache of a network that is not causal.
         """
         cond = cond or {}
         n = cached(cond)
@@ -155,7 +159,7 @@ class VideoTransformer(nn.Module):
         rows, columns = (size // self.patch for size in x.shape[-2:])
         h = h + self.places(rows, columns).to(h.dtype)
         past = entries(x, cond, [(rows * columns, *self.head)] * self.trunk.depth)
-        seen = sight(x, cond, n, self.window, self.head[1])
+        seen = sight(x, cond, n, self.window, self.head[1], causal=self.causal)
         told = None if self.codes is None else self.codes(cond, len(x))
         y, _, new = self.trunk(h, embedding, cond.get("dropout"), past, told, **seen)
         frames = paste(y, self.patch, rows)

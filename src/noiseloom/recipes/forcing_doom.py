@@ -59,12 +59,14 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     """Options of `DiffusionForcing` for video, and of `Rolling`.
 
     Attributes:
-        network: a transformer on patches (video) or a U-Net (unet), both causal.
+        network: a transformer on patches (video) or a U-Net (unet), both causal, or the transformer
+            with frames that see all of a window (bidirectional), which needs full sequences: a
+            rollout reads a past that knows nothing of what follows.
         frames: of a training window.
         window: frames that a frame attends to, itself included.
-        patch: side of a patch, in pixels; 0 for 8 (video) or 2 (unet).
-        width: features inside; 0 for 384 (video) or 128 (unet), which make 34 million parameters
-            of frames of 64 x 64.
+        patch: side of a patch, in pixels; 0 for 8 (transformers) or 2 (unet).
+        width: features inside; 0 for 384 (transformers) or 128 (unet), which make 34 million
+            parameters of frames of 64 x 64.
         multipliers: of the U-Net's stages, over `width`.
         plan: order within a chunk; auto is autoregressive, but of full sequences a window that
             slides, all of its frames at one time.
@@ -78,7 +80,8 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     shows: ClassVar[Literal["pictures", "series", "trajectories", "videos"]] = "videos"
     grows: ClassVar[bool] = True
 
-    network: Literal["video", "unet"] = "video"  # type: ignore[assignment]  # other names there
+    # Other names than there.
+    network: Literal["video", "unet", "bidirectional"] = "video"  # type: ignore[assignment]
     frames: int = 36
     window: int = 16
     patch: int = 0
@@ -118,6 +121,11 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
         if self.slides and self.chunk > self.window:
             raise ValueError(f"chunk must be at most window = {self.window}, got {self.chunk}")
         self.check_slides()
+        if self.network == "bidirectional" and not self.slides:
+            raise ValueError(
+                "network bidirectional makes videos by a window that slides: it is for forcing "
+                "full-sequence without a plan"
+            )
         self.check_history(self.forcing, self.read_at)
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out}")
@@ -188,9 +196,10 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
             "self_conditioning": self.self_conditioning > 0,
             "dropout": self.dropout,
         }
-        if self.network == "video":
-            return video_transformer(features, depth=self.depth, heads=self.heads, **common)
-        return video_unet(features, multipliers=self.multipliers, **common)
+        if self.network == "unet":
+            return video_unet(features, multipliers=self.multipliers, **common)
+        common |= {"depth": self.depth, "heads": self.heads, "causal": self.network == "video"}
+        return video_transformer(features, **common)
 
     def build(self, facts: Facts) -> Parts:
         """Pixels of mean 0 and deviation 1 over all frames, and their denoiser.
@@ -199,7 +208,7 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
         deviation of 0.3, and noise that hides them would count as hardly any.
         """
         channels, height, width = facts["shape"]
-        stages = 1 if self.network == "video" else len(self.multipliers)
+        stages = len(self.multipliers) if self.network == "unet" else 1
         patch = self.patch or PATCHES[self.network]
         side = patch * 2 ** (stages - 1)
         if height % side or width % side:

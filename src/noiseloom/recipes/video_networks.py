@@ -1,4 +1,4 @@
-"""The networks of a recipe of video, both causal, with the sizes that its options leave open.
+"""The networks of a recipe of video with the sizes that its options leave open.
 
 With these, networks for frames of 64 x 64 have 34 million parameters.
 """
@@ -9,7 +9,7 @@ from noiseloom.nets import VideoTransformer, VideoUNet
 
 __all__ = ["PATCHES", "video_transformer", "video_unet"]
 
-PATCHES = {"video": 8, "unet": 2}
+PATCHES = {"video": 8, "bidirectional": 8, "unet": 2}
 """Sides of a patch, in pixels, where 0 is asked for."""
 
 
