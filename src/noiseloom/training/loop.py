@@ -28,7 +28,7 @@ from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
 from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
-from noiseloom.training.optimizer import LeftOut, adamw, guarded_step
+from noiseloom.training.optimizer import LeftOut, adamw, clipped, guarded_step
 from noiseloom.training.options import Training
 from noiseloom.training.precision import in_bfloat16, networks, without_cudnn_attention
 from noiseloom.training.processes import connect
@@ -215,7 +215,7 @@ class _Run:
                 mean = self.objective(self.batches.part(step, i)) / options.accumulate
                 mean.backward()
             loss += mean.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        norm = clipped(self.model, options.clip)
         guarded_step(self.optimizer, norm)
         for average in self.averages.values():
             average.update(step)
