@@ -226,6 +226,19 @@ def test_an_ensemble_has_members_of_their_own_weights_and_noise(folder, files, m
     assert GuideTraining().members == 5
 
 
+def test_a_member_of_an_ensemble_is_trained_as_alone(folder, files, material, tmp_path):
+    for members in (1, 3):
+        out = tmp_path / str(members)
+        made(folder, files, material, out, "ensemble", members=members, learning_rate=0.01)
+    alone, beside = (weights(tmp_path / members, "model") for members in ("1", "3"))
+    own = {name: value for name, value in beside.items() if ".members.0." in name}
+    assert own.keys() == alone.keys()
+    torch.testing.assert_close(own, alone)
+    lines = (tmp_path / "1" / "metrics.jsonl").read_text().splitlines()
+    norms = [json.loads(line)["grad_norm"] for line in lines]
+    assert max(norms) > Training().clip  # else nothing is clipped
+
+
 def test_pretraining_learns_of_the_context_and_hands_the_network_on(
     folder, files, material, tmp_path
 ):

@@ -21,7 +21,10 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C."""
+    """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C.
+
+    One of several processes that train together ends after an error, instead of returning.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -35,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         told = f" ({stop})" if str(stop) else ""
         _tell(f"stopped{told}{_how_to_go_on(words)}")
-        return 130
+        return _ended(130, stop)
     except Exception as error:
         if not _is_for_users(error):
             raise
         if os.environ.get("NOISELOOM_TRACEBACK"):
             traceback.print_exc()
         _tell(f"error: {_message(error)}")
-        return 2
+        return _ended(2, error)
     return 0
 
 
@@ -96,10 +99,33 @@ def _tell(text: str) -> None:
 def _is_for_users(error: Exception) -> bool:
     from safetensors import SafetensorError
 
-    return isinstance(error, (ValueError, TypeError, OSError, ImportError, SafetensorError))
+    told = (ValueError, TypeError, OSError, ImportError, SafetensorError)
+    return isinstance(error, told) or _is_loss_of_peer(error)
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _ended(code: int, error: BaseException) -> int:
+    if _is_one_of_several():
+        from noiseloom.training.processes import leave
+
+        leave(code, error)
+    return code
+
+
+def _is_loss_of_peer(error: Exception) -> bool:
+    if not _is_one_of_several():
+        return False
+    from noiseloom.training.processes import is_loss_of_peer
+
+    return is_loss_of_peer(error)
 
 
 def _message(error: Exception) -> str:
+    if _is_loss_of_peer(error):
+        return "another process of this training has ended: what it said, or its exit code, is why"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(str(error).split())

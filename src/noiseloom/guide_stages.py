@@ -51,6 +51,10 @@ class Trained(nn.Module):
         super().__init__()
         self.guide, self.term = guide, term
 
+    def apart(self) -> Sequence[nn.Module]:
+        """Guides of an ensemble, none of which is to know of the others."""
+        return self.guide.guides if isinstance(self.guide, GuideEnsemble) else ()
+
 
 class Pretrained(nn.Module):
     """A guide's network, on its way to know the structures of a context before any label.

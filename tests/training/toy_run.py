@@ -7,6 +7,9 @@ The real run is the same with a recipe: a small U-Net, keyed dropout and self-co
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +92,14 @@ def records(out):
 def losses(out):
     assert [r["step"] for r in records(out)] == list(range(1, len(records(out)) + 1))
     return [r["loss"] for r in records(out)]
+
+
+def started(*arguments):
+    """A launcher of several processes on the CPU, whose output is kept."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ The loop prints nothing; `show` does. Losses stay on the device and are fetched 
 
 import contextlib
 import math
-import os
 import time
 import warnings
 from collections import deque
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,9 +28,10 @@ from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
 from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
-from noiseloom.training.optimizer import LeftOut, adamw, guarded_step
+from noiseloom.training.optimizer import LeftOut, adamw, clipped, guarded_step
 from noiseloom.training.options import Training
 from noiseloom.training.precision import in_bfloat16, networks, without_cudnn_attention
+from noiseloom.training.processes import connect
 from noiseloom.training.tracking import Metrics, Progress, Record, Reporting, Tracker
 
 __all__ = ["Loss", "train"]
@@ -87,16 +86,7 @@ def train(
     """
     if not resume and any((out / name).exists() for name in ("metrics.jsonl", "state")):
         raise FileExistsError(f"{out} holds a run: continue it with --resume, or choose another")
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision="no",  # ours covers the network only, see in_bfloat16
-    )
-    world = accelerator.num_processes
-    if world != int(os.environ.get("WORLD_SIZE", "1")):
-        raise RuntimeError(
-            f"this is one of {os.environ['WORLD_SIZE']} processes, but {world} are connected: "
-            "launch with torchrun, or with accelerate launch --multi_gpu"
-        )
+    accelerator = connect()
     batches = Batches(data, options, accelerator)
     accelerator.wait_for_everyone()  # all have looked at `out` before one writes there
     return _Run(model, loss, batches, options, out, accelerator, tuple(trackers)).updates()
@@ -225,7 +215,7 @@ class _Run:
                 mean = self.objective(self.batches.part(step, i)) / options.accumulate
                 mean.backward()
             loss += mean.detach()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), options.clip)
+        norm = clipped(self.model, options.clip)
         guarded_step(self.optimizer, norm)
         for average in self.averages.values():
             average.update(step)

@@ -1,15 +1,24 @@
-"""AdamW, and what becomes of a gradient that is not a number."""
+"""AdamW, what becomes of a gradient that is too long, and of one that is not a number."""
 
 import math
 import warnings
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from noiseloom.training.options import Training
 
-__all__ = ["LeftOut", "adamw", "guarded_step"]
+__all__ = ["LeftOut", "Several", "adamw", "clipped", "guarded_step"]
+
+
+@runtime_checkable
+class Several(Protocol):
+    """A model of several that are trained beside each other, and are not to know of each other."""
+
+    def apart(self) -> Sequence[nn.Module]:
+        """Those of them, which share no parameter; what is in none of them goes by itself."""
 
 
 def adamw(model: nn.Module, options: Training) -> torch.optim.AdamW:
@@ -28,6 +37,24 @@ def adamw(model: nn.Module, options: Training) -> torch.optim.AdamW:
         return torch.optim.AdamW(model.parameters(), fused=True, **settings)
     except RuntimeError:  # some device or type of parameter has no fused form
         return torch.optim.AdamW(model.parameters(), **settings)
+
+
+def clipped(model: nn.Module, longest: float) -> Tensor:
+    """Shorten the gradient, or that of each of `Several`: g <- g min(1, longest / |g|).
+
+    Args:
+        model: with gradients.
+        longest: norm that a gradient may have.
+
+    Returns:
+        The norm of the whole gradient before, on the device.
+    """
+    members = model.apart() if isinstance(model, Several) else []
+    groups = [list(member.parameters()) for member in members]
+    known = {id(p) for group in groups for p in group}
+    groups.append([p for p in model.parameters() if id(p) not in known])
+    norms = [nn.utils.clip_grad_norm_(group, longest) for group in groups if group]
+    return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
 
 
 def guarded_step(optimizer: torch.optim.AdamW, norm: Tensor) -> None:

@@ -21,7 +21,7 @@ class Training:
         weight_decay: AdamW's decoupled weight decay.
         beta1: AdamW's decay of the mean gradient.
         beta2: AdamW's decay of the mean squared gradient.
-        clip: largest norm of the whole gradient.
+        clip: largest norm of the whole gradient, or of that of each member of an ensemble.
         ema_decay: d of the exponential average, warmed up: min(d, (1 + k) / (10 + k)).
         post_hoc_ema: also keep two power-function averages (relative widths 0.05 and 0.10), with a
             snapshot at each checkpoint, for `reconstruct`.

@@ -1,0 +1,116 @@
+"""The processes that share a training: how they are connected, and how they part.
+
+A group that is still there as Python ends may abort the process ("terminate called without an
+active exception"): a thread of gloo lets go of a tensor, for which it needs an interpreter that is
+no more (PyTorch, pull request 179291). So it is destroyed before, **by all processes at about the
+same time**: NCCL's `ncclCommDestroy` is a collective call (its manual, "Communicator Creation and
+Management Functions"), and gloo waits for what is under way.
+
+After an error there is nobody to wait for, since the others may be waiting for this process. NCCL
+has no call then that one process may make alone: `ncclCommAbort`, too, is one for all. So a process
+says what was wrong and is gone at once, without destroying anything; that closes its connections,
+by which its peers notice.
+
+One group serves all trainings of a program: that a second can be begun is "unsupported/untested"
+(PyTorch's manual, torch.distributed, "Reinitialization").
+"""
+
+import atexit
+import gc
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import distributed
+
+__all__ = ["connect", "disconnect", "is_loss_of_peer", "leave"]
+
+_LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
+"""What gloo's connections and NCCL say where a peer is gone."""
+
+_begun = False
+"""Whether there is a group that `connect` began: another one is left to whoever began it."""
+
+
+def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
+    """The accelerator, with a group if there are other processes.
+
+    A group that is begun here ends with the program at the latest, see `disconnect`, and an error
+    that ends the program ends the process at once, see `leave`.
+
+    Raises:
+        RuntimeError: the processes are not connected.
+    """
+    if distributed.is_available():
+        # Its functions take the group that there is when they are imported, which data parallelism
+        # does, for a default, and would keep it and its threads to the end.
+        importlib.import_module("torch.distributed.nn.functional")
+    known = _is_connected()
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no",  # the loop's own covers the network only, see in_bfloat16
+    )
+    world = accelerator.num_processes
+    if world != int(os.environ.get("WORLD_SIZE", "1")):
+        raise RuntimeError(
+            f"this is one of {os.environ['WORLD_SIZE']} processes, but {world} are connected: "
+            "launch with torchrun, or with accelerate launch --multi_gpu"
+        )
+    if _is_connected() and not known:
+        global _begun
+        _begun = True
+        atexit.register(disconnect)  # runs while threads may still ask for the interpreter
+        sys.excepthook = partial(_told, sys.excepthook)
+    return accelerator
+
+
+def disconnect() -> None:
+    """Destroy the group, if `connect` began one: for all processes, after the last training."""
+    global _begun
+    if _begun and _is_connected():  # a program may have destroyed it by itself
+        _begun = False
+        gc.collect()  # a wrapped model that is part of a cycle would keep the group's threads
+        distributed.destroy_process_group()
+
+
+def leave(code: int, error: BaseException) -> None:
+    """End this process, if it is one of several that `connect` has connected.
+
+    Args:
+        code: its exit code.
+        error: the reason, which was told already.
+    """
+    if _begun and _is_connected():
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if is_loss_of_peer(error):
+            time.sleep(5)  # torchrun names who was gone when it looked, and ends the others
+        os._exit(code)
+
+
+def is_loss_of_peer(error: BaseException) -> bool:
+    """Whether an error says no more than that another process has ended, which says why itself."""
+    said = str(error) if isinstance(error, RuntimeError) and _is_connected() else ""
+    return any(words in said for words in _LOST)
+
+
+def _is_connected() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def _told(
+    tell: Callable[[type[BaseException], BaseException, TracebackType | None], Any],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+    """What `sys.excepthook` does in one of several processes: `tell`, and leave."""
+    tell(kind, error, trace)
+    leave(130 if issubclass(kind, KeyboardInterrupt) else 1, error)
