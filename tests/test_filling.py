@@ -244,6 +244,10 @@ def test_templates_of_series_as_people_write_them(tmp_path):
         read("a,b\n1,2\n1,2\n,\n", lead=4)
     with pytest.raises(FileNotFoundError):
         series_template(tmp_path / "none.csv", ("a",), 1, 1)
+    (tmp_path / "gaps.tar").write_bytes(b"")
+    for name in ("gaps.tar", "."):
+        with pytest.raises(ValueError, match=r"is no template: give a \.csv or \.csv\.gz file"):
+            series_template(tmp_path / name, ("a",), 1, 1)
 
 
 def test_templates_of_pictures_as_people_write_them(tmp_path):
@@ -284,6 +288,7 @@ def test_templates_of_pictures_as_people_write_them(tmp_path):
         (np.full((8, 8), np.nan), "nothing of picture 1 is known"),
         (np.zeros((9, 8)), "shape (9, 8)"),
         (np.zeros((0, 8, 8)), "shape (0, 8, 8)"),
+        (np.zeros((2, 3, 8, 8)), "shape (2, 3, 8, 8)"),
         (np.array(["a"]), "no numbers"),
     ):
         with pytest.raises(ValueError, match=re.escape(said)) as error:
@@ -319,6 +324,13 @@ def test_known_rows_of_digits_are_kept(state, network):
     drawn = recipe.decode(parts, last.result, given)
     assert torch.equal(drawn[:, :, known], pixels[:, :, known].long())
     assert not torch.equal(drawn[:, :, ~known], pixels[:, :, ~known].long())
+    other = ForcingDigits(forcing="full-sequence", state=state, network=network, **tiny)
+    for recipe_, mask, said in (
+        (other, known, "train with --forcing independent"),
+        (recipe, torch.ones(8).bool(), "nothing is unknown"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            recipe_.draw(parts, facts, {**given, "known": mask.expand(3, -1)}, Rng(1).samples(3))
     untold = {name: part for name, part in given.items() if name != "label"}
     *_, other = recipe.draw(parts, facts, untold, Rng(1).samples(3))
     assert not torch.equal(other.result, last.result)

@@ -47,18 +47,18 @@ def read_series(
         ValueError: not of these formats, no numbers, rows of unequal length, cells that are empty
             or no finite numbers, a column of gaps, names that cannot be told from numbers, other
             separators than commas, dates that run back, several series below each other; of a
-        template a step that is known in part, or an empty line.
+            template a step that is known in part, an empty line, or another format.
     """
     path = Path(path).expanduser()
     gaps = gaps or like is not None
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        if path.is_dir():
+        if path.is_dir() and like is None:
             files = sorted(path.rglob("test/*.json"))
             with _one(files, path).open(encoding="utf-8") as file:
                 return _gluonts(file, path, gaps)
-        if path.name.endswith((".tar", ".tar.gz", ".tgz")):
+        if path.name.endswith((".tar", ".tar.gz", ".tgz")) and like is None:
             with tarfile.open(path) as archive:
                 names = [n for n in archive.getnames() if Path(n).match("test/*.json")]
                 member = archive.extractfile(str(_one([Path(n) for n in names], path)))
@@ -77,6 +77,8 @@ def read_series(
         zlib.error,
     ) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if like is not None:
+        raise ValueError(f"{path} is no template: give a .csv or .csv.gz file with a row per step")
     raise ValueError(
         f"{path} is no time series: give a .csv or .csv.gz file with a row per step, or a data set "
         "in GluonTS's layout"

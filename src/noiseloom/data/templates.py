@@ -144,7 +144,7 @@ def picture_templates(
         found = _npy(path) if path.suffix.lower() == ".npy" else _picture(path, shape[0], levels)
         wanted = [shape, shape[1:]] if shape[0] == 1 else [shape]
         if not found.size or not any(
-            list(found.shape[-len(own) :]) == [*own] and found.ndim <= len(shape) + 1
+            list(found.shape[-len(own) :]) == [*own] and found.ndim <= len(own) + 1
             for own in wanted
         ):
             raise ValueError(f"pictures here have shape {tuple(shape)}, got shape {found.shape}")

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from noiseloom.data import Images, Split, digits
+from noiseloom.data.templates import check_known
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Bits, Codec, Scaled
 from noiseloom.noise import SCHEDULES
@@ -107,6 +108,7 @@ class ForcingDigits(DiffusionForcing):
         if "known" not in given:
             return super().draw(parts, facts, given, rng)
         held = same_gaps(given["known"])
+        check_known(held, "row")
         check_gaps(self, parts.denoiser, held)
         device = next(parts.denoiser.parameters()).device
         cond = self.cond(given["label"].to(device), facts) if "label" in given else {}
