@@ -82,6 +82,7 @@ FRONT |= {
     "drifts",
     "evaluations",
     "fans",
+    "filled",
     "film",
     "points",
     "rings",

@@ -2,6 +2,7 @@
 #   begin DIR          a folder, and a daemon for each GPU by which programs share it
 #   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done
 #   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
+#   weights                      packs weights, for `restored` to go on from another time
 # What runs on in the background outlives a call there, and all is lost when the machine goes: call `wait_and_pack`
 # again and again without a pause. It returns at once where there is no such folder. OUT is the folder of what comes back.
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH=$PATH:/usr/local/nvidia/bin
@@ -43,6 +44,15 @@ wait_and_pack() {
   (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \) -prune \
     -o -type f -size -3000k -print | tar czf "$OUT/all.tar.gz" -T -)
   ls -l "$OUT"
+}
+
+weights() { # averaged weights of all runs, and what they were trained on, into $OUT/weights.00 and so on
+  (cd "$W" && find . \( -name state -o -name selection -o -path './mps*' \) -prune -o -name '*.safetensors' ! -name model.safetensors -print \
+    | tar cf - -T - | split -b 15m -d - "$OUT/weights.")
+}
+
+restored() { # FOLDER with what `wait_and_pack` and `weights` have brought back
+  tar xzf "$1/all.tar.gz" -C "$W" && cat "$1"/weights.* | tar xf - -C "$W"
 }
 
 half() { # NAME...: averaged weights of runs into $OUT, in half precision

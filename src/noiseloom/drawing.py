@@ -12,12 +12,12 @@ from noiseloom.commands import load
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
-from noiseloom.recipes import Guidable, Sampling
+from noiseloom.recipes import ForcingDigits, Guidable, Sampling
 from noiseloom.redesign import Redesign
 from noiseloom.rows import known_rows, rows_ending, write_rows
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file
-from noiseloom.terminal import Pace, answer, counted, save_picture, say
+from noiseloom.terminal import Pace, answer, counted, save_picture, say_plan
 
 __all__ = ["class_index", "sample"]
 
@@ -56,7 +56,8 @@ def sample(
         goal: of plans, numbers to come to; by default a maze's own, or none.
         actions: file of those that videos follow; by default recorded ones.
         known: of rows, a template with gaps ("_"), for tables a .csv file of rows with empty cells,
-            for numbers a line or a file: what is known stays, and is drawn beside.
+            for numbers a line or a file, for series a .csv file with empty rows, for digits row by
+            row a .npy file with NaN or a picture: what is known stays, and is drawn beside.
         gap: the character of a gap of a template.
         redesign: of sequences, what they are to differ from at a few sites.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
@@ -77,9 +78,11 @@ def sample(
         run, own = to_follow(run, actions, changes.get("length"))
     run = run.with_options(**changes)
     shows = run.recipe.drawn_as(run.facts)
-    for name, value in (("known", known), ("parent", redesign)):
-        if value is not None and shows != "rows":
-            raise ValueError(f"{source} draws no rows of tokens: leave --{name} out")
+    if redesign is not None and shows != "rows":
+        raise ValueError(f"{source} draws no rows of tokens: leave --parent out")
+    by_row = isinstance(run.recipe, ForcingDigits)
+    if known is not None and not (by_row or shows in ("rows", "series")):
+        raise ValueError(f"{source} fills no gaps: leave --known out")
     for name, value in (("start", start), ("goal", goal)):
         if value is not None and shows != "trajectories":
             raise ValueError(f"{source} draws no plans: leave --{name} out")
@@ -90,8 +93,15 @@ def sample(
         )
     if shows == "captions":
         raise ValueError(f"{source} says what is in pictures: noiseloom caption {source} PICTURE")
-    if n is None and known is not None:
+    if n is None and known is not None and shows == "rows":
         n = len(known_rows(run, known, None, gap)["known"])
+    filling = None
+    if known is not None and by_row:
+        from noiseloom.filled import known_pictures, write_filled_pictures
+
+        kind = None if label is None else int(_labels(run, source, 1, label))
+        filling = known_pictures(run, known, n, kind)
+        n = len(filling["known"])
     if n is None:
         n = 4 if shows == "videos" else 64
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
@@ -114,6 +124,7 @@ def sample(
     result |= {name: value.tolist() for name, value in told.items()}
     if shows != "pictures":
         from noiseloom.compounds import write_compounds
+        from noiseloom.filled import write_filled
         from noiseloom.forecast import write_forecasts
         from noiseloom.paths import write_plans
         from noiseloom.points import write_points
@@ -124,7 +135,13 @@ def sample(
             raise ValueError(f"{source} draws {shows}, without classes: leave --label out")
         pace = Pace(partial(_say_plan, run))  # not before all that is given has been checked
         writers: dict[str, tuple[Callable[..., int], str, str]] = {
-            "series": (partial(write_forecasts, progress=pace), "paths", "steps"),
+            "series": (
+                partial(write_forecasts, progress=pace)
+                if known is None
+                else partial(write_filled, known=known),
+                "paths",
+                "steps",
+            ),
             "trajectories": (
                 partial(write_plans, start=start, goal=goal, progress=pace),
                 "plans",
@@ -144,16 +161,21 @@ def sample(
             "molecules": (write_compounds, "molecules", "atoms"),
             "points": (partial(write_points, codes=codes), "points", "coordinates"),
         }
-        write, kind, parts = writers[shows]
+        write, kinds, parts = writers[shows]
         if shows not in ("series", "trajectories", "videos"):
             _say_plan(run)
         steps = write(run, path, data=data, count=n, seed=seed)
         most = "at most " if shows == "molecules" else ""
-        line = f"{counted(n, kind)} of {most}{counted(steps, parts)}: {path}"
+        line = f"{counted(n, kinds)} of {most}{counted(steps, parts)}: {path}"
         answer(as_json, {**result, "steps": steps}, [line])
         return
     if data is not None:
         raise ValueError(f"{source} draws pictures, which follow no data: leave --data out")
+    if filling is not None:
+        write_filled_pictures(run, path, filling, seed)
+        result["labels"] = filling["label"].tolist() if "label" in filling else None
+        answer(as_json, result, [f"{counted(n, 'samples')}: {path}"])
+        return
     labels = _labels(run, source, n, label)
     _say_plan(run)
     columns = None
@@ -186,7 +208,7 @@ def _say_plan(run: Run) -> None:
     """The order in which tokens become certain, where they have times of their own."""
     plan = run.recipe.whole_plan(run.diffusion.schedule)
     if plan.s[0].numel() > 1:
-        say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
+        say_plan(plan)
 
 
 def _labels(run: Run, source: str, n: int, label: str | None) -> torch.Tensor:

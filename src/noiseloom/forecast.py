@@ -59,7 +59,8 @@ def write_forecasts(
     if not table.values[-recipe.lead :].isfinite().all():
         raise ValueError(
             f"{path_of_data}: a forecast follows the last {recipe.lead} rows, and these have gaps: "
-            "fill them, or leave out what comes last"
+            f"fill them (--known {path_of_data} draws what may be there), or leave out what comes "
+            "last"
         )
     end = Series(table.values, table.columns, recipe.lead)
     given = recipe.asked(end, torch.tensor([len(end) - 1]), count)

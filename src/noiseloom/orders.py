@@ -114,8 +114,8 @@ def _steps(
 ) -> tuple[SamplingPlan, Iterator[Step[Tensor]]]:
     """The plan, its first tokens held, and the loop along it.
 
-    Not `Recipe.draw`, which holds nothing. Rows, and not a plan, which would warn of a bias of
-    which the page speaks.
+    Not `Recipe.draw`, which holds rows by a plan of the others. Rows, and not a plan, which would
+    warn of a bias of which the page speaks.
     """
     recipe = replace(run.recipe, plan=name)
     if not told:

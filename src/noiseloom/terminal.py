@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from noiseloom.glossary import direction
+from noiseloom.plan import SamplingPlan
 from noiseloom.run_folder import write_bytes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "save_paths",
     "save_picture",
     "say",
+    "say_plan",
 ]
 
 ANCHORS = {
@@ -72,6 +74,11 @@ def bare(names: Collection[str]) -> list[str]:
 def say(text: str) -> None:
     """One line on standard error, where it does not disturb what a program reads."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_plan(plan: SamplingPlan) -> None:
+    """A plan with a time per token, as a picture of letters on standard error."""
+    say(f"{plan}; dark is noise, tokens go right, steps down:\n{plan.heatmap()}")
 
 
 class Pace:
@@ -182,7 +189,15 @@ def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str
     return head, rows
 
 
-def save_paths(path: Path, first: str, columns: Sequence[str], paths: Tensor) -> None:
+def save_paths(
+    path: Path,
+    first: str,
+    columns: Sequence[str],
+    paths: Tensor,
+    *,
+    start: int = 1,
+    exact: Tensor | None = None,
+) -> None:
     """Write sampled paths as CSV: a row for every path and step, numbered from 0 and from 1.
 
     Args:
@@ -190,12 +205,17 @@ def save_paths(path: Path, first: str, columns: Sequence[str], paths: Tensor) ->
         first: what a path is called.
         columns: names of its D values.
         paths: shape (P, H, D).
+        start: number of the first step.
+        exact: steps that are written to the last digit, others to eight; bool, shape (H,).
     """
-    file = io.StringIO()
+    file, whole = io.StringIO(), [False] * paths.shape[1] if exact is None else exact.tolist()
     rows = csv.writer(file, lineterminator="\n")
     rows.writerow([first, "step", *columns])
     for i, steps in enumerate(paths.tolist()):
-        rows.writerows([i, h, *(f"{value:.8g}" for value in row)] for h, row in enumerate(steps, 1))
+        rows.writerows(
+            [i, h, *(repr(value) if all_ else f"{value:.8g}" for value in row)]
+            for h, (row, all_) in enumerate(zip(steps, whole, strict=True), start)
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, file.getvalue().encode())
 

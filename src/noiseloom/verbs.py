@@ -155,7 +155,10 @@ class Sample(Answer):
             them follow instead of recorded ones; --length is then by default that of the file.
         known: of text and sequences, a template whose gaps, written _, are filled; of tables a .csv
             file of rows with empty cells; of numbers a line, 3,_,7, or a .npy, .csv or .txt file of
-            rows, with -1 for gaps; -n is then by default 4 for each row of it.
+            rows, with -1 for gaps; of digits row by row a .npy file of pictures, with NaN in all of
+            a row that is drawn, or one picture that is transparent there; -n is then by default 4
+            for each row, or picture, of it. Of series a .csv file with empty cells in all columns
+            of steps that are filled in, after as many that are known as a forecast follows.
         gap: the character that stands for a gap in --known.
         guide: folder of a guide that leads the samples, or its name among the run's own, or
             several, separated by commas; out is then a table, .csv, of different structures, the

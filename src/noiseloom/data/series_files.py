@@ -23,7 +23,11 @@ _HINT = ", or say --gaps missing, where they are in what is trained on"
 
 
 def read_series(
-    path: str | Path, header: Literal["auto", "yes", "no"] = "auto", *, gaps: bool = False
+    path: str | Path,
+    header: Literal["auto", "yes", "no"] = "auto",
+    *,
+    gaps: bool = False,
+    like: Sequence[str] | None = None,
 ) -> Table:
     """Read a table of numbers, a row per step.
 
@@ -35,22 +39,26 @@ def read_series(
             cell of it is no number.
         gaps: take cells that are empty, NaN or the like for NaN; rows of nothing else at the end
             are no rows. Otherwise they are refused.
+        like: names of the columns of a `.csv` template, whose steps are known or are gaps as a
+            whole; at its ends, too, these are rows.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not of these formats, no numbers, rows of unequal length, cells that are empty
             or no finite numbers, a column of gaps, names that cannot be told from numbers, other
-            separators than commas, dates that run back, several series below each other.
+            separators than commas, dates that run back, several series below each other; of a
+            template a step that is known in part, an empty line, or another format.
     """
     path = Path(path).expanduser()
+    gaps = gaps or like is not None
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        if path.is_dir():
+        if path.is_dir() and like is None:
             files = sorted(path.rglob("test/*.json"))
             with _one(files, path).open(encoding="utf-8") as file:
                 return _gluonts(file, path, gaps)
-        if path.name.endswith((".tar", ".tar.gz", ".tgz")):
+        if path.name.endswith((".tar", ".tar.gz", ".tgz")) and like is None:
             with tarfile.open(path) as archive:
                 names = [n for n in archive.getnames() if Path(n).match("test/*.json")]
                 member = archive.extractfile(str(_one([Path(n) for n in names], path)))
@@ -59,7 +67,7 @@ def read_series(
         if path.name.endswith((".csv", ".csv.gz")):
             opened = gzip.open if path.suffix == ".gz" else open
             with opened(path, "rt", newline="", encoding="utf-8-sig") as file:
-                return _csv(file, path, header, gaps)
+                return _csv(file, path, header, gaps, like)
     except (
         UnicodeDecodeError,
         EOFError,
@@ -69,6 +77,8 @@ def read_series(
         zlib.error,
     ) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if like is not None:
+        raise ValueError(f"{path} is no template: give a .csv or .csv.gz file with a row per step")
     raise ValueError(
         f"{path} is no time series: give a .csv or .csv.gz file with a row per step, or a data set "
         "in GluonTS's layout"
@@ -105,8 +115,11 @@ def _gluonts(lines: Iterable[str], path: Path, gaps: bool) -> Table:
     return _told(Table(values, tuple(str(i) for i in range(len(last)))), path)
 
 
-def _csv(file: Iterator[str], path: Path, header: str, gaps: bool) -> Table:
-    rows = _filled(list(enumerate(csv.reader(file), 1)))
+def _csv(
+    file: Iterator[str], path: Path, header: str, gaps: bool, like: Sequence[str] | None
+) -> Table:
+    rows = list(enumerate(csv.reader(file), 1))
+    rows = _filled(rows) if like is None else _whole(rows, path)
     if not rows:
         raise ValueError(f"{path} is empty")
     for mark, called in ((";", "semicolons"), ("\t", "tabs")):
@@ -122,6 +135,9 @@ def _csv(file: Iterator[str], path: Path, header: str, gaps: bool) -> Table:
     named = header == "yes" or (
         header == "auto" and any(_number(cell) is None for cell in first[dates:])
     )
+    if like is not None and header == "auto":  # whose names may be numbers, and first step a gap
+        own = [cell.strip() for cell in first[dates:]]
+        named = own == [*like] or (named and not all(map(_is_gap, own)))
     body = rows[named:]
     if dates and body:
         _check_dates([row[0] for _, row in body if _says(row)], path)
@@ -141,7 +157,9 @@ def _csv(file: Iterator[str], path: Path, header: str, gaps: bool) -> Table:
     if not values or not values[0]:
         raise ValueError(f"{path} holds no rows of numbers")
     table = torch.tensor(values, dtype=torch.float64)
-    if header == "auto" and not named and len(table) > 2 and _unlike(table):
+    if like is not None:
+        _check_steps(table, [number for number, _ in body], path)
+    elif header == "auto" and not named and len(table) > 2 and _unlike(table):
         raise ValueError(
             f"the first row of {path} ({', '.join(first[:3])}, ...) looks like names that are "
             "numbers: say --header yes if it is, or --header no"
@@ -159,7 +177,8 @@ def _csv(file: Iterator[str], path: Path, header: str, gaps: bool) -> Table:
             f"the first column of {path} ({names[0] or 'without a name'}) grows by {steps[0]:g} in "
             "every row: leave a number or time of the row out, or write it as text (a date)"
         )
-    return _told(Table(table, tuple(name.strip() for name in names)), path)
+    found = Table(table, tuple(name.strip() for name in names))
+    return _told(found, path) if like is None else found
 
 
 def _told(table: Table, path: Path) -> Table:
@@ -185,6 +204,28 @@ def _filled(rows: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
     rows = [(i, row) for i, row in rows if len(row) == width or _says(row)]
     said = [place for place, (_, row) in enumerate(rows) if _says(row)]
     return rows[said[0] : said[-1] + 1] if said else []
+
+
+def _whole(rows: list[tuple[int, list[str]]], path: Path) -> list[tuple[int, list[str]]]:
+    """Rows of a template, without empty lines at either end: between others they are refused."""
+    there = [place for place, (_, row) in enumerate(rows) if row]
+    rows = rows[there[0] : there[-1] + 1] if there else []
+    for number, row in rows:
+        if not row:
+            raise ValueError(
+                f"{path}: line {number} is empty: write nan for a step to be filled in"
+            )
+    return rows
+
+
+def _check_steps(table: Tensor, lines: Sequence[int], path: Path) -> None:
+    there = table.isfinite()
+    part = (there.any(1) & ~there.all(1)).nonzero()
+    if len(part):
+        raise ValueError(
+            f"{path}: line {lines[int(part[0])]} is known in part, and a step is known or filled "
+            "in as a whole: write nan in all of its columns, or a number in each"
+        )
 
 
 def _says(row: Sequence[str]) -> bool:

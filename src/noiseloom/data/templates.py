@@ -1,18 +1,22 @@
-"""Text and rows of numbers with gaps, for a model to fill."""
+"""Text, rows of numbers, pictures and series with gaps, for a model to fill."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from noiseloom.data.characters import Characters
 from noiseloom.data.pieces import Pieces
+from noiseloom.data.series_files import read_series
 from noiseloom.data.symbols import Numbers, Symbols
 from noiseloom.data.tokens import Vocabulary
 
-__all__ = ["number_templates", "template"]
+__all__ = ["check_known", "number_templates", "picture_templates", "series_template", "template"]
 
 
 def template(
@@ -110,6 +114,143 @@ def number_templates(
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
     return _filled(_lines(text, gap), vocabulary)
+
+
+def picture_templates(
+    path: str | os.PathLike[str], shape: Sequence[int], levels: int
+) -> tuple[Tensor, Tensor]:
+    """What is known of pictures, row by row.
+
+    Args:
+        path: .npy, levels 0 .. levels - 1 of one picture or of several, NaN where unknown; or a
+            picture file, whose pixels are unknown where it is transparent and else of the nearest
+            level.
+        shape: (C, H, W) of the pictures; of one channel the first axis may be left out.
+        levels: number of values that a pixel can take, at most 256.
+
+    Returns:
+        Pixels, uint8, shape (N, C, H, W), 0 where unknown, and whether each row is known, bool
+        (N, H).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another shape, a pixel that is no level, a row that is known in part, a picture
+            of which all or nothing is known.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        found = _npy(path) if path.suffix.lower() == ".npy" else _picture(path, shape[0], levels)
+        wanted = [shape, shape[1:]] if shape[0] == 1 else [shape]
+        if not found.size or not any(
+            list(found.shape[-len(own) :]) == [*own] and found.ndim <= len(own) + 1
+            for own in wanted
+        ):
+            raise ValueError(f"pictures here have shape {tuple(shape)}, got shape {found.shape}")
+        pixels = torch.from_numpy(found.astype(np.float64)).reshape(-1, *shape)
+        return _known_rows(pixels, levels)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def series_template(
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    lead: int,
+    horizon: int,
+    header: Literal["auto", "yes", "no"] = "auto",
+) -> tuple[Tensor, Tensor, int]:
+    """What is known of a series, step by step.
+
+    Args:
+        path: a file as `read_series` takes it, with cells that are empty or NaN in all columns of
+            a step to be filled in.
+        columns: names of the columns.
+        lead: steps that have to be known before the first gap.
+        horizon: steps from the first gap to the last, at most.
+        header: as of `read_series`.
+
+    Returns:
+        All values, float64, shape (N, D), NaN where unknown; whether each step is known, bool (N,);
+        and the place of the first of the lead + horizon steps, or all, among which the gaps are.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: other columns, a step that is known in part, gaps too early or too far apart,
+            all or nothing known, and what `read_series` refuses.
+    """
+    table = read_series(Path(path), header, like=columns)
+    if list(table.columns) != list(columns):
+        raise ValueError(
+            f"{path} has columns {list(table.columns)}, and the run fills in {list(columns)}"
+        )
+    known = table.values.isfinite().all(1)
+    try:
+        check_known(known, "step")
+        gaps = (~known).nonzero()[:, 0]
+        first, span = int(gaps[0]), int(gaps[-1] - gaps[0]) + 1
+        if first < lead:
+            raise ValueError(
+                f"its first gap is at step {first + 1}, and {lead} steps before it have to be "
+                "known: by their size the others are measured"
+            )
+        if span > horizon:
+            raise ValueError(
+                f"there are {span} steps from its first gap to its last, and the horizon of "
+                f"{horizon} is the most that is filled in at a time: give the file in parts"
+            )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    start = min(first - lead, len(known) - lead - horizon)
+    return table.values, known, max(start, 0)
+
+
+def check_known(known: Tensor, token: str) -> None:
+    """Raise ValueError if nothing is known, or nothing left to be filled in."""
+    if known.all():
+        raise ValueError(f"nothing is unknown: write nan in each {token} that is to be filled in")
+    if not known.any():
+        raise ValueError("nothing is known of it: leave --known out")
+
+
+def _npy(path: Path) -> "np.ndarray":
+    found = np.load(path, allow_pickle=False)
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
+        raise ValueError("it holds no numbers")
+    return found
+
+
+def _picture(path: Path, channels: int, levels: int) -> "np.ndarray":
+    """Levels (C, H, W) of a file, NaN where it is transparent."""
+    with Image.open(path) as file:
+        found = np.asarray(file.convert("LA" if channels == 1 else "RGBA")).astype(np.float64)
+    pixels = np.rint(found[..., :-1] * ((levels - 1) / 255))
+    return np.moveaxis(np.where(found[..., -1:] > 127, pixels, np.nan), -1, 0)
+
+
+def _known_rows(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
+    there = ~pixels.isnan()
+    known = there.all(3).all(1)  # (N, H)
+    wrong = there & ((pixels != pixels.round()) | (pixels < 0) | (pixels >= levels))
+    for number, (picture, asked) in enumerate(zip(pixels, known, strict=True), 1):
+        if wrong[number - 1].any():
+            row = int(wrong[number - 1].nonzero()[0, 1])
+            bad = picture[wrong[number - 1]][0]
+            raise ValueError(
+                f"row {row + 1} of picture {number} has {float(bad):g}, and pixels are whole "
+                f"numbers 0 to {levels - 1}, NaN where unknown"
+            )
+        part = there[number - 1].any(2).any(0) & ~asked
+        if part.any():
+            raise ValueError(
+                f"row {int(part.int().argmax()) + 1} of picture {number} is known in part, and a "
+                "row is known or drawn as a whole: make all of it unknown, or nothing"
+            )
+        if asked.all() or not asked.any():
+            left = "unknown: there is nothing to draw" if asked.all() else "known: leave it out"
+            raise ValueError(f"nothing of picture {number} is {left}")
+    return pixels.nan_to_num(0).to(torch.uint8), known
 
 
 def _array(path: Path) -> list[list[int]]:

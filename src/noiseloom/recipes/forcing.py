@@ -149,6 +149,15 @@ class DiffusionForcing(Recipe):
             return plan.hold(known, at)
         return plan.among(self.tokens, drawn, at)
 
+    @property
+    def held_at(self) -> float:
+        """The time at which known tokens are held beside others: clean."""
+        return 0.0
+
+    def plan_beside(self, schedule: Schedule, known: Sequence[int]) -> SamplingPlan:
+        """The plan of what is filled in, among what is known."""
+        return self.plan_among(schedule, known, self.held_at)
+
     def make_network(
         self, features: int, num_classes: int | None, action_features: int = 0
     ) -> nn.Module:

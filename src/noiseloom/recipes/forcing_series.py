@@ -6,12 +6,13 @@ step; a forecast is a rollout: the known steps are read once, and the next ones 
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from noiseloom.data import Series, Split, Table, read_series, rolling
 from noiseloom.data.series import beginning
@@ -20,13 +21,19 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.metrics import forecast_report, history_report, random_walks
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.filling import (
+    beside,
+    check_differences,
+    check_gaps,
+    check_window,
+    same_gaps,
+)
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.rolling import ByHistory, Sliding
 from noiseloom.recipes.series_tokens import SeriesTokens, with_gaps
 from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
-from noiseloom.sampling import sample
 from noiseloom.sliding import slide
 
 __all__ = ["ForcingSeries", "Forecast"]
@@ -234,7 +241,13 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
 
         Step by step where the network is causal and no plan is named, else along the plan, the
         known tokens held; by a model of full sequences all at once (`Sliding`).
+
+        Given {"known" bool (B, n)} too, "values" are n steps, at most `tokens`, and those that are
+        not known are filled in along the plan (`fill_in`).
         """
+        if "known" in given:
+            yield from self.fill_in(parts, facts, given, rng)
+            return
         device = next(parts.denoiser.parameters()).device
         values, position = given["values"].to(device), given["position"].to(device)
         if values.shape[1:] != (self.lead, len(facts["columns"])):
@@ -248,9 +261,9 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         cond = self.told({"position": position}, facts, rng)
         past = None if self.rolls else range(self.known)
         guided = self.by_history(parts.denoiser, parts.diffusion, past)
-        denoiser, solver = self.make_denoiser(guided, cond).eval(), self.make_solver()
+        denoiser = self.make_denoiser(guided, cond).eval()
         options: dict[str, Any] = {"stabilisation": self.read_at, "cond": along(None, **cond)}
-        options |= {"rng": rng, "solver": solver}
+        options |= {"rng": rng, "solver": self.make_solver()}
         if self.slides:
             options |= {"solver": replace(self, resample=1).make_solver(), "rounds": self.resample}
             options |= {"window": self.tokens, "chunk": self.horizon}
@@ -268,13 +281,28 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
                 yield Forecast(torch.cat(made, 1))
             return
         self.check_order(parts.diffusion.schedule)
-        plan = self.whole_plan(parts.diffusion.schedule)
-        at = torch.full((1, self.known), self.read_at, device=device)
-        known = parts.diffusion.corrupt(known, at, rng.fold("stabilisation"))
-        future = known.new_empty(len(known), self.horizon, known.shape[-1])
-        x = torch.cat((known, parts.diffusion.prior(future, rng.fold("prior"))), 1)
-        for row in sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver):
+        window = functional.pad(known, (0, 0, 0, self.horizon))
+        held = torch.arange(self.tokens, device=device) < self.known
+        for row in beside(self, denoiser, parts.diffusion, window, held, cond, rng):
             yield Forecast(row.result[:, self.known :])
+
+    def fill_in(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
+        """Windows with gaps, what is known as it is; what follows their last step is drawn, too."""
+        values, known = given["values"], same_gaps(given["known"])
+        check_differences(self.state)
+        check_window(values, known, self.tokens, len(facts["columns"]), self.lead)
+        device, rest = next(parts.denoiser.parameters()).device, self.tokens - len(known)
+        held = functional.pad(known, (0, rest))
+        check_gaps(self, parts.denoiser, held)
+        cond = self.told({"position": given["position"].to(device)}, facts, rng)
+        past = held.nonzero()[:, 0].tolist()
+        guided = self.by_history(parts.denoiser, parts.diffusion, past)
+        denoiser = self.make_denoiser(guided, cond).eval()
+        window = functional.pad(torch.where(known[:, None], values, 0), (0, 0, 0, rest)).to(device)
+        clean = self.clean(parts, {"values": window})
+        held = held.to(device)
+        for row in beside(self, denoiser, parts.diffusion, clean, held, cond, rng):
+            yield Forecast(row.result)
 
     @property
     def rolls(self) -> bool:
@@ -291,13 +319,26 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         """That of the forecast; what is known, and finished in a rollout, is at `stabilisation`."""
         if self.slides:
             return self.make_plan(schedule)
+        return self.plan_beside(schedule, range(self.known))
+
+    @property
+    def held_at(self) -> float:
+        """The time at which known steps are held: that at which they are read."""
+        return self.read_at
+
+    def plan_beside(self, schedule: Schedule, known: Sequence[int]) -> SamplingPlan:
+        """As all, but where steps follow each other: finished ones are read as known ones are."""
         own = replace(self, rest=self.read_at) if self.rolls else self
-        return own.plan_among(schedule, range(self.known), self.read_at)
+        return own.plan_among(schedule, known, self.read_at)
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Values of forecast tokens, in the units of what is known, float64."""
         assert isinstance(parts.codec, SeriesTokens)
-        return parts.codec.values(result, given["values"].to(result.device))
+        values = given["values"].to(result.device)
+        if "known" not in given:
+            return parts.codec.values(result, values)
+        made = parts.codec.values(result[:, : values.shape[1]], values)
+        return torch.where(given["known"].to(result.device)[..., None], values.double(), made)
 
     def asked(self, data: Series, rows: Tensor, paths: int) -> dict[str, Tensor]:
         """What is known of windows, once for each path: window after window."""
