@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -197,7 +198,8 @@ def test_bad_words_of_other_verbs(capsys, run):
     told = fails(capsys, "sample", run, "--out", ".", "--force")
     assert ". is a folder: name a file, --out samples.png" in told
     told = fails(capsys, "sample", run, "--out", "x.csv")
-    assert "x.csv: pictures are written as .png" in told
+    assert "x.csv: pictures are written as .png or, as numbers, .npy" in told
+    assert "x.jpg: pictures are written as .png" in fails(capsys, "sample", run, "--out", "x.jpg")
 
 
 def test_an_empty_folder_and_a_corrupt_picture(capsys, tmp_path):
@@ -389,6 +391,11 @@ def test_train_sample_evaluate_report_push(capsys, tmp_path):
     assert "--force" in fails(capsys, *words)
     assert main([*words, "--force"]) == 0
     assert png.read_bytes() == first
+    numbers, shown = tmp_path / "x.npy", np.asarray(Image.open(png))
+    assert main([*words[:-1], str(numbers)]) == 0
+    pixels = np.load(numbers)
+    assert (pixels.shape, pixels.dtype) == ((12, 1, 8, 8), np.uint8)
+    assert (shown[2:50:6, 2:50:6, 0] == pixels[0, 0].astype(int) * 255 // 15).all()
 
     assert main(["evaluate", str(run), "--td", "1", "--seed", "5"]) == 0
     assert (run / "evaluations" / "td=1.0,seed=5.json").is_file()

@@ -21,7 +21,19 @@ from noiseloom.terminal import Pace, answer, counted, save_picture, say_plan
 
 __all__ = ["class_index", "sample"]
 
-_ENDINGS = {".png", ".csv", ".webp", ".safetensors", ".txt", ".svg"}
+_ENDINGS = {
+    ".png",
+    ".csv",
+    ".webp",
+    ".safetensors",
+    ".txt",
+    ".svg",
+    ".npy",
+    ".npz",
+    ".jpg",
+    ".jpeg",
+}
+_ENDINGS |= {".gif", ".mp4", ".json", ".parquet", ".xlsx", ".pt", ".h5", ".hdf5"}
 
 
 def sample(
@@ -110,9 +122,11 @@ def sample(
     if shows == "rows":
         ending = rows_ending(run)
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
-    if shows not in ("videos", "rows") and path.suffix.lower() in _ENDINGS - {ending}:
+    also = ".npy" if shows == "pictures" else ending
+    if shows not in ("videos", "rows") and path.suffix.lower() in _ENDINGS - {ending, also}:
         called = {"series": "forecasts", "trajectories": "plans"}.get(shows, shows)
-        raise ValueError(f"{path}: {called} are written as {ending}")
+        kinds = ending if also == ending else f"{ending} or, as numbers, {also}"
+        raise ValueError(f"{path}: {called} are written as {kinds}")
     check_file(path, force, f"samples{ending}")
     if isinstance(run.recipe, Guidable) and run.recipe.beside and shows != "rows":
         check_file(path.with_suffix(run.recipe.beside), force)

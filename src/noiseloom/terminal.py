@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
@@ -224,11 +225,17 @@ def save_picture(path: str | Path, pixels: Tensor, levels: int, columns: int | N
     """Lay pictures out in rows and write them as one PNG; small ones are magnified.
 
     Args:
-        path: where.
+        path: where; into a file that ends in .npy they go as they are, uint8 or int64.
         pixels: integers, shape (N, C, H, W), C 1 or 3, values 0 .. levels - 1.
         levels: number of values a pixel can take.
         columns: pictures in a row; by default as many as make a square.
     """
+    path, file = Path(path), io.BytesIO()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".npy":
+        np.save(file, pixels.to(torch.uint8 if levels <= 256 else torch.int64).cpu().numpy())
+        write_bytes(path, file.getvalue())
+        return
     count, _, height, width = pixels.shape
     columns = columns or math.ceil(math.sqrt(count))
     scale = max(1, 48 // max(height, width))
@@ -239,8 +246,5 @@ def save_picture(path: str | Path, pixels: Tensor, levels: int, columns: int | N
     for i, tile in enumerate(tiles.repeat_interleave(scale, -1).repeat_interleave(scale, -2)):
         top, left = gap + i // columns * high, gap + i % columns * wide
         page[:, top : top + height * scale, left : left + width * scale] = tile
-    file = io.BytesIO()
     Image.fromarray(page.to(torch.uint8).permute(1, 2, 0).contiguous().numpy()).save(file, "PNG")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, file.getvalue())
