@@ -53,6 +53,10 @@ weights() { # averaged weights of all runs, and what they were trained on, into 
 
 restored() { # FOLDER with what `wait_and_pack` and `weights` have brought back
   tar xzf "$1/all.tar.gz" -C "$W" && cat "$1"/weights.* | tar xf - -C "$W"
+  local log # of a training that was not at its end: what it would go on from was not brought back
+  find "$W/runs" -name metrics.jsonl | while read -r log; do
+    [ -e "${log%/*}/ema.safetensors" ] || [ -e "${log%/*}/calibration.json" ] || rm -r "${log%/*}"
+  done
 }
 
 half() { # NAME...: averaged weights of runs into $OUT, in half precision
