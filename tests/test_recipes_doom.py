@@ -549,28 +549,23 @@ def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
     assert not capsys.readouterr().err
 
 
-def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch, number):
     assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
-    draw = ForcingDoom.draw
-
-    def interrupted(*args):
-        for i, step in enumerate(draw(*args)):
-            if i == 7:
-                raise KeyboardInterrupt
-            yield step
-
     assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
-    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+    usual = signal.getsignal(number)
+    interrupting(monkeypatch, 7, number)
     capsys.readouterr()
 
-    def again(*args, **options):  # Ctrl-C once more, while the file is made
-        os.kill(os.getpid(), signal.SIGINT)
+    def again(*args, **options):  # the signal once more, while the file is made
+        os.kill(os.getpid(), number)
         return film(*args, **options)
 
     monkeypatch.setattr(videos, "film", again)
     for name in ("part.safetensors", "part.webp"):
-        assert main(["sample", "run", "-n", "2", "--out", name]) == 130
+        assert main(["sample", "run", "-n", "2", "--out", name]) == 128 + number
         assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err
+    assert signal.getsignal(number) is usual
     part, whole = (
         Clips.read(f"{name}.safetensors").frames.unflatten(0, (2, -1)) for name in ("part", "whole")
     )
@@ -600,10 +595,10 @@ def test_an_evaluation_that_is_interrupted_judges_and_keeps_whole_stretches(
     usual = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         interrupting(patch, 23, number)
-        assert main(["evaluate", "run", "--json"]) == 130
+        assert main(["evaluate", "run", "--json"]) == 128 + number
         told = capsys.readouterr()
         answer = json.loads(told.out)
-        assert main(["evaluate", "run"]) == 130
+        assert main(["evaluate", "run"]) == 128 + number
         shown = capsys.readouterr()
     assert signal.getsignal(signal.SIGTERM) is usual
 
@@ -639,7 +634,7 @@ def test_an_evaluation_that_is_interrupted_too_early_keeps_nothing(place, capsys
     for frame in (1, 9):
         with monkeypatch.context() as patch:
             interrupting(patch, frame, signal.SIGTERM)
-            assert main(["evaluate", "run"]) == 130
+            assert main(["evaluate", "run"]) == 143
         last = capsys.readouterr().err.splitlines()[-1]
         assert last == "noiseloom: stopped (before there were 10 frames to judge)"
     assert not [*(place / "run").glob("evaluation*")]

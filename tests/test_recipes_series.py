@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -501,7 +503,8 @@ def test_a_file_with_gaps_is_trained_on_if_they_are_to_be_missing(capsys, tmp_pa
 
 @pytest.mark.parametrize("plan", ["auto", "full-sequence"])
 @pytest.mark.filterwarnings("default:this plan moves")
-def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeypatch, plan):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeypatch, plan, number):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine.csv", series())
     train = "train forcing-series --data mine.csv --horizon 4 --context 3 --windows 2 --steps 2"
@@ -513,13 +516,13 @@ def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeyp
     def interrupted(*args):
         for i, step in enumerate(draw(*args)):
             if i == 2:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), number)
             yield step
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(ForcingSeries, "draw", interrupted)
     capsys.readouterr()
-    assert main(["sample", "run", "-n", "3", "--out", "part.csv"]) == 130
+    assert main(["sample", "run", "-n", "3", "--out", "part.csv"]) == 128 + number
     if plan != "auto":  # of two rows of all steps the second had just been made
         assert not (tmp_path / "part.csv").exists()
         return

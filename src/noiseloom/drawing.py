@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from noiseloom.commands import load
+from noiseloom.data.interrupts import terminable
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
@@ -24,6 +25,7 @@ __all__ = ["class_index", "sample"]
 _ENDINGS = {".png", ".csv", ".webp", ".safetensors", ".txt", ".svg"}
 
 
+@terminable()
 def sample(
     source: str,
     changes: Options,
@@ -44,6 +46,8 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw pictures into one PNG; forecasts or plans into one CSV; videos into one WebP, or clips.
+
+    Ctrl-C and SIGTERM keep the frames of videos, and the steps of forecasts, that there are.
 
     Args:
         source: what `load` takes.

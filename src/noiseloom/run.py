@@ -252,6 +252,7 @@ class Run:
         """
         return self.judge(data, seed=seed, save=save)[0]
 
+    @terminable()
     def judge(
         self, data: str | Split[Any] | None, *, seed: int | None = None, save: bool = True
     ) -> tuple[dict[str, float], Path | None]:
@@ -278,10 +279,9 @@ class Run:
                 return self.samples(given, seed=seed, progress=pace, keep_part=True)
             return self.pixels(given if places is None else places[given], seed=seed)
 
-        with terminable():
-            found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-            key = Rng(seed).fold("examination")
-            examined = self.recipe.examine(self.parts, self.facts, split, key)
+        found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+        key = Rng(seed).fold("examination")
+        examined = self.recipe.examine(self.parts, self.facts, split, key)
         files: dict[str, bytes] = {}
         cut: dict[str, tuple[int, int]] = {}
         for part in (found, examined):
