@@ -82,6 +82,8 @@ class Run:
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
         """The same model with other options of drawing (`Recipe.changeable`).
 
+        A plan from a file is run as it is written, without the run's `rest` if that is not given.
+
         Raises:
             ValueError: an option that is not one of sampling, out of range, or one that would
                 change nothing.
@@ -90,6 +92,8 @@ class Run:
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         recipe = replace(self.recipe, **changes)
+        if recipe.by_file and "plan" in changes and "rest" not in changes and recipe.resting:
+            recipe = replace(recipe, rest=0.0)  # a rest that was for other plans
         for name in sorted(changes.keys() & recipe.idle):
             if changes[name] != getattr(self.recipe, name):
                 state = getattr(recipe, "state", recipe.name)
