@@ -533,6 +533,36 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
     assert not (place / "x.webp").exists()
 
 
+def test_options_that_change_nothing_of_a_rollout_are_refused(place, capsys):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    one = "frames that are made one by one (chunk 1)"
+    for words, told in (
+        (["--plan", "pyramid:2"], f"plan changes nothing of {one}, which have no order"),
+        (["--plan", "autoregressive"], f"plan changes nothing of {one}, which have no order"),
+        (["--rest", "0.1"], f"rest changes nothing of {one}"),
+        (["--history-level", "0.3"], "history_level changes nothing of samples that the past does"),
+    ):
+        capsys.readouterr()
+        assert main(["sample", "run", "--length", "3", "--out", "x.webp", *words]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith(f"noiseloom: error: {told}")
+        assert lines[0].endswith(": leave it out")
+    assert not (place / "x.webp").exists()
+    # Not what says something: an order of two frames, and of one the times of a file.
+    run = noiseloom.load("run", device="cpu")
+    (place / "one.csv").write_text("4\n3\n0\n")
+    for options in (
+        {"plan": "pyramid:2", "chunk": 2},
+        {"plan": "autoregressive", "chunk": 2, "rest": 0.1},
+        {"plan": "one.csv"},
+        {"plan": "one.csv", "rest": 0.1},
+        {"history_level": 0.3, "history_guidance": 1.5},
+        {"plan": "auto", "rest": 0.0, "history_level": 0.0},  # what holds is no change
+    ):
+        run.with_options(**options)
+
+
 def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
     assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
     monkeypatch.setattr(terminal, "_EVERY", 0)

@@ -605,6 +605,28 @@ def test_a_file_is_a_plan_of_the_forecast_or_of_the_window(tmp_path):
         replace(recipe, plan=str(file)).whole_plan(None)
 
 
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({}, {"rest", "history_level"}),
+        ({"forcing": "full-sequence"}, {"rest", "history_level"}),
+        ({"plan": "autoregressive"}, {"history_level"}),
+        ({"network": "bidirectional", "history_guidance": 2.0}, set()),
+    ],
+)
+def test_what_changes_nothing_of_a_forecast_is_known(options, idle):
+    recipe, parts, facts, data = made(**options)
+    assert set(recipe.idle) == idle
+    given = recipe.asked(data.held_out, torch.arange(2), 2)
+
+    def drawn(**changes):
+        *_, last = replace(recipe, **changes).draw(parts, facts, given, Rng(1).samples(4))
+        return last.result
+
+    for name, value in (("rest", 0.05), ("history_level", 0.3)):
+        assert torch.equal(drawn(**{name: value}), drawn()) == (name in idle)
+
+
 @pytest.mark.parametrize("trained", [[], ["--rest", "0.2"]])
 def test_a_plan_from_a_file_is_run_as_it_is_written(tmp_path, capsys, monkeypatch, trained):
     monkeypatch.chdir(tmp_path)

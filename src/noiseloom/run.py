@@ -96,8 +96,7 @@ class Run:
             recipe = replace(recipe, rest=0.0)  # a rest that was for other plans
         for name in sorted(changes.keys() & recipe.idle):
             if changes[name] != getattr(self.recipe, name):
-                state = getattr(recipe, "state", recipe.name)
-                raise ValueError(f"{name} changes nothing of state {state}: leave it out")
+                raise ValueError(f"{name} changes nothing of {recipe.idle[name]}: leave it out")
         return replace(self, recipe=recipe, statistics={})
 
     def steps(
