@@ -487,6 +487,9 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
 
     (place / "empty.csv").write_text("")
     (place / "head.csv").write_text("LEFT,RIGHT,UP,DOWN\n1,0,0,0\n")
+    (place / "late.csv").write_text("\nLEFT\n1,0,0,0\n")
+    (place / "word.csv").write_text("LEFT,0,0,0\n1,0,0,0\n")
+    (place / "more.csv").write_text("1,0,0,0\nLEFT,RIGHT,UP,DOWN\n")
     (place / "ragged.csv").write_text("1,0,0,0\n\n1,0,0\n")
     (place / "nan.csv").write_text("1,0,0,0\n1,nan,0,0\n")
     (place / "own.txt").write_text("1,0,0,0\n")
@@ -504,7 +507,10 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
         (["."], ".: actions are read from .npy or .csv"),
         (["own.txt"], "own.txt: actions are read from .npy or .csv"),
         (["empty.csv"], "need shape (N, 4), a row for each frame to make, got (0, 4)"),
-        (["head.csv"], "head.csv cannot be read: row 1: 'LEFT' is not a number"),
+        (["head.csv"], "line 1 looks like a header (LEFT, RIGHT, UP, DOWN), and none is expected"),
+        (["late.csv"], "late.csv cannot be read: line 2 looks like a header (LEFT), and none"),
+        (["word.csv"], "word.csv cannot be read: row 1: 'LEFT' is not a number"),
+        (["more.csv"], "more.csv cannot be read: row 2: 'LEFT' is not a number"),
         (["ragged.csv"], "row 2 has 3 numbers, and an action has 4"),
         (["nan.csv"], "nan.csv: row 2 is not finite"),
         (["large.npy"], "large.npy: row 1 is not finite"),
