@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from PIL import Image
 import noiseloom
 import noiseloom.report
 from noiseloom.cli import main
-from noiseloom.recipes import RECIPES, BitsImages
+from noiseloom.recipes import RECIPES, BitsImages, PriorTraining, Sampling
 from noiseloom.table import device
 from noiseloom.terminal import number, save_picture
 from noiseloom.training import checkpoint
@@ -361,6 +362,19 @@ def test_a_grid_of_pictures(tmp_path):
 @pytest.mark.parametrize("words", [["sample", "run", "-n"], ["evaluate", "run", "--samples"]])
 def test_a_number_that_may_be_left_out_is_a_number(capsys, words):
     assert fails(capsys, *words, "four").endswith(": expected a whole number, got four")
+
+
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "stream", "caption", "prior"])
+def test_help_shows_no_defaults_of_options_that_a_run_has(capsys, verb):
+    assert main([verb, "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name in (field.name for field in fields(PriorTraining if verb == "prior" else Sampling)):
+        _, found, text = told.partition(f" --{name.replace('_', '-')} ")
+        assert found
+        text = text.partition(" --")[0]
+        assert "(type: " in text
+        assert "default: " not in text
+    assert "print the result as JSON. (type: bool, default: False)" in told
 
 
 def test_help_of_sample_knows_videos(capsys):

@@ -126,7 +126,7 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
         (["half.csv"], "half.csv: row 2 has 1.5, and codes of this run are whole numbers 0 to 5"),
         (["nan.csv"], "nan.csv: row 1 has nan, and codes"),
         (["infinite.npy"], "infinite.npy: row 1 has inf, and codes"),
-        (["head.csv"], "head.csv cannot be read: row 1: 'z0' is not a number"),
+        (["head.csv"], "head.csv cannot be read: line 1 looks like a header (z0, z1), and none"),
         (
             ["own.csv", "-n", "6"],
             "own.csv has codes for 5 samples, and -n is 6: give more rows, or",

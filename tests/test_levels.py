@@ -256,6 +256,8 @@ def test_sizes_are_checked():
             make(2.5)
     with pytest.raises(ValueError, match="chunk >= 1"):
         SamplingPlan.chunked(3, 3, 0)
+    with pytest.raises(ValueError, match="at least one step"):
+        SamplingPlan.karras(0, Cosine())
     with pytest.raises(ValueError, match="slope >= 0"):
         SamplingPlan.chunked(3, 3, 2, -1)
 
@@ -341,3 +343,53 @@ def test_held_tokens_do_not_rest():
     assert (plan.t[-1, ..., 2:] == 0.1).all()
     with pytest.raises(ValueError, match=r"rest at a time in \[0, 1\), got 1"):
         plan.rest(1)
+
+
+KINDS = {
+    "full_sequence": lambda steps, tokens: SamplingPlan.full_sequence(steps, tokens),
+    "pyramid": lambda steps, tokens: SamplingPlan.pyramid(steps, tokens, 1),
+    "autoregressive": lambda steps, tokens: SamplingPlan.autoregressive(steps, tokens),
+    "trapezoid": lambda steps, tokens: SamplingPlan.trapezoid(steps, tokens, 1),
+    "chunked": lambda steps, tokens: SamplingPlan.chunked(steps, tokens, 2),
+    "uniform": lambda steps, tokens: SamplingPlan.uniform(steps),
+    "karras": lambda steps, tokens: SamplingPlan.karras(steps, Cosine()),
+    "from_levels": lambda steps, tokens: SamplingPlan.from_levels([[5, 5], [0, 0]], steps),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_that_are_none_are_named_in_one_line(kind):
+    make = KINDS[kind]
+    for steps in (2.5, math.nan, math.inf, "5", None, [5]):
+        error = ValueError if isinstance(steps, float) else TypeError
+        with pytest.raises(error) as found:
+            make(steps, 4)
+        assert str(found.value) == f"a plan needs a whole number of steps, got {steps!r}"
+    assert same(make(5.0, 4), make(5, 4))
+    if kind in ("uniform", "karras", "from_levels"):
+        return
+    for tokens in (4.0, 2.5, math.nan, "4", None):
+        with pytest.raises(TypeError) as found:
+            make(5, tokens)
+        assert str(found.value) == f"a plan needs a whole number of tokens, got {tokens!r}"
+
+
+def test_chunks_slopes_and_places_that_are_none_are_named():
+    for chunk in (2.5, 2.0, "2", None):
+        with pytest.raises(TypeError) as found:
+            SamplingPlan.chunked(5, 4, chunk)
+        told = f"a plan needs a whole number of tokens in a chunk, got {chunk!r}"
+        assert str(found.value) == told
+    for make in (
+        SamplingPlan.pyramid,
+        SamplingPlan.trapezoid,
+        lambda steps, tokens, slope: SamplingPlan.chunked(steps, tokens, 2, slope),
+    ):
+        for slope in ("1", None):
+            with pytest.raises(TypeError, match=f"slope >= 0 is a number of steps, got {slope!r}"):
+                make(5, 4, slope)
+    plan = SamplingPlan.full_sequence(3, 2)
+    with pytest.raises(TypeError, match=r"a whole index of a place, got 0\.5"):
+        plan.among(4, [0.5, 1])
+    with pytest.raises(TypeError, match=r"whole number of tokens, got 4\.5"):
+        plan.among(4.5, [0, 1])

@@ -233,8 +233,14 @@ def test_a_plan_of_parts_shows_itself():
 
 def test_what_does_not_fit_is_said_in_one_line():
     plan, x = plans()["beside"], parted(torch.zeros(1, T, 1))
-    with pytest.raises(ValueError, match=r"the same number of rows, got \{\}"):
-        PartsPlan({})
+    for make in (PartsPlan, PartsPlan.beside, PartsPlan.in_turn):
+        with pytest.raises(ValueError, match="needs one part or more, by name, and has none"):
+            make({})
+    for delay in (1.5, 1.0, "1", None):
+        with pytest.raises(
+            TypeError, match=f"delay of 'text' is a whole number of rows, got {delay!r}"
+        ):
+            PartsPlan.beside(plan.plans, delays={"text": delay})
     for delays in ({"text": -1}, {"sound": 1}):
         with pytest.raises(ValueError, match=r"rows >= 0 of one of \['image', 'text'\], got"):
             PartsPlan.beside(plan.plans, delays=delays)

@@ -493,6 +493,9 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
 
     (place / "empty.csv").write_text("")
     (place / "head.csv").write_text("LEFT,RIGHT,UP,DOWN\n1,0,0,0\n")
+    (place / "late.csv").write_text("\nLEFT\n1,0,0,0\n")
+    (place / "word.csv").write_text("LEFT,0,0,0\n1,0,0,0\n")
+    (place / "more.csv").write_text("1,0,0,0\nLEFT,RIGHT,UP,DOWN\n")
     (place / "ragged.csv").write_text("1,0,0,0\n\n1,0,0\n")
     (place / "nan.csv").write_text("1,0,0,0\n1,nan,0,0\n")
     (place / "own.txt").write_text("1,0,0,0\n")
@@ -510,7 +513,10 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
         (["."], ".: actions are read from .npy or .csv"),
         (["own.txt"], "own.txt: actions are read from .npy or .csv"),
         (["empty.csv"], "need shape (N, 4), a row for each frame to make, got (0, 4)"),
-        (["head.csv"], "head.csv cannot be read: row 1: 'LEFT' is not a number"),
+        (["head.csv"], "line 1 looks like a header (LEFT, RIGHT, UP, DOWN), and none is expected"),
+        (["late.csv"], "late.csv cannot be read: line 2 looks like a header (LEFT), and none"),
+        (["word.csv"], "word.csv cannot be read: row 1: 'LEFT' is not a number"),
+        (["more.csv"], "more.csv cannot be read: row 2: 'LEFT' is not a number"),
         (["ragged.csv"], "row 2 has 3 numbers, and an action has 4"),
         (["nan.csv"], "nan.csv: row 2 is not finite"),
         (["large.npy"], "large.npy: row 1 is not finite"),
@@ -539,6 +545,36 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
     assert not (place / "x.webp").exists()
 
 
+def test_options_that_change_nothing_of_a_rollout_are_refused(place, capsys):
+    assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
+    one = "frames that are made one by one (chunk 1)"
+    for words, told in (
+        (["--plan", "pyramid:2"], f"plan changes nothing of {one}, which have no order"),
+        (["--plan", "autoregressive"], f"plan changes nothing of {one}, which have no order"),
+        (["--rest", "0.1"], f"rest changes nothing of {one}"),
+        (["--history-level", "0.3"], "history_level changes nothing of samples that the past does"),
+    ):
+        capsys.readouterr()
+        assert main(["sample", "run", "--length", "3", "--out", "x.webp", *words]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith(f"noiseloom: error: {told}")
+        assert lines[0].endswith(": leave it out")
+    assert not (place / "x.webp").exists()
+    # Not what says something: an order of two frames, and of one the times of a file.
+    run = noiseloom.load("run", device="cpu")
+    (place / "one.csv").write_text("4\n3\n0\n")
+    for options in (
+        {"plan": "pyramid:2", "chunk": 2},
+        {"plan": "autoregressive", "chunk": 2, "rest": 0.1},
+        {"plan": "one.csv"},
+        {"plan": "one.csv", "rest": 0.1},
+        {"history_level": 0.3, "history_guidance": 1.5},
+        {"plan": "auto", "rest": 0.0, "history_level": 0.0},  # what holds is no change
+    ):
+        run.with_options(**options)
+
+
 def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
     assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
     monkeypatch.setattr(terminal, "_EVERY", 0)
@@ -555,28 +591,23 @@ def test_a_rollout_says_where_it_is(place, capsys, monkeypatch):
     assert not capsys.readouterr().err
 
 
-def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_rollout_has_made_is_kept(place, capsys, monkeypatch, number):
     assert main([*TRAIN, "--out", "run", "--no-evaluate"]) == 0
-    draw = ForcingDoom.draw
-
-    def interrupted(*args):
-        for i, step in enumerate(draw(*args)):
-            if i == 7:
-                raise KeyboardInterrupt
-            yield step
-
     assert main(["sample", "run", "-n", "2", "--out", "whole.safetensors"]) == 0
-    monkeypatch.setattr(ForcingDoom, "draw", interrupted)
+    usual = signal.getsignal(number)
+    interrupting(monkeypatch, 7, number)
     capsys.readouterr()
 
-    def again(*args, **options):  # Ctrl-C once more, while the file is made
-        os.kill(os.getpid(), signal.SIGINT)
+    def again(*args, **options):  # the signal once more, while the file is made
+        os.kill(os.getpid(), number)
         return film(*args, **options)
 
     monkeypatch.setattr(videos, "film", again)
     for name in ("part.safetensors", "part.webp"):
-        assert main(["sample", "run", "-n", "2", "--out", name]) == 130
+        assert main(["sample", "run", "-n", "2", "--out", name]) == 128 + number
         assert f"2 videos of 7 of 25 frames: {name}" in capsys.readouterr().err
+    assert signal.getsignal(number) is usual
     part, whole = (
         Clips.read(f"{name}.safetensors").frames.unflatten(0, (2, -1)) for name in ("part", "whole")
     )
@@ -606,10 +637,10 @@ def test_an_evaluation_that_is_interrupted_judges_and_keeps_whole_stretches(
     usual = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         interrupting(patch, 23, number)
-        assert main(["evaluate", "run", "--json"]) == 130
+        assert main(["evaluate", "run", "--json"]) == 128 + number
         told = capsys.readouterr()
         answer = json.loads(told.out)
-        assert main(["evaluate", "run"]) == 130
+        assert main(["evaluate", "run"]) == 128 + number
         shown = capsys.readouterr()
     assert signal.getsignal(signal.SIGTERM) is usual
 
@@ -645,7 +676,7 @@ def test_an_evaluation_that_is_interrupted_too_early_keeps_nothing(place, capsys
     for frame in (1, 9):
         with monkeypatch.context() as patch:
             interrupting(patch, frame, signal.SIGTERM)
-            assert main(["evaluate", "run"]) == 130
+            assert main(["evaluate", "run"]) == 143
         last = capsys.readouterr().err.splitlines()[-1]
         assert last == "noiseloom: stopped (before there were 10 frames to judge)"
     assert not [*(place / "run").glob("evaluation*")]

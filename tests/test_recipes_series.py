@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -501,7 +503,8 @@ def test_a_file_with_gaps_is_trained_on_if_they_are_to_be_missing(capsys, tmp_pa
 
 @pytest.mark.parametrize("plan", ["auto", "full-sequence"])
 @pytest.mark.filterwarnings("default:this plan moves")
-def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeypatch, plan):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeypatch, plan, number):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine.csv", series())
     train = "train forcing-series --data mine.csv --horizon 4 --context 3 --windows 2 --steps 2"
@@ -513,13 +516,13 @@ def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeyp
     def interrupted(*args):
         for i, step in enumerate(draw(*args)):
             if i == 2:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), number)
             yield step
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
 
     monkeypatch.setattr(ForcingSeries, "draw", interrupted)
     capsys.readouterr()
-    assert main(["sample", "run", "-n", "3", "--out", "part.csv"]) == 130
+    assert main(["sample", "run", "-n", "3", "--out", "part.csv"]) == 128 + number
     if plan != "auto":  # of two rows of all steps the second had just been made
         assert not (tmp_path / "part.csv").exists()
         return
@@ -592,9 +595,55 @@ def test_a_file_is_a_plan_of_the_forecast_or_of_the_window(tmp_path):
     recipe, file = ForcingSeries(**TINY), tmp_path / "plan.csv"
     for rows in ("2,2,2,2\n0,1,2,2\n0,0,0,0\n", "2,2,2,2,2,2,2\n2,1,0,0,1,2,2\n0,0,0,0,0,0,0\n"):
         file.write_text(rows)
-        plan = replace(recipe, plan=str(file), rest=0.0).whole_plan(None)
+        plan = replace(recipe, plan=str(file)).whole_plan(None)
         assert plan.s[:, 0, 3:].tolist() == [[0, 0.5, 1, 1], [0, 0, 0, 0]]
         assert (plan.s[..., :3] == 0.02).all()
+        resting = replace(recipe, plan=str(file), rest=0.1).whole_plan(None)
+        assert resting.s[:, 0, 3:].tolist() == [[0.1, 0.5, 1, 1], [0.1] * 4, [0] * 4]
     file.write_text("2,2,2\n0,0,0\n")
     with pytest.raises(ValueError, match="than of 4 tokens that are drawn, or of all 7: Sampling"):
         replace(recipe, plan=str(file)).whole_plan(None)
+
+
+@pytest.mark.parametrize(
+    ("options", "idle"),
+    [
+        ({}, {"rest", "history_level"}),
+        ({"forcing": "full-sequence"}, {"rest", "history_level"}),
+        ({"plan": "autoregressive"}, {"history_level"}),
+        ({"network": "bidirectional", "history_guidance": 2.0}, set()),
+    ],
+)
+def test_what_changes_nothing_of_a_forecast_is_known(options, idle):
+    recipe, parts, facts, data = made(**options)
+    assert set(recipe.idle) == idle
+    given = recipe.asked(data.held_out, torch.arange(2), 2)
+
+    def drawn(**changes):
+        *_, last = replace(recipe, **changes).draw(parts, facts, given, Rng(1).samples(4))
+        return last.result
+
+    for name, value in (("rest", 0.05), ("history_level", 0.3)):
+        assert torch.equal(drawn(**{name: value}), drawn()) == (name in idle)
+
+
+@pytest.mark.parametrize("trained", [[], ["--rest", "0.2"]])
+def test_a_plan_from_a_file_is_run_as_it_is_written(tmp_path, capsys, monkeypatch, trained):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.csv", series())
+    train = "train forcing-series --data mine.csv --horizon 4 --context 3 --windows 2 --steps 2"
+    small = "--sampling-steps 2 --width 16 --depth 1 --heads 2 --batch-size 8 --no-evaluate"
+    assert main([*train.split(), *small.split(), *trained, "--out", "run"]) == 0
+    (tmp_path / "plan.csv").write_text("1,1,1,1\n0,1,1,1\n0,0,1,1\n0,0,0,1\n0,0,0,0\n")
+    words = ["sample", "run", "-n", "2", "--force", "--out", "out.csv"]
+    for more, told in (([], "of 4 rows"), (["--rest", "0.1"], "of 5 rows")):
+        capsys.readouterr()
+        assert main([*words, "--plan", "plan.csv", *more]) == 0
+        assert f"SamplingPlan {told}" in capsys.readouterr().err
+    # Other plans rest as they did: 2 rows of each of 4 steps, and a last one.
+    if not trained:  # that of 0.2 is warned of
+        assert main([*words, "--plan", "autoregressive"]) == 0
+        assert "SamplingPlan of 9 rows" in capsys.readouterr().err
+    run = noiseloom.load("run", device="cpu")
+    assert run.with_options(plan="plan.csv").recipe.resting == 0
+    assert run.with_options(plan="plan.csv", rest=0.1).recipe.resting == 0.1

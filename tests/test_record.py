@@ -22,14 +22,14 @@ from noiseloom.sources import SOURCES, BenzenoidSource, MazeSource
 
 @pytest.fixture
 def simulator(monkeypatch):
-    """A source of ten steps a piece; with `stop` it is interrupted after so many pieces."""
-    options = {"stop": None, "calls": []}
+    """A source of ten steps a piece; with `stop` it is sent `number` after so many pieces."""
+    options = {"stop": None, "calls": [], "number": signal.SIGINT}
 
     def simulate(source, steps, seed):
         options["calls"].append((source, steps, seed))
         for i in range(-(-steps // 10)):
             if i == options["stop"]:
-                raise KeyboardInterrupt
+                os.kill(os.getpid(), options["number"])
             count = min(10, steps - 10 * i)
             yield Trajectories(Rng(seed).fold("piece", i).normal((count, 2)), torch.zeros(count, 1))
 
@@ -60,45 +60,48 @@ def test_a_recording_is_a_file_of_trajectories(tmp_path, capsys, simulator):
     assert len(Trajectories.read(out)) == 5
 
 
-def test_what_was_recorded_before_an_interruption_is_kept(tmp_path, capsys, simulator):
-    out = tmp_path / "a.safetensors"
-    simulator["stop"] = 2
-    assert record("--steps", 100, "--out", out) == 130
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_recorded_before_an_interruption_is_kept(tmp_path, capsys, simulator, number):
+    out, usual = tmp_path / "a.safetensors", signal.getsignal(number)
+    simulator |= {"stop": 2, "number": number}
+    assert record("--steps", 100, "--out", out) == 128 + number  # as shells say it
+    assert signal.getsignal(number) is usual
     printed = capsys.readouterr()
     assert printed.out == f"20 steps: {out}\n"
     assert printed.err.splitlines()[-1] == "noiseloom: stopped"
     assert len(Trajectories.read(out)) == 20
     # Nothing was made: what was there stays.
     simulator["stop"] = 0
-    assert record("--steps", 100, "--out", out, "--force") == 130
+    assert record("--steps", 100, "--out", out, "--force") == 128 + number
     printed = capsys.readouterr()
     assert printed.err.splitlines() == ["nothing was recorded yet", "noiseloom: stopped"]
     assert len(Trajectories.read(out)) == 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", ["joined", "save"])
-def test_writing_is_not_interrupted(tmp_path, monkeypatch, simulator, step):
+def test_writing_is_not_interrupted(tmp_path, monkeypatch, simulator, step, number):
     out, does, usual = tmp_path / "a.safetensors", getattr(Trajectories, step), []
 
     def interrupted(*args, **more):
-        usual.append(signal.getsignal(signal.SIGINT))
-        os.kill(os.getpid(), signal.SIGINT)
+        usual.append(signal.getsignal(number))
+        os.kill(os.getpid(), number)
         return does(*args, **more)
 
     patch = staticmethod(interrupted) if step == "joined" else interrupted
     monkeypatch.setattr(Trajectories, step, patch)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     assert record("--steps", 25, "--out", out) == 0
     assert usual == [signal.SIG_IGN]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert len(Trajectories.read(out)) == 25
 
 
 def test_processes_are_started_as_what_ctrl_c_does_not_end():
-    code = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    code = "import signal as s; print([s.getsignal(n).name for n in (s.SIGINT, s.SIGTERM)])"
     with uninterrupted():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "True\n"
+    assert done.stdout == "['SIG_IGN', 'SIG_IGN']\n"
 
 
 def test_other_threads_leave_signals_alone():

@@ -395,6 +395,29 @@ def test_rewards_are_asked_about_moves_and_not_about_what_is_remembered():
         assert asked == [B] * (tokens * steps * times)
 
 
+def test_tokens_of_a_chunk_read_each_other_at_their_own_times():
+    """The stabilisation is of what the cache holds: the context, and the chunk once it is whole."""
+    told, inner = [], Preconditioned(build("transformer"), SCHEDULE)
+
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append(t.flatten().tolist())
+            return self.inner(x, t, cond, carry, rng)
+
+    context = Rng(0).normal((B, 2, D), dtype=torch.float64)
+    for rest, done in ((0.0, 0.0), (0.05, 0.05)):
+        told.clear()
+        plan = SamplingPlan.autoregressive(2, 2).rest(rest)
+        steps = rollout(Told(), DIFFUSION, plan, context, chunk=2, stabilisation=LEVEL, rng=Rng(1))
+        next(steps)
+        rows = [[1, 1], [0.5, 1], [done, 1], [done, 0.5], *([[done] * 2] if rest else [])]
+        assert told == [[LEVEL], *rows, [LEVEL]]
+
+
 @KINDS
 def test_each_branch_of_guidance_remembers_what_it_saw(kind):
     network = build(kind)

@@ -119,12 +119,14 @@ def started(run):
     return subprocess.Popen(words, stdout=pipe, stderr=pipe, env={**os.environ})
 
 
-def test_it_is_read_while_it_is_written_and_ends_with_ctrl_c(run):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_read_while_it_is_written_and_ends_with_ctrl_c(run, number):
     process = started(run)
     assert len(process.stdout.read(40)) == 40  # of a text that has no end
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    process.send_signal(number)
+    rest, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert rest.endswith(b"\n")
     assert told.decode() == "noiseloom: stopped\n"
 
 

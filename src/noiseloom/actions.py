@@ -162,7 +162,7 @@ def _sample(words: list[str], command: str) -> None:
     file = value_of(words, "--codes")
     if file and Path(file).suffix in (".npy", ".csv"):
         raise UsageError(f"codes from a file are given as --codes-from {file}")
-    args = parse_words("sample", words, Sample, *kinds, Guiding)
+    args = parse_words("sample", words, Sample, Guiding, of_run=kinds)
     options = args.build(Sample)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     led = args.of(Guiding)
@@ -196,7 +196,7 @@ def _stream(words: list[str], command: str) -> None:
     from noiseloom.recipes.choosing import Choosing
     from noiseloom.writing import write
 
-    args = parse_words("stream", words, Stream, Sampling, Choosing)
+    args = parse_words("stream", words, Stream, of_run=(Sampling, Choosing))
     options = args.build(Stream)
     write(
         source_of(args),
@@ -212,7 +212,7 @@ def _stream(words: list[str], command: str) -> None:
 def _caption(words: list[str], command: str) -> None:
     from noiseloom.recipes import Choosing, Sampling
 
-    args = parse_words("caption", words, Captioning, Sampling, Choosing)
+    args = parse_words("caption", words, Captioning, of_run=(Sampling, Choosing))
     options = args.build(Captioning)
     from noiseloom.caption_command import caption
 
@@ -231,7 +231,7 @@ def _evaluate(words: list[str], command: str) -> None:
     from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
 
     kinds = (Sampling, Coding, Planning, Rolling, Choosing)
-    args = parse_words("evaluate", words, Evaluate, *kinds, Guiding)
+    args = parse_words("evaluate", words, Evaluate, Guiding, of_run=kinds)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     if options.guide is not None:
@@ -253,7 +253,7 @@ def _prior(words: list[str], command: str) -> None:
     from noiseloom import commands
     from noiseloom.recipes import PriorTraining
 
-    args = parse_words("prior", words, MakePrior, PriorTraining)
+    args = parse_words("prior", words, MakePrior, of_run=(PriorTraining,))
     options = args.build(MakePrior)
     commands.prior(
         Path(source_of(args)).expanduser(),

@@ -7,6 +7,7 @@ in a name, and a switch is on by its name alone: `--flip`, `--flip true`, `--no-
 
 import difflib
 import re
+from argparse import SUPPRESS
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -90,17 +91,20 @@ def parse(
     summary: str,
     positional: Sequence[str] = (),
     config: Config | None = None,
+    of_run: Iterable[type] = (),
 ) -> Arguments:
     """Parse words into the fields of dataclasses.
 
     Args:
         words: what was typed.
-        kinds: dataclasses; their fields are the options.
+        kinds: dataclasses, one or more; their fields are the options.
         usage: first line of the help.
         summary: the line below it.
         positional: names of arguments without option; the last may have "..." after it, and is
             then one or more.
         config: what a file says; `words` win.
+        of_run: more dataclasses, whose options have a run's own values by default: those that are
+            not given have none here (`Arguments.of`). The help has them after the first of `kinds`.
 
     Raises:
         UsageError: an unknown option, or a value of a wrong type.
@@ -110,11 +114,13 @@ def parse(
     for name in positional:
         number: dict[str, Any] = {"nargs": "+"} if name.endswith("...") else {}
         parser.add_argument(name.removesuffix("..."), type=str, help="see above", **number)
-    for kind in kinds:
+    (verb, *more), of_run = kinds, tuple(of_run)
+    for kind in (verb, *of_run, *more):
         group = parser.add_argument_group(_documented(kind)[""])
         known = get_type_hints(kind)
         for f in _fields(kind):
             default = f.default if f.default is not MISSING else f.default_factory()
+            default = SUPPRESS if kind in of_run else default
             text = _documented(kind).get(f.name, "")
             hints[f.name] = known[f.name]
             group.add_argument(_option(f.name), type=known[f.name], default=default, help=text)

@@ -6,6 +6,7 @@ recipe. PyTorch is imported once it is needed: `noiseloom --help` and a misspelt
 
 import os
 import shlex
+import signal
 import sys
 import traceback
 import warnings
@@ -21,8 +22,9 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C.
+    """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM.
 
+    SIGTERM is as Ctrl-C where what has been made is kept (`data.interrupts.terminable`).
     One of several processes that train together ends after an error, instead of returning.
     """
     words = list(sys.argv[1:] if argv is None else argv)
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         told = f" ({stop})" if str(stop) else ""
         _tell(f"stopped{told}{_how_to_go_on(words)}")
-        return _ended(130, stop)
+        return _ended(128 + int(getattr(stop, "signal", signal.SIGINT)), stop)
     except Exception as error:
         if not _is_for_users(error):
             raise

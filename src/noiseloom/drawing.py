@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from noiseloom.commands import load
+from noiseloom.data.interrupts import terminable
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
 from noiseloom.latents import Latent
@@ -36,6 +37,7 @@ _ENDINGS = {
 _ENDINGS |= {".gif", ".mp4", ".json", ".parquet", ".xlsx", ".pt", ".h5", ".hdf5"}
 
 
+@terminable()
 def sample(
     source: str,
     changes: Options,
@@ -56,6 +58,8 @@ def sample(
     as_json: bool,
 ) -> None:
     """Draw pictures into one PNG; forecasts or plans into one CSV; videos into one WebP, or clips.
+
+    Ctrl-C and SIGTERM keep the frames of videos, and the steps of forecasts, that there are.
 
     Args:
         source: what `load` takes.

@@ -26,10 +26,11 @@ def write_forecasts(
     seed: int,
     progress: Pace | None = None,
 ) -> int:
-    """Sample what may come after the last row of a series; Ctrl-C keeps the steps there are.
+    """Sample what may come after the last row of a series.
 
-    Only those of forecasts that are made step by step: along a plan nothing is finished before all
-    is. The file has a row for every path and step: their numbers, from 0 and from 1, and columns.
+    Ctrl-C keeps the steps there are, as does SIGTERM in a block that is `terminable`: of forecasts
+    that are made step by step, since along a plan nothing is finished before all is. The file has a
+    row for every path and step: their numbers, from 0 and from 1, and columns.
 
     Args:
         run: of a recipe of series.
@@ -83,7 +84,7 @@ def write_forecasts(
     paths = torch.cat(whole) if whole else part
     if not paths.isfinite().all():
         raise ValueError("the forecasts are not finite: try other sampling options")
-    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+    with uninterrupted():  # a second signal, or one at the end, would lose all of it
         save_paths(path, "path", known, paths)
     if stopped:
         say(f"{len(paths)} paths of {paths.shape[1]:,} of {recipe.horizon:,} steps: {path}")

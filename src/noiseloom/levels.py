@@ -10,6 +10,7 @@ the end of the previous chunk. Waits are integers, so a real slope u makes neigh
 together now and then, as the papers' matrices do.
 """
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -26,12 +27,13 @@ __all__ = [
     "placed",
     "ramp",
     "staircase",
+    "whole",
 ]
 
 
 def staircase(steps: int, delays: list[int]) -> Tensor:
     """The matrix M, shape (S + max d + 1, T), of tokens that start after `delays` d."""
-    check_steps(steps)
+    steps = check_steps(steps)
     if not delays:
         raise ValueError("a plan needs at least one token")
     rows = torch.arange(steps + max(delays) + 1)
@@ -40,15 +42,21 @@ def staircase(steps: int, delays: list[int]) -> Tensor:
 
 def ramp(steps: int, tokens: int, slope: float) -> list[int]:
     """Delays int(t u); u is at most S, beyond which rows would pass in which nothing moves."""
-    if not slope >= 0:  # NaN is wrong too
+    steps = check_steps(steps)
+    try:
+        slopes = slope >= 0  # NaN does not
+    except TypeError:
+        raise TypeError(f"a plan's slope >= 0 is a number of steps, got {slope!r}") from None
+    if not slopes:
         raise ValueError(f"a plan needs a slope >= 0 in steps per token, got {slope}")
     slope = min(slope, steps)
-    return [int(t * slope) for t in range(tokens)]
+    return [int(t * slope) for t in range(whole(tokens, "number of tokens"))]
 
 
 def chunks(steps: int, tokens: int, chunk: int, slope: float) -> list[int]:
     """Delays of ramps of `chunk` tokens, each starting where the previous one has ended."""
-    if chunk < 1:
+    steps, tokens = check_steps(steps), whole(tokens, "number of tokens")
+    if whole(chunk, "number of tokens in a chunk") < 1:
         raise ValueError(f"a plan needs a chunk >= 1, got {chunk}")
     delays: list[int] = []
     for start in range(0, tokens, chunk):
@@ -60,7 +68,7 @@ def chunks(steps: int, tokens: int, chunk: int, slope: float) -> list[int]:
 
 def grid(steps: int, times: Tensor | None = None) -> Tensor:
     """The times of levels 0 to S, shape (S + 1,): those given, or 1 - (S - i) / S."""
-    check_steps(steps)
+    steps = check_steps(steps)
     if times is None:
         return 1 - torch.arange(steps, -1, -1, dtype=torch.float64) / steps
     times = torch.as_tensor(times, dtype=torch.float64, device="cpu")
@@ -131,11 +139,13 @@ def placed(times: Tensor, tokens: int, places: Sequence[int], at: float) -> Tens
             f"{len(places)} tokens among {tokens} need a plan of so many, got times of shape "
             f"{tuple(times.shape[1:])}"
         )
+    tokens = whole(tokens, "number of tokens")
+    places = [whole(place, "index of a place") for place in places]
     if len({*places}) < len(places) or not all(0 <= place < tokens for place in places):
         raise ValueError(f"places are different indices in 0 .. {tokens - 1}, got {[*places]}")
-    whole = times.new_full((*times.shape[:2], tokens), at)
-    whole[..., list(places)] = times
-    return whole
+    found = times.new_full((*times.shape[:2], tokens), at)
+    found[..., list(places)] = times
+    return found
 
 
 def checked_levels(levels: Tensor | Sequence[Sequence[int]], steps: int) -> Tensor:
@@ -183,9 +193,29 @@ def astray(first: Tensor, last: Tensor) -> str:
     return ""
 
 
-def check_steps(steps: int) -> None:
-    """Raise ValueError where there are none, or a part of one."""
-    if steps < 1:
+def check_steps(steps: float) -> int:
+    """The number of steps, which may be written 4.0.
+
+    Raises:
+        TypeError: no number.
+        ValueError: there are none, or a part of one.
+    """
+    if isinstance(steps, float):
+        if not steps.is_integer():  # nor are infinity and NaN
+            raise ValueError(f"a plan needs a whole number of steps, got {steps}")
+        steps = int(steps)
+    if whole(steps, "number of steps") < 1:
         raise ValueError(f"a plan needs at least one step, got {steps}")
-    if steps != int(steps):
-        raise ValueError(f"a plan needs a whole number of steps, got {steps}")
+    return whole(steps, "number of steps")
+
+
+def whole(value: object, what: str) -> int:
+    """A whole number, of what a plan consists of.
+
+    Raises:
+        TypeError: another one, or no number.
+    """
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is what is asked
+    except TypeError:
+        raise TypeError(f"a plan needs a whole {what}, got {value!r}") from None

@@ -1,7 +1,7 @@
 """What the words of the command line name: options of a verb, a recipe, a run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,13 @@ __all__ = ["parse_words", "recipe_named", "source_of"]
 
 
 def parse_words(
-    verb: str, words: Sequence[str], *kinds: type, config: Config | None = None
+    verb: str,
+    words: Sequence[str],
+    *kinds: type,
+    config: Config | None = None,
+    of_run: Iterable[type] = (),
 ) -> Arguments:
-    """What was typed after a verb, as options of some classes."""
+    """What was typed after a verb, as options of some classes, and of others that a run has."""
     about = VERBS[verb]
     return parse(
         words,
@@ -26,6 +30,7 @@ def parse_words(
         summary=about.summary,
         positional=about.positional,
         config=config,
+        of_run=of_run,
     )
 
 

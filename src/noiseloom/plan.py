@@ -16,6 +16,7 @@ from torch import Tensor
 
 from noiseloom.levels import (
     astray,
+    check_steps,
     checked_levels,
     chunks,
     further,
@@ -24,6 +25,7 @@ from noiseloom.levels import (
     placed,
     ramp,
     staircase,
+    whole,
 )
 from noiseloom.noise import Schedule
 from noiseloom.plan_file import read_times, write_times
@@ -111,6 +113,7 @@ class SamplingPlan:
         References:
             T. Karras et al., 2022, arXiv 2206.00364, Eq. 5.
         """
+        steps = check_steps(steps)
         if steps < 2 or not 0 < sigma_min < sigma_max or rho <= 0:
             raise ValueError("karras needs steps >= 2, 0 < sigma_min < sigma_max and rho > 0")
         logs = log_ratios(sigma_max, sigma_min, steps, rho)
@@ -135,13 +138,15 @@ class SamplingPlan:
         References:
             B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Algorithm 2.
         """
+        steps = check_steps(steps)
         levels = checked_levels(levels, steps)
         return cls.from_times(grid(steps, times)[levels][:, None])  # (rows + 1, 1, T)
 
     @classmethod
     def full_sequence(cls, steps: int, tokens: int, *, times: Tensor | None = None) -> Self:
         """All tokens together, one time each: M[m, t] = S - m, in S rows."""
-        return cls.from_levels(staircase(steps, [0] * tokens), steps, times=times)
+        delays = [0] * whole(tokens, "number of tokens")
+        return cls.from_levels(staircase(steps, delays), steps, times=times)
 
     @classmethod
     def pyramid(cls, steps: int, tokens: int, slope: float, *, times: Tensor | None = None) -> Self:
@@ -176,6 +181,7 @@ class SamplingPlan:
         M[m, t] = clip(S + int(d u) - m, 0, S), d = min(t, T - 1 - t). The released code of
         Diffusion Forcing is not symmetric, and takes a middle one of evenly many tokens for clean.
         """
+        tokens = whole(tokens, "number of tokens")
         delays = ramp(steps, (tokens + 1) // 2, slope)
         delays += delays[: tokens // 2][::-1]
         return cls.from_levels(staircase(steps, delays), steps, times=times)

@@ -16,7 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["read_parts", "read_times", "write_parts", "write_times"]
+__all__ = ["PLAN_FILES", "read_parts", "read_times", "write_parts", "write_times"]
+
+PLAN_FILES = (".json", ".csv")
+"""Endings of files that `read_times` reads."""
 
 
 def write_times(path: Path, t: Tensor, s: Tensor) -> None:
@@ -49,7 +52,7 @@ def read_parts(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
 def read_times(path: Path) -> tuple[Tensor, Tensor]:
     """Times t and s, of which only the form has been checked, from a JSON or CSV file."""
     kind = path.suffix.lower()
-    if kind not in (".json", ".csv"):
+    if kind not in PLAN_FILES:
         raise ValueError("a plan is read from a .json or .csv file")
     text = _text(path)
     if kind == ".json":

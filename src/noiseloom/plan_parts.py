@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,8 @@ class PartsPlan:
     plans: Mapping[str, SamplingPlan]
 
     def __post_init__(self) -> None:
+        if not self.plans:
+            raise ValueError("a plan of parts needs one part or more, by name, and has none")
         sizes = {name: len(plan) for name, plan in self.plans.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(
@@ -49,10 +52,13 @@ class PartsPlan:
             delays: by name, rows before a part begins, >= 0; none for those that are not named.
 
         Raises:
-            ValueError: a delay below 0, or of a part without a plan.
+            TypeError: a delay that is no whole number.
+            ValueError: no parts, a delay below 0, or of a part without a plan.
         """
         delays = dict(delays or {})
         for name, delay in delays.items():
+            if not isinstance(delay, Integral):
+                raise TypeError(f"the delay of {name!r} is a whole number of rows, got {delay!r}")
             if name not in plans or delay < 0:
                 raise ValueError(
                     f"a delay is a number of rows >= 0 of one of {sorted(plans)}, got {delay} of "

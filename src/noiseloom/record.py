@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from noiseloom.data import Clips, Trajectories
-from noiseloom.data.interrupts import uninterrupted
+from noiseloom.data.interrupts import terminable, uninterrupted
 from noiseloom.rng import Rng
 from noiseloom.run_folder import check_file
 from noiseloom.sources import BenzenoidSource, DoomSource, MazeSource
@@ -36,8 +36,9 @@ class Recorded(Protocol):
         """Write it as a whole or not at all."""
 
 
+@terminable()
 def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_json: bool) -> None:
-    """Record into a file. With Ctrl-C what has been recorded is written before the command stops.
+    """Record into a file. With Ctrl-C or SIGTERM what has been recorded is written before it stops.
 
     Of a source that yields parts (Doom: 5,000 steps) only whole ones are written.
 
@@ -73,7 +74,7 @@ def record(source: object, out: Path, *, steps: int, seed: int, force: bool, as_
             say("nothing was recorded yet")
             raise
         stopped = True
-    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+    with uninterrupted():  # a second signal, or one at the end, would lose all of it
         whole = pieces[0].joined(pieces)
         whole.save(out, force=force)
     result = {"file": str(out), "steps": len(whole), "seed": seed}

@@ -91,6 +91,10 @@ def rollout(
     drawn once. A self-conditioned denoiser is given its last estimate of x beside it (nothing for
     the context). Whoever stops asking has every token that was yielded.
 
+    Only what is read from the cache is stabilised. Tokens of one chunk read each other as the plan
+    has them, at their own times: one that is finished before its chunk is read at time 0, as it is,
+    until the chunk is written. `SamplingPlan.rest` lets it wait at a small time.
+
     Args:
         denoiser: of a causal network that keeps a cache (`nets.CausalTransformer`,
             `nets.Recurrent`), in wrappers or not; each branch of guidance has its own cache.

@@ -82,6 +82,8 @@ class Run:
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
         """The same model with other options of drawing (`Recipe.changeable`).
 
+        A plan from a file is run as it is written, without the run's `rest` if that is not given.
+
         Raises:
             ValueError: an option that is not one of sampling, out of range, or one that would
                 change nothing.
@@ -90,10 +92,11 @@ class Run:
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
         recipe = replace(self.recipe, **changes)
+        if recipe.by_file and "plan" in changes and "rest" not in changes and recipe.resting:
+            recipe = replace(recipe, rest=0.0)  # a rest that was for other plans
         for name in sorted(changes.keys() & recipe.idle):
             if changes[name] != getattr(self.recipe, name):
-                state = getattr(recipe, "state", recipe.name)
-                raise ValueError(f"{name} changes nothing of state {state}: leave it out")
+                raise ValueError(f"{name} changes nothing of {recipe.idle[name]}: leave it out")
         return replace(self, recipe=recipe, statistics={})
 
     def steps(
@@ -252,6 +255,7 @@ class Run:
         """
         return self.judge(data, seed=seed, save=save)[0]
 
+    @terminable()
     def judge(
         self, data: str | Split[Any] | None, *, seed: int | None = None, save: bool = True
     ) -> tuple[dict[str, float], Path | None]:
@@ -278,10 +282,9 @@ class Run:
                 return self.samples(given, seed=seed, progress=pace, keep_part=True)
             return self.pixels(given if places is None else places[given], seed=seed)
 
-        with terminable():
-            found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-            key = Rng(seed).fold("examination")
-            examined = self.recipe.examine(self.parts, self.facts, split, key)
+        found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+        key = Rng(seed).fold("examination")
+        examined = self.recipe.examine(self.parts, self.facts, split, key)
         files: dict[str, bytes] = {}
         cut: dict[str, tuple[int, int]] = {}
         for part in (found, examined):

@@ -326,8 +326,8 @@ class Record:
 
     Attributes:
         out: its file, .safetensors.
-        steps: how many to record; with Ctrl-C those made so far are kept, of doom in whole parts
-            of 5,000. benzenoids are all there are.
+        steps: how many to record; with Ctrl-C or SIGTERM those made so far are kept, of doom in
+            whole parts of 5,000. benzenoids are all there are.
         seed: of the draws.
         force: replace the file if it exists.
         json: print the result as JSON.

@@ -131,7 +131,9 @@ def write_videos(
     actions_from: str | None = None,
     progress: Pace | None = None,
 ) -> int:
-    """Make videos from held-out frames under held-out actions; Ctrl-C keeps what there is of them.
+    """Make videos from held-out frames under held-out actions.
+
+    Ctrl-C keeps what there is of them, as does SIGTERM in a block that is `terminable`.
 
     Args:
         run: of a recipe of videos.
@@ -176,7 +178,7 @@ def write_videos(
             raise
         stopped = True
     assert last is not None
-    with uninterrupted():  # a second Ctrl-C, or one at the end, would lose all of it
+    with uninterrupted():  # a second signal, or one at the end, would lose all of it
         if path.suffix == ".webp":
             content = film(last.result, limit=20_000_000)
             write_bytes(path, content)

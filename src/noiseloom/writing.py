@@ -11,6 +11,7 @@ import torch
 from noiseloom.commands import load
 from noiseloom.data import Vocabulary, vocabulary
 from noiseloom.data.characters import LETTERS, Characters, letters
+from noiseloom.data.interrupts import terminable
 from noiseloom.data.pieces import Pieces
 from noiseloom.fit import Options
 from noiseloom.recipes.classes import Classes
@@ -23,6 +24,7 @@ __all__ = ["spoken", "streamed", "write"]
 _HELD = 8  # tokens that may have to be there before a character can be read, as of bytes
 
 
+@terminable()
 def write(
     source: str,
     changes: Options,
@@ -33,7 +35,9 @@ def write(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Write text for as long as it is read: until n tokens, Ctrl-C, or the end of a pipe.
+    """Write text for as long as it is read: until n tokens, a signal, or the end of a pipe.
+
+    Ctrl-C and SIGTERM end the line that is there.
 
     Args:
         source: what `load` takes.

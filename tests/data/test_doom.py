@@ -1,7 +1,12 @@
 """Video of Doom: recordings are functions of their key, and show a walk that gets about."""
 
+import contextlib
 import math
+import os
 import signal
+import subprocess
+import sys
+import time
 from multiprocessing import get_context
 
 import numpy as np
@@ -176,3 +181,82 @@ def test_an_action_leads_to_the_frame_beside_it(recorded):
     pictures += [simulation.step(action).picture for action in recorded.actions[1:80].tolist()]
     simulation.close()
     assert torch.equal(shrunk(np.stack(pictures), 16), recorded.frames[:80])
+
+
+WALKING = """
+from noiseloom.data import doom
+from noiseloom.data.interrupts import terminable
+from noiseloom.rng import Rng
+
+step = doom.Simulation.step
+def told(self, action):
+    print("step", flush=True)
+    return step(self, action)
+
+doom.Simulation.step = told
+with terminable():
+    list(doom.recording(500_000, Rng(0), size=8))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_game_is_ended_by_its_process_alone_and_does_not_outlive_it(number):
+    """A terminal's Ctrl-C, and a limit of time, are told to a game as well."""
+    pytest.importorskip("vizdoom")
+    words, pipe = [sys.executable, "-c", WALKING], subprocess.PIPE
+    with subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            for _ in range(5):
+                assert process.stdout.readline() == "step\n"
+            command = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
+            listed = subprocess.run(command, capture_output=True)
+            (game,) = map(int, listed.stdout.split())
+            os.kill(game, number)
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:  # it goes on
+                assert process.stdout.readline() == "step\n"
+            os.killpg(process.pid, number)
+            _, told = process.communicate(timeout=60)
+            assert told.splitlines()[-1] == "KeyboardInterrupt"
+            assert "could not be saved" not in told
+            with pytest.raises(ProcessLookupError):
+                os.kill(game, 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_game_that_nobody_got_is_ended(monkeypatch):
+    ended = []
+
+    class Game:
+        def __getattr__(self, name):
+            return lambda *_: None
+
+        def init(self):
+            raise KeyboardInterrupt
+
+        def close(self):
+            ended.append(os.listdir(folders[0].name))
+
+    class Folder(doom.tempfile.TemporaryDirectory):
+        def __init__(self):
+            super().__init__()
+            folders.append(self)
+
+    class Vizdoom:
+        DoomGame = Game
+        scenarios_path = "."
+
+        def __getattr__(self, name):
+            return self
+
+    folders = []
+    monkeypatch.setattr(doom, "_vizdoom", Vizdoom)
+    monkeypatch.setattr(doom.tempfile, "TemporaryDirectory", Folder)
+    with pytest.raises(KeyboardInterrupt):
+        Simulation(0)
+    assert ended == [[]]  # before its folder is removed
+    assert not os.path.exists(folders[0].name)

@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from noiseloom.data.interrupts import terminable
+from noiseloom.data.interrupts import sheltered, terminable, uninterrupted
 
 
 def _queued():
@@ -19,12 +21,57 @@ def _queued():
 
 def test_sigterm_ends_a_block_as_ctrl_c_does():
     usual = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as found:
         _queued()
+    assert found.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is usual
     with terminable():
         pass
     assert signal.getsignal(signal.SIGTERM) is usual
+
+
+def test_what_leaves_a_block_says_which_signal_it_was():
+    with pytest.raises(KeyboardInterrupt, match="so far") as found, terminable():  # noqa: PT012
+        try:
+            with terminable():  # a block within a block
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+        except KeyboardInterrupt:  # what was made is kept, and then it goes on
+            raise KeyboardInterrupt("so far") from None
+    assert found.value.signal == signal.SIGTERM
+    with pytest.raises(KeyboardInterrupt) as found, terminable():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    assert not hasattr(found.value, "signal")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_must_be_whole_is_ended_by_neither(number):
+    usual = signal.getsignal(number)
+    with terminable(), uninterrupted():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is usual
+
+
+SIGNALLED = """
+import os, signal, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_processes_of_a_shelter_are_ended_by_neither_and_the_signal_waits(number):
+    reached = []
+    with pytest.raises(KeyboardInterrupt), terminable():  # noqa: PT012
+        with sheltered():
+            os.kill(os.getpid(), number)
+            done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+            reached.append(done.stdout)
+        reached.append("after it")
+        time.sleep(60)
+    assert reached == ["alive\n"]
 
 
 def test_other_threads_say_nothing_of_signals():

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.clips import Clips
-from noiseloom.data.interrupts import uninterrupted
+from noiseloom.data.interrupts import sheltered, uninterrupted
 from noiseloom.data.walks import BUTTONS, WALKS, Seen
 from noiseloom.rng import Rng
 
@@ -71,11 +71,16 @@ class Simulation:
         game.set_doom_skill(3)  # there are no enemies; the hardest, 5, refuses to remove the vest
         game.set_seed(seed)
         self._folder = tempfile.TemporaryDirectory()
-        # The game writes into the folder that it is started in.
-        with contextlib.chdir(self._folder.name):
-            game.init()
-        game.send_game_command("remove GreenArmor")
-        game.make_action([0.0] * len(BUTTONS), 1)
+        try:
+            # The game writes into the folder that it is started in, also as it ends: were it ended
+            # by the terminal's Ctrl-C, the folder would be gone first.
+            with contextlib.chdir(self._folder.name), sheltered():
+                game.init()
+            game.send_game_command("remove GreenArmor")
+            game.make_action([0.0] * len(BUTTONS), 1)
+        except BaseException:  # nobody has it yet that could end it
+            self.close()
+            raise
 
     def look(self) -> Seen:
         """What is to be seen now."""
@@ -200,11 +205,15 @@ def _record(steps: int, rng: Rng, path: Path, *, walk: str, size: int, skip: int
 
 
 def _alone(ended: Event) -> None:
-    """What a process does that records beside others: one thread, and Ctrl-C is not for it."""
+    """What a process does that records beside others: one thread, and no signal is for it.
+
+    Ctrl-C and a limit's SIGTERM reach all of a group. The process that has begun it ends it.
+    """
     global _ended
     _ended = ended
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @cache

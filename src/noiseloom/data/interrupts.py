@@ -1,42 +1,76 @@
-"""Ctrl-C, where it must wait, and where what it ends is to be kept."""
+"""Ctrl-C and SIGTERM, where they must wait, and where what they end is to be kept."""
 
 import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
-__all__ = ["terminable", "uninterrupted"]
+__all__ = ["sheltered", "terminable", "uninterrupted"]
+
+_BOTH = signal.SIGINT, signal.SIGTERM
+_heard: list[int] = []  # signals that a block of `terminable` was sent
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block that Ctrl-C does not end, nor processes that are started in it.
+    """A block that neither Ctrl-C nor SIGTERM ends, nor processes that are started in it.
 
     Other threads than the main one are never interrupted, and may not say what a signal does.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    usual = [signal.signal(number, signal.SIG_IGN) for number in _BOTH]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in zip(_BOTH, usual, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def sheltered() -> Iterator[None]:
+    """A block after which Ctrl-C and SIGTERM come; to processes started in it they never do.
+
+    It is for one that takes a while to start and is ended otherwise; where signals cannot wait
+    (Windows), it does nothing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    usual = signal.pthread_sigmask(signal.SIG_BLOCK, _BOTH)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
     """A block that SIGTERM, by which a limit of time is often kept, ends as Ctrl-C does.
 
-    A process of a pool is left as it is: it would go on with what is queued.
+    A KeyboardInterrupt that leaves it after a SIGTERM has the number as its `signal`. A process of
+    a pool is left as it is: it would go on with what is queued.
     """
     main = threading.current_thread() is threading.main_thread()
-    if not main or multiprocessing.parent_process() is not None:
+    outer = signal.getsignal(signal.SIGTERM) is _hear
+    if not main or outer or multiprocessing.parent_process() is not None:
         yield
         return
-    usual = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _heard.clear()
+    usual = signal.signal(signal.SIGTERM, _hear)
     try:
         yield
+    except KeyboardInterrupt as stop:
+        if _heard:
+            vars(stop)["signal"] = _heard[0]
+        raise
     finally:
         signal.signal(signal.SIGTERM, usual)
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    _heard.append(number)
+    raise KeyboardInterrupt

@@ -81,9 +81,16 @@ def _array(path: Path) -> Tensor:
 def _table(path: Path, width: int, known: str) -> Tensor:
     rows: list[list[float]] = []
     with path.open(newline="", encoding="utf-8-sig") as file:
-        for cells in csv.reader(file, skipinitialspace=True):
+        lines = csv.reader(file, skipinitialspace=True)
+        for cells in lines:
             if not cells:
                 continue
+            if not rows and all(cell.strip() and not _is_number(cell) for cell in cells):
+                # Its names cannot be checked: columns in another order would be taken as they are.
+                raise ValueError(
+                    f"line {lines.line_num} looks like a header ({', '.join(cells)}), and none is "
+                    "expected: leave it out, if its columns are in the run's own order"
+                )
             here = f"row {len(rows) + 1}"
             if len(cells) != width:
                 raise ValueError(f"{here} has {len(cells)} numbers, and {known}")
@@ -96,3 +103,11 @@ def _number(cell: str, here: str) -> float:
         return float(cell)
     except ValueError:
         raise ValueError(f"{here}: {cell!r} is not a number") from None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

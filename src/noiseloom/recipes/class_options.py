@@ -1,5 +1,6 @@
 """The options of models of rows of tokens, and what they must know of their data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -125,12 +126,14 @@ class ClassOptions(LatentRows, Choosing):
             )
 
     @property
-    def idle(self) -> frozenset[str]:
+    def idle(self) -> Mapping[str, str]:
         """What is of token by token says nothing of noise, and the other way round."""
-        order = set() if self.base == "masked" else {"unmask", "order_noise"}
+        names = set() if self.base == "masked" else {"unmask", "order_noise"}
         if self.state == "autoregressive":
-            return frozenset({field.name for field in fields(Sampling)} - {"guidance"} | order)
-        return frozenset({"temperature", "top_p", "beams"} | order)
+            names |= {field.name for field in fields(Sampling)} - {"guidance"}
+        else:
+            names |= {"temperature", "top_p", "beams"}
+        return dict.fromkeys(names, f"state {self.state}")
 
     @property
     def base(self) -> str:

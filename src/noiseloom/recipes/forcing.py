@@ -19,6 +19,7 @@ from noiseloom.nets import CausalTransformer, Recurrent, Transformer
 from noiseloom.noise import SCHEDULES, Schedule
 from noiseloom.objective import Weight, denoising_loss, eps_weight, min_snr_weight, v_weight
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_file import PLAN_FILES
 from noiseloom.recipes.recipe import Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.tokens import (
@@ -32,7 +33,6 @@ from noiseloom.training import Loss
 
 __all__ = ["DiffusionForcing", "token_plan"]
 
-_FILES = (".json", ".csv")
 N = TypeVar("N", int, float)
 
 
@@ -44,8 +44,8 @@ class DiffusionForcing(Recipe):
         plan: the order in which tokens become certain: autoregressive, full-sequence, pyramid:U,
             trapezoid:U (U steps per token), chunked:N, or a file (`SamplingPlan.load`); auto is
             autoregressive for a causal network and full-sequence for another.
-        rest: time that finished tokens wait at until all are done; null for 0.1, or for 0 where
-            teacher forcing has never shown the network a noisy past.
+        rest: time that finished tokens wait at until all are done; null for 0.1, or for 0 of a plan
+            from a file, and where teacher forcing has never shown the network a noisy past.
         forcing: times of the tokens in training: independent (Diffusion Forcing), full-sequence or
             teacher-forcing (the baselines). Teacher forcing trains every token after a clean past,
             in two passes; with network bidirectional, which has no past, one token of a sequence.
@@ -119,11 +119,11 @@ class DiffusionForcing(Recipe):
     @property
     def resting(self) -> float:
         """The time that `rest` stands for."""
-        return self.past_time(self.rest, 0.1)
+        return self.past_time(self.rest, 0.0 if self.by_file else 0.1)
 
     def check_plan(self) -> None:
         """A file is read when it is needed: a run must open where its plan is not."""
-        if self.plan != "auto" and Path(self.plan).suffix not in _FILES:
+        if self.plan != "auto" and not self.by_file:
             token_plan(self.plan, self.sampling_steps, self.tokens)
 
     @property
@@ -280,7 +280,7 @@ def token_plan(name: str, steps: int, tokens: int, among: int | None = None) -> 
         16
     """
     kind, _, value = name.partition(":")
-    if Path(name).suffix in _FILES:
+    if Path(name).suffix in PLAN_FILES:
         plan = SamplingPlan.load(name)
         if plan.t.ndim < 2 or plan.t.shape[-1] not in (1, tokens, among):
             all_ = f" that are drawn, or of all {among}" if among not in (None, tokens) else ""

@@ -14,7 +14,7 @@ slides (`noiseloom.sliding`).
 It is for any file of `Clips`; `noiseloom record doom` makes the one it is named after.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -138,6 +138,18 @@ class ForcingDoom(Sliding, DiffusionForcing, Rolling):
     def tokens(self) -> int:
         """Frames of a plan: those of a chunk."""
         return self.chunk
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """Orders of a single frame, and what is for more of them."""
+        found = self.idle_by_history
+        if self.slides:
+            found["rest"] = "a window that slides, all of it at one time"
+        elif self.chunk == 1 and self.plan == "auto":
+            found["rest"] = "frames that are made one by one (chunk 1)"
+        elif self.chunk == 1 and not self.by_file and self.forcing != "full-sequence":
+            found["plan"] = "frames that are made one by one (chunk 1), which have no order"
+        return found
 
     @property
     def read_at(self) -> float:

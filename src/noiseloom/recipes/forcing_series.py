@@ -6,7 +6,7 @@ step; a forecast is a rollout: the known steps are read once, and the next ones 
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -127,6 +127,16 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     def changeable(cls) -> tuple[str, ...]:
         """Those of all recipes, and how what is known and finished is read."""
         return (*super().changeable(), "stabilisation", "history_guidance", "history_level")
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """What is for steps that wait for others."""
+        found = self.idle_by_history
+        if self.slides:
+            found["rest"] = "a forecast of which all steps have one time"
+        elif self.rolls:
+            found["rest"] = "steps that are made one by one, by plan auto"
+        return found
 
     @property
     def read_at(self) -> float:

@@ -179,9 +179,12 @@ class Recipe(Sampling, Training):
         return bool(getattr(self, "self_conditioning", True))
 
     @property
-    def idle(self) -> frozenset[str]:
-        """Names of the options of drawing that change nothing here."""
-        return frozenset()
+    def idle(self) -> Mapping[str, str]:
+        """The options of drawing that change nothing here, and what it is that they do not change.
+
+        To draw with another value of one is refused; in a grid it is passed over.
+        """
+        return {}
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:

@@ -49,6 +49,13 @@ class ByHistory:
                 f"{self.history_level:g}"
             )
 
+    @property
+    def idle_by_history(self) -> dict[str, str]:
+        """Options that change nothing (`Recipe.idle`)."""
+        if self.history_guidance != 1:
+            return {}
+        return {"history_level": "samples that the past does not guide (history_guidance 1)"}
+
     def by_history(
         self,
         trained: nn.Module,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.guidance import ClassifierFree
 from noiseloom.noise import Schedule
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_file import PLAN_FILES
 from noiseloom.sampling import Solver, ancestral, dpm_solver_pp_2m, heun, resampled
 from noiseloom.shapes import Cond
 from noiseloom.stochastic import churned, restarted, restarts
@@ -28,7 +30,8 @@ class Sampling:
         sampling_steps: rows N of the plan.
         plan: uniform in time, or Karras et al.'s noise levels (karras); for recipes with a time per
             token autoregressive, full-sequence, pyramid:U, trapezoid:U, chunked:N, or a file.
-        rest: time that finished tokens wait at until all are done, where tokens have their own.
+        rest: time that finished tokens wait at until all are done, where tokens have their own; a
+            plan from a file is run as it is written, unless this is given with it.
         td: overshoot (asymmetric time intervals), in steps, >= 0.
         sampler: ddim, ddpm (large variance, the paper's), ddpm-small, heun (in the angle), heun-edm
             (in sigma / alpha), or dpm++2m.
@@ -164,6 +167,11 @@ class Sampling:
                 told = f"restarts from sigma {ratios[0]:g} to {ratios[1]:g}"
                 raise ValueError(f"{told}, in times: {error}") from error
         return plan.rest(self.resting) if plan.t.ndim > 1 else plan
+
+    @property
+    def by_file(self) -> bool:
+        """Whether the plan is one from a file."""
+        return Path(self.plan).suffix in PLAN_FILES
 
     @property
     def resting(self) -> float:
