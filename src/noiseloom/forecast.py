@@ -53,9 +53,11 @@ def write_forecasts(
         raise ValueError("the run does not say where its data lay: name them with --data")
     table, known = recipe.read(path_of_data), run.facts["columns"]
     recipe.fits({"columns": list(table.columns), **recipe.origin(table.values)}, run.facts)
-    if len(table.values) < recipe.lead:
+    needed = recipe.lead + max(recipe.lags, default=0)
+    if len(table.values) < needed:
         raise ValueError(
-            f"{path_of_data} has {len(table.values)} rows, and a forecast follows {recipe.lead}"
+            f"{path_of_data} has {len(table.values)} rows, and a forecast takes {needed}"
+            + (": what is known, and its lags" if recipe.lags else "")
         )
     if not table.values[-recipe.lead :].isfinite().all():
         raise ValueError(
@@ -63,7 +65,7 @@ def write_forecasts(
             f"fill them (--known {path_of_data} draws what may be there), or leave out what comes "
             "last"
         )
-    end = Series(table.values, table.columns, recipe.lead)
+    end = Series(table.values, table.columns, recipe.lead, lags=recipe.lags, ahead=recipe.horizon)
     given = recipe.asked(end, torch.tensor([len(end) - 1]), count)
     whole: list[Tensor] = []
     part, stopped = torch.empty(0), False

@@ -24,7 +24,7 @@ _NAMES = (
         "heads",
         "head_width",
     ),
-    *("levels", "channels", "shape", "periods", "columns", "encoder_patch"),
+    *("levels", "channels", "shape", "periods", "lags", "columns", "encoder_patch"),
     *("encoder", "vocabulary"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
@@ -39,22 +39,24 @@ def check_meaning(recipe: Recipe, facts: Facts, run: Path) -> None:
         run: folder of the weights; without a description nothing is known of them.
 
     Raises:
-        ValueError: an option or a fact differs; the first such one is named. Periods and columns
-            of a series may be added at the end, where new weights go.
+        ValueError: an option or a fact differs; the first such one is named. Periods, lags
+            and columns of a series may be added at the end, where new weights go.
     """
     if not (run / "recipe.yaml").is_file():
         return
     described = read_description(run)
     options = described["options"]
     old, new = _meaning(options, described["facts"]), _meaning(asdict(recipe), facts)
-    # Columns within a token are followed by those of the next step, or of the estimate.
-    repeated = options.get("stack", 1) != 1 or options.get("self_conditioning")
+    # Columns within a token are followed by those of the next step, of the estimate, or of lags,
+    # which stand after the periods.
+    lagged = bool(options.get("lags"))
+    repeated = options.get("stack", 1) != 1 or options.get("self_conditioning") or lagged
+    growing = {"lags", *([] if lagged else ["periods"]), *([] if repeated else ["columns"])}
     for name in _NAMES:
         if name not in old or name not in new:
             continue
         there, here = old[name], new[name]
-        grows = name == "periods" or (name == "columns" and not repeated)
-        grows = grows and isinstance(there, list) and isinstance(here, list)
+        grows = name in growing and isinstance(there, list) and isinstance(here, list)
         if there == (here[: len(there)] if grows else here):
             continue
         if name == "vocabulary":

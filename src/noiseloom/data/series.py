@@ -1,7 +1,7 @@
 """Time series in memory: a table of numbers, a row per step, and the windows of it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -33,6 +33,9 @@ class Series:
         columns: names of the D columns.
         window: steps of a sample, 1 .. N.
         first: index of the first row in the whole series.
+        lags: steps to look back by, from every step of a window and of the `ahead` that follow.
+        ahead: steps after a window that are looked back from, too; at most the least of the lags.
+        past: shape (P, D), the rows before `values`, which lags may reach; None for none.
 
     Raises:
         ValueError: fewer rows than a window has.
@@ -42,6 +45,9 @@ class Series:
     columns: tuple[str, ...]
     window: int
     first: int = 0
+    lags: tuple[int, ...] = ()
+    ahead: int = 0
+    past: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= len(self.values):
@@ -54,13 +60,32 @@ class Series:
         return len(self.values) - self.window + 1
 
     def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
-        """The windows that begin at `indices`: "values" (B, window, D) and "position" (B,)."""
+        """The windows that begin at `indices`: "values" (B, window, D) and "position" (B,).
+
+        With lags there is "lagged", too, (B, lags, window + ahead, D): what was so many steps
+        before, NaN before the first row.
+        """
         rows = indices[:, None] + torch.arange(self.window, device=indices.device)
-        return {"values": self.values[rows], "position": indices + self.first}
+        found = {"values": self.values[rows], "position": indices + self.first}
+        if self.lags:
+            steps = indices[:, None] + torch.arange(self.window + self.ahead, device=indices.device)
+            back = torch.tensor(self.lags, device=indices.device)[:, None]
+            found["lagged"] = self._rows(steps[:, None] - back)
+        return found
+
+    def _rows(self, rows: Tensor) -> Tensor:
+        """Rows by number, those of the past below 0; NaN before the first one."""
+        there = self.values[rows.clamp(min=0)]
+        before = torch.full_like(there, torch.nan)
+        if self.past is not None and len(self.past):
+            known = (rows >= -len(self.past))[..., None]
+            before = torch.where(known, self.past[rows.clamp(-len(self.past), -1)], before)
+        return torch.where((rows < 0)[..., None], before, there)
 
     def to(self, device: torch.device) -> "Series":
         """The same on another device."""
-        return Series(self.values.to(device), self.columns, self.window, self.first)
+        past = None if self.past is None else self.past.to(device)
+        return replace(self, values=self.values.to(device), past=past)
 
     def tensors(self) -> tuple[Tensor]:
         """The values."""
@@ -75,7 +100,9 @@ def beginning(values: Tensor, count: int) -> str:
     return hashlib.blake2b(values[:count].contiguous().numpy().data, digest_size=8).hexdigest()
 
 
-def rolling(table: Table, *, context: int, horizon: int, windows: int) -> Split[Series]:
+def rolling(
+    table: Table, *, context: int, horizon: int, windows: int, lags: tuple[int, ...] = ()
+) -> Split[Series]:
     """Hold out the last `windows` stretches of `horizon` steps, to be forecast one after another.
 
     Training windows end before the first of them. Samples of the held-out part begin `context`
@@ -86,6 +113,7 @@ def rolling(table: Table, *, context: int, horizon: int, windows: int) -> Split[
         context: steps that are known of a sample, >= 1.
         horizon: steps that follow, >= 1.
         windows: how many stretches to hold out, >= 1.
+        lags: steps to look back by, each at least the horizon; what is held out has them all.
 
     Raises:
         ValueError: too short a series.
@@ -98,5 +126,11 @@ def rolling(table: Table, *, context: int, horizon: int, windows: int) -> Split[
             f"needs at least {size} before them; ask for fewer, or a shorter horizon or context"
         )
     cut = total - held
-    train = Series(table.values[:cut], table.columns, size)
-    return Split(train, Series(table.values[cut - context :], table.columns, size, cut - context))
+    if lags and max(lags) > cut - context:
+        raise ValueError(
+            f"lags of {max(lags)} steps reach before the first one: what is held out begins after "
+            f"{cut - context}; ask for less, or give a longer series"
+        )
+    train = Series(table.values[:cut], table.columns, size, lags=lags)
+    past, ahead = table.values[: cut - context], table.values[cut - context :]
+    return Split(train, Series(ahead, table.columns, size, cut - context, lags=lags, past=past))

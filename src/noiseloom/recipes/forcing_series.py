@@ -31,7 +31,7 @@ from noiseloom.recipes.filling import (
 from noiseloom.recipes.forcing import DiffusionForcing
 from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
 from noiseloom.recipes.rolling import ByHistory, Sliding
-from noiseloom.recipes.series_tokens import SeriesTokens, with_gaps
+from noiseloom.recipes.series_tokens import SeriesTokens, seasons, with_gaps
 from noiseloom.rng import Rng
 from noiseloom.rollouts import along, rollout
 from noiseloom.sliding import slide
@@ -62,6 +62,9 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             changed by since the step before.
         periods: lengths of the seasons, in steps: 24 and 168 for hours. The network is told sine
             and cosine of each.
+        lags: steps to look back by, each at least the horizon: 24 and 168 for hours. At every token
+            the network is told the one so many steps before, as it is then known. Of windows whose
+            lags lie before the first step, it is told that they do.
         header: whether the first row of a CSV file holds names.
         gaps: what becomes of steps to train on with cells that are empty or NaN: refuse them, or
             take them for missing: at time 1, and no part of the loss. What is forecast, and what
@@ -86,6 +89,7 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     windows: int = 5
     state: Literal["values", "differences"] = "values"
     periods: tuple[float, ...] = ()
+    lags: tuple[int, ...] = ()
     header: Literal["auto", "yes", "no"] = "auto"
     gaps: Literal["refuse", "missing"] = "refuse"
     stabilisation: float | None = None
@@ -114,6 +118,13 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             )
         if not all(2 <= period < math.inf for period in self.periods):
             raise ValueError(f"periods must be at least 2, in steps, got {self.periods}")
+        if any(lag < self.horizon for lag in self.lags):
+            raise ValueError(
+                f"lags must be at least the horizon, {self.horizon} steps, to be known when it is "
+                f"drawn, got {min(self.lags)}"
+            )
+        if len(set(self.lags)) < len(self.lags):
+            raise ValueError(f"lags must differ, got {self.lags}")
         if self.conditional or self.label_drop or self.guidance != 1:
             raise ValueError(
                 f"{self.name} knows no classes: leave conditional, label_drop and guidance out"
@@ -161,7 +172,7 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     def load(self, data: str | None) -> Split[Series]:
         """The series at a path, its end held out."""
         table = self.read(data)
-        split = rolling(table, context=self.lead, horizon=self.horizon, windows=self.windows)
+        split = self.split(table)
         rest = split.held_out.values.isfinite().all(1)
         if not rest.all():
             gap = split.held_out.first + int(rest.int().argmin()) + 1
@@ -175,6 +186,11 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             return split
         note = f"{int((~there).sum()):,} of {len(there):,} steps to train on have gaps: missing"
         return replace(split, notes=(note,))
+
+    def split(self, table: Table) -> Split[Series]:
+        """A series, its end held out, each window with its lags."""
+        windows, lags = self.windows, self.lags
+        return rolling(table, context=self.lead, horizon=self.horizon, windows=windows, lags=lags)
 
     def read(self, data: str | None) -> Table:
         """All rows at a path; one with a gap is missing as a whole."""
@@ -216,10 +232,14 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
     def build(self, facts: Facts) -> Parts:
         """The codec of the tokens, and their denoiser."""
         columns = len(facts["columns"])
-        trained = self.make_trained(columns, None, 2 * len(self.periods))
+        told = 2 * len(self.periods) + len(self.lags) * (columns + 1)
+        trained = self.make_trained(columns, None, told)
+        return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), self.codec(facts))
+
+    def codec(self, facts: Facts) -> SeriesTokens:
+        """What the tokens are, of these facts."""
         mean, std, floor = (tuple(facts[name]) for name in ("mean", "std", "floor"))
-        codec = SeriesTokens(mean, std, floor, self.lead, self.state)
-        return Parts(trained, GaussianDiffusion(SCHEDULES[self.schedule]), codec)
+        return SeriesTokens(mean, std, floor, self.lead, self.state)
 
     def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """Tokens of a batch of windows."""
@@ -235,19 +255,19 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         return known & (there if self.state == "values" else there[:, 1:] & there[:, :-1])
 
     def told(self, batch: dict[str, Tensor], facts: Facts, rng: Rng) -> dict[str, Tensor]:
-        """The time of the season at every token."""
-        if not self.periods:
-            return {}
-        position = batch["position"]
-        step = position[:, None] + torch.arange(self.tokens, device=position.device)
-        step = step + self.lead - self.known
-        periods = torch.tensor(self.periods, dtype=torch.float64, device=step.device)
-        angle = 2 * torch.pi * (step[..., None] / periods % 1)
-        pairs = torch.stack((angle.sin(), angle.cos()), -1)  # one more period comes at the end
-        return {"action": pairs.flatten(-2).float()}
+        """The time of the season at every token, and the tokens of some steps before."""
+        found = []
+        if self.periods:
+            first = batch["position"] + self.lead - self.known
+            found.append(seasons(first, self.tokens, self.periods))
+        if self.lags:  # one more of either comes at the end
+            found.append(self.codec(facts).lagged(batch["values"], batch["lagged"]))
+        return {"action": torch.cat(found, -1)} if found else {}
 
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Forecasts of what is known, {"values" (B, lead, D), "position" (B,)}.
+
+        With lags there is "lagged", too, (B, lags, lead + horizon, D).
 
         Step by step where the network is causal and no plan is named, else along the plan, the
         known tokens held; by a model of full sequences all at once (`Sliding`).
@@ -259,7 +279,8 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             yield from self.fill_in(parts, facts, given, rng)
             return
         device = next(parts.denoiser.parameters()).device
-        values, position = given["values"].to(device), given["position"].to(device)
+        given = {name: part.to(device) for name, part in given.items()}
+        values = given["values"]
         if values.shape[1:] != (self.lead, len(facts["columns"])):
             raise ValueError(
                 f"a forecast follows {self.lead} steps of {len(facts['columns'])} columns, got "
@@ -267,8 +288,14 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             )
         if not values.isfinite().all():
             raise ValueError("what a forecast follows has gaps: fill them")
+        if self.lags:
+            wanted = (len(values), len(self.lags), self.lead + self.horizon, values.shape[-1])
+            lagged = given.get("lagged")
+            if lagged is None or lagged.shape != wanted:
+                got = "none" if lagged is None else f"{tuple(lagged.shape)}"
+                raise ValueError(f"a forecast takes lagged of shape {wanted}, got {got}")
         known = self.clean(parts, {"values": values})
-        cond = self.told({"position": position}, facts, rng)
+        cond = self.told(given, facts, rng)
         past = None if self.rolls else range(self.known)
         guided = self.by_history(parts.denoiser, parts.diffusion, past)
         denoiser = self.make_denoiser(guided, cond).eval()
@@ -354,7 +381,7 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         """What is known of windows, once for each path: window after window."""
         batch = data[rows]
         values = batch["values"][:, : self.lead]
-        known = {"values": values, "position": batch["position"]}
+        known = {**batch, "values": values}
         return {name: part.repeat_interleave(paths, 0) for name, part in known.items()}
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:

@@ -12,12 +12,26 @@ from torch import Tensor
 
 from noiseloom.encodings import Standardised
 
-__all__ = ["SeriesTokens", "with_gaps"]
+__all__ = ["SeriesTokens", "seasons", "with_gaps"]
 
 
 def with_gaps(values: Tensor) -> Tensor:
     """Values (N, D) in which a step with a gap is missing as a whole."""
     return values.masked_fill(~values.isfinite().all(-1, keepdim=True), torch.nan)
+
+
+def seasons(first: Tensor, tokens: int, periods: tuple[float, ...]) -> Tensor:
+    """Sine and cosine of the time within each season, float32, (B, tokens, 2 periods).
+
+    Args:
+        first: steps of the first tokens, int64, shape (B,).
+        tokens: how many follow each other.
+        periods: lengths of the seasons, in steps.
+    """
+    step = first[:, None] + torch.arange(tokens, device=first.device)
+    period = torch.tensor(periods, dtype=torch.float64, device=first.device)
+    angle = 2 * torch.pi * (step[..., None] / period % 1)
+    return torch.stack((angle.sin(), angle.cos()), -1).flatten(-2).float()
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,23 @@ class SeriesTokens(Standardised):
         """Tokens of windows, float32, (B, T, D); 0 where they are missing."""
         tokens = self.measured(values)[0]
         return self.encode(torch.where(tokens.isfinite(), tokens, 0)).float()
+
+    def lagged(self, values: Tensor, lagged: Tensor) -> Tensor:
+        """What tokens are told of the tokens some steps before, float32, (B, T, lags (D + 1)).
+
+        These are measured and standardised as the tokens themselves, 0 where they are not known;
+        after each comes 1 if it is, else 0.
+
+        Args:
+            values: of the windows, shape (B, T, D), or their known steps alone.
+            lagged: so many steps before, shape (B, lags, T, D); of differences, one step more.
+        """
+        size = self.measured(values[:, : self.lead])[1]
+        scaled = lagged / size[:, None]
+        found = scaled if self.state == "values" else scaled.diff(dim=2)
+        known = found.isfinite().all(-1, keepdim=True)
+        found = self.encode(torch.where(known, found, 0)).masked_fill(~known, 0)
+        return torch.cat((found, known.to(found.dtype)), -1).transpose(1, 2).flatten(2).float()
 
     def values(self, tokens: Tensor, known: Tensor) -> Tensor:
         """Values of tokens that follow those that are known, in their units, float64.
