@@ -200,7 +200,9 @@ def test_bad_words_of_other_verbs(capsys, run):
     assert ". is a folder: name a file, --out samples.png" in told
     told = fails(capsys, "sample", run, "--out", "x.csv")
     assert "x.csv: pictures are written as .png or, as numbers, .npy" in told
-    assert "x.jpg: pictures are written as .png" in fails(capsys, "sample", run, "--out", "x.jpg")
+    for other in ("x.jpg", "x.tiff", "x"):
+        told = fails(capsys, "sample", run, "--out", other)
+        assert f"{other}: pictures are written as .png or" in told
 
 
 def test_an_empty_folder_and_a_corrupt_picture(capsys, tmp_path):

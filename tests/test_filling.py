@@ -290,6 +290,7 @@ def test_templates_of_pictures_as_people_write_them(tmp_path):
         (np.zeros((0, 8, 8)), "shape (0, 8, 8)"),
         (np.zeros((2, 3, 8, 8)), "shape (2, 3, 8, 8)"),
         (np.array(["a"]), "no numbers"),
+        (np.array([None]), "is no whole .npy file of numbers"),
     ):
         with pytest.raises(ValueError, match=re.escape(said)) as error:
             read(array)

@@ -53,10 +53,16 @@ weights() { # averaged weights of all runs, and what they were trained on, into 
 
 restored() { # FOLDER with what `wait_and_pack` and `weights` have brought back
   tar xzf "$1/all.tar.gz" -C "$W" && cat "$1"/weights.* | tar xf - -C "$W"
-  local log # of a training that was not at its end: what it would go on from was not brought back
-  find "$W/runs" -name metrics.jsonl | while read -r log; do
-    [ -e "${log%/*}/ema.safetensors" ] || [ -e "${log%/*}/calibration.json" ] || rm -r "${log%/*}"
-  done
+  # Trainings that were not at their end begin anew: what they would go on from was not brought back.
+  python3 - "$W/runs" <<'P'
+import json, shutil, sys
+from pathlib import Path
+for log in list(Path(sys.argv[1]).rglob("metrics.jsonl")):
+    states = [json.loads(file.read_text()) for file in log.parent.glob("state/*/state.json")]
+    whole = any(state["step"] >= state["options"]["steps"] for state in states)
+    if not whole or ("guides" in log.parts and not (log.parent / "calibration.json").exists()):
+        shutil.rmtree(log.parent, ignore_errors=True)
+P
 }
 
 half() { # NAME...: averaged weights of runs into $OUT, in half precision

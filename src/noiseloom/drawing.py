@@ -22,20 +22,6 @@ from noiseloom.terminal import Pace, answer, counted, save_picture, say_plan
 
 __all__ = ["class_index", "sample"]
 
-_ENDINGS = {
-    ".png",
-    ".csv",
-    ".webp",
-    ".safetensors",
-    ".txt",
-    ".svg",
-    ".npy",
-    ".npz",
-    ".jpg",
-    ".jpeg",
-}
-_ENDINGS |= {".gif", ".mp4", ".json", ".parquet", ".xlsx", ".pt", ".h5", ".hdf5"}
-
 
 @terminable()
 def sample(
@@ -72,8 +58,9 @@ def sample(
         goal: of plans, numbers to come to; by default a maze's own, or none.
         actions: file of those that videos follow; by default recorded ones.
         known: of rows, a template with gaps ("_"), for tables a .csv file of rows with empty cells,
-            for numbers a line or a file, for series a .csv file with empty rows, for digits row by
-            row a .npy file with NaN or a picture: what is known stays, and is drawn beside.
+            for numbers a line or a file, for series a .csv file with rows of empty cells, for
+            digits row by row a .npy file with NaN or a picture: what is known stays, and is drawn
+            beside.
         gap: the character of a gap of a template.
         redesign: of sequences, what they are to differ from at a few sites.
         codes_from: file of those that samples are told, a row each; by default as `codes` says.
@@ -127,7 +114,8 @@ def sample(
         ending = rows_ending(run)
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
     also = ".npy" if shows == "pictures" else ending
-    if shows not in ("videos", "rows") and path.suffix.lower() in _ENDINGS - {ending, also}:
+    known_kind = shows in ("videos", "rows") or path.suffix.lower() in (ending, also)
+    if not known_kind and not path.is_dir():
         called = {"series": "forecasts", "trajectories": "plans"}.get(shows, shows)
         kinds = ending if also == ending else f"{ending} or, as numbers, {also}"
         raise ValueError(f"{path}: {called} are written as {kinds}")

@@ -82,7 +82,8 @@ class Run:
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
         """The same model with other options of drawing (`Recipe.changeable`).
 
-        A plan from a file is run as it is written, without the run's `rest` if that is not given.
+        A plan from a file is run as it is written, without the run's `rest` if that is not given:
+        it is forgotten then.
 
         Raises:
             ValueError: an option that is not one of sampling, out of range, or one that would

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -214,8 +214,15 @@ def check_known(known: Tensor, token: str) -> None:
         raise ValueError("nothing is known of it: leave --known out")
 
 
+def _loaded(path: Path) -> Any:  # noqa: ANN401  (an array, or several in one file)
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:  # what it says advises to unpickle
+        raise ValueError("it is no whole .npy file of numbers") from error
+
+
 def _npy(path: Path) -> "np.ndarray":
-    found = np.load(path, allow_pickle=False)
+    found = _loaded(path)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
         raise ValueError("it holds no numbers")
     return found
@@ -254,7 +261,7 @@ def _known_rows(pixels: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 def _array(path: Path) -> list[list[int]]:
-    found = np.load(path, allow_pickle=False)
+    found = _loaded(path)
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biu":
         kind = found.dtype if isinstance(found, np.ndarray) else "several arrays"
         raise ValueError(f"it holds {kind}, and a template whole numbers, with -1 for gaps")
