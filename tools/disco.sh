@@ -7,6 +7,7 @@ LIMIT=${LIMIT:-1600} DISCO=${DISCO:-tools/disco.yaml}
 begin "$1"
 cp "$2" "$W/fruits360_3body_64px.zip"
 each() { for name in "$@"; do echo -n "$name,$name-judged,"; done; }
-agenda 0 codes "$DISCO" --lanes gpu=2 --only "$(each codes-0 codes-1 codes-2 annealed-0 k-64-0 m-10-0)codes-0-frechet" &
-agenda 1 plain "$DISCO" --lanes gpu=2 --only "$(each plain-0 plain-1 plain-2 narrow-0 m-4-0 groups-0 m-1-0 paper-0)plain-0-frechet" &
+frechet() { echo -n "$1-0-frechet,$1-1-frechet,$1-2-frechet,"; }
+agenda 0 codes "$DISCO" --lanes gpu=2 --only "$(each codes-0 codes-1 codes-2)$(frechet codes)$(each annealed-0 k-64-0)m-10-0,m-10-0-judged" &
+agenda 1 plain "$DISCO" --lanes gpu=2 --only "$(each plain-0 plain-1 plain-2)$(frechet plain)$(each narrow-0 m-4-0 groups-0 m-1-0)paper-0,paper-0-judged" &
 wait
