@@ -17,6 +17,7 @@ from noiseloom import __version__
 from noiseloom.actions import ACTIONS
 from noiseloom.arguments import UsageError, nearest, value_of
 from noiseloom.verbs import VERBS
+from noiseloom.world import world_size
 
 __all__ = ["main"]
 
@@ -105,12 +106,8 @@ def _is_for_users(error: Exception) -> bool:
     return isinstance(error, told) or _is_loss_of_peer(error)
 
 
-def _is_one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def _ended(code: int, error: BaseException) -> int:
-    if _is_one_of_several():
+    if world_size() > 1:
         from noiseloom.training.processes import leave
 
         leave(code, error)
@@ -118,7 +115,7 @@ def _ended(code: int, error: BaseException) -> int:
 
 
 def _is_loss_of_peer(error: Exception) -> bool:
-    if not _is_one_of_several():
+    if world_size() <= 1:
         return False
     from noiseloom.training.processes import is_loss_of_peer
 

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from noiseloom.world import world_size
+
 __all__ = ["check_jobs", "in_jobs"]
 
 T = TypeVar("T")
@@ -79,7 +81,7 @@ def check_jobs(jobs: int) -> None:
     """Raise ValueError if so many processes cannot be started, or not from this one."""
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise ValueError("--jobs starts processes of its own: leave torchrun out")
 
 

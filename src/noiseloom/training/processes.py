@@ -30,6 +30,8 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
+from noiseloom.world import world_size
+
 __all__ = ["connect", "disconnect", "is_loss_of_peer", "leave"]
 
 _LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
@@ -47,20 +49,24 @@ def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
 
     Raises:
         RuntimeError: the processes are not connected.
+        ValueError: WORLD_SIZE is no number.
     """
     if distributed.is_available():
         # Its functions take the group that there is when they are imported, which data parallelism
         # does, for a default, and would keep it and its threads to the end.
         importlib.import_module("torch.distributed.nn.functional")
+    said = os.environ.get("WORLD_SIZE", "1")
+    if said != str(world_size()):  # accelerate would not say which number it is that it cannot read
+        raise ValueError(f"WORLD_SIZE is {said!r}, no number of processes: unset it")
     known = _is_connected()
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no",  # the loop's own covers the network only, see in_bfloat16
     )
     world = accelerator.num_processes
-    if world != int(os.environ.get("WORLD_SIZE", "1")):
+    if world != world_size():
         raise RuntimeError(
-            f"this is one of {os.environ['WORLD_SIZE']} processes, but {world} are connected: "
+            f"this is one of {world_size()} processes, but {world} are connected: "
             "launch with torchrun, or with accelerate launch --multi_gpu"
         )
     if _is_connected() and not known:
