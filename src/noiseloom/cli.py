@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     SIGTERM is as Ctrl-C where what has been made is kept (`data.interrupts.terminable`).
     One of several processes that train together ends after an error, instead of returning.
+    Without `argv` the command is the whole program: its processes part after a training.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -35,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            if argv is None and world_size() > 1 and words[:1] == ["train"]:
+                from noiseloom.training.processes import trains_once
+
+                trains_once()
             _dispatch(words)
     except SystemExit as end:  # after --help
         return int(end.code or 0)

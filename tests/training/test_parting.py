@@ -20,7 +20,7 @@ def part(out, mode):
     return process.returncode, told, said
 
 
-@pytest.mark.parametrize("mode", ["recipe", "script", "script that destroys"])
+@pytest.mark.parametrize("mode", ["recipe", "recipes", "script", "script that destroys"])
 def test_the_group_and_its_threads_are_gone_at_the_end(tmp_path, mode):
     code, told, said = part(tmp_path / "run", mode)
     assert code == 0, said

@@ -12,7 +12,8 @@ says what was wrong and is gone at once, without destroying anything; that close
 by which its peers notice.
 
 One group serves all trainings of a program: that a second can be begun is "unsupported/untested"
-(PyTorch's manual, torch.distributed, "Reinitialization").
+(PyTorch's manual, torch.distributed, "Reinitialization"). So it ends with the program, or before,
+with the training of a program that is one command: there the main process goes on alone.
 """
 
 import atexit
@@ -32,7 +33,7 @@ from torch import distributed
 
 from noiseloom.world import world_size
 
-__all__ = ["connect", "disconnect", "is_loss_of_peer", "leave"]
+__all__ = ["connect", "is_loss_of_peer", "leave", "trained", "trains_once"]
 
 _LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
 """What gloo's connections and NCCL say where a peer is gone."""
@@ -40,11 +41,14 @@ _LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
 _begun = False
 """Whether there is a group that `connect` began: another one is left to whoever began it."""
 
+_once = False
+"""Whether the program is one command, so that no other training follows."""
+
 
 def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
     """The accelerator, with a group if there are other processes.
 
-    A group that is begun here ends with the program at the latest, see `disconnect`, and an error
+    A group that is begun here ends with the program at the latest, see `trained`, and an error
     that ends the program ends the process at once, see `leave`.
 
     Raises:
@@ -72,18 +76,21 @@ def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
     if _is_connected() and not known:
         global _begun
         _begun = True
-        atexit.register(disconnect)  # runs while threads may still ask for the interpreter
+        atexit.register(_disconnect)  # runs while threads may still ask for the interpreter
         sys.excepthook = partial(_told, sys.excepthook)
     return accelerator
 
 
-def disconnect() -> None:
-    """Destroy the group, if `connect` began one: for all processes, after the last training."""
-    global _begun
-    if _begun and _is_connected():  # a program may have destroyed it by itself
-        _begun = False
-        gc.collect()  # a wrapped model that is part of a cycle would keep the group's threads
-        distributed.destroy_process_group()
+def trains_once() -> None:
+    """Say that the program is one command, whose group ends with its training."""
+    global _once
+    _once = True
+
+
+def trained() -> None:
+    """End the group after a training, while all are here, unless another one may follow."""
+    if _once:
+        _disconnect()
 
 
 def leave(code: int, error: BaseException) -> None:
@@ -105,6 +112,15 @@ def is_loss_of_peer(error: BaseException) -> bool:
     """Whether an error says no more than that another process has ended, which says why itself."""
     said = str(error) if isinstance(error, RuntimeError) and _is_connected() else ""
     return any(words in said for words in _LOST)
+
+
+def _disconnect() -> None:
+    """Destroy the group, if `connect` began one: for all processes, after the last training."""
+    global _begun
+    if _begun and _is_connected():  # a program may have destroyed it by itself
+        _begun = False
+        gc.collect()  # a wrapped model that is part of a cycle would keep the group's threads
+        distributed.destroy_process_group()
 
 
 def _is_connected() -> bool:
