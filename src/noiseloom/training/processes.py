@@ -17,6 +17,7 @@ with the training of a program that is one command: there the main process goes 
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -102,7 +103,8 @@ def leave(code: int, error: BaseException) -> None:
     """
     if _begun and _is_connected():
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(Exception):  # closed, or nobody reads it any more
+                stream.flush()
         if is_loss_of_peer(error):
             time.sleep(5)  # torchrun names who was gone when it looked, and ends the others
         os._exit(code)
@@ -134,5 +136,7 @@ def _told(
     trace: TracebackType | None,
 ) -> None:
     """What `sys.excepthook` does in one of several processes: `tell`, and leave."""
-    tell(kind, error, trace)
-    leave(130 if issubclass(kind, KeyboardInterrupt) else 1, error)
+    try:
+        tell(kind, error, trace)
+    finally:
+        leave(130 if issubclass(kind, KeyboardInterrupt) else 1, error)
