@@ -92,3 +92,34 @@ def test_a_process_of_a_pool_is_ended():
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_another_thread_got_waits_for_the_end_of_a_shelter(number):
+    reached, usual, done = [], signal.getsignal(number), threading.Event()
+    thread = threading.Thread(target=done.wait)  # a system tells a signal to whoever takes it
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), terminable():  # noqa: PT012
+            with sheltered():
+                os.kill(os.getpid(), number)
+                time.sleep(0.2)
+                reached.append("its end")
+            reached.append("after it")
+            time.sleep(60)
+    finally:
+        done.set()
+        thread.join()
+    assert reached == ["its end"]
+    assert signal.getsignal(number) is usual
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_a_shelter_leaves_alone_what_is_ignored():
+    usual = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with sheltered():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        assert signal.signal(signal.SIGTERM, usual) is signal.SIG_IGN

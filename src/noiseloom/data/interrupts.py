@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, where they must wait, and where what they end is to be kept."""
 
+import contextlib
 import multiprocessing
 import signal
 import threading
@@ -35,16 +36,29 @@ def sheltered() -> Iterator[None]:
     """A block after which Ctrl-C and SIGTERM come; to processes started in it they never do.
 
     It is for one that takes a while to start and is ended otherwise; where signals cannot wait
-    (Windows), it does nothing.
+    (Windows), it does nothing. In another thread than the main one, which signals interrupt, it is
+    for the processes alone.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    usual = signal.pthread_sigmask(signal.SIG_BLOCK, _BOTH)
+    came: list[int] = []
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():
+                # A mask is one thread's: what another one is sent is handled here all the same.
+                for number in _BOTH:
+                    usual = signal.getsignal(number)
+                    if usual not in (None, signal.SIG_IGN):
+                        stack.callback(signal.signal, number, usual)
+                        signal.signal(number, lambda number, _: came.append(number))
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_BLOCK, _BOTH)
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+        for heard in came:
+            signal.raise_signal(heard)
 
 
 @contextmanager
