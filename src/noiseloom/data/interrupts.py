@@ -65,26 +65,33 @@ def sheltered() -> Iterator[None]:
 def terminable() -> Iterator[None]:
     """A block that SIGTERM, by which a limit of time is often kept, ends as Ctrl-C does.
 
-    A KeyboardInterrupt that leaves it after a SIGTERM has the number as its `signal`. A process of
-    a pool is left as it is: it would go on with what is queued.
+    A KeyboardInterrupt that a signal raises in it has the number as its `signal`; another one that
+    leaves it, in place of what was caught there, that of the first. A SIGTERM that is ignored stays
+    ignored. A process of a pool is left as it is: it would go on with what is queued.
     """
     main = threading.current_thread() is threading.main_thread()
-    outer = signal.getsignal(signal.SIGTERM) is _hear
+    outer = any(signal.getsignal(number) is _hear for number in _BOTH)
     if not main or outer or multiprocessing.parent_process() is not None:
         yield
         return
     _heard.clear()
-    usual = signal.signal(signal.SIGTERM, _hear)
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            for number in _BOTH:
+                usual = signal.getsignal(number)
+                ends = number == signal.SIGTERM and usual not in (None, signal.SIG_IGN)
+                if ends or usual is signal.default_int_handler:
+                    stack.callback(signal.signal, number, usual)
+                    signal.signal(number, _hear)
+            yield
     except KeyboardInterrupt as stop:
         if _heard:
-            vars(stop)["signal"] = _heard[0]
+            vars(stop).setdefault("signal", _heard[0])
         raise
-    finally:
-        signal.signal(signal.SIGTERM, usual)
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
     _heard.append(number)
-    raise KeyboardInterrupt
+    stop = KeyboardInterrupt()
+    vars(stop)["signal"] = number
+    raise stop
