@@ -135,17 +135,20 @@ def test_a_part_that_nobody_waits_for_is_left(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_a_recording_that_is_left_ends_its_processes(monkeypatch):
+@pytest.mark.parametrize("when", ["as they start", "later"])
+def test_a_recording_that_is_left_ends_its_processes(monkeypatch, when):
     class Pool:
         def __init__(self, jobs, context, initializer, given):
             self.ended = given[0]
 
         def map(self, work, counts, keys, paths):
-            found.append(signal.getsignal(signal.SIGINT))
+            found.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            if when == "as they start":
+                os.kill(os.getpid(), signal.SIGINT)
             return self.interrupted()
 
         def interrupted(self):
-            found.append(self.ended.is_set())
+            assert when == "later"
             raise KeyboardInterrupt
             yield
 
@@ -157,7 +160,7 @@ def test_a_recording_that_is_left_ends_its_processes(monkeypatch):
     monkeypatch.setattr(doom, "_vizdoom", lambda: None)
     with pytest.raises(KeyboardInterrupt):
         next(recording(20_000, Rng(0), jobs=2))
-    assert found == [signal.SIG_IGN, False, True]
+    assert found == [{signal.SIGINT, signal.SIGTERM}, True]
 
 
 def test_an_episode_has_no_end_and_leaves_no_files(recorded, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.clips import Clips
-from noiseloom.data.interrupts import sheltered, uninterrupted
+from noiseloom.data.interrupts import sheltered
 from noiseloom.data.walks import BUTTONS, WALKS, Seen
 from noiseloom.rng import Rng
 
@@ -170,7 +170,7 @@ def recording(
             pool = ProcessPoolExecutor(min(jobs, len(parts)), context, _alone, (ended,))
             stack.callback(pool.shutdown, cancel_futures=True)
             stack.callback(ended.set)
-            with uninterrupted():  # Ctrl-C while they import would show where each of them was
+            with sheltered():  # Ctrl-C while they import would show where each of them was
                 made = pool.map(work, counts, keys, paths)
         for path in made:
             yield Clips.read(path)
