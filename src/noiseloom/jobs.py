@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from noiseloom.data.interrupts import end_with_parent
 from noiseloom.world import world_size
 
 __all__ = ["check_jobs", "in_jobs"]
@@ -90,7 +90,7 @@ def _begin(
 ) -> None:
     """What a process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     place = places.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
@@ -104,11 +104,3 @@ def _begin(
         from noiseloom.recipes.own import recipe_from_file
 
         recipe_from_file(Path(recipe_file))
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed would leave this process training: end with it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

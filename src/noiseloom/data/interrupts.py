@@ -1,14 +1,15 @@
-"""Ctrl-C and SIGTERM, where they must wait, and where what they end is to be kept."""
+"""What ends processes: Ctrl-C, SIGTERM and their parent's end; where they wait, what they leave."""
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["sheltered", "terminable", "uninterrupted"]
+__all__ = ["end_with_parent", "sheltered", "terminable", "uninterrupted"]
 
 _BOTH = signal.SIGINT, signal.SIGTERM
 _heard: list[int] = []  # signals that a block of `terminable` was sent
@@ -88,6 +89,25 @@ def terminable() -> Iterator[None]:
         if _heard:
             vars(stop).setdefault("signal", _heard[0])
         raise
+
+
+def end_with_parent(first: Callable[[], object] = lambda: None) -> None:
+    """Let this process end once its parent has, which, killed, would leave it working for nobody.
+
+    Args:
+        first: what to do before, in another thread than the main one.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        try:
+            first()
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
