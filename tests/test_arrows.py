@@ -105,7 +105,7 @@ FRONT |= {
     "videos",
     "writing",
 }
-EVERYTHING = METHODS | SIDES | FRONT | {"recipes"}
+EVERYTHING = METHODS | SIDES | FRONT | {"recipes", "world"}
 
 MAY_IMPORT = {
     "shapes": set(),
@@ -114,6 +114,7 @@ MAY_IMPORT = {
     "carry": {"shapes"},
     "faults": {"carry"},
     "schedule": set(),
+    "world": set(),
     "noise": LAWS | {"schedule"},
     "information": LAWS | {"schedule"},
     "manifolds": LAWS,
@@ -153,7 +154,7 @@ MAY_IMPORT = {
     "nets": LAWS,
     "data": LAWS,
     "metrics": LAWS | {"data"},
-    "training": LAWS,
+    "training": LAWS | {"world"},
     "recipes": EVERYTHING,
     **dict.fromkeys(FRONT, EVERYTHING | {"public"}),
     "public": EVERYTHING,

@@ -22,6 +22,7 @@ from PIL import Image
 import noiseloom
 import noiseloom.report
 from noiseloom.cli import main
+from noiseloom.jobs import check_jobs
 from noiseloom.recipes import RECIPES, BitsImages, PriorTraining, Sampling
 from noiseloom.table import device
 from noiseloom.terminal import number, save_picture
@@ -183,6 +184,13 @@ def test_bad_words_leave_nothing_behind(capsys, monkeypatch, tmp_path, words, to
     monkeypatch.chdir(tmp_path)
     assert told in fails(capsys, "train", *words, "--out", "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("said", ["", "abc"])
+def test_an_environment_without_a_number_of_processes(capsys, monkeypatch, said):
+    monkeypatch.setenv("WORLD_SIZE", said)
+    assert "unknown command 'tarin'" in fails(capsys, "tarin")
+    check_jobs(2)  # one process may start others
 
 
 def test_bad_words_of_other_verbs(capsys, run):

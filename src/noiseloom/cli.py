@@ -17,6 +17,7 @@ from noiseloom import __version__
 from noiseloom.actions import ACTIONS
 from noiseloom.arguments import UsageError, nearest, value_of
 from noiseloom.verbs import VERBS
+from noiseloom.world import world_size
 
 __all__ = ["main"]
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     SIGTERM is as Ctrl-C where what has been made is kept (`data.interrupts.terminable`).
     One of several processes that train together ends after an error, instead of returning.
+    Without `argv` the command is the whole program: its processes part after a training.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
@@ -34,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            if argv is None and world_size() > 1 and words[:1] == ["train"]:
+                from noiseloom.training.processes import trains_once
+
+                trains_once()
             _dispatch(words)
     except SystemExit as end:  # after --help
         return int(end.code or 0)
@@ -105,12 +111,8 @@ def _is_for_users(error: Exception) -> bool:
     return isinstance(error, told) or _is_loss_of_peer(error)
 
 
-def _is_one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def _ended(code: int, error: BaseException) -> int:
-    if _is_one_of_several():
+    if world_size() > 1:
         from noiseloom.training.processes import leave
 
         leave(code, error)
@@ -118,7 +120,7 @@ def _ended(code: int, error: BaseException) -> int:
 
 
 def _is_loss_of_peer(error: Exception) -> bool:
-    if not _is_one_of_several():
+    if world_size() <= 1:
         return False
     from noiseloom.training.processes import is_loss_of_peer
 

@@ -18,7 +18,7 @@ from noiseloom.recipes import RECIPES, Recipe
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
-from noiseloom.training.processes import disconnect
+from noiseloom.training.processes import trained
 
 __all__ = [
     "demo",
@@ -59,7 +59,7 @@ def train(
     """
     recipe = resumed(out, options, kind) if resume else kind(**options)
     fit(recipe, out, data=data, init_from=init_from, resume=resume, judge=judge, command=command)
-    disconnect()  # now, while all are here: the main process goes on alone, perhaps for long
+    trained()  # the main process goes on alone, perhaps for long
     if not MAIN:
         return
     result: dict[str, Any] = {"run": str(out), "steps": recipe.steps}

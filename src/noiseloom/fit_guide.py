@@ -5,7 +5,6 @@ weights (`guide_stages`).
 """
 
 import json
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from noiseloom.run import Run
 from noiseloom.run_folder import claimed, is_free, write_text
 from noiseloom.terminal import say
 from noiseloom.training import Data, checkpoint
+from noiseloom.world import world_size
 
 __all__ = ["fit_guide"]
 
@@ -64,7 +64,7 @@ def fit_guide(
         ValueError: a method without the context that it needs, a covariance that is all but
             singular, a training that diverges, or more than one process.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise ValueError("a guide is trained by one process: leave torchrun out")
     if options.needs_context and material.context is None:
         raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")

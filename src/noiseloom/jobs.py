@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+
+from noiseloom.data.interrupts import end_with_parent
+from noiseloom.world import world_size
 
 __all__ = ["check_jobs", "in_jobs"]
 
@@ -79,7 +81,7 @@ def check_jobs(jobs: int) -> None:
     """Raise ValueError if so many processes cannot be started, or not from this one."""
     if jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {jobs}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise ValueError("--jobs starts processes of its own: leave torchrun out")
 
 
@@ -88,7 +90,7 @@ def _begin(
 ) -> None:
     """What a process does first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     place = places.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
@@ -102,11 +104,3 @@ def _begin(
         from noiseloom.recipes.own import recipe_from_file
 
         recipe_from_file(Path(recipe_file))
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed would leave this process training: end with it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

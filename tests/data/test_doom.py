@@ -135,17 +135,20 @@ def test_a_part_that_nobody_waits_for_is_left(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
-def test_a_recording_that_is_left_ends_its_processes(monkeypatch):
+@pytest.mark.parametrize("when", ["as they start", "later"])
+def test_a_recording_that_is_left_ends_its_processes(monkeypatch, when):
     class Pool:
         def __init__(self, jobs, context, initializer, given):
             self.ended = given[0]
 
         def map(self, work, counts, keys, paths):
-            found.append(signal.getsignal(signal.SIGINT))
+            found.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            if when == "as they start":
+                os.kill(os.getpid(), signal.SIGINT)
             return self.interrupted()
 
         def interrupted(self):
-            found.append(self.ended.is_set())
+            assert when == "later"
             raise KeyboardInterrupt
             yield
 
@@ -157,7 +160,7 @@ def test_a_recording_that_is_left_ends_its_processes(monkeypatch):
     monkeypatch.setattr(doom, "_vizdoom", lambda: None)
     with pytest.raises(KeyboardInterrupt):
         next(recording(20_000, Rng(0), jobs=2))
-    assert found == [signal.SIG_IGN, False, True]
+    assert found == [{signal.SIGINT, signal.SIGTERM}, True]
 
 
 def test_an_episode_has_no_end_and_leaves_no_files(recorded, tmp_path, monkeypatch):
@@ -226,6 +229,43 @@ def test_a_game_is_ended_by_its_process_alone_and_does_not_outlive_it(number):
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+BESIDE = """
+from noiseloom.data import doom
+from noiseloom.rng import Rng
+
+if __name__ == "__main__":
+    list(doom.recording(4 * doom.PART, Rng(0), size=8, jobs=2))
+"""
+
+
+def test_processes_and_games_end_after_a_parent_that_was_killed(tmp_path):
+    pytest.importorskip("vizdoom")
+    script = tmp_path / "beside.py"
+    script.write_text(BESIDE)
+
+    def alive():
+        command = ["ps", "-o", "stat=,pid=,comm=", "-s", str(process.pid)]
+        rows = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+        return {int(row.split()[1]): row.split()[2] for row in rows if row[0] != "Z"}
+
+    def within(seconds, met):
+        end = time.monotonic() + seconds
+        while not met(alive()):
+            assert time.monotonic() < end, alive()
+            time.sleep(0.1)
+
+    process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
+    try:
+        within(60, lambda found: sum("vizdoom" in name for name in found.values()) == 2)
+        process.kill()
+        process.wait()
+        within(30, lambda found: not found)
+    finally:
+        for pid in alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_game_that_nobody_got_is_ended(monkeypatch):

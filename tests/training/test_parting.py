@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from toy_run import finish, losses, started
 
+from noiseloom.training import processes
+
 SCRIPT = str(Path(__file__).with_name("several.py"))
 LOST = "noiseloom: error: another process of this training has ended"
 
@@ -20,7 +22,7 @@ def part(out, mode):
     return process.returncode, told, said
 
 
-@pytest.mark.parametrize("mode", ["recipe", "script", "script that destroys"])
+@pytest.mark.parametrize("mode", ["recipe", "recipes", "script", "script that destroys"])
 def test_the_group_and_its_threads_are_gone_at_the_end(tmp_path, mode):
     code, told, said = part(tmp_path / "run", mode)
     assert code == 0, said
@@ -95,3 +97,25 @@ def _goes_on(folder):
     finish(folder / "whole")
     finish(folder / "run", resume=True)
     assert losses(folder / "run") == pytest.approx(losses(folder / "whole"), rel=1e-5)
+
+
+class Broken:
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", [None, Broken()])
+def test_a_process_leaves_also_where_it_can_say_nothing(monkeypatch, stream):
+    left = []
+    monkeypatch.setattr(processes, "_begun", True)
+    monkeypatch.setattr(processes, "_is_connected", lambda: True)
+    monkeypatch.setattr(processes.os, "_exit", left.append)
+    monkeypatch.setattr(processes.sys, "stdout", stream)
+    processes.leave(2, ValueError("told already"))
+
+    def untold(*_):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        processes._told(untold, LookupError, LookupError("a bug"), None)
+    assert left == [2, 1]

@@ -49,6 +49,13 @@ def test_unconnected_processes_are_refused(tmp_path, monkeypatch):
         finish(tmp_path / "run")
 
 
+@pytest.mark.parametrize("said", ["", "abc"])
+def test_a_number_of_processes_that_is_none_is_named(tmp_path, monkeypatch, said):
+    monkeypatch.setenv("WORLD_SIZE", said)
+    with pytest.raises(ValueError, match=f"WORLD_SIZE is '{said}', no number of processes"):
+        finish(tmp_path / "run")
+
+
 def test_accumulation_changes_nothing(tmp_path):
     finish(tmp_path / "one")
     for parts in (2, 8):  # with 8, half of the first passes are empty

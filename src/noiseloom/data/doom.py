@@ -12,6 +12,7 @@ Reinforcement Learning" (arXiv:1605.02097). The extra `sim` has it.
 import contextlib
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.clips import Clips
-from noiseloom.data.interrupts import sheltered, uninterrupted
+from noiseloom.data.interrupts import end_with_parent, sheltered
 from noiseloom.data.walks import BUTTONS, WALKS, Seen
 from noiseloom.rng import Rng
 
@@ -40,6 +41,7 @@ _SCREEN = 120, 160
 _VIEWS = 8  # parts of the horizon
 _TOGETHER = 100  # pictures that are resized at a time
 _ended: Event | None = None  # in a process that records beside others: nobody waits for it any more
+_playing = threading.Lock()  # while there is a game
 
 
 class Simulation:
@@ -170,7 +172,7 @@ def recording(
             pool = ProcessPoolExecutor(min(jobs, len(parts)), context, _alone, (ended,))
             stack.callback(pool.shutdown, cancel_futures=True)
             stack.callback(ended.set)
-            with uninterrupted():  # Ctrl-C while they import would show where each of them was
+            with sheltered():  # Ctrl-C while they import would show where each of them was
                 made = pool.map(work, counts, keys, paths)
         for path in made:
             yield Clips.read(path)
@@ -182,7 +184,7 @@ def _record(steps: int, rng: Rng, path: Path, *, walk: str, size: int, skip: int
     frames = torch.empty(steps, 3, size, size, dtype=torch.uint8)
     actions = [[0.0] * len(BUTTONS)]
     seed = int(rng.fold("game").integers(2**31, (1,)))
-    with contextlib.closing(Simulation(seed, skip)) as simulation:
+    with _playing, contextlib.closing(Simulation(seed, skip)) as simulation:
         seen = simulation.look()
         for begin in range(0, steps, _TOGETHER):
             if _ended is not None and _ended.is_set():
@@ -207,13 +209,22 @@ def _record(steps: int, rng: Rng, path: Path, *, walk: str, size: int, skip: int
 def _alone(ended: Event) -> None:
     """What a process does that records beside others: one thread, and no signal is for it.
 
-    Ctrl-C and a limit's SIGTERM reach all of a group. The process that has begun it ends it.
+    Ctrl-C and a limit's SIGTERM reach all of a group. The process that has begun it ends it, also
+    where that one is killed.
     """
     global _ended
     _ended = ended
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(_end_game)
+
+
+def _end_game() -> None:
+    """End the game, which would go on without this process, and let no other one begin."""
+    assert _ended is not None
+    _ended.set()
+    _playing.acquire(timeout=60)
 
 
 @cache

@@ -1,13 +1,15 @@
-"""Ctrl-C and SIGTERM, where they must wait, and where what they end is to be kept."""
+"""What ends processes: Ctrl-C, SIGTERM and their parent's end; where they wait, what they leave."""
 
+import contextlib
 import multiprocessing
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["sheltered", "terminable", "uninterrupted"]
+__all__ = ["end_with_parent", "sheltered", "terminable", "uninterrupted"]
 
 _BOTH = signal.SIGINT, signal.SIGTERM
 _heard: list[int] = []  # signals that a block of `terminable` was sent
@@ -35,42 +37,81 @@ def sheltered() -> Iterator[None]:
     """A block after which Ctrl-C and SIGTERM come; to processes started in it they never do.
 
     It is for one that takes a while to start and is ended otherwise; where signals cannot wait
-    (Windows), it does nothing.
+    (Windows), it does nothing. In another thread than the main one, which signals interrupt, it is
+    for the processes alone.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    usual = signal.pthread_sigmask(signal.SIG_BLOCK, _BOTH)
+    came: list[int] = []
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():
+                # A mask is one thread's: what another one is sent is handled here all the same.
+                for number in _BOTH:
+                    usual = signal.getsignal(number)
+                    if usual not in (None, signal.SIG_IGN):
+                        stack.callback(signal.signal, number, usual)
+                        signal.signal(number, lambda number, _: came.append(number))
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_BLOCK, _BOTH)
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, usual)
+        for heard in came:
+            signal.raise_signal(heard)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
     """A block that SIGTERM, by which a limit of time is often kept, ends as Ctrl-C does.
 
-    A KeyboardInterrupt that leaves it after a SIGTERM has the number as its `signal`. A process of
-    a pool is left as it is: it would go on with what is queued.
+    A KeyboardInterrupt that a signal raises in it has the number as its `signal`; another one that
+    leaves it, in place of what was caught there, that of the first. A SIGTERM that is ignored stays
+    ignored. A process of a pool is left as it is: it would go on with what is queued.
     """
     main = threading.current_thread() is threading.main_thread()
-    outer = signal.getsignal(signal.SIGTERM) is _hear
+    outer = any(signal.getsignal(number) is _hear for number in _BOTH)
     if not main or outer or multiprocessing.parent_process() is not None:
         yield
         return
     _heard.clear()
-    usual = signal.signal(signal.SIGTERM, _hear)
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            for number in _BOTH:
+                usual = signal.getsignal(number)
+                ends = number == signal.SIGTERM and usual not in (None, signal.SIG_IGN)
+                if ends or usual is signal.default_int_handler:
+                    stack.callback(signal.signal, number, usual)
+                    signal.signal(number, _hear)
+            yield
     except KeyboardInterrupt as stop:
         if _heard:
-            vars(stop)["signal"] = _heard[0]
+            vars(stop).setdefault("signal", _heard[0])
         raise
-    finally:
-        signal.signal(signal.SIGTERM, usual)
+
+
+def end_with_parent(first: Callable[[], object] = lambda: None) -> None:
+    """Let this process end once its parent has, which, killed, would leave it working for nobody.
+
+    Args:
+        first: what to do before, in another thread than the main one.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        try:
+            first()
+        finally:
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _hear(number: int, frame: FrameType | None) -> None:
     _heard.append(number)
-    raise KeyboardInterrupt
+    stop = KeyboardInterrupt()
+    vars(stop)["signal"] = number
+    raise stop

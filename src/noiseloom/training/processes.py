@@ -12,10 +12,12 @@ says what was wrong and is gone at once, without destroying anything; that close
 by which its peers notice.
 
 One group serves all trainings of a program: that a second can be begun is "unsupported/untested"
-(PyTorch's manual, torch.distributed, "Reinitialization").
+(PyTorch's manual, torch.distributed, "Reinitialization"). So it ends with the program, or before,
+with the training of a program that is one command: there the main process goes on alone.
 """
 
 import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -30,7 +32,9 @@ import torch
 from accelerate import Accelerator
 from torch import distributed
 
-__all__ = ["connect", "disconnect", "is_loss_of_peer", "leave"]
+from noiseloom.world import world_size
+
+__all__ = ["connect", "is_loss_of_peer", "leave", "trained", "trains_once"]
 
 _LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
 """What gloo's connections and NCCL say where a peer is gone."""
@@ -38,46 +42,56 @@ _LOST = ("/gloo/transport/", "ncclRemoteError", "remote process exited")
 _begun = False
 """Whether there is a group that `connect` began: another one is left to whoever began it."""
 
+_once = False
+"""Whether the program is one command, so that no other training follows."""
+
 
 def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
     """The accelerator, with a group if there are other processes.
 
-    A group that is begun here ends with the program at the latest, see `disconnect`, and an error
+    A group that is begun here ends with the program at the latest, see `trained`, and an error
     that ends the program ends the process at once, see `leave`.
 
     Raises:
         RuntimeError: the processes are not connected.
+        ValueError: WORLD_SIZE is no number.
     """
     if distributed.is_available():
         # Its functions take the group that there is when they are imported, which data parallelism
         # does, for a default, and would keep it and its threads to the end.
         importlib.import_module("torch.distributed.nn.functional")
+    said = os.environ.get("WORLD_SIZE", "1")
+    if said != str(world_size()):  # accelerate would not say which number it is that it cannot read
+        raise ValueError(f"WORLD_SIZE is {said!r}, no number of processes: unset it")
     known = _is_connected()
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision="no",  # the loop's own covers the network only, see in_bfloat16
     )
     world = accelerator.num_processes
-    if world != int(os.environ.get("WORLD_SIZE", "1")):
+    if world != world_size():
         raise RuntimeError(
-            f"this is one of {os.environ['WORLD_SIZE']} processes, but {world} are connected: "
+            f"this is one of {world_size()} processes, but {world} are connected: "
             "launch with torchrun, or with accelerate launch --multi_gpu"
         )
     if _is_connected() and not known:
         global _begun
         _begun = True
-        atexit.register(disconnect)  # runs while threads may still ask for the interpreter
+        atexit.register(_disconnect)  # runs while threads may still ask for the interpreter
         sys.excepthook = partial(_told, sys.excepthook)
     return accelerator
 
 
-def disconnect() -> None:
-    """Destroy the group, if `connect` began one: for all processes, after the last training."""
-    global _begun
-    if _begun and _is_connected():  # a program may have destroyed it by itself
-        _begun = False
-        gc.collect()  # a wrapped model that is part of a cycle would keep the group's threads
-        distributed.destroy_process_group()
+def trains_once() -> None:
+    """Say that the program is one command, whose group ends with its training."""
+    global _once
+    _once = True
+
+
+def trained() -> None:
+    """End the group after a training, while all are here, unless another one may follow."""
+    if _once:
+        _disconnect()
 
 
 def leave(code: int, error: BaseException) -> None:
@@ -89,7 +103,8 @@ def leave(code: int, error: BaseException) -> None:
     """
     if _begun and _is_connected():
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(Exception):  # closed, or nobody reads it any more
+                stream.flush()
         if is_loss_of_peer(error):
             time.sleep(5)  # torchrun names who was gone when it looked, and ends the others
         os._exit(code)
@@ -99,6 +114,15 @@ def is_loss_of_peer(error: BaseException) -> bool:
     """Whether an error says no more than that another process has ended, which says why itself."""
     said = str(error) if isinstance(error, RuntimeError) and _is_connected() else ""
     return any(words in said for words in _LOST)
+
+
+def _disconnect() -> None:
+    """Destroy the group, if `connect` began one: for all processes, after the last training."""
+    global _begun
+    if _begun and _is_connected():  # a program may have destroyed it by itself
+        _begun = False
+        gc.collect()  # a wrapped model that is part of a cycle would keep the group's threads
+        distributed.destroy_process_group()
 
 
 def _is_connected() -> bool:
@@ -112,5 +136,7 @@ def _told(
     trace: TracebackType | None,
 ) -> None:
     """What `sys.excepthook` does in one of several processes: `tell`, and leave."""
-    tell(kind, error, trace)
-    leave(130 if issubclass(kind, KeyboardInterrupt) else 1, error)
+    try:
+        tell(kind, error, trace)
+    finally:
+        leave(130 if issubclass(kind, KeyboardInterrupt) else 1, error)
