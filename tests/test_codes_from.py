@@ -159,6 +159,38 @@ def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
         ]
 
 
+def test_options_of_codes_that_change_nothing_are_refused(runs, tmp_path, capsys):
+    made(tmp_path / "plain", "disco-mixture", "--m", "0")
+    capsys.readouterr()
+    plain, coded = tmp_path / "plain", runs["points"].folder
+    without, marginal = "a model without codes", "samples of codes marginal"
+    for run, words, name, what in (
+        (plain, ["--codes", "marginal"], "codes", without),
+        (plain, ["--code-temperature", "0.5"], "code_temperature", without),
+        (plain, ["--code-top-p", "0.5"], "code_top_p", without),
+        (coded, ["--codes", "marginal", "--code-top-p", "0.5"], "code_top_p", marginal),
+        (
+            coded,
+            ["--codes", "none", "--code-temperature", "0.5"],
+            "code_temperature",
+            "samples of codes none",
+        ),
+    ):
+        assert main(["sample", str(run), *words, "--out", str(tmp_path / "x.csv")]) == 2, words
+        told = capsys.readouterr().err.splitlines()
+        assert told == [f"noiseloom: error: {name} changes nothing of {what}: leave it out"]
+    # As it is, and where it says something, it is taken.
+    assert nl.load(plain).with_options(codes="prior", code_temperature=1.0)
+    assert nl.load(coded).with_options(codes="prior", code_temperature=0.5)
+
+
+def test_rows_without_codes_take_no_options_of_them():
+    for state, idle in (("masked", True), ("latent", False)):
+        recipe = nl.recipes.RECIPES["text"](state=state)
+        assert ("codes" in recipe.idle) == idle
+        assert "beams" in recipe.idle  # what the state says nothing of stays
+
+
 def test_whoever_gives_a_file_to_codes_is_told_the_option(runs, files, capsys):
     for words in (["--codes", "own.csv"], ["--codes=own.npy"]):
         assert main(["sample", str(runs["points"].folder), *words]) == 2

@@ -212,6 +212,17 @@ def test_another_prior_takes_its_place_by_force_alone(run, capsys):
     assert "is finished" in capsys.readouterr().err
 
 
+def test_a_table_takes_no_options_of_a_training(run, capsys):
+    words = ["prior", run, "--force", "--prior", "tabular"]
+    for name in ("prior_steps", "prior_width", "prior_depth", "prior_batch_size"):
+        told = fails(capsys, *words, f"--{name.replace('_', '-')}", "10")
+        assert told.endswith(
+            f"{name} changes nothing of a tabular prior, which is counted: leave it out"
+        )
+    assert read_prior(run)[0].kind == "autoregressive"  # it has stayed
+    assert main([*map(str, words), "--prior-steps", str(TINY["prior_steps"])]) == 0
+
+
 def test_of_many_samples_as_many_are_encoded_as_the_prior_learns_from(run, monkeypatch):
     asked = []
     inner = DiscoMixture.encoded

@@ -134,6 +134,10 @@ def make_prior(
     recipe = replace(stored, **changes)
     if recipe.prior == "none":
         raise ValueError(f"{out} is to have no prior: name one, --prior autoregressive")
+    for name in sorted(changes.keys() & recipe.idle_of_prior):
+        if changes[name] != getattr(stored, name):
+            told = recipe.idle_of_prior[name]
+            raise ValueError(f"{name} changes nothing of {told}: leave it out")
     recipe.prior_kind(facts).make()  # what cannot be made takes the place of nothing
     split = recipe.load(data or described["data"])
     if not same_data(split, facts):

@@ -10,6 +10,7 @@ is, and what its states are, is a recipe's own affair.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,16 @@ class TwoStages(Recipe, Telling, PriorTraining):
     def coded(self) -> bool:
         """Whether there are codes at all."""
         return self.m > 0
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """How codes are drawn says nothing where no prior draws them, or nothing at all."""
+        drawn = ("code_temperature", "code_top_p")
+        if not self.coded:
+            return {**super().idle, **dict.fromkeys(("codes", *drawn), "a model without codes")}
+        if self.codes != "prior":
+            return {**super().idle, **dict.fromkeys(drawn, f"samples of codes {self.codes}")}
+        return super().idle
 
     def relaxation(self) -> Temperature:
         """The temperature of the relaxed codes over training; the paper's by default, 1."""
