@@ -216,6 +216,16 @@ def test_a_training_that_starts_from_another_counts_from_0():
     assert torch.equal(new.encoder.head.weight, old.encoder.head.weight)
 
 
+@pytest.mark.parametrize(("m", "k"), [(2, 5), (2, 3), (3, 4), (1, 4)])
+def test_other_codes_are_felt_at_once_and_not_inherited(m, k):
+    old, new = make(), make(m=m, k=k)
+    before = copy.deepcopy(new.state_dict())
+    told = f"{m} latents with {k} codes each cannot start as one of 2 with 4"
+    with pytest.raises(ValueError, match=f"{told}.* keep m and k as they were"):
+        init_from(new, old.state_dict())
+    assert all(torch.equal(value, before[name]) for name, value in new.state_dict().items())
+
+
 def test_guidance_on_codes_is_linear_in_its_scale_and_drops_nothing_else():
     with nl.Rng(0).torch():
         network = shaken(MLP(2, 2, width=16, depth=2, codes=(2, 4), num_classes=3))

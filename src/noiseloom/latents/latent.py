@@ -238,7 +238,17 @@ class Latent(nn.Module):
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:
-        """A new training counts from 0, whatever its weights. See `noiseloom.training.Heir`."""
+        """A new training counts from 0, whatever its weights. See `noiseloom.training.Heir`.
+
+        Raises:
+            ValueError: other numbers of latents or codes; new logits of zero are a share of q.
+        """
+        m, k = old["usage"].shape if "usage" in old else (self.m, self.k)
+        if (m, k) != (self.m, self.k):
+            raise ValueError(
+                f"a model of {self.m} latents with {self.k} codes each cannot start as one of {m} "
+                f"with {k}, as its encoder would pick new codes at once: keep m and k as they were"
+            )
         return {**old, **{name: b.clone() for name, b in self.named_buffers(recurse=False)}}
 
 
