@@ -242,6 +242,24 @@ def test_advice_against_collapse_fits_the_case(perplexity, advice, not_advised):
     assert not_advised not in str(said[0].message)
 
 
+@pytest.mark.parametrize(
+    ("perplexity", "tried", "advice", "not_advised"),
+    [
+        (8.0, {"hard"}, "at random: penalise that", "hard"),
+        (8.0, {"penalty", "bonus"}, "at random: train by straight-through", "penal"),
+        (8.0, {"hard", "penalty"}, "on already: raise --penalty", "hard"),
+        (1.3, {"bonus", "hard"}, "few are used: restart dead codes .*, or anneal", "bonus"),
+        (1.3, {"bonus", "restart"}, "few are used: anneal the temperature", "restart"),
+        (1.3, {"bonus", "restart", "temperature"}, "on already: raise --bonus", "anneal"),
+    ],
+)
+def test_what_is_on_already_is_not_advised(perplexity, tried, advice, not_advised):
+    watch = CollapseWarning(300, 8, tried=tried)
+    with pytest.warns(UserWarning, match=advice) as said:
+        watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
+    assert not_advised not in str(said[0].message)
+
+
 def test_a_code_report_tells_latents_apart():
     # Latent 0 is the class, latent 1 a coin.
     labels = torch.arange(60) % 3

@@ -162,7 +162,13 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
     def trackers(self) -> list[Tracker]:
         """A warning where codes say nothing when they should have begun to, or at the end."""
-        return [CollapseWarning(self.steps, self.k)] if self.coded and self.k > 1 else []
+        if not self.coded or self.k < 2:
+            return []
+        tried = {name for name in ("penalty", "hard", "bonus", "restart") if getattr(self, name)}
+        temperature, ends = self.relaxation(), torch.tensor([0.0, 1.0])
+        if float(temperature(ends[1])) < float(temperature(ends[0])):
+            tried.add("temperature")
+        return [CollapseWarning(self.steps, self.k, tried=tried)]
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
