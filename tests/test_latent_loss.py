@@ -54,6 +54,53 @@ def gradients(module):
     return [p.grad for p in module.parameters()]
 
 
+class Encoder(nn.Module):
+    """What is told beside the clean states is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.told = VectorEncoder(2, 2, 4, width=16), []
+
+
+class WithScale(Encoder):
+    def forward(self, clean, scale=1.0):
+        self.told.append(scale)
+        return self.inner(scale * clean)
+
+
+class WithOptions(Encoder):
+    def forward(self, clean, **options):
+        self.told.append(options)
+        return self.inner(clean)
+
+
+class WithCond(Encoder):
+    def forward(self, clean, scale=1.0, cond=None):
+        self.told.append(cond)
+        return self.inner(scale * clean)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(WithScale, 1.0), (WithOptions, {}), (WithCond, {"dropout": None})]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_encoder_is_told_conditions_by_their_name_alone(kind, told, compiled):
+    encoder = kind()
+    module = torch.compile(encoder, backend="eager") if compiled else encoder
+    model = Latent(shaken(make().denoiser), module, m=2, k=4, updates=10)
+    assert torch.equal(model.logits(CLEAN, {"dropout": None}), encoder.inner(CLEAN))
+    assert encoder.told == [told]
+    latent_loss(model, DIFFUSION, CLEAN, T, None, nl.Rng(2)).sum().backward()
+    assert encoder.inner.head.weight.grad.any()
+
+
+def test_a_compiled_encoder_of_states_alone_is_one_too():
+    encoder = VectorEncoder(2, 2, 4, width=16)
+    compiled = torch.compile(encoder, backend="eager")
+    model = Latent(make().denoiser, compiled, m=2, k=4, updates=10)
+    assert torch.equal(model.logits(CLEAN), encoder(CLEAN))
+
+
 def test_a_call_is_passed_through():
     model = shaken(make())
     cond, x = {"codes": one_hot(torch.ones(24, 2, dtype=torch.int64), 4)}, CLEAN
