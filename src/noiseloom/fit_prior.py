@@ -25,6 +25,7 @@ from noiseloom.priors import (
     Codes,
     TabularPrior,
     code_likelihoods,
+    likelihood_note,
 )
 from noiseloom.recipes import TwoStages
 from noiseloom.rng import Rng
@@ -104,6 +105,9 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
     found = code_likelihoods(prior.eval(), recipe.k, _some(learnt, key), _some(held, key))
     if main:
         write_prior(out, kind, found)
+        note = likelihood_note(found, bound=isinstance(prior, BitsPrior))
+        if note:
+            say(f"note: {note}")
     return found
 
 
