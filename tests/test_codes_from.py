@@ -118,7 +118,7 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
         (["own.txt"], "own.txt: codes are read from .npy or .csv"),
         (["empty.csv"], "empty.csv: codes need shape (N, 2), a row for each sample, got (0, 2)"),
         (["wide.csv"], "row 1 has 3 numbers, and a sample has 2 codes"),
-        (["ragged.csv"], "row 2 has 1 numbers, and a sample has 2 codes"),
+        (["ragged.csv"], "row 2 has 1 number, and a sample has 2 codes"),
         (["wide.npy"], "wide.npy: codes need shape (N, 2), a row for each sample, got (3, 4)"),
         (["flat.npy"], "flat.npy: codes need shape (N, 2), a row for each sample, got (2,)"),
         (["high.csv"], "high.csv: row 2 has 6, and codes of this run are whole numbers 0 to 5"),
@@ -146,6 +146,12 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
             assert len(lines) == 1, lines
             assert told in lines[0], lines
     assert not (tmp_path / "x.out").exists()
+
+
+def test_one_code_is_one(tmp_path):
+    (tmp_path / "own.csv").write_text("0,1\n")
+    with pytest.raises(ValueError, match=r"row 1 has 2 numbers, and a sample has 1 code$"):
+        nl.data.row_files.read_codes(tmp_path / "own.csv", 1, 3)
 
 
 def test_runs_without_codes_are_told_none(tmp_path, files, capsys):

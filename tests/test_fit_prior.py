@@ -345,8 +345,8 @@ def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"m": 3}, "a prior over 3 codes of 3 values for a model with 2 codes of 3 values"),
-        ({"k": 4}, "a prior over 2 codes of 4 values for a model with 2 codes of 3 values"),
+        ({"m": 3}, "codes of m 3, k 3 for a model with codes of m 2, k 3"),
+        ({"k": 4}, "codes of m 2, k 4 for a model with codes of m 2, k 3"),
         ({"num_classes": 5}, "a prior of 5 classes for a model with no classes"),
     ],
 )

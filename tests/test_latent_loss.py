@@ -267,7 +267,7 @@ def test_a_training_that_starts_from_another_counts_from_0():
 def test_other_codes_are_felt_at_once_and_not_inherited(m, k):
     old, new = make(), make(m=m, k=k)
     before = copy.deepcopy(new.state_dict())
-    told = f"{m} latents with {k} codes each cannot start as one of 2 with 4"
+    told = f"codes of m {m}, k {k} cannot start as those of m 2, k 4"
     with pytest.raises(ValueError, match=f"{told}.* keep m and k as they were"):
         init_from(new, old.state_dict())
     assert all(torch.equal(value, before[name]) for name, value in new.state_dict().items())

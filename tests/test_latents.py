@@ -108,7 +108,7 @@ def test_one_formula_for_hard_soft_and_dropped_codes():
 
 def test_codes_that_do_not_fit_are_refused():
     table = CodeEmbedding(2, 5, 7)
-    with pytest.raises(ValueError, match=r"\(3, 2, 4\) for a network of 2 latents with 5 codes"):
+    with pytest.raises(ValueError, match=r"\(3, 2, 4\) for a network of m 2, k 5"):
         table({"codes": torch.zeros(3, 2, 4)}, 3)
     with pytest.raises(TypeError, match="one-hot rows"):
         table({"codes": torch.zeros(3, 2, dtype=torch.int64)}, 3)

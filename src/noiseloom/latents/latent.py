@@ -246,8 +246,8 @@ class Latent(nn.Module):
         m, k = old["usage"].shape if "usage" in old else (self.m, self.k)
         if (m, k) != (self.m, self.k):
             raise ValueError(
-                f"a model of {self.m} latents with {self.k} codes each cannot start as one of {m} "
-                f"with {k}, as its encoder would pick new codes at once: keep m and k as they were"
+                f"codes of m {self.m}, k {self.k} cannot start as those of m {m}, k {k}, as the "
+                "encoder would pick new ones at once: keep m and k as they were"
             )
         return {**old, **{name: b.clone() for name, b in self.named_buffers(recurse=False)}}
 
