@@ -118,7 +118,7 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
         (["own.txt"], "own.txt: codes are read from .npy or .csv"),
         (["empty.csv"], "empty.csv: codes need shape (N, 2), a row for each sample, got (0, 2)"),
         (["wide.csv"], "row 1 has 3 numbers, and a sample has 2 codes"),
-        (["ragged.csv"], "row 2 has 1 numbers, and a sample has 2 codes"),
+        (["ragged.csv"], "row 2 has 1 number, and a sample has 2 codes"),
         (["wide.npy"], "wide.npy: codes need shape (N, 2), a row for each sample, got (3, 4)"),
         (["flat.npy"], "flat.npy: codes need shape (N, 2), a row for each sample, got (2,)"),
         (["high.csv"], "high.csv: row 2 has 6, and codes of this run are whole numbers 0 to 5"),
@@ -148,6 +148,12 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
     assert not (tmp_path / "x.out").exists()
 
 
+def test_one_code_is_one(tmp_path):
+    (tmp_path / "own.csv").write_text("0,1\n")
+    with pytest.raises(ValueError, match=r"row 1 has 2 numbers, and a sample has 1 code$"):
+        nl.data.row_files.read_codes(tmp_path / "own.csv", 1, 3)
+
+
 def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
     made(tmp_path / "plain", "disco-mixture", "--m", "0", "--codes", "none")
     capsys.readouterr()
@@ -157,6 +163,38 @@ def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
         assert told == [
             f"noiseloom: error: {run} was trained without codes: leave --codes-from out"
         ]
+
+
+def test_options_of_codes_that_change_nothing_are_refused(runs, tmp_path, capsys):
+    made(tmp_path / "plain", "disco-mixture", "--m", "0")
+    capsys.readouterr()
+    plain, coded = tmp_path / "plain", runs["points"].folder
+    without, marginal = "a model without codes", "samples of codes marginal"
+    for run, words, name, what in (
+        (plain, ["--codes", "marginal"], "codes", without),
+        (plain, ["--code-temperature", "0.5"], "code_temperature", without),
+        (plain, ["--code-top-p", "0.5"], "code_top_p", without),
+        (coded, ["--codes", "marginal", "--code-top-p", "0.5"], "code_top_p", marginal),
+        (
+            coded,
+            ["--codes", "none", "--code-temperature", "0.5"],
+            "code_temperature",
+            "samples of codes none",
+        ),
+    ):
+        assert main(["sample", str(run), *words, "--out", str(tmp_path / "x.csv")]) == 2, words
+        told = capsys.readouterr().err.splitlines()
+        assert told == [f"noiseloom: error: {name} changes nothing of {what}: leave it out"]
+    # As it is, and where it says something, it is taken.
+    assert nl.load(plain).with_options(codes="prior", code_temperature=1.0)
+    assert nl.load(coded).with_options(codes="prior", code_temperature=0.5)
+
+
+def test_rows_without_codes_take_no_options_of_them():
+    for state, idle in (("masked", True), ("latent", False)):
+        recipe = nl.recipes.RECIPES["text"](state=state)
+        assert ("codes" in recipe.idle) == idle
+        assert "beams" in recipe.idle  # what the state says nothing of stays
 
 
 def test_whoever_gives_a_file_to_codes_is_told_the_option(runs, files, capsys):

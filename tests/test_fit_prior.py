@@ -23,6 +23,7 @@ from noiseloom.cli import main
 from noiseloom.data import Points, Split
 from noiseloom.encodings import Standardised
 from noiseloom.fit import fit
+from noiseloom.glossary import MEANINGS
 from noiseloom.loading import load
 from noiseloom.nets import MLP, VectorEncoder
 from noiseloom.prior_folder import read_prior, remove_prior, write_prior
@@ -212,6 +213,32 @@ def test_another_prior_takes_its_place_by_force_alone(run, capsys):
     assert "is finished" in capsys.readouterr().err
 
 
+def test_a_table_takes_no_options_of_a_training(run, capsys):
+    words = ["prior", run, "--force", "--prior", "tabular"]
+    for name in ("prior_steps", "prior_width", "prior_depth", "prior_batch_size"):
+        told = fails(capsys, *words, f"--{name.replace('_', '-')}", "10")
+        assert told.endswith(
+            f"{name} changes nothing of a tabular prior, which is counted: leave it out"
+        )
+    assert read_prior(run)[0].kind == "autoregressive"  # it has stayed
+    assert main([*map(str, words), "--prior-steps", str(TINY["prior_steps"])]) == 0
+
+
+def test_bits_by_a_prior_of_bits_are_said_to_be_a_bound(run, capsys):
+    words = ["prior", str(run), "--force", "--prior"]
+    assert main([*words, "bits", "--prior-steps", "1"]) == 0
+    told = capsys.readouterr()
+    bits = read_prior(run)[1]
+    assert bits["prior_bits_held_out"] > bits["code_bits"] == pytest.approx(2 * math.log2(3))
+    (note,) = [line for line in told.err.splitlines() if line.startswith("note: ")]
+    assert "bound" in note
+    assert "above the 3.2 that they can hold" in note
+    assert main([*words, "tabular"]) == 0
+    assert "note: " not in capsys.readouterr().err
+    for part in ("train", "held_out"):
+        assert "bound" in MEANINGS[f"prior_bits_{part}"][2]
+
+
 def test_of_many_samples_as_many_are_encoded_as_the_prior_learns_from(run, monkeypatch):
     asked = []
     inner = DiscoMixture.encoded
@@ -318,8 +345,8 @@ def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"m": 3}, "a prior over 3 codes of 3 values for a model with 2 codes of 3 values"),
-        ({"k": 4}, "a prior over 2 codes of 4 values for a model with 2 codes of 3 values"),
+        ({"m": 3}, "codes of m 3, k 3 for a model with codes of m 2, k 3"),
+        ({"k": 4}, "codes of m 2, k 4 for a model with codes of m 2, k 3"),
         ({"num_classes": 5}, "a prior of 5 classes for a model with no classes"),
     ],
 )

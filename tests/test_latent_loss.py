@@ -54,6 +54,53 @@ def gradients(module):
     return [p.grad for p in module.parameters()]
 
 
+class Encoder(nn.Module):
+    """What is told beside the clean states is kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.told = VectorEncoder(2, 2, 4, width=16), []
+
+
+class WithScale(Encoder):
+    def forward(self, clean, scale=1.0):
+        self.told.append(scale)
+        return self.inner(scale * clean)
+
+
+class WithOptions(Encoder):
+    def forward(self, clean, **options):
+        self.told.append(options)
+        return self.inner(clean)
+
+
+class WithCond(Encoder):
+    def forward(self, clean, scale=1.0, cond=None):
+        self.told.append(cond)
+        return self.inner(scale * clean)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(WithScale, 1.0), (WithOptions, {}), (WithCond, {"dropout": None})]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_encoder_is_told_conditions_by_their_name_alone(kind, told, compiled):
+    encoder = kind()
+    module = torch.compile(encoder, backend="eager") if compiled else encoder
+    model = Latent(shaken(make().denoiser), module, m=2, k=4, updates=10)
+    assert torch.equal(model.logits(CLEAN, {"dropout": None}), encoder.inner(CLEAN))
+    assert encoder.told == [told]
+    latent_loss(model, DIFFUSION, CLEAN, T, None, nl.Rng(2)).sum().backward()
+    assert encoder.inner.head.weight.grad.any()
+
+
+def test_a_compiled_encoder_of_states_alone_is_one_too():
+    encoder = VectorEncoder(2, 2, 4, width=16)
+    compiled = torch.compile(encoder, backend="eager")
+    model = Latent(make().denoiser, compiled, m=2, k=4, updates=10)
+    assert torch.equal(model.logits(CLEAN), encoder(CLEAN))
+
+
 def test_a_call_is_passed_through():
     model = shaken(make())
     cond, x = {"codes": one_hot(torch.ones(24, 2, dtype=torch.int64), 4)}, CLEAN
@@ -214,6 +261,16 @@ def test_a_training_that_starts_from_another_counts_from_0():
     init_from(new, old.state_dict())
     assert (int(old.passes), int(new.passes)) == (7, 0)
     assert torch.equal(new.encoder.head.weight, old.encoder.head.weight)
+
+
+@pytest.mark.parametrize(("m", "k"), [(2, 5), (2, 3), (3, 4), (1, 4)])
+def test_other_codes_are_felt_at_once_and_not_inherited(m, k):
+    old, new = make(), make(m=m, k=k)
+    before = copy.deepcopy(new.state_dict())
+    told = f"codes of m {m}, k {k} cannot start as those of m 2, k 4"
+    with pytest.raises(ValueError, match=f"{told}.* keep m and k as they were"):
+        init_from(new, old.state_dict())
+    assert all(torch.equal(value, before[name]) for name, value in new.state_dict().items())
 
 
 def test_guidance_on_codes_is_linear_in_its_scale_and_drops_nothing_else():

@@ -108,7 +108,7 @@ def test_one_formula_for_hard_soft_and_dropped_codes():
 
 def test_codes_that_do_not_fit_are_refused():
     table = CodeEmbedding(2, 5, 7)
-    with pytest.raises(ValueError, match=r"\(3, 2, 4\) for a network of 2 latents with 5 codes"):
+    with pytest.raises(ValueError, match=r"\(3, 2, 4\) for a network of m 2, k 5"):
         table({"codes": torch.zeros(3, 2, 4)}, 3)
     with pytest.raises(TypeError, match="one-hot rows"):
         table({"codes": torch.zeros(3, 2, dtype=torch.int64)}, 3)
@@ -237,6 +237,24 @@ def test_collapse_is_warned_of_once_when_codes_should_be_in_use_and_at_the_end()
 )
 def test_advice_against_collapse_fits_the_case(perplexity, advice, not_advised):
     watch = CollapseWarning(300, 8)
+    with pytest.warns(UserWarning, match=advice) as said:
+        watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
+    assert not_advised not in str(said[0].message)
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "tried", "advice", "not_advised"),
+    [
+        (8.0, {"hard"}, "at random: penalise that", "hard"),
+        (8.0, {"penalty", "bonus"}, "at random: train by straight-through", "penal"),
+        (8.0, {"hard", "penalty"}, "on already: raise --penalty", "hard"),
+        (1.3, {"bonus", "hard"}, "few are used: restart dead codes .*, or anneal", "bonus"),
+        (1.3, {"bonus", "restart"}, "few are used: anneal the temperature", "restart"),
+        (1.3, {"bonus", "restart", "temperature"}, "on already: raise --bonus", "anneal"),
+    ],
+)
+def test_what_is_on_already_is_not_advised(perplexity, tried, advice, not_advised):
+    watch = CollapseWarning(300, 8, tried=tried)
     with pytest.warns(UserWarning, match=advice) as said:
         watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
     assert not_advised not in str(said[0].message)

@@ -180,7 +180,9 @@ def test_dropout_in_an_encoder_is_drawn_once_a_step_apart_from_the_denoisers():
     model, plain = system.latent(dropout=0.4), system.latent()
     seen, dropped = [], system.loss(model)
     model.denoiser.denoiser.network.register_forward_pre_hook(lambda _, args: seen.append(args[2]))
-    model.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    model.encoder.register_forward_pre_hook(
+        lambda _, args, options: seen.append(options["cond"]), with_kwargs=True
+    )
     assert torch.equal(system.loss(model), dropped)
     encoder, first, second = (cond["dropout"] for cond in seen)
     assert len({*encoder.tolist(), *first.tolist(), *second.tolist()}) == B + B // 2 + B

@@ -181,6 +181,21 @@ def test_bad_options_get_one_clear_line(options, told):
         make(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "tried"),
+    [
+        ({"bonus": 0.0}, set()),
+        ({"bonus": 0.0, "hard": True, "penalty": 0.1}, {"hard", "penalty"}),
+        ({"bonus": 0.3, "restart": 0.1}, {"bonus", "restart"}),
+        ({"bonus": 0.0, "temperature": "annealed"}, {"temperature"}),
+    ],
+)
+def test_the_warning_of_collapse_knows_what_is_on(options, tried):
+    constant = {"temperature": "constant", "penalty": 0.0, "restart": 0.0, "hard": False}
+    (watch,) = DiscoMixture(**{**constant, **options}).trackers()
+    assert watch.tried == tried
+
+
 def test_its_codes_are_trained_with_the_bonus_alone():
     """What 20 of 20 seeds found all modes by (docs/results.md)."""
     recipe = DiscoMixture()

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from noiseloom.meaning import check_meaning
+from noiseloom.meaning import check_meaning, misfit
 from noiseloom.recipes import Facts, Parts, Recipe
 from noiseloom.rng import Rng
 from noiseloom.run_folder import (
@@ -58,7 +58,10 @@ def start(
         source, run = (file, _run_of(file)) if file.is_file() else [find(init_from)] * 2
         check_meaning(recipe, facts, run)
         places = class_places(run, facts.get("classes", ()))
-        new = inheritance.init_from(parts.denoiser, source, places)
+        try:
+            new = inheritance.init_from(parts.denoiser, source, places)
+        except ValueError as error:
+            raise ValueError(misfit(str(error), recipe, facts, run)) from None
         if main:
             more = f" and {len(new) - 3} more" if len(new) > 3 else ""
             told = f"new are {', '.join(new[:3])}{more}" if new else "nothing is new"

@@ -25,6 +25,7 @@ from noiseloom.priors import (
     Codes,
     TabularPrior,
     code_likelihoods,
+    likelihood_note,
 )
 from noiseloom.recipes import TwoStages
 from noiseloom.rng import Rng
@@ -104,6 +105,9 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
     found = code_likelihoods(prior.eval(), recipe.k, _some(learnt, key), _some(held, key))
     if main:
         write_prior(out, kind, found)
+        note = likelihood_note(found, bound=isinstance(prior, BitsPrior))
+        if note:
+            say(f"note: {note}")
     return found
 
 
@@ -134,6 +138,10 @@ def make_prior(
     recipe = replace(stored, **changes)
     if recipe.prior == "none":
         raise ValueError(f"{out} is to have no prior: name one, --prior autoregressive")
+    for name in sorted(changes.keys() & recipe.idle_of_prior):
+        if changes[name] != getattr(stored, name):
+            told = recipe.idle_of_prior[name]
+            raise ValueError(f"{name} changes nothing of {told}: leave it out")
     recipe.prior_kind(facts).make()  # what cannot be made takes the place of nothing
     split = recipe.load(data or described["data"])
     if not same_data(split, facts):

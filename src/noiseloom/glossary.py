@@ -129,11 +129,16 @@ MEANINGS = {
         "",
         "what training codes hold as far as each latent by itself tells",
     ),
-    "prior_bits_train": ("prior, training codes", "↓", "bits of a sample's codes by the prior"),
+    "prior_bits_train": (
+        "prior, training codes",
+        "↓",
+        "bits of a sample's codes by the prior; of a prior by bits an upper bound",
+    ),
     "prior_bits_held_out": (
         "prior, held-out codes",
         "↓",
-        "the same of others; far above training codes, it has learnt those by heart",
+        "the same of others, by bits again a bound; far above training codes, it has learnt those "
+        "by heart",
     ),
     "invalid_codes": ("invalid codes", "↓", "share of values whose bits spell no value"),
     "true": ("true", "↑", "share of captions that are true of their picture, exactly"),

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from noiseloom.recipes import Facts, Recipe
+from noiseloom.recipes import RECIPES, Facts, Recipe
 from noiseloom.run_folder import read_description
 
-__all__ = ["check_meaning"]
+__all__ = ["check_meaning", "misfit"]
 
 _NAMES = (
     *(
@@ -28,6 +28,13 @@ _NAMES = (
     *("encoder", "vocabulary"),
 )
 """Options and facts that say what a network takes and gives, and how it reads its weights."""
+
+_SIZES = (
+    *("width", "depth", "blocks", "multipliers", "attention", "heads", "head_width"),
+    *("self_conditioning", "m", "k", "groups", "code_depth"),
+    *("encoder_width", "encoder_depth", "encoder_heads"),
+)
+"""Options that say which weights a network has; more of some is no obstacle."""
 
 
 def check_meaning(recipe: Recipe, facts: Facts, run: Path) -> None:
@@ -68,6 +75,44 @@ def check_meaning(recipe: Recipe, facts: Facts, run: Path) -> None:
             f"{run} was trained with {name} {there}, not {here}: its weights would mean something "
             f"else; keep it as it was{', or add to its end' if grows else ''}"
         )
+
+
+def misfit(reason: str, recipe: Recipe, facts: Facts, run: Path) -> str:
+    """Why weights do not fit, by the options that differ where those say it better than a tensor.
+
+    Args:
+        reason: what `init_from` says, of tensors.
+        recipe: what was to be trained.
+        facts: of its data.
+        run: folder of the weights; without a description there is only the reason.
+    """
+    if not (run / "recipe.yaml").is_file():
+        return reason
+    described = read_description(run)
+    name, options, others = described["recipe"], described["options"], described["facts"]
+    kind = RECIPES.get(name)
+    if kind is not None and kind.shows != recipe.shows:
+        return (
+            f"{run} was trained by recipe {name}, on {kind.shows}: its weights do not fit recipe "
+            f"{recipe.name}, of {recipe.shows}; start from a run of {recipe.name}, or from the "
+            "beginning"
+        )
+    if _classes(options, others) and not _classes(asdict(recipe), facts):
+        remedy = "data with classes" if recipe.conditional else "--conditional"
+        return (
+            f"{run} was trained with classes (--conditional), which this model is not told, so "
+            f"that their weights have no place: train with {remedy}, or from the beginning"
+        )
+    new: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    differ = [name for name in _SIZES if name in options and name in new]
+    differ = [name for name in differ if options[name] != new[name]]
+    told = [f"recipe {name}, not {recipe.name}"] if name != recipe.name else []
+    told += [f"{name} {options[name]}, not {new[name]}" for name in differ]
+    return f"{reason} (it was trained with {'; '.join(told)})" if told else reason
+
+
+def _classes(options: Mapping[str, Any], facts: Facts) -> bool:
+    return bool(options.get("conditional")) and len(facts.get("classes") or ()) > 1
 
 
 def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

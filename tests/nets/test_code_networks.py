@@ -108,7 +108,7 @@ def test_codes_that_say_nothing_have_no_path(build, codes):
             network(x, log_snr, {"codes": soft()})
         return
     network(x, log_snr, {"codes": torch.ones(B, *codes)})
-    with pytest.raises(ValueError, match=f"network of {codes[0]} latents with {codes[1]} codes"):
+    with pytest.raises(ValueError, match=f"network of m {codes[0]}, k {codes[1]}"):
         network(x, log_snr, {"codes": soft()})
 
 
@@ -206,7 +206,7 @@ def test_gradients_reach_every_parameter(build, awake):
 def test_codes_that_do_not_fit_are_named(build):
     network, (x, log_snr) = make(build, codes=(M, K)), state(build, torch.float32)
     for wrong in (soft()[:2], soft()[:, :2], soft()[..., :4], soft()[0]):
-        with pytest.raises(ValueError, match=r"of 3 latents with 5 codes: expected \(4, 3, 5\)"):
+        with pytest.raises(ValueError, match=r"of m 3, k 5: expected \(4, 3, 5\)"):
             network(x, log_snr, {"codes": wrong})
     with pytest.raises(TypeError, match="one-hot rows"):
         network(x, log_snr, {"codes": torch.zeros(B, M, dtype=torch.int64)})

@@ -90,9 +90,9 @@ def test_a_head_reads_features_of_all_latents_or_of_each():
 def test_what_it_was_not_built_for_is_refused():
     with pytest.raises(ValueError, match="knows no condition 'codes'"):
         make()(X, LOG_SNR, {"codes": torch.zeros(6, 1, 4)})
-    with pytest.raises(ValueError, match="for a network of 2 latents with 4 codes"):
+    with pytest.raises(ValueError, match="for a network of m 2, k 4"):
         make(codes=(2, 4))(X, LOG_SNR, {"codes": torch.zeros(6, 2, 3)})
-    with pytest.raises(ValueError, match=r"of 1 latents with 1 codes: expected \(6, 1, 1\)"):
+    with pytest.raises(ValueError, match=r"of m 1, k 1: expected \(6, 1, 1\)"):
         make(codes=(1, 1))(X, LOG_SNR, {"codes": torch.zeros(6, 2, 3)})
     with pytest.raises(ValueError, match=r"expected \(B, 3\)"):
         make()(X[:, :2], LOG_SNR)

@@ -1,6 +1,7 @@
 """Priors made of plain values, and how many bits codes take them."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from noiseloom.priors import (
     PriorKind,
     TabularPrior,
     code_likelihoods,
+    likelihood_note,
 )
 from noiseloom.rng import Rng
 
@@ -50,3 +52,23 @@ def test_codes_are_taken_with_their_classes():
     assert batch["codes"].tolist() == [[6, 7], [0, 1]]
     assert batch["label"].tolist() == [3, 0]
     assert Codes(codes)[torch.tensor([1])].keys() == {"codes"}
+
+
+@pytest.mark.parametrize(
+    ("train", "held", "bound", "told"),
+    [
+        (480.0, 476.1, True, "the bound of the bits .* is 476.1, above the 3.0 .* train it longer"),
+        (3.1, 3.2, False, "the number of bits .* is 3.2, above the 3.0 .* train it longer"),
+        (2.0, 3.2, False, "above the 3.0 .* by heart"),
+        (2.0, 2.5, True, "are an upper bound"),
+        (3.0, 3.1, False, None),  # about as many as they hold is chance
+    ],
+)
+def test_a_prior_that_tells_codes_worse_than_chance_is_noted(train, held, bound, told):
+    found = {"code_bits": 3.0, "prior_bits_train": train, "prior_bits_held_out": held}
+    note = likelihood_note(found, bound=bound)
+    if told is None:
+        assert note is None
+    else:
+        assert re.search(told, note)
+        assert "\n" not in note

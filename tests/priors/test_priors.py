@@ -128,9 +128,9 @@ def test_a_prior_of_other_codes_is_refused():
     check_prior(TabularPrior(2, 8), 2, 8)
     check_prior(TabularPrior(2, 8), 2, 8, num_classes=3)
     check_prior(TabularPrior(2, 8, 3), 2, 8, num_classes=3)
-    with pytest.raises(ValueError, match="over 2 codes of 8 values for a model with 3 codes of 8"):
+    with pytest.raises(ValueError, match="codes of m 2, k 8 for a model with codes of m 3, k 8"):
         check_prior(TabularPrior(2, 8), 3, 8)
-    with pytest.raises(ValueError, match="2 codes of 8 values for a model with 2 codes of 16"):
+    with pytest.raises(ValueError, match="m 2, k 8 for a model with codes of m 2, k 16"):
         check_prior(TabularPrior(2, 8), 2, 16)
     with pytest.raises(ValueError, match="a prior of 3 classes for a model with no classes"):
         check_prior(TabularPrior(2, 8, 3), 2, 8)

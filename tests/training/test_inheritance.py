@@ -20,7 +20,16 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Scaled
 from noiseloom.nets import UNet
 from noiseloom.nets.layers import Embedding
-from noiseloom.recipes import BitsDigits, BitsImages, ForcingDigits, ForcingSeries, Parts, Recipe
+from noiseloom.recipes import (
+    BitsDigits,
+    BitsImages,
+    DiscoDigits,
+    DiscoMixture,
+    ForcingDigits,
+    ForcingSeries,
+    Parts,
+    Recipe,
+)
 from noiseloom.rng import Rng
 from noiseloom.run_folder import class_places, describe, write_text
 from noiseloom.training import init_from
@@ -353,6 +362,52 @@ def test_places_of_patches_are_not_those_of_a_larger_picture():
     with pytest.raises(ValueError, match="of 64 patches cannot start as one of 16"):
         init_from(large, small.state_dict())
     init_from(copy.deepcopy(small), small.state_dict())
+
+
+TOY = DiscoMixture(width=8, depth=1, m=2, k=3)
+CODED = {"width": 8, "head_width": 8, "multipliers": (1,), "blocks": 1, "m": 2, "k": 3}
+CODED |= {"encoder_width": 8, "encoder_depth": 1, "encoder_heads": 2, "conditional": True}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "told"),
+    [
+        (TOY, DiscoDigits(**CODED), "by recipe disco-mixture, on points: .* recipe disco-digits"),
+        (DiscoDigits(**CODED), TOY, "by recipe disco-digits, on pictures: .* recipe disco-mixture"),
+        (
+            DiscoDigits(**CODED),
+            DiscoDigits(**{**CODED, "conditional": False}),
+            r"was trained with classes \(--conditional\).*: train with --conditional",
+        ),
+        (
+            DiscoDigits(**CODED),
+            DiscoDigits(**{**CODED, "k": 4}),
+            r"keep m and k as they were \(it was trained with k 3, not 4\)",
+        ),
+        (
+            BitsDigits(**UNET, self_conditioning=0.5),
+            BitsDigits(**UNET, self_conditioning=0.0),
+            "trained with self_conditioning 0.5, not 0.0",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_by_what_differs(old, tmp_path, recipe, change, told):
+    toy = {**TOY.facts(TOY.load(None)), "classes": DIGITS["classes"]}
+    facts = {type(r): toy if r is TOY else DIGITS for r in (recipe, change)}
+    old(recipe, facts[type(recipe)])
+    with pytest.raises(ValueError, match=told) as refused:
+        begun(tmp_path, change, facts[type(change)])
+    assert "\n" not in str(refused.value)
+
+
+def test_another_recipe_whose_weights_fit_is_started_from(old, tmp_path):
+    plain = {k: v for k, v in CODED.items() if k not in ("m", "k") and "encoder" not in k}
+    before = old(DiscoDigits(**plain, m=0))
+    path = tmp_path / "old" / "recipe.yaml"
+    path.write_text(path.read_text().replace("recipe: disco-digits", "recipe: disco-mixture"))
+    after = begun(tmp_path, DiscoDigits(**CODED))  # whatever it is called, its weights fit
+    shape = (1, 8, 8)
+    torch.testing.assert_close(means(after, shape, [1, 4]), means(before, shape, [1, 4]))
 
 
 def test_what_is_new_is_said(old, tmp_path, capsys):

@@ -42,7 +42,7 @@ def read_codes(path: str | os.PathLike[str], m: int, k: int) -> Tensor:
         FileNotFoundError: no such file.
         ValueError: another kind of file, a wrong shape, no rows, or a number that is no code.
     """
-    found = _rows(path, m, "codes", "sample", f"a sample has {m} codes")
+    found = _rows(path, m, "codes", "sample", f"a sample has {_many(m, 'code')}")
     wrong = ~((found >= 0) & (found < k) & (found == found.floor()))  # NaN is wrong too
     if wrong.any():
         row, place = wrong.nonzero()[0].tolist()
@@ -93,9 +93,13 @@ def _table(path: Path, width: int, known: str) -> Tensor:
                 )
             here = f"row {len(rows) + 1}"
             if len(cells) != width:
-                raise ValueError(f"{here} has {len(cells)} numbers, and {known}")
+                raise ValueError(f"{here} has {_many(len(cells), 'number')}, and {known}")
             rows.append([_number(cell, here) for cell in cells])
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, width)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _number(cell: str, here: str) -> float:

@@ -54,8 +54,8 @@ class Latent(nn.Module):
 
     Args:
         denoiser: reads `cond["codes"]`, (B, m, k); an absent key, and a sample of zeros, is null.
-        encoder: `(clean) -> logits` of shape (B, m, k); or `(clean, cond) -> logits`, which in
-            training is given keys of its dropout, `cond["dropout"]`.
+        encoder: `(clean) -> logits` of shape (B, m, k); or with a parameter named `cond` too, which
+            in training is given keys of its dropout, `cond["dropout"]`. It may be compiled.
         m: number of latents, >= 0.
         k: number of codes of each, >= 1. The codes of a sample hold m log2(k) bits.
         updates: of the whole training, >= 1.
@@ -105,7 +105,7 @@ class Latent(nn.Module):
         if not 0 <= drop <= 1:
             raise ValueError(f"drop must be in [0, 1], got {drop}")
         self.denoiser, self.encoder = denoiser, encoder
-        self.takes_cond = len(inspect.signature(encoder.forward).parameters) > 1
+        self.takes_cond = _takes_cond(encoder)
         self.m, self.k, self.updates, self.accumulate = m, k, updates, accumulate
         self.temperature = temperature or constant_temperature()
         self.hard, self.drop, self.bonus, self.restart = hard, drop, bonus, restart
@@ -138,8 +138,8 @@ class Latent(nn.Module):
         Raises:
             ValueError: the encoder is for another m or k.
         """
-        told = (cond,) if self.takes_cond else ()
-        found: Tensor = self.encoder(clean, *told)
+        told = {"cond": cond} if self.takes_cond else {}
+        found: Tensor = self.encoder(clean, **told)
         if found.shape != (len(clean), self.m, self.k):
             raise ValueError(
                 f"the encoder's logits have shape {tuple(found.shape)}: expected "
@@ -238,8 +238,25 @@ class Latent(nn.Module):
     def inherit(
         self, old: Mapping[str, Tensor], classes: Sequence[int] | None
     ) -> dict[str, Tensor]:
-        """A new training counts from 0, whatever its weights. See `noiseloom.training.Heir`."""
+        """A new training counts from 0, whatever its weights. See `noiseloom.training.Heir`.
+
+        Raises:
+            ValueError: other numbers of latents or codes; new logits of zero are a share of q.
+        """
+        m, k = old["usage"].shape if "usage" in old else (self.m, self.k)
+        if (m, k) != (self.m, self.k):
+            raise ValueError(
+                f"codes of m {self.m}, k {self.k} cannot start as those of m {m}, k {k}, as the "
+                "encoder would pick new ones at once: keep m and k as they were"
+            )
         return {**old, **{name: b.clone() for name, b in self.named_buffers(recurse=False)}}
+
+
+def _takes_cond(encoder: nn.Module) -> bool:
+    """Whether there is a parameter of that name; others have values of the encoder's own."""
+    # The signature of a compiled module is that of none: its original has it.
+    own = getattr(encoder, "_orig_mod", encoder)
+    return "cond" in inspect.signature(own.forward).parameters
 
 
 def _everywhere(mean: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ at random, which perplexity alone does not show.
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,23 @@ __all__ = [
 
 _TINY = 1e-12
 _SETTLED = 150  # updates after which 95 % of a running mean is of the training
+
+_RANDOM = (
+    "all are used, at random",
+    {
+        "penalty": "penalise that (--penalty)",
+        "hard": "train by straight-through codes (--hard true)",
+    },
+)
+_FEW = (
+    "few are used",
+    {
+        "bonus": "raise the usage bonus (--bonus)",
+        "restart": "restart dead codes (--restart)",
+        "temperature": "anneal the temperature",
+    },
+)
+"""What is advised in either case, by the option that does it; the first can always be more."""
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -159,11 +176,21 @@ class CollapseWarning:
         k: number of codes of a latent.
         after: updates before which nothing is said but at the end: at first no code means anything.
         bits: information of the least informative latent that is too little.
+        tried: what the training has on already, of penalty, hard, bonus, restart and temperature
+            (annealed): that is not advised.
     """
 
-    def __init__(self, updates: int, k: int, *, after: int = 1000, bits: float = 0.05) -> None:
+    def __init__(
+        self,
+        updates: int,
+        k: int,
+        *,
+        after: int = 1000,
+        bits: float = 0.05,
+        tried: Collection[str] = (),
+    ) -> None:
         self.updates, self.k, self.after, self.bits = updates, k, after, bits
-        self.warned = False
+        self.tried, self.warned = tried, False
 
     def write(self, records: Sequence[Mapping[str, float]]) -> None:
         """Look at the records of some updates."""
@@ -175,19 +202,18 @@ class CollapseWarning:
                 continue
             self.warned = True
             used = record["least_informed_perplexity"]
-            advice = (
-                "all are used, at random: penalise that (--penalty), or train by straight-through "
-                "codes (--hard true)"
-                if 2 * used > 1 + self.k
-                else "few are used: raise the usage bonus (--bonus), restart dead codes "
-                "(--restart), or anneal the temperature"
-            )
             warnings.warn(
                 f"codes have collapsed: at step {step} of {self.updates} a latent tells "
                 f"{least:.2g} bits about the data, with a perplexity of {used:.3g} of {self.k}; "
-                + advice,
+                + self._advice(random=2 * used > 1 + self.k),
                 stacklevel=2,
             )
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def _advice(self, *, random: bool) -> str:
+        case, ways = _RANDOM if random else _FEW
+        left = [way for name, way in ways.items() if name not in self.tried]
+        more = f"the usual means are on already: raise --{next(iter(ways))}"
+        return f"{case}: {', or '.join(left) or more}"

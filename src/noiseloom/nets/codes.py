@@ -128,6 +128,6 @@ def check_codes(codes: Tensor, batch: int, m: int, k: int) -> None:
         )
     if codes.shape != (batch, m, k):
         raise ValueError(
-            f"codes of shape {tuple(codes.shape)} for a network of {m} latents with {k} codes: "
+            f"codes of shape {tuple(codes.shape)} for a network of m {m}, k {k}: "
             f"expected {(batch, m, k)}"
         )

@@ -15,7 +15,7 @@ plain values; `Codes` are what it learns from.
 
 from noiseloom.priors.autoregressive import AutoregressivePrior
 from noiseloom.priors.bits import BitsPrior
-from noiseloom.priors.codes import MEASURED, Codes, code_likelihoods
+from noiseloom.priors.codes import MEASURED, Codes, code_likelihoods, likelihood_note
 from noiseloom.priors.kind import PriorKind
 from noiseloom.priors.prior import Prior, check_prior
 from noiseloom.priors.tabular import TabularPrior
@@ -30,4 +30,5 @@ __all__ = [
     "TabularPrior",
     "check_prior",
     "code_likelihoods",
+    "likelihood_note",
 ]

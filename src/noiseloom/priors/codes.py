@@ -1,6 +1,7 @@
 """Codes as data: what a prior learns from, and how well it tells them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,12 @@ from torch.nn import functional
 
 from noiseloom.priors.prior import Prior
 
-__all__ = ["MEASURED", "Codes", "code_likelihoods"]
+__all__ = ["MEASURED", "Codes", "code_likelihoods", "likelihood_note"]
 
 MEASURED = 4000
 """How many codes a likelihood is measured on, at most: to 0.016 deviations of one code's."""
+
+_CHANCE = 1.05  # of what codes hold: those at random take any fitted prior a little more
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,3 +67,22 @@ def code_likelihoods(prior: Prior | None, k: int, train: Codes, held: Codes) -> 
             nats = -prior.log_prob(codes.codes.to(place), label).double().mean()
             found[f"prior_bits_{name}"] = float(nats) / math.log(2)
     return found
+
+
+def likelihood_note(found: Mapping[str, float], *, bound: bool) -> str | None:
+    """What is to be said of a prior's likelihoods; None of those that say it themselves.
+
+    Args:
+        found: as `code_likelihoods` has them, of a prior.
+        bound: whether they are an upper bound, as of a `BitsPrior`.
+    """
+    most, bits = found["code_bits"], found["prior_bits_held_out"]
+    what = "the bound of the bits" if bound else "the number of bits"
+    if bits > _CHANCE * most:
+        longer = found["prior_bits_train"] > most
+        remedy = "train it longer" if longer else "it has learnt those trained on by heart"
+        return (
+            f"{what} of held-out codes by the prior is {bits:.1f}, above the {most:.1f} that they "
+            f"can hold: it tells them worse than chance; {remedy}"
+        )
+    return "bits by this prior are an upper bound, not what codes take exactly" if bound else None

@@ -136,8 +136,8 @@ def check_prior(prior: Prior, m: int, k: int, num_classes: int | None = None) ->
     """
     if (prior.m, prior.k) != (m, k):
         raise ValueError(
-            f"a prior over {prior.m} codes of {prior.k} values for a model with {m} codes of {k} "
-            "values: train a prior on this model's codes"
+            f"a prior over codes of m {prior.m}, k {prior.k} for a model with codes of m {m}, k "
+            f"{k}: train a prior on this model's codes"
         )
     if prior.num_classes is not None and prior.num_classes != num_classes:
         has = "no classes" if num_classes is None else f"{num_classes} classes"

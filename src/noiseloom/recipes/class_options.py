@@ -133,7 +133,7 @@ class ClassOptions(LatentRows, Choosing):
             names |= {field.name for field in fields(Sampling)} - {"guidance"}
         else:
             names |= {"temperature", "top_p", "beams"}
-        return dict.fromkeys(names, f"state {self.state}")
+        return {**super().idle, **dict.fromkeys(names, f"state {self.state}")}
 
     @property
     def base(self) -> str:

@@ -1,6 +1,7 @@
 """The options of a run's second stage: the prior over its codes, and how that is trained."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from noiseloom.training import Training
@@ -40,6 +41,14 @@ class PriorTraining:
             raise ValueError(f"prior_learning_rate must be above 0, got {self.prior_learning_rate}")
         if not 0 <= self.prior_dropout < 1:
             raise ValueError(f"prior_dropout must be in [0, 1), got {self.prior_dropout}")
+
+    @property
+    def idle_of_prior(self) -> Mapping[str, str]:
+        """The options of the prior that change nothing, and what they do not change."""
+        if self.prior != "tabular":
+            return {}
+        names = [field.name for field in fields(PriorTraining) if field.name != "prior"]
+        return dict.fromkeys(names, "a tabular prior, which is counted")
 
     def second_stage(self, first: Training) -> Training:
         """How the prior is trained, with the seed, threads and checkpoints of the first stage.

@@ -10,6 +10,7 @@ is, and what its states are, is a recipe's own affair.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,16 @@ class TwoStages(Recipe, Telling, PriorTraining):
         """Whether there are codes at all."""
         return self.m > 0
 
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """How codes are drawn says nothing where no prior draws them, or nothing at all."""
+        drawn = ("code_temperature", "code_top_p")
+        if not self.coded:
+            return {**super().idle, **dict.fromkeys(("codes", *drawn), "a model without codes")}
+        if self.codes != "prior":
+            return {**super().idle, **dict.fromkeys(drawn, f"samples of codes {self.codes}")}
+        return super().idle
+
     def relaxation(self) -> Temperature:
         """The temperature of the relaxed codes over training; the paper's by default, 1."""
         return constant_temperature()
@@ -151,7 +162,13 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
     def trackers(self) -> list[Tracker]:
         """A warning where codes say nothing when they should have begun to, or at the end."""
-        return [CollapseWarning(self.steps, self.k)] if self.coded and self.k > 1 else []
+        if not self.coded or self.k < 2:
+            return []
+        tried = {name for name in ("penalty", "hard", "bonus", "restart") if getattr(self, name)}
+        temperature, ends = self.relaxation(), torch.tensor([0.0, 1.0])
+        if float(temperature(ends[1])) < float(temperature(ends[0])):
+            tried.add("temperature")
+        return [CollapseWarning(self.steps, self.k, tried=tried)]
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""

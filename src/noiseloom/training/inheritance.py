@@ -66,7 +66,7 @@ def init_from(
         if name not in state:
             raise ValueError(
                 f"{name!r} of {origin} has no place in this model: build the model with that part, "
-                "or pass a dict without it"
+                "or, from Python, pass a dict without it"
             )
         grown = [(a, b) for a, b in zip(old.shape, state[name].shape, strict=False) if a != b]
         if old.ndim != state[name].ndim or len(grown) > 1 or any(a > b for a, b in grown):
