@@ -17,7 +17,7 @@ from toy_run import OPTIONS, finish, toy_loss
 
 from noiseloom import cli
 
-OUT, MODE = Path(sys.argv[1]), sys.argv[2]
+OUT, MODE = (Path(sys.argv[1]), sys.argv[2]) if __name__ == "__main__" else (Path(), "")
 RECIPE = "train bits-digits --width 8 --head-width 8 --multipliers [1] --batch-size 8 --steps 2"
 UPDATES = []
 
@@ -52,19 +52,24 @@ def tell(when):
     os.write(1, told.encode())
 
 
-torch.set_num_threads(1)
-atexit.register(tell, "at the end")  # after all that is registered later
-if MODE.startswith("script"):
-    toy()
-    if MODE == "script that destroys":
-        distributed.destroy_process_group()
-    sys.exit()
-if "recipe" not in MODE:
-    cli.ACTIONS["train"] = toy
-if MODE == "recipes":  # a program that trains, not a command
-    codes = [cli.main([*RECIPE.split(), "--no-evaluate", "--out", str(OUT / n)]) for n in "ab"]
-    sys.exit(max(codes))
-sys.argv[1:] = [*RECIPE.split(), "--no-evaluate", "--out", str(OUT)]
-code = cli.main()
-tell("returned")
-sys.exit(code)
+def main():
+    torch.set_num_threads(1)
+    atexit.register(tell, "at the end")  # after all that is registered later
+    if MODE.startswith("script"):
+        toy()
+        if MODE == "script that destroys":
+            distributed.destroy_process_group()
+        sys.exit()
+    if "recipe" not in MODE:
+        cli.ACTIONS["train"] = toy
+    if MODE == "recipes":  # a program that trains, not a command
+        codes = [cli.main([*RECIPE.split(), "--no-evaluate", "--out", str(OUT / n)]) for n in "ab"]
+        sys.exit(max(codes))
+    sys.argv[1:] = [*RECIPE.split(), "--no-evaluate", "--out", str(OUT)]
+    code = cli.main()
+    tell("returned")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

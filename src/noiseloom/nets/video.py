@@ -84,6 +84,8 @@ class VideoTransformer(nn.Module):
         torch.Size([2, 5, 3, 8, 8])
     """
 
+    causal: bool = True
+
     def __init__(
         self,
         in_channels: int,
