@@ -209,13 +209,13 @@ def check_steps(steps: float) -> int:
     return whole(steps, "number of steps")
 
 
-def whole(value: object, what: str) -> int:
+def whole(value: int, what: str) -> int:
     """A whole number, of what a plan consists of.
 
     Raises:
         TypeError: another one, or no number.
     """
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # which is what is asked
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"a plan needs a whole {what}, got {value!r}") from None

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -214,7 +214,8 @@ def check_known(known: Tensor, token: str) -> None:
         raise ValueError("nothing is known of it: leave --known out")
 
 
-def _loaded(path: Path) -> Any:  # noqa: ANN401  (an array, or several in one file)
+def _loaded(path: Path) -> object:
+    """An array, or several that are in one file."""
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:  # what it says advises to unpickle

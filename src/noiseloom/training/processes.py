@@ -46,7 +46,7 @@ _once = False
 """Whether the program is one command, so that no other training follows."""
 
 
-def connect() -> Any:  # noqa: ANN401  (accelerate has no types)
+def connect() -> Accelerator:
     """The accelerator, with a group if there are other processes.
 
     A group that is begun here ends with the program at the latest, see `trained`, and an error
