@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from test_recipes_series import TINY, forecast, series, write
+from test_recipes_series import made as without_lags
 
 import noiseloom
 from noiseloom import Rng
@@ -26,15 +28,7 @@ KINDS = [
 ]
 
 
-def made(table=None, **options):
-    recipe = ForcingSeries(**{**TINY, "lags": LAGS, **options})
-    data = recipe.split(table or series())
-    facts = recipe.facts(data)
-    with Rng(0).torch():
-        parts = recipe.build(facts)
-        for parameter in parts.denoiser.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-    return recipe, parts, facts, data
+made = partial(without_lags, lags=LAGS)
 
 
 def lagged_tokens(recipe, batch, facts):

@@ -21,7 +21,7 @@ from noiseloom import (
     vanilla_history,
 )
 from noiseloom.cli import main
-from noiseloom.data import Table, rolling
+from noiseloom.data import Table
 from noiseloom.figures import fan_chart
 from noiseloom.noise import SCHEDULES
 from noiseloom.recipes import ForcingSeries
@@ -41,9 +41,7 @@ def series(rows=120, columns=2):
 def made(table=None, **options):
     """A recipe, its parts with random outputs, its facts and its data."""
     recipe = ForcingSeries(**{**TINY, **options})
-    data = rolling(
-        table or series(), context=recipe.lead, horizon=recipe.horizon, windows=recipe.windows
-    )
+    data = recipe.split(table or series())
     facts = recipe.facts(data)
     with Rng(0).torch():
         parts = recipe.build(facts)
