@@ -108,6 +108,7 @@ def test_the_command_writes_the_prompt_and_so_many_tokens(run, capsys):
         (["--json"], "say with -n how many"),
         (["--slope", "0.1"], "do not fit a window of 8"),
         (["--state", "bits"], "--state"),
+        (["--restarts", "[[3, 1, 0.1, 1.0]]"], "leave restarts out"),
     ):
         assert main(["stream", str(run), *more]) == 2
         assert told in capsys.readouterr().err
@@ -140,6 +141,21 @@ def test_a_reader_may_leave(run):
     assert process.returncode == 0
     assert told == b""
     process.stderr.close()
+
+
+def test_a_reader_may_leave_at_the_last_word(run, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["stream", str(run), "-n", "1", "--json"]) == 0
+        assert main(["stream", str(run), "-n", "1"]) == 0
+
+
+def test_closed_output_is_named(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["stream", str(run), "-n", "1"]) == 2
+    assert "no standard output" in capsys.readouterr().err
 
 
 class Bytes:

@@ -130,7 +130,10 @@ def stream(
                 denoiser, diffusion, x, t, s, dict(given or {}), carry, None, draws
             )
             if memory is not None:
-                raise TypeError("a stream's window moves, and a solver's memory does not: use DDIM")
+                raise TypeError(
+                    "a stream's window moves, and what a solver remembers does not: use one that "
+                    "remembers nothing, as ddim() is and a restarted() or multistep one is not"
+                )
             row += 1
             if count := int((taken == steps - 1).sum()):
                 a, b = done - first, done - first + count

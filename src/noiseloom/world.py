@@ -6,8 +6,8 @@ __all__ = ["world_size"]
 
 
 def world_size() -> int:
-    """Processes that work together, this one among them; 1 where WORLD_SIZE is no number."""
+    """Processes that work together, this one among them; 1 where WORLD_SIZE is no such number."""
     try:
-        return int(os.environ.get("WORLD_SIZE", "1"))
+        return max(1, int(os.environ.get("WORLD_SIZE", "1")))
     except ValueError:  # empty, say, as a launcher's variable that was exported without a value
         return 1

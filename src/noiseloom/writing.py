@@ -55,21 +55,21 @@ def write(
         raise ValueError(f"-n must be at least 1, got {n}")
     if as_json and n is None:
         raise ValueError("--json answers when all is there: say with -n how many tokens that is")
+    if sys.stdout is None:  # closed before Python began
+        raise ValueError("there is no standard output to write to")
     texts = streamed(load(source).with_options(**changes), prompt, slope=slope, seed=seed, count=n)
     if as_json:
-        print(json.dumps({"run": source, "seed": seed, "text": "".join(texts)}))
-        return
+        texts = iter((json.dumps({"run": source, "seed": seed, "text": "".join(texts)}),))
     try:
         for text in texts:
             sys.stdout.write(text)
             sys.stdout.flush()
+        print(flush=True)
     except BrokenPipeError:  # whoever read has enough: no error, nor one when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
     except KeyboardInterrupt:
         print(flush=True)  # what is said next has a line of its own
         raise
-    print(flush=True)
 
 
 def streamed(

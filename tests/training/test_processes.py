@@ -49,7 +49,7 @@ def test_unconnected_processes_are_refused(tmp_path, monkeypatch):
         finish(tmp_path / "run")
 
 
-@pytest.mark.parametrize("said", ["", "abc"])
+@pytest.mark.parametrize("said", ["", "abc", "0", "-1"])
 def test_a_number_of_processes_that_is_none_is_named(tmp_path, monkeypatch, said):
     monkeypatch.setenv("WORLD_SIZE", said)
     with pytest.raises(ValueError, match=f"WORLD_SIZE is '{said}', no number of processes"):

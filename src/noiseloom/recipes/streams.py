@@ -45,6 +45,8 @@ def stream_rows(
         )
     if recipe.plan not in ("uniform", "karras"):
         raise ValueError(f"a stream has an order of its own: leave plan {recipe.plan} out")
+    if recipe.restarts:
+        raise ValueError("a stream's tokens go down once, each in its time: leave restarts out")
     encode, decode = parts.codec.encode, parts.codec.decode
     plan, length = recipe.make_plan(parts.diffusion.schedule), facts["length"]
     pieces = stream(
