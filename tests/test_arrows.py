@@ -38,6 +38,7 @@ FRONT = {
     "arguments",
     "begin",
     "budget",
+    "sizes",
     "code_grids",
     "commands",
     "compare",

@@ -1,6 +1,7 @@
 """Which kind of state suits data: the whole comparison, stopped, and gone on with."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -127,6 +128,23 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
     assert [cell["mean"]["steps"] for cell in more[:2]] == [steps[0]] * 2
     assert more[2]["mean"]["steps"] == more[3]["mean"]["steps"]
     assert len(json.loads((out / "budget.json").read_text())["cells"]) == 6
+
+
+def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_path, text) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--prior-steps", "2", "--width", "64"]
+    words += ["--budget", "0.3", "--json", "--out"]
+    assert main([*words, str(tmp_path / "grid"), "--state", "masked,latent"]) == 0
+    shown = capsys.readouterr()
+    told = re.search(r"latent: width (\d+) for 64, for about as many parameters", shown.err)
+    masked, latent = json.loads(shown.out)["cells"]
+    assert told
+    assert latent["recipe"]["width"] == int(told[1]) < 64
+    assert latent["mean"]["parameters"] == pytest.approx(masked["mean"]["parameters"], rel=0.1)
+    named = ["--cells", "state=masked", "state=latent width=64"]
+    assert main([*words, str(tmp_path / "own"), *named]) == 0
+    shown = capsys.readouterr()
+    assert "for about as many" not in shown.err
+    assert json.loads(shown.out)["cells"][1]["recipe"]["width"] == 64
 
 
 def test_a_cell_that_cannot_be_timed_is_left_out(capsys, tmp_path, text) -> None:

@@ -28,6 +28,7 @@ from noiseloom.run_folder import (
     same_data,
     write_text,
 )
+from noiseloom.sizes import of_one_size
 from noiseloom.table import (
     ASIDE,
     Cell,
@@ -118,9 +119,9 @@ def compare(
         except ValueError as error:
             skip(typed, str(error))
     if good:
-        good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
+        split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     if good and budget is not None:
-        asked, good = good, []
+        asked, good = _of_one_size(good, good[0].recipe.facts(split)), []
         for cell, steps in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
             if isinstance(steps, Exception):
                 skip(cell.options, _reason(steps))
@@ -168,6 +169,21 @@ def compare(
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
     answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
+
+
+def _of_one_size(cells: Sequence[Cell], facts: Mapping[str, Any]) -> list[Cell]:
+    """States of one size: those whose width nobody asked for get one, and it is said."""
+    free = [i for i, c in enumerate(cells) if "state" in c.options and "width" not in c.options]
+    found = list(cells)
+    asked: list[Any] = [cells[i].recipe for i in free]
+    for i, was, now in zip(free, asked, of_one_size(asked, facts) if free else (), strict=True):
+        if now != was:
+            say(
+                f"{text_of(cells[i].options)}: width {now.width} for {was.width}, "
+                f"for about as many parameters as {text_of(cells[free[0]].options)}"
+            )
+            found[i] = Cell(cells[i].options, now)
+    return found
 
 
 def _afforded(
