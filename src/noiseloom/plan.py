@@ -209,7 +209,8 @@ class SamplingPlan:
         """A plan from a file: what `save` wrote, or a CSV table of levels drawn by hand.
 
         A table has one line per row and one column per token, any numbers >= 0 that never rise down
-        a column; the largest is time 1. N + 1 lines make N rows.
+        a column; the largest is time 1. N + 1 lines make N rows. JSON is {"t": [row, ...], "s":
+        [row, ...]}, where a row of a time per token is [[...]], of shape (1, T), as in memory.
 
         Raises:
             ValueError: the file and its first wrong row are named.
