@@ -65,10 +65,10 @@ class SamplingPlan:
             object.__setattr__(
                 self, name, torch.as_tensor(value, dtype=torch.float64, device="cpu")
             )
-        if self.t.ndim == 0 or self.t.shape != self.s.shape or not len(self.t):
+        if self.t.ndim == 0 or self.t.shape != self.s.shape or not self.t.numel():
             raise ValueError(
-                "a plan needs one or more rows of equal shape, got t of shape "
-                f"{tuple(self.t.shape)} and s of shape {tuple(self.s.shape)}"
+                "a plan needs one or more rows of equal shape, each of one time or more, got t of "
+                f"shape {tuple(self.t.shape)} and s of shape {tuple(self.s.shape)}"
             )
         wrong = ~((self.s >= 0) & (self.s <= self.t) & (self.t <= 1))  # NaN is wrong too
         if wrong.any():
