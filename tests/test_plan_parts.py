@@ -191,6 +191,24 @@ def test_a_product_is_its_parts_with_draws_of_their_own():
     assert not torch.equal(prior["text"], prior["image"][:, :2])
 
 
+def test_a_plan_of_parts_keeps_what_it_was_made_of():
+    own = {"a": SamplingPlan.uniform(2)}
+    plan = PartsPlan(own)
+    own["b"] = SamplingPlan.uniform(3)
+    assert list(plan.plans) == ["a"]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.25, 1.0])
+def test_a_part_is_held_at_the_time_that_is_asked_for(at):
+    for plan in plans().values():
+        held = plan.hold("text", at)
+        assert (held.plans["text"].t == at).all()
+        assert (held.plans["text"].s == at).all()
+        rows = moving(plan.plans["image"])
+        assert torch.equal(held.plans["image"].t, plan.plans["image"].t[rows])
+        assert torch.equal(held.plans["image"].s, plan.plans["image"].s[rows])
+
+
 def test_json_comes_back_to_the_last_bit(tmp_path):
     path = tmp_path / "plan.json"
     for plan in plans(3).values():
@@ -210,6 +228,10 @@ def test_json_comes_back_to_the_last_bit(tmp_path):
         ('{"parts": {}}', "under 'parts'"),
         ('{"parts": {"a": {"t": [1]}}}', "part 'a': a plan needs rows 't' and 's'"),
         ('{"parts": {"a": {"t": [1], "s": [2]}}}', "0 <= s <= t <= 1"),
+        (
+            json.dumps({"parts": {"a": {"t": [1], "s": [0]}, "b": {"t": [0.2], "s": [0.3]}}}),
+            "part 'b': a plan needs 0 <= s <= t <= 1, got t = 0.2",
+        ),
         (
             json.dumps({"parts": {"a": {"t": [1], "s": [0]}, "b": {"t": [1, 1], "s": [1, 0]}}}),
             "one and the same number of rows, got {'a': 1, 'b': 2}",
@@ -236,7 +258,7 @@ def test_what_does_not_fit_is_said_in_one_line():
     for make in (PartsPlan, PartsPlan.beside, PartsPlan.in_turn):
         with pytest.raises(ValueError, match="needs one part or more, by name, and has none"):
             make({})
-    for delay in (1.5, 1.0, "1", None):
+    for delay in (1.5, 1.0, "1", None, True):
         with pytest.raises(
             TypeError, match=f"delay of 'text' is a whole number of rows, got {delay!r}"
         ):

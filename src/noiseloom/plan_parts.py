@@ -32,6 +32,7 @@ class PartsPlan:
     plans: Mapping[str, SamplingPlan]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "plans", dict(self.plans))  # the caller's may change
         if not self.plans:
             raise ValueError("a plan of parts needs one part or more, by name, and has none")
         sizes = {name: len(plan) for name, plan in self.plans.items()}
@@ -57,7 +58,7 @@ class PartsPlan:
         """
         delays = dict(delays or {})
         for name, delay in delays.items():
-            if not isinstance(delay, Integral):
+            if not isinstance(delay, Integral) or isinstance(delay, bool):
                 raise TypeError(f"the delay of {name!r} is a whole number of rows, got {delay!r}")
             if name not in plans or delay < 0:
                 raise ValueError(
@@ -90,7 +91,7 @@ class PartsPlan:
             ValueError: the file, and what is wrong in it, are named.
         """
         try:
-            return cls({name: SamplingPlan(*own) for name, own in read_parts(Path(path)).items()})
+            return cls(read_parts(Path(path), SamplingPlan))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
