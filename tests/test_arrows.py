@@ -14,7 +14,7 @@ ROOT = Path(noiseloom.__file__).parent
 LAWS = {"shapes", "rng", "carry"}
 SPACES = LAWS | {"information", "noise", "schedule", "manifolds"}
 DIFFUSION = SPACES | {"diffusion", "encodings"}
-PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture"}
+PLANS = {"plan", "levels", "plan_file", "plan_parts", "plan_picture", "plan_rows"}
 MODELS = DIFFUSION | PLANS | {"causality", "class_denoiser", "conditioning", "denoiser"}
 MODELS |= {"faults", "preconditioning"}
 LOOPS = MODELS | {"sampling", "stochastic", "curvature", "objective", "likelihood"}
@@ -128,7 +128,8 @@ MAY_IMPORT = {
     "levels": set(),
     "plan_file": set(),
     "plan_picture": set(),
-    "plan": DIFFUSION | {"levels", "plan_file", "plan_picture"},
+    "plan_rows": LAWS | {"levels", "plan_file", "plan_picture"},
+    "plan": DIFFUSION | {"levels", "plan_rows"},
     "causality": DIFFUSION | PLANS,
     "plan_parts": DIFFUSION | {"plan", "plan_file"},
     "sampling": MODELS,

@@ -220,6 +220,14 @@ def test_overshoot_is_a_number_of_steps(steps):
         SamplingPlan.uniform(4).overshoot(steps)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 0), (2, 0), (0,), (0, 1, 3)])
+def test_a_plan_has_rows_and_each_of_them_times(shape):
+    with pytest.raises(ValueError, match="equal shape, each of one time or more, got") as caught:
+        SamplingPlan(torch.zeros(shape), torch.zeros(shape))
+    assert str(shape) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_rows_touch_until_one_overshoots():
     for plan in (SamplingPlan.uniform(5), SamplingPlan.pyramid(5, 3, 2).rest(0.1)):
         assert plan.gapless

@@ -88,6 +88,7 @@ def test_a_wrong_table_is_refused_in_one_line(tmp_path, text, message):
         ('{"t": [1, NaN], "s": [0, 0]}', "0 <= s <= t <= 1.*row 1"),
         ('{"t": [], "s": []}', "one or more rows"),
         ('{"t": [1, 1], "s": [0]}', "equal shape"),
+        ('{"t": [[[]], [[]]], "s": [[[]], [[]]]}', r"each of one time or more, got t of"),
     ],
 )
 def test_wrong_json_is_refused_in_one_line(tmp_path, text, message):

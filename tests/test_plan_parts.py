@@ -191,6 +191,88 @@ def test_a_product_is_its_parts_with_draws_of_their_own():
     assert not torch.equal(prior["text"], prior["image"][:, :2])
 
 
+def side_by_side(plan):
+    """The moves of all parts, as those of tokens of one sequence."""
+    t, s = (
+        torch.cat(
+            [getattr(part, kind).reshape(len(part), 1, -1) for part in plan.plans.values()], 2
+        )
+        for kind in ("t", "s")
+    )
+    return SamplingPlan(t, s)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.1, 0.4])
+def test_what_is_done_rests_until_all_parts_are(at):
+    for own, delays in sizes(20):
+        for plan in (PartsPlan.in_turn(own), PartsPlan.beside(own, delays=delays)):
+            for one in (plan, plan.hold("a")):
+                rested, expected = one.rest(at), side_by_side(one).rest(at)
+                assert torch.equal(side_by_side(rested).t, expected.t)
+                assert torch.equal(side_by_side(rested).s, expected.s)
+                for name, part in rested.plans.items():
+                    assert part.t.shape[1:] == own[name].t.shape[1:]
+            assert not one.plans["a"].t.any()  # what is held does not rest
+    text, image = SamplingPlan.autoregressive(2, 2), SamplingPlan.uniform(2)
+    plan = PartsPlan.in_turn({"text": text, "image": image}).rest(0.1)
+    waits = [[0.5, 1], [0.1, 1], [0.1, 0.5]] + [[0.1, 0.1]] * 3
+    assert plan.plans["text"].s[:, 0].tolist() == [*waits, [0, 0]]
+    assert plan.plans["image"].s.tolist() == [1, 1, 1, 1, 0.5, 0.1, 0]
+    with pytest.raises(ValueError, match=r"rest at a time in \[0, 1\), got 1"):
+        plan.rest(1)
+
+
+@pytest.mark.parametrize("steps", [0.0, 0.5, 2.0])
+def test_every_part_overshoots_by_steps_of_its_own(steps):
+    own = {"a": SamplingPlan.uniform(4), "b": SamplingPlan.uniform(10)}
+    for plan in (PartsPlan.beside(own, delays={"a": 3}), PartsPlan.in_turn(own)):
+        further = plan.overshoot(steps)
+        assert further.gapless == (steps == 0)
+        for name, alone in own.items():
+            part, count = further.plans[name], len(alone)
+            assert torch.equal(part.t, plan.plans[name].t)
+            lower = 1 - (torch.arange(1, count + 1, dtype=F64) + steps) / count
+            torch.testing.assert_close(part.s[moving(part)], lower.clamp(min=0))
+    with pytest.raises(ValueError, match="overshoot needs a number of steps >= 0, got -1"):
+        plan.overshoot(-1)
+
+
+def test_a_plan_of_parts_is_whole_and_gapless_if_all_of_them_are():
+    own, one = SamplingPlan.autoregressive(2, 3), SamplingPlan.uniform(6)
+    plan = PartsPlan.in_turn({"a": own, "b": one})
+    assert plan.whole
+    assert plan.gapless
+    plan.check_whole()
+    cut = SamplingPlan(own.t[:-1], own.s[:-1])
+    short = PartsPlan.beside({"b": one, "a": cut})
+    assert not short.whole
+    assert short.gapless
+    with pytest.raises(
+        ValueError, match=r"part 'a': token 2 ends at t = 0\.5, not 0: a plan leads"
+    ):
+        short.check_whole()
+    assert not PartsPlan({"b": one, "a": own.overshoot(1)}).gapless
+    assert not plan.hold("a").whole
+
+
+def test_a_plan_of_parts_keeps_what_it_was_made_of():
+    own = {"a": SamplingPlan.uniform(2)}
+    plan = PartsPlan(own)
+    own["b"] = SamplingPlan.uniform(3)
+    assert list(plan.plans) == ["a"]
+
+
+@pytest.mark.parametrize("at", [0.0, 0.25, 1.0])
+def test_a_part_is_held_at_the_time_that_is_asked_for(at):
+    for plan in plans().values():
+        held = plan.hold("text", at)
+        assert (held.plans["text"].t == at).all()
+        assert (held.plans["text"].s == at).all()
+        rows = moving(plan.plans["image"])
+        assert torch.equal(held.plans["image"].t, plan.plans["image"].t[rows])
+        assert torch.equal(held.plans["image"].s, plan.plans["image"].s[rows])
+
+
 def test_json_comes_back_to_the_last_bit(tmp_path):
     path = tmp_path / "plan.json"
     for plan in plans(3).values():
@@ -210,6 +292,10 @@ def test_json_comes_back_to_the_last_bit(tmp_path):
         ('{"parts": {}}', "under 'parts'"),
         ('{"parts": {"a": {"t": [1]}}}', "part 'a': a plan needs rows 't' and 's'"),
         ('{"parts": {"a": {"t": [1], "s": [2]}}}', "0 <= s <= t <= 1"),
+        (
+            json.dumps({"parts": {"a": {"t": [1], "s": [0]}, "b": {"t": [0.2], "s": [0.3]}}}),
+            "part 'b': a plan needs 0 <= s <= t <= 1, got t = 0.2",
+        ),
         (
             json.dumps({"parts": {"a": {"t": [1], "s": [0]}, "b": {"t": [1, 1], "s": [1, 0]}}}),
             "one and the same number of rows, got {'a': 1, 'b': 2}",
@@ -236,7 +322,7 @@ def test_what_does_not_fit_is_said_in_one_line():
     for make in (PartsPlan, PartsPlan.beside, PartsPlan.in_turn):
         with pytest.raises(ValueError, match="needs one part or more, by name, and has none"):
             make({})
-    for delay in (1.5, 1.0, "1", None):
+    for delay in (1.5, 1.0, "1", None, True):
         with pytest.raises(
             TypeError, match=f"delay of 'text' is a whole number of rows, got {delay!r}"
         ):

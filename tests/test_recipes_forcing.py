@@ -1,5 +1,7 @@
 """Diffusion Forcing's recipes: what their options make, and that they learn."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,19 @@ def test_a_file_that_leaves_noise_is_refused_and_its_first_wrong_token_named(
     recipe = ForcingSeries(plan=str(path), context=1, horizon=2)
     with pytest.raises(ValueError, match="not"):
         recipe.make_plan(None)
+
+
+@pytest.mark.parametrize("row", [[1.0] * 8, [[1.0] * 8] * 8, [[1.0] * 8] * 3, 1.0, [[[1.0] * 8]]])
+def test_a_file_says_times_of_tokens_not_of_samples(row, tmp_path):
+    """8 tokens and 8 samples: by the law of shapes the first row is a time for each sample."""
+    path = tmp_path / "plan.json"
+    shape = re.escape(str(tuple(torch.tensor(row).shape)))
+    path.write_text(json.dumps({"t": [row], "s": [(0 * torch.tensor(row)).tolist()]}))
+    told = rf"plan\.json: its rows have shape {shape}, and a time per token has shape \(1, 8\)"
+    with pytest.raises(ValueError, match=told) as caught:
+        ForcingDigits(plan=str(path)).make_plan(None)
+    assert "write each row as [[" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_opens_where_the_file_of_its_plan_is_not():

@@ -645,3 +645,13 @@ def test_a_plan_from_a_file_is_run_as_it_is_written(tmp_path, capsys, monkeypatc
     run = noiseloom.load("run", device="cpu")
     assert run.with_options(plan="plan.csv").recipe.resting == 0
     assert run.with_options(plan="plan.csv", rest=0.1).recipe.resting == 0.1
+    # What the file put aside is the run's again with another plan, unless a rest is asked for.
+    filed, usual = run.with_options(plan="plan.csv"), run.recipe.rest
+    assert filed.with_options(sampling_steps=3).recipe.resting == 0
+    assert filed.with_options(plan="./plan.csv").recipe.resting == 0
+    for one in (filed, filed.with_options(sampling_steps=3), filed.with_options(plan="./plan.csv")):
+        assert one.with_options(plan="autoregressive").recipe.rest == usual
+        assert one.with_options(plan="autoregressive", rest=0.3).recipe.rest == 0.3
+        assert one.with_options(rest=0.3).recipe.resting == 0.3
+        own = one.with_options(rest=0.3).with_options(plan="autoregressive")
+        assert own.recipe.rest == 0.3

@@ -532,8 +532,11 @@ def test_what_does_not_fit_is_said_in_one_line():
         rollout(denoiser, DIFFUSION, plan, context, stabilisation=1, **settings)
     with pytest.raises(ValueError, match=r"chunk >= 1 .* got 3, 0 and 0"):
         rollout(denoiser, DIFFUSION, plan, context, chunk=0, **settings)
-    with pytest.raises(ValueError, match="a plan of 3 tokens does not fit chunks of 2"):
+    with pytest.raises(ValueError, match=r"shape \(1, 3\) does not fit chunks of 2: times"):
         rollout(denoiser, DIFFUSION, SamplingPlan.pyramid(2, 3, 1), context, chunk=2, **settings)
+    of_samples = SamplingPlan.from_times(torch.tensor([[1.0] * B, [0.0] * B]))
+    with pytest.raises(ValueError, match=rf"shape \({B},\) does not fit chunks of {B}: times are"):
+        rollout(denoiser, DIFFUSION, of_samples, context, chunk=B, **settings)
     for times in ([1.0, 0.5], [0.9, 0.0]):
         part = SamplingPlan.from_times(torch.tensor(times))
         with pytest.raises(ValueError, match="by a plan that leads from 1 to 0, not a SamplingPl"):

@@ -9,14 +9,16 @@ token, numbers from noise (the largest) down to clean (0). Line i to line i + 1 
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 __all__ = ["PLAN_FILES", "read_parts", "read_times", "write_parts", "write_times"]
+
+P = TypeVar("P")
 
 PLAN_FILES = (".json", ".csv")
 """Endings of files that `read_times` reads."""
@@ -32,8 +34,8 @@ def write_parts(path: Path, parts: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     _write(path, {"parts": {name: _as_lists(*times) for name, times in parts.items()}})
 
 
-def read_parts(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    """Times t and s by name, of which only the form has been checked, from a JSON file."""
+def read_parts(path: Path, make: Callable[[Tensor, Tensor], P]) -> dict[str, P]:
+    """What is made of times t and s, by name, from a JSON file; a wrong part is named."""
     if path.suffix.lower() != ".json":
         raise ValueError("a plan of parts is read from a .json file")
     found = _parsed(_text(path))
@@ -43,7 +45,7 @@ def read_parts(path: Path) -> dict[str, tuple[Tensor, Tensor]]:
     read = {}
     for name, part in parts.items():
         try:
-            read[name] = _from_json(part)
+            read[name] = make(*_from_json(part))
         except ValueError as error:
             raise ValueError(f"part {name!r}: {error}") from error
     return read

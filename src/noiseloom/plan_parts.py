@@ -20,6 +20,10 @@ __all__ = ["PartsPlan"]
 class PartsPlan:
     """A plan for each part of a state that is a dict: row i moves every part by its own row i.
 
+    It has no `joint`, which each of its plans has: whether rows that move several parts bias the
+    samples depends on which part sees which, and only the denoiser knows that. `among` is of one
+    part's tokens, and so of its plan.
+
     Args:
         plans: by name, all with the same number of rows. `beside` and `in_turn` make them so.
 
@@ -32,6 +36,7 @@ class PartsPlan:
     plans: Mapping[str, SamplingPlan]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "plans", dict(self.plans))  # the caller's may change
         if not self.plans:
             raise ValueError("a plan of parts needs one part or more, by name, and has none")
         sizes = {name: len(plan) for name, plan in self.plans.items()}
@@ -57,7 +62,7 @@ class PartsPlan:
         """
         delays = dict(delays or {})
         for name, delay in delays.items():
-            if not isinstance(delay, Integral):
+            if not isinstance(delay, Integral) or isinstance(delay, bool):
                 raise TypeError(f"the delay of {name!r} is a whole number of rows, got {delay!r}")
             if name not in plans or delay < 0:
                 raise ValueError(
@@ -90,7 +95,7 @@ class PartsPlan:
             ValueError: the file, and what is wrong in it, are named.
         """
         try:
-            return cls({name: SamplingPlan(*own) for name, own in read_parts(Path(path)).items()})
+            return cls(read_parts(Path(path), SamplingPlan))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -118,6 +123,56 @@ class PartsPlan:
         if not moving.any():
             raise ValueError(f"holding {name!r} leaves no part to move")
         return PartsPlan({n: SamplingPlan(p.t[moving], p.s[moving]) for n, p in plans.items()})
+
+    def overshoot(self, steps: float) -> "PartsPlan":
+        """Every part moves further, by steps of its own (`SamplingPlan.overshoot`)."""
+        return PartsPlan({name: plan.overshoot(steps) for name, plan in self.plans.items()})
+
+    def rest(self, at: float) -> "PartsPlan":
+        """Let what is done wait at a small time, until one last row takes all parts to their end.
+
+        `SamplingPlan.rest` of all of their tokens: a part that is done waits for the others.
+
+        Args:
+            at: the time, in [0, 1); 0 changes nothing.
+        """
+        rested = self._as_one().rest(at)
+        widths = [plan.t[0].numel() for plan in self.plans.values()]
+        pairs = zip(*(torch.split(v, widths, 1) for v in (rested.t, rested.s)), strict=True)
+        named = zip(self.plans.items(), pairs, strict=True)
+        return PartsPlan(
+            {
+                name: SamplingPlan(*(times.reshape(-1, *plan.t.shape[1:]) for times in pair))
+                for (name, plan), pair in named
+            }
+        )
+
+    def check_whole(self) -> None:
+        """Raise ValueError, which names the first wrong part and token, if it is not `whole`."""
+        for name, plan in self.plans.items():
+            try:
+                plan.check_whole()
+            except ValueError as error:
+                raise ValueError(f"part {name!r}: {error}") from error
+
+    @property
+    def whole(self) -> bool:
+        """Whether it leads all of every part from time 1 to 0."""
+        return all(plan.whole for plan in self.plans.values())
+
+    @property
+    def gapless(self) -> bool:
+        """Whether each row begins where the one before it ends, in every part."""
+        return all(plan.gapless for plan in self.plans.values())
+
+    def _as_one(self) -> SamplingPlan:
+        """The plan with all times of a row side by side, shape (N, K)."""
+        plans = self.plans.values()
+        t, s = (
+            torch.cat([times.reshape(len(self), -1) for times in kind], 1)
+            for kind in ([plan.t for plan in plans], [plan.s for plan in plans])
+        )
+        return SamplingPlan(t, s)
 
     def rows(self, x: State) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
         """The rows as times for a state, by name.

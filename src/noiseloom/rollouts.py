@@ -149,8 +149,12 @@ def rollout(
     begin = _where(carry.pop("position", None), position, bool(carry))
     kept = memory_of(denoiser, memory)
     check_start(plan, context)
-    if plan.t.ndim > 1 and plan.t.shape[-1] not in (1, chunk):
-        raise ValueError(f"a plan of {plan.t.shape[-1]} tokens does not fit chunks of {chunk}")
+    row = tuple(plan.t.shape[1:])
+    if row and (len(row) == 1 or row[1] not in (1, chunk)):  # one axis is that of samples
+        raise ValueError(
+            f"a plan with rows of shape {row} does not fit chunks of {chunk}: times are scalar, or "
+            f"(1, {chunk})"
+        )
     if chunk > 1 and plan.joint:
         warn_of_bias(stacklevel=2)
     rng = per_sample(rng, context)

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -46,6 +46,7 @@ class Run:
         facts: what it knows of its data.
         parts: denoiser, diffusion and codec, and of a model with codes their prior.
         statistics: averages of the last `pixels` call's final estimates.
+        aside: options that a plan from a file has put aside, which come back with another plan.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Run:
     facts: Facts
     parts: Parts
     statistics: dict[str, float] = field(default_factory=dict)
+    aside: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -82,8 +84,8 @@ class Run:
     def with_options(self, **changes: Any) -> "Run":  # noqa: ANN401
         """The same model with other options of drawing (`Recipe.changeable`).
 
-        A plan from a file is run as it is written, without the run's `rest` if that is not given:
-        it is forgotten then.
+        A plan from a file is run as it is written, without the run's `rest` if that is not given;
+        with another plan it comes back.
 
         Raises:
             ValueError: an option that is not one of sampling, out of range, or one that would
@@ -92,13 +94,16 @@ class Run:
         known = self.recipe.changeable()
         for name in changes.keys() - set(known):
             raise ValueError(f"{name!r} is no option of sampling: choose from {', '.join(known)}")
-        recipe = replace(self.recipe, **changes)
+        aside = {} if "rest" in changes else self.aside
+        back, aside = (aside, {}) if "plan" in changes else ({}, aside)
+        recipe = replace(self.recipe, **{**back, **changes})
         if recipe.by_file and "plan" in changes and "rest" not in changes and recipe.resting:
-            recipe = replace(recipe, rest=0.0)  # a rest that was for other plans
+            aside = {"rest": recipe.rest}  # which was for other plans
+            recipe = replace(recipe, rest=0.0)
         for name in sorted(changes.keys() & recipe.idle):
             if changes[name] != getattr(self.recipe, name):
                 raise ValueError(f"{name} changes nothing of {recipe.idle[name]}: leave it out")
-        return replace(self, recipe=recipe, statistics={})
+        return replace(self, recipe=recipe, statistics={}, aside=aside)
 
     def steps(
         self, given: Tensor | Given, *, seed: int = 0, start: int = 0, progress: Pace | None = None

@@ -272,8 +272,9 @@ def token_plan(name: str, steps: int, tokens: int, among: int | None = None) -> 
             of all of these instead.
 
     Raises:
-        ValueError: a name that is none, or a file for another number of tokens, or one that does
-            not lead each of them from 1 to 0 (tokens that are known are held afterwards).
+        ValueError: a name that is none, or a file whose rows are not (1, T), or are for another
+            number of tokens, or do not lead each from 1 to 0 (those that are known are held
+            afterwards).
 
     Example:
         >>> len(token_plan("pyramid:2", 10, 4))
@@ -282,7 +283,13 @@ def token_plan(name: str, steps: int, tokens: int, among: int | None = None) -> 
     kind, _, value = name.partition(":")
     if Path(name).suffix in PLAN_FILES:
         plan = SamplingPlan.load(name)
-        if plan.t.ndim < 2 or plan.t.shape[-1] not in (1, tokens, among):
+        row = tuple(plan.t.shape[1:])
+        if len(row) != 2 or row[0] != 1:  # (T,) would be a time for each of so many samples
+            raise ValueError(
+                f"{name}: its rows have shape {row}, and a time per token has shape (1, {tokens}): "
+                "write each row as [[...]], with two pairs of brackets"
+            )
+        if row[1] not in (1, tokens, among):
             all_ = f" that are drawn, or of all {among}" if among not in (None, tokens) else ""
             raise ValueError(
                 f"{name} is a plan for other sequences than of {tokens} tokens{all_}: {plan}"
