@@ -32,12 +32,14 @@ from noiseloom import (
 )
 from noiseloom.sampling import final, sample
 
-BLUR = 0.5
+BLUR, FAINT = 0.5, LEVEL / 2  # FAINT, and LEVEL itself, blur nothing that is read at LEVEL
 VIEWS = {
     "unconditional": (vanilla_history(0.0), [(1.0, 1.0)]),
     "vanilla": (vanilla_history(1.8), [(1.0, -0.8), (0.0, 1.8)]),
     "fractional": (fractional_history(1.8, BLUR), [(1.0, -0.8), (0.0, 1.0), (BLUR, 0.8)]),
     "blurred": ([HistoryTerm(1.0, level=BLUR)], [(BLUR, 1.0)]),
+    "faint": (fractional_history(1.8, FAINT), [(1.0, -0.8), (0.0, 1.0), (FAINT, 0.8)]),
+    "as it is read": ([HistoryTerm(1.0, level=LEVEL)], [(LEVEL, 1.0)]),
 }
 """Terms, and the branches that they mean: (level, weight), at level 1 noise alone."""
 
