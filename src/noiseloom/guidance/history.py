@@ -245,7 +245,8 @@ def _without_estimate(cond: Cond | None, changed: Tensor) -> Cond | None:
     """What is told, without an estimate where it would say what the view does not."""
     if not cond or cond.get("estimate") is None:
         return cond
-    return {**cond, "estimate": cond["estimate"].masked_fill(changed, 0)}
+    estimate = cond["estimate"]  # of classes it has an axis more than they have
+    return {**cond, "estimate": estimate.masked_fill(align(changed.float(), estimate).bool(), 0)}
 
 
 def _merge(
