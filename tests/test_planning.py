@@ -85,6 +85,32 @@ def test_plans_that_cannot_be_followed(steps, value, told):
         policy(0, torch.zeros(2, 4), torch.zeros(2, 2))
 
 
+@pytest.mark.parametrize(
+    ("options", "kind", "told"),
+    [
+        ({"control": "position"}, ValueError, "choose from actions, positions, not 'position'"),
+        ({"every": 0}, ValueError, "after 1 step or more, got 0"),
+        ({"every": -2}, ValueError, "after 1 step or more, got -2"),
+        ({"every": 2.5}, TypeError, r"after a whole number of steps, got 2\.5"),
+        ({"every": "4"}, TypeError, "after a whole number of steps, got '4'"),
+    ],
+)
+def test_a_policy_that_cannot_be_followed_is_refused_before_it_plans(options, kind, told):
+    with pytest.raises(kind, match=told):
+        Replanning(noted, **{"every": 4, **options})
+
+
+def test_a_policy_begins_with_a_plan():
+    policy, place = Replanning(noted, every=4), torch.zeros(2, 4)
+    with pytest.raises(ValueError, match=r"follows a plan, and none .* step 5: begin at step 0"):
+        policy(5, place, torch.zeros(2, 2))
+    assert (policy.plans, policy.steps) == (0, 0)
+    with pytest.raises(ValueError, match="no plan has been made, so there is no latency"):
+        _ = policy.latency
+    policy(8, place, torch.zeros(2, 2))  # any step in which plans are made
+    assert torch.equal(policy(9, place), noted(0, place, torch.zeros(2, 2))[:, 1, 4:])
+
+
 def test_the_reward_is_the_mean_distance_and_its_gradient_leads_there():
     goals = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     places = torch.tensor([[[3.0, 4.0], [0.0, 0.0]], [[1.0, 2.0], [1.0, 4.0]]]).requires_grad_()
