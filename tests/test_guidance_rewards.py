@@ -411,6 +411,8 @@ def test_a_sample_has_the_same_futures_in_any_batch(tokens):
 def test_futures_need_a_key_and_a_complete_plan():
     with pytest.raises(ValueError, match="give rng"):
         monte_carlo(quadratic)(present(MIXED), MIXED)
+    with pytest.raises(TypeError, match=r"by a key: give rng, such as Rng\(0\), not 7"):
+        monte_carlo(quadratic)(present(MIXED), MIXED, rng=7)
     with pytest.raises(ValueError, match="one future or more, got 0"):
         monte_carlo(quadratic, 0)
     with pytest.raises(ValueError, match="'mean' or 'exp', got 'max'"):

@@ -42,7 +42,7 @@ from noiseloom.guidance.gradient import (
     since,
 )
 from noiseloom.plan import SamplingPlan
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 from noiseloom.sampling import Solver, ancestral, draws
 from noiseloom.shapes import Cond, align
 
@@ -82,6 +82,7 @@ class MonteCarloGuided(nn.Module):
             pass.
 
     Raises:
+        TypeError: an rng that is no key.
         ValueError: no rng where there are futures to draw, fewer than one future, rounds with
             "exp", a plan that does not lead every token from 1 to 0 or is of other tokens than the
             state's, a solver without noise; and as `RewardGuided` does.
@@ -265,8 +266,6 @@ def _repeat(value: Any, batch: int, times: int) -> Any:  # noqa: ANN401
 
 def _futures(rng: Rng, x: Tensor, count: int) -> Rng:
     """A key per future of each example, in the order of a repeated batch."""
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(x), device=x.device)
-    keys = rng.each("future", torch.arange(count, device=x.device)).key
+    keys = per_sample(rng, x).each("future", torch.arange(count, device=x.device)).key
     assert isinstance(keys, Tensor)  # (B, R), or (B, T, R) where tokens have keys
     return Rng(keys.movedim(-1, 1).flatten(0, 1))
