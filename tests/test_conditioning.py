@@ -5,7 +5,7 @@ import torch
 from oracles import F64, Binary
 from torch import nn
 
-from noiseloom.conditioning import SelfConditioned, SelfGuided
+from noiseloom.conditioning import SelfConditioned, SelfGuided, inside
 from noiseloom.denoiser import Preconditioned
 from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.guidance import ClassifierFree
@@ -219,3 +219,17 @@ def test_so_the_order_matters():
     f = run(ClassifierFree(SelfConditioned(Affine(), **limit), 2.5), cond=LABEL)[-1].x
     assert (e - f).abs().max() > 0.01
     torch.testing.assert_close(a, b)  # without the limit, guidance of a linear map commutes
+
+
+def test_guidance_goes_inside_of_the_estimate_and_around_the_hidden_state():
+    inner, guide = Affine(), lambda core: ClassifierFree(core, 2.0)
+    one = inside(SelfConditioned(inner, momentum=0.3, limit=2.0), guide)
+    assert isinstance(one, SelfConditioned)
+    assert (one.momentum, one.limit) == (0.3, 2.0)
+    assert isinstance(one.denoiser, ClassifierFree)
+    assert one.denoiser.denoiser is inner
+    hidden = SelfConditioned(inner, kind="hidden")
+    for trained in (inner, hidden):
+        led = inside(trained, guide)
+        assert isinstance(led, ClassifierFree)
+        assert led.denoiser is trained

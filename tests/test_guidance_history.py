@@ -11,7 +11,8 @@ import torch
 from oracles import F64, Correlated
 from torch import nn
 
-from noiseloom.diffusion import GaussianDiffusion, Prediction
+from noiseloom.conditioning import SelfConditioned
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction
 from noiseloom.guidance import (
     HistoryGuided,
     HistoryTerm,
@@ -346,6 +347,28 @@ def test_an_estimate_says_nothing_of_what_a_view_hides_or_blurs():
     held[:, PAST] = LEVEL  # what is as noisy already is shown as it is
     guide(x, held, {"estimate": estimate}, rng=Rng(0))
     assert torch.equal(told[6], estimate)
+
+
+def test_an_estimate_of_classes_is_hidden_with_its_tokens():
+    """In a loop each branch is told the guided probabilities of the step before, where it may."""
+    told, K = [], 5
+
+    class Told(nn.Module):
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append(cond["estimate"])
+            logits = Rng(len(told)).normal((*x.shape, K), F64).log_softmax(-1)
+            return Prediction(logits.exp(), logits), {}
+
+    diffusion = CategoricalDiffusion(K, kind="uniform")
+    guide = HistoryGuided(Told(), diffusion, vanilla_history(2.0), history=[0, 1])
+    plan = SamplingPlan.full_sequence(3, 4).hold([0, 1])
+    x = diffusion.prior((3, 4), Rng(0))
+    steps = list(sample(SelfConditioned(guide), diffusion, plan, x, rng=Rng(0)))
+    assert not any(estimate.any() for estimate in told[:2])
+    for step, (hidden, shown) in zip(steps, zip(told[2::2], told[3::2], strict=True), strict=False):
+        assert torch.equal(shown, step.prediction.mean)
+        assert torch.equal(hidden[:, 2:], shown[:, 2:])
+        assert not hidden[:, :2].any()
 
 
 def test_a_masked_history_says_nothing_even_where_signal_is_left_at_time_1():

@@ -386,6 +386,29 @@ def test_futures_repeat_conditions_times_and_carries():
     assert torch.equal(inner.given[-1][2]["estimate"], known)  # the prediction's own call
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4])
+def test_a_condition_has_the_batch_first_or_is_for_all(batch):
+    """Whatever other sizes there are: a table (1, 4, 7) is one for all at batch 4, too."""
+    told = []
+
+    class Told(nn.Module):
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append(cond)
+            return Prediction(x * 1.0), {}
+
+    guide, x = guides()["monte carlo"](Told()), Rng(0).normal((batch, T, 1), F64)
+    table, own = Rng(1).normal((1, 4, 7)), Rng(2).normal((batch, 4))
+    guide(x, torch.tensor(0.5), {"table": table, "own": own, "all": own[0, 0]}, rng=Rng(0))
+    for given in told:
+        assert (given["table"] == table).all()
+        assert torch.equal(given["own"], own.repeat_interleave(len(given["own"]) // batch, 0))
+        assert torch.equal(given["all"], own[0, 0])
+    assert {len(given["own"]) for given in told} == {batch, 3 * batch}
+    for wrong in (torch.zeros(2, 7), torch.zeros(0), torch.zeros(3 * batch)):
+        with pytest.raises(ValueError, match=r"'table' of shape \(\d.*: give .* as \(1, \.\.\.\)"):
+            guide(x, torch.tensor(0.5), {"table": wrong}, rng=Rng(0))
+
+
 def test_recomputing_changes_nothing_but_the_calls():
     x = present(MIXED, 2)
     plain, twice = (monte_carlo(quadratic, 4, recompute=again) for again in (False, True))
@@ -411,6 +434,8 @@ def test_a_sample_has_the_same_futures_in_any_batch(tokens):
 def test_futures_need_a_key_and_a_complete_plan():
     with pytest.raises(ValueError, match="give rng"):
         monte_carlo(quadratic)(present(MIXED), MIXED)
+    with pytest.raises(TypeError, match=r"by a key: give rng, such as Rng\(0\), not 7"):
+        monte_carlo(quadratic)(present(MIXED), MIXED, rng=7)
     with pytest.raises(ValueError, match="one future or more, got 0"):
         monte_carlo(quadratic, 0)
     with pytest.raises(ValueError, match="'mean' or 'exp', got 'max'"):

@@ -42,9 +42,9 @@ def test_latency_is_the_time_of_planning(monkeypatch):
     clock = iter([0.0, 0.5, 10.0, 10.25])
     monkeypatch.setattr("noiseloom.planning.time.perf_counter", lambda: next(clock))
     policy = Replanning(noted, every=5)
-    for step in range(10):
+    for step in range(8):  # the episode ends before the second plan does
         policy(step, torch.zeros(2, 4), torch.zeros(2, 2))
-    assert policy.latency == {"ms_per_plan": 375.0, "ms_per_step": 75.0}
+    assert policy.latency == {"ms_per_plan": 375.0, "ms_per_step": 93.75}
 
 
 def test_positions_are_followed_to_the_planned_place_and_velocity():
@@ -83,6 +83,32 @@ def test_plans_that_cannot_be_followed(steps, value, told):
     policy = Replanning(lambda *_: torch.full((2, steps, 6), value), every=4)
     with pytest.raises(ValueError, match=told):
         policy(0, torch.zeros(2, 4), torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "told"),
+    [
+        ({"control": "position"}, ValueError, "choose from actions, positions, not 'position'"),
+        ({"every": 0}, ValueError, "after 1 step or more, got 0"),
+        ({"every": -2}, ValueError, "after 1 step or more, got -2"),
+        ({"every": 2.5}, TypeError, r"after a whole number of steps, got 2\.5"),
+        ({"every": "4"}, TypeError, "after a whole number of steps, got '4'"),
+    ],
+)
+def test_a_policy_that_cannot_be_followed_is_refused_before_it_plans(options, kind, told):
+    with pytest.raises(kind, match=told):
+        Replanning(noted, **{"every": 4, **options})
+
+
+def test_a_policy_begins_with_a_plan():
+    policy, place = Replanning(noted, every=4), torch.zeros(2, 4)
+    with pytest.raises(ValueError, match=r"follows a plan, and none .* step 5: begin at step 0"):
+        policy(5, place, torch.zeros(2, 2))
+    assert (policy.plans, policy.steps) == (0, 0)
+    with pytest.raises(ValueError, match="no plan has been made, so there is no latency"):
+        _ = policy.latency
+    policy(8, place, torch.zeros(2, 2))  # any step in which plans are made
+    assert torch.equal(policy(9, place), noted(0, place, torch.zeros(2, 2))[:, 1, 4:])
 
 
 def test_the_reward_is_the_mean_distance_and_its_gradient_leads_there():

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from oracles import Normal
 import noiseloom
 from noiseloom import Rng
 from noiseloom.cli import main
+from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Trajectories
 from noiseloom.paths import numbers
 from noiseloom.recipes import ForcingTrajectories, Parts
@@ -111,6 +113,34 @@ def test_a_goal_may_differ_from_plan_to_plan(tmp_path):
     alone = made(tmp_path, goal_guidance="none")[0]
     plain = final(alone.draw(parts, facts, given, Rng(0).samples(3))).result
     torch.testing.assert_close(third, recipe.steps_of(plain)[2, :, :2])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["gradient", "monte-carlo"])
+def test_the_network_is_told_the_guided_estimate(tmp_path, kind, momentum):
+    """Guidance goes inside of self-conditioning: what is told is what was said, led."""
+    options = {"goal_guidance": kind, "goal_scale": SCALE, "futures": 2, "goal_begin": 1.0}
+    options |= {"self_conditioning": 0.5, "momentum": momentum, "sampling_steps": 4}
+    recipe, parts, facts, _ = made(tmp_path, **options)
+    told = []
+
+    class Told(Normal):
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append(cond["estimate"])
+            return super().forward(x, t, cond, carry, rng)
+
+    parts = replace(parts, denoiser=SelfConditioned(Told(parts.diffusion.schedule)))
+    given = {"observations": torch.full((3, 1, 2), 5.0)}
+    estimate, rows = torch.tensor(0.0), 0
+    for step in recipe.draw(parts, facts, given, Rng(2).samples(3)):
+        for found in told:
+            times = len(found) // 3  # of futures
+            expected = estimate.expand(3, *found.shape[1:]).repeat_interleave(times, 0)
+            torch.testing.assert_close(found, expected)
+        estimate = torch.lerp(step.prediction.mean, estimate, momentum)
+        rows += len(told) > 0
+        told.clear()
+    assert rows >= 4
 
 
 def test_a_known_end_rests_at_the_goal_and_leaves_open_what_is_done_there(tmp_path):

@@ -176,7 +176,12 @@ KINDS_AND_SETTINGS = [
 
 
 CASES = [(wrap, *some) for wrap in (plain, estimates, guided) for some in KINDS_AND_SETTINGS]
-CASES += [(rewarded, kind, *some) for kind in SHAPES for some in (SETTINGS[0], SETTINGS[2])]
+CASES += [
+    (wrap, kind, *some)
+    for wrap in (rewarded, twice)
+    for kind in SHAPES
+    for some in (SETTINGS[0], SETTINGS[2])
+]
 
 
 @pytest.mark.parametrize(("wrap", "kind", "window", "chunk", "n", "solver"), CASES)

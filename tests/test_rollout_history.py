@@ -10,6 +10,7 @@ import pytest
 import torch
 from oracles import F64
 from test_rollout import DIFFUSION, LEVEL, SCHEDULE, SHAPES, B, Counted, build, conditions, leaves
+from torch import nn
 
 from noiseloom import (
     ClassifierFree,
@@ -32,12 +33,14 @@ from noiseloom import (
 )
 from noiseloom.sampling import final, sample
 
-BLUR = 0.5
+BLUR, FAINT = 0.5, LEVEL / 2  # FAINT, and LEVEL itself, blur nothing that is read at LEVEL
 VIEWS = {
     "unconditional": (vanilla_history(0.0), [(1.0, 1.0)]),
     "vanilla": (vanilla_history(1.8), [(1.0, -0.8), (0.0, 1.8)]),
     "fractional": (fractional_history(1.8, BLUR), [(1.0, -0.8), (0.0, 1.0), (BLUR, 0.8)]),
     "blurred": ([HistoryTerm(1.0, level=BLUR)], [(BLUR, 1.0)]),
+    "faint": (fractional_history(1.8, FAINT), [(1.0, -0.8), (0.0, 1.0), (FAINT, 0.8)]),
+    "as it is read": ([HistoryTerm(1.0, level=LEVEL)], [(LEVEL, 1.0)]),
 }
 """Terms, and the branches that they mean: (level, weight), at level 1 noise alone."""
 
@@ -168,6 +171,24 @@ def made(denoiser, kind, count=6, n=2, dtype=F64, **options):
     options = {"cond": conditions(30, dtype), "rng": Rng(4), "stabilisation": LEVEL, **options}
     plan = SamplingPlan.uniform(3)
     return list(itertools.islice(rollout(denoiser, DIFFUSION, plan, context, **options), count))
+
+
+def test_tokens_of_several_times_are_blurred_where_a_view_is_noisier():
+    told = []
+
+    class Told(nn.Module):
+        def forward(self, x, t, cond=None, carry=None, rng=None):
+            told.append((x, t[0, :, 0].tolist(), cond["estimate"][0, :, 0].tolist()))
+            return Prediction(x), {}
+
+    x = Rng(0).normal((B, 3, 1), F64)
+    given = {"position": torch.tensor(0), "write": True, "estimate": torch.ones_like(x)}
+    terms = [HistoryTerm(1.0, level=BLUR)]
+    times = torch.tensor([[LEVEL, BLUR, 0.9]], dtype=F64)
+    HistoryGuided(Told(), DIFFUSION, terms)(x, times, given, rng=Rng(0))
+    ((seen, shown, estimate),) = told
+    assert (shown, estimate) == ([BLUR, BLUR, 0.9], [0, 1, 1])
+    assert (seen != x).any(0).flatten().tolist() == [True, False, False]
 
 
 @KINDS

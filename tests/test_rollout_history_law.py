@@ -80,7 +80,7 @@ def test_check_13_8_in_rollouts_a_sample_is_an_exact_linear_map_of_its_draws(nam
         guided = 0.0
         for shown, weight in branches:
             q = signal(max(shown, LEVEL))
-            m = PHI * q * {0.0: noisy, BLUR: blurred, 1.0: 0 * noisy}[shown]
+            m = PHI * q * {BLUR: blurred, 1.0: 0 * noisy}.get(shown, noisy)
             v = 1 - (PHI * q) ** 2
             guided = guided + weight * (m + v * a / (v * a * a + sd * sd) * (got - a * m))
         got = a_s * guided + sd_s * (got - a * guided) / sd

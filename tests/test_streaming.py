@@ -334,6 +334,11 @@ def test_what_does_not_fit():
     for make, kind, told in (
         (lambda: begun(slope=0), ValueError, "a slope > 0"),
         (lambda: begun(slope=math.nan), ValueError, "a slope > 0"),
+        (lambda: begun(slope="1"), TypeError, r"a slope > 0 in rows per token, got '1'"),
+        (lambda: begun(rng=7), TypeError, r"by a key: give rng, such as Rng\(0\), not 7"),
+        (lambda: begun(rng=None), TypeError, r"by a key: give rng, such as Rng\(0\), not None"),
+        (lambda: begun(window=5.5), TypeError, r"window is a number of tokens, got 5\.5"),
+        (lambda: begun(position=0.5), TypeError, r"position is a number of tokens, got 0\.5"),
         (lambda: begun(window=4), ValueError, "do not fit a window of 4"),
         (lambda: begun(stabilisation=1.0), ValueError, "a stabilisation in"),
         (lambda: begun(position=-1), ValueError, "a position >= 0"),

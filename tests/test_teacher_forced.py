@@ -142,6 +142,25 @@ def test_estimates_of_the_first_pass_come_to_the_second():
         assert loss.isfinite().all()
 
 
+def test_clean_tokens_have_the_estimates_of_the_noisy_ones_beside_them():
+    """Token n is told what it is at times 0, ..., 0, t_n of one sequence of estimates."""
+    with Rng(0).torch():
+        network = CausalTransformer(
+            3, 3, width=16, depth=2, heads=2, window=4, self_conditioning=True
+        ).double()
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    denoiser = SelfConditioned(Preconditioned(network, RectifiedFlow()))
+    clean, noisy, estimate = Rng(5).normal((3, B, T, 3), torch.float64)
+    t, carry = Rng(6).uniform((B, T)).double(), {"self_conditioning": {"estimate": estimate}}
+    found, _ = TeacherForced(denoiser)(noisy, t, {"past": clean}, carry)
+    for n in range(T):
+        x = torch.cat((clean[:, :n], noisy[:, n : n + 1], clean[:, n + 1 :]), 1)
+        times = torch.where(torch.arange(T) == n, t, 0.0)
+        expected, _ = denoiser(x, times, None, carry)
+        torch.testing.assert_close(found.mean[:, n], expected.mean[:, n], rtol=0, atol=1e-10)
+
+
 def test_recipes_train_all_tokens_at_once_but_for_bidirectional_networks():
     clean, keys = torch.zeros(8, 8, 3), Rng(0).samples(8)
     recipe = ForcingDigits(forcing="teacher-forcing")

@@ -27,7 +27,7 @@ from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, Prediction, Whole
 from noiseloom.noise import Schedule
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 from noiseloom.shapes import Cond
 
 __all__ = ["nats_bound"]
@@ -73,8 +73,7 @@ def nats_bound(
     """
     if points < 1 or passes < 1:
         raise ValueError(f"points and passes must be at least 1, got {points} and {passes}")
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(tokens), device=tokens.device)
+    rng = per_sample(rng, tokens)
     places = rng.fold("place").uniform((len(tokens),), torch.float64, tokens.device)
 
     def said(x: Tensor, t: Tensor, i: int) -> list[Prediction]:

@@ -9,6 +9,7 @@ the guided output, is given to both branches. Hidden states belong to a branch:
 `ClassifierFree(SelfConditioned(d, kind="hidden"), ...)`.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from noiseloom.diffusion import Prediction, mixed
 from noiseloom.rng import Rng
 from noiseloom.shapes import Cond, State, map_state
 
-__all__ = ["SelfConditioned", "SelfGuided"]
+__all__ = ["SelfConditioned", "SelfGuided", "inside"]
 
 _OWNER = "self_conditioning"
 
@@ -104,6 +105,17 @@ class SelfConditioned(nn.Module):
 
     def _clipped(self, mean: Tensor) -> Tensor:
         return mean if self.limit is None else mean.clamp(-self.limit, self.limit)
+
+
+def inside(trained: nn.Module, guide: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """A trained denoiser with guidance inside of its self-conditioning on the estimate, if any.
+
+    Around one that hands on a hidden state, of which each branch has its own.
+    """
+    if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
+        return guide(trained)
+    core = guide(trained.denoiser)
+    return SelfConditioned(core, momentum=trained.momentum, limit=trained.limit)
 
 
 class SelfGuided(nn.Module):

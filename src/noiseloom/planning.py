@@ -1,5 +1,6 @@
 """Acting by plans: plan from where one is, follow the plan for a while, plan again."""
 
+import operator
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -32,7 +33,9 @@ class Replanning:
         seconds: that planning has taken.
 
     Raises:
-        ValueError: plans that are shorter than `every`, or not finite.
+        TypeError: an `every` that is not whole.
+        ValueError: one below 1, another control, a first step in which no plan is made, plans that
+            are shorter than `every`, or not finite; a latency before the first.
     """
 
     def __init__(
@@ -42,8 +45,16 @@ class Replanning:
         every: int,
         control: Literal["actions", "positions"] = "actions",
     ) -> None:
+        if control not in ("actions", "positions"):
+            raise ValueError(f"control: choose from actions, positions, not {control!r}")
+        try:
+            whole = operator.index(every)
+        except TypeError:
+            raise TypeError(f"plans follow after a whole number of steps, got {every!r}") from None
+        if whole < 1:
+            raise ValueError(f"plans follow after 1 step or more, got {every}")
         self.plan = plan
-        self.every = every
+        self.every = whole
         self.control = control
         self.plans = self.steps = 0
         self.seconds = 0.0
@@ -65,6 +76,10 @@ class Replanning:
                 )
             if not self._planned.isfinite().all():
                 raise ValueError("a plan is not finite: lower the scale of the guidance")
+        elif not self.plans:
+            raise ValueError(
+                f"a policy follows a plan, and none has been made at step {step}: begin at step 0"
+            )
         self.steps += 1
         now = self._planned[:, step % self.every]
         D = observations.shape[1]
@@ -75,6 +90,8 @@ class Replanning:
     @property
     def latency(self) -> dict[str, float]:
         """Milliseconds of planning: "ms_per_plan", and spread over all steps "ms_per_step"."""
+        if not self.plans:
+            raise ValueError("no plan has been made, so there is no latency: act first")
         total = 1000 * self.seconds
         return {"ms_per_plan": total / self.plans, "ms_per_step": total / self.steps}
 

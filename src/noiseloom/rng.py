@@ -30,7 +30,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Rng"]
+__all__ = ["Rng", "per_sample"]
 
 Device: TypeAlias = torch.device | str | None
 
@@ -236,6 +236,17 @@ def _hash(root: Tensor, path: Tensor, count: int) -> Tensor:
     places = torch.arange(1, count + 1, device=root.device)
     start = _keys(root, path) * _GAMMA_INVERSE
     return _mix(_mix((start[:, None] + places) * _GAMMA_SIGNED))
+
+
+def per_sample(rng: Rng, x: Tensor) -> Rng:
+    """A key for each sample of a batch, made of one for all of them if there are none yet.
+
+    Raises:
+        TypeError: no key.
+    """
+    if not isinstance(rng, Rng):
+        raise TypeError(f"numbers are drawn by a key: give rng, such as Rng(0), not {rng!r}")
+    return rng if isinstance(rng.root, Tensor) else rng.samples(len(x), device=x.device)
 
 
 def _uniform(root: Tensor, path: Tensor, count: int) -> Tensor:

@@ -33,7 +33,7 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 from noiseloom.sampling import Solver, final, sample
 from noiseloom.shapes import Cond
 
@@ -45,7 +45,6 @@ __all__ = [
     "check_start",
     "eagerly",
     "keys_of",
-    "per_sample",
     "rollout",
 ]
 
@@ -240,19 +239,6 @@ def check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral | None):
             raise TypeError(f"{name} is a number of tokens, got {count!r}")
-
-
-def per_sample(rng: Rng, context: Tensor) -> Rng:
-    """A key for each sample of a context, made of one for all of them.
-
-    Raises:
-        TypeError: no key.
-    """
-    if not isinstance(rng, Rng):
-        raise TypeError(f"tokens are drawn by a key: give rng, such as Rng(0), not {rng!r}")
-    if isinstance(rng.root, Tensor):
-        return rng
-    return rng.samples(len(context), device=context.device)
 
 
 def check_start(plan: SamplingPlan, context: Tensor) -> None:

@@ -31,7 +31,10 @@ State: TypeAlias = Tensor | dict[str, Tensor]
 """A tensor, or one tensor per name for product spaces."""
 
 Cond: TypeAlias = Mapping[str, Any]
-"""Conditions by name; an absent key is the null condition for every example."""
+"""Conditions by name; an absent key is the null condition for every example.
+
+A tensor is of shape (B, ...), an entry per example; (1, ...) and () are for all of them.
+"""
 
 
 def align(t: Tensor, x: Tensor) -> Tensor:

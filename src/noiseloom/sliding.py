@@ -18,7 +18,7 @@ from noiseloom.diffusion import GaussianDiffusion, Prediction
 from noiseloom.faults import faults_of, tell
 from noiseloom.plan import SamplingPlan
 from noiseloom.replay import Replayed
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 from noiseloom.rollouts import (
     Finished,
     TokenCond,
@@ -26,7 +26,6 @@ from noiseloom.rollouts import (
     check_start,
     eagerly,
     keys_of,
-    per_sample,
 )
 from noiseloom.sampling import Solver, ancestral, final, resampled, sample
 

@@ -12,6 +12,7 @@ whole length, draw by draw (`tests/test_streaming.py`).
 
 import math
 from collections.abc import Callable, Iterator
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ from noiseloom.causality import is_causal
 from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.plan import SamplingPlan
-from noiseloom.rng import Rng
-from noiseloom.rollouts import Finished, TokenCond, check_start, keys_of
+from noiseloom.rng import Rng, per_sample
+from noiseloom.rollouts import Finished, TokenCond, check_counts, check_start, keys_of
 from noiseloom.sampling import Solver, ancestral
 
 __all__ = ["stream"]
@@ -70,8 +71,9 @@ def stream(
         `Finished` tokens, with an empty carry; one at a time unless u < 1.
 
     Raises:
-        TypeError: a context of integers where states are numbers, or the reverse; a solver with a
-            memory (when it is first called).
+        TypeError: a context of integers where states are numbers, or the reverse; no key, a count
+            that is not whole or a slope that is no number; a solver with a memory (when it is first
+            called).
         ValueError: a slope, window, stabilisation or position out of range, a plan that is not
             scalar or does not lead from 1 to 0, a causal denoiser, a context that is not finite or
             has no such classes, a carry that is not of the window's tokens.
@@ -82,6 +84,9 @@ def stream(
     """
     steps = len(plan)
     _check(denoiser, diffusion, plan, context)
+    check_counts(window=window, position=position)
+    if not isinstance(slope, Real):
+        raise TypeError(f"a stream needs a slope > 0 in rows per token, got {slope!r}")
     if not slope > 0:
         raise ValueError(f"a stream needs a slope > 0 in rows per token, got {slope}")
     slope = min(slope, steps)
@@ -97,8 +102,7 @@ def stream(
             f"{stabilisation} and {position}"
         )
     kept, move = window - moving, solver or ancestral()
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(context), device=context.device)
+    rng = per_sample(rng, context)
     dtype = torch.promote_types(context.dtype, torch.float32)
     level = torch.tensor(stabilisation, dtype=dtype)
     # By the number of rows that a token has taken: before its first at 1, after its last at rest.

@@ -179,7 +179,7 @@ class HistoryGuided(nn.Module):
             view = x, t, cond, own.get(name)
             if not streams:
                 view = *self._show(x, t, cond, history, tokens, level, rng), own.get(name)
-            elif remembering(cond) and level > 0:
+            elif remembering(cond) and (t < level).any():  # a scalar, known to the host
                 view = *self._blur(x, t, cond, level, rng), caches(own.get(name) or {})
             prediction, own[name] = self.denoiser(*view, rng)
             said.append((level, weight, prediction))
@@ -227,11 +227,12 @@ class HistoryGuided(nn.Module):
     def _blur(
         self, x: Tensor, t: Tensor, cond: Cond | None, level: float, rng: Rng | None
     ) -> tuple[Tensor, Tensor, Cond | None]:
-        """Finished tokens at a level > 0; at 1 they are noise alone, whatever the schedule."""
+        """Finished tokens at a level > t; at 1 they are noise alone, whatever the schedule."""
         draws, s = _key(rng), t.clamp_min(level)
         blurred = level < 1
         seen = self.diffusion.renoise(x, t, s, draws) if blurred else self.diffusion.prior(x, draws)
-        return seen, s, _without_estimate(cond, torch.ones_like(x, dtype=torch.bool))
+        changed = torch.zeros_like(x, dtype=torch.bool) | (s > t)  # t may be on the host, x not
+        return seen, s, _without_estimate(cond, changed)
 
 
 def _key(rng: Rng | None) -> Rng:
@@ -244,7 +245,8 @@ def _without_estimate(cond: Cond | None, changed: Tensor) -> Cond | None:
     """What is told, without an estimate where it would say what the view does not."""
     if not cond or cond.get("estimate") is None:
         return cond
-    return {**cond, "estimate": cond["estimate"].masked_fill(changed, 0)}
+    estimate = cond["estimate"]  # of classes it has an axis more than they have
+    return {**cond, "estimate": estimate.masked_fill(align(changed.float(), estimate).bool(), 0)}
 
 
 def _merge(

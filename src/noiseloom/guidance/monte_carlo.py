@@ -42,7 +42,7 @@ from noiseloom.guidance.gradient import (
     since,
 )
 from noiseloom.plan import SamplingPlan
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 from noiseloom.sampling import Solver, ancestral, draws
 from noiseloom.shapes import Cond, align
 
@@ -65,6 +65,7 @@ class MonteCarloGuided(nn.Module):
         reward: r, from clean states (B, ...) to shape (B,), called once per future.
         scale: 0 is unguided (one plain call); with "exp", 1 aims at p(x_0) exp(r(x_0)).
         futures: R >= 1. They are a repeated batch, row b becoming rows b R ... (b + 1) R - 1.
+            So are conditions, whose first axis is the batch; it is 1 for what is for all.
         plan: how a future is completed. Its times are cut at those of the present, min(., t), so
             that one plan from 1 to 0 serves every step; rows that then move nothing are not run
             (on a GPU, to know which waits once per guided step). A causal denoiser needs an
@@ -82,9 +83,10 @@ class MonteCarloGuided(nn.Module):
             pass.
 
     Raises:
+        TypeError: an rng that is no key.
         ValueError: no rng where there are futures to draw, fewer than one future, rounds with
             "exp", a plan that does not lead every token from 1 to 0 or is of other tokens than the
-            state's, a solver without noise; and as `RewardGuided` does.
+            state's, a solver without noise, a condition of another batch; and as `RewardGuided`.
 
     References:
         B. Chen et al., 2024, arXiv 2407.01392, Section 3.4.
@@ -182,12 +184,12 @@ class MonteCarloGuided(nn.Module):
         """Futures, shape (B, R, ...)."""
         batch, R = len(x), self.futures
         rows = self._rows(x, align(t, x))
-        given = {name: _repeat(value, batch, R) for name, value in (cond or {}).items()}
+        given = {name: _repeat(value, batch, R, name) for name, value in (cond or {}).items()}
         carry, memory, rng = repeat(carry or {}, R), None, _futures(rng, x, R)
         x = x.repeat_interleave(R, 0)
         result = x
         for index, row in enumerate(rows):
-            now, then = (_repeat(time, batch, R) for time in row)
+            now, then = (_repeat(time, batch, R, "time") for time in row)
             args = (self.denoiser, self.diffusion, x, now, then, given, carry, memory)
             draws = rng.fold("step", index)
             if self.recompute:  # draws are functions of their keys: the second pass has the same
@@ -256,17 +258,20 @@ def completing(variance: Literal["small", "large"] = "large") -> Solver:
     return move
 
 
-def _repeat(value: Any, batch: int, times: int) -> Any:  # noqa: ANN401
+def _repeat(value: Any, batch: int, times: int, name: str) -> Any:  # noqa: ANN401
     """What has an entry per example is repeated like the examples; the rest is for all of them."""
-    if isinstance(value, Tensor) and value.ndim and len(value) == batch:
-        return value.repeat_interleave(times, 0)
-    return value
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    if len(value) not in (1, batch):
+        raise ValueError(
+            f"futures are repeated examples, {batch} of them, and the first axis of {name!r} of "
+            f"shape {tuple(value.shape)} is another: give what is for all as (1, ...)"
+        )
+    return value.repeat_interleave(times, 0) if len(value) == batch else value
 
 
 def _futures(rng: Rng, x: Tensor, count: int) -> Rng:
     """A key per future of each example, in the order of a repeated batch."""
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(x), device=x.device)
-    keys = rng.each("future", torch.arange(count, device=x.device)).key
+    keys = per_sample(rng, x).each("future", torch.arange(count, device=x.device)).key
     assert isinstance(keys, Tensor)  # (B, R), or (B, T, R) where tokens have keys
     return Rng(keys.movedim(-1, 1).flatten(0, 1))

@@ -24,7 +24,7 @@ from noiseloom.denoiser import Denoiser
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.latents.relaxation import one_hot, perturbed
 from noiseloom.latents.usage import entropy
-from noiseloom.rng import Rng
+from noiseloom.rng import Rng, per_sample
 
 __all__ = ["latent_bound"]
 
@@ -61,8 +61,7 @@ def latent_bound(
     References:
         D. Kingma, M. Welling, 2013, arXiv 1312.6114, Eq. 3.
     """
-    if not isinstance(rng.root, Tensor):
-        rng = rng.samples(len(tokens), device=tokens.device)
+    rng = per_sample(rng, tokens)
     logits = logits.double()
     # One draw for all noise levels: z is a part of what the row is, not of its noise.
     z = (logits if surest else perturbed(logits, rng.fold("codes"))).argmax(-1)

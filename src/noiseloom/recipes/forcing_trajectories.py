@@ -231,8 +231,8 @@ class ForcingTrajectories(Goals):
             plan = next(iter(each.values()))
             if len(each) > 1:
                 plan = side_by_side([each[n] for n in counts.tolist()])
-        denoiser = self.make_denoiser(parts.denoiser, {}).eval()
-        denoiser = self.guide(denoiser, parts, given, facts)
+        guided = self.guide(parts.denoiser, parts, given, facts)
+        denoiser = self.make_denoiser(guided, {}).eval()
         return sample(denoiser, parts.diffusion, plan, x, rng=rng, solver=self.make_solver())
 
     def whole_plan(self, schedule: Schedule, end: int = 0) -> SamplingPlan:

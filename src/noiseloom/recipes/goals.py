@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noiseloom.conditioning import inside
 from noiseloom.encodings import Standardised
 from noiseloom.guidance.gradient import Reward
 from noiseloom.plan import SamplingPlan
@@ -202,12 +203,13 @@ class Goals(DiffusionForcing, Leading):
         unknown = goals.new_full((len(goals), len(facts["columns"]) - goals.shape[1]), math.nan)
         return torch.cat((goals, unknown), 1)
 
-    def guide(self, denoiser: nn.Module, parts: Parts, given: Given, facts: Facts) -> nn.Module:
-        """The denoiser, led by the gradient of a reward of the estimate or of sampled futures."""
+    def guide(self, trained: nn.Module, parts: Parts, given: Given, facts: Facts) -> nn.Module:
+        """A trained denoiser, led by the gradient of a reward; so is what it is told."""
         if self.goal_guidance == "none":
-            return denoiser
+            return trained
         reward = self.reward(parts, self.goals(given, facts["observations"]))
-        return self.lead(denoiser, parts.diffusion, reward, self.completion())
+        plan = self.completion()
+        return inside(trained, lambda core: self.lead(core, parts.diffusion, reward, plan))
 
     def completion(self) -> SamplingPlan:
         """The plan by which futures are completed, of `future_plan` and `future_steps`."""

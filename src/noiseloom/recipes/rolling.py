@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
-from noiseloom.conditioning import SelfConditioned
+from noiseloom.conditioning import inside
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.guidance import HistoryGuided, fractional_history
 
@@ -73,11 +74,10 @@ class ByHistory:
         """
         if self.history_guidance == 1:
             return trained
-        if isinstance(trained, SelfConditioned):
-            core = self.by_history(trained.denoiser, diffusion, history)
-            return SelfConditioned(core, momentum=trained.momentum, limit=trained.limit)
         terms = fractional_history(self.history_guidance, self.history_level)
-        return HistoryGuided(trained, diffusion, terms, history=history)
+        return inside(
+            trained, partial(HistoryGuided, diffusion=diffusion, terms=terms, history=history)
+        )
 
 
 class Sliding:
