@@ -6,15 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 from guided import load_run, train_guide, train_run, write_files
+from torch import nn
 
 import noiseloom
+from noiseloom import ancestral
 from noiseloom.cli import main
+from noiseloom.conditioning import SelfConditioned
 from noiseloom.context import GuideOutput
 from noiseloom.data import vocabulary
 from noiseloom.guidance import PropertyGuided, nudged
 from noiseloom.guide_folder import load_guide
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.recipes import Guiding
+from noiseloom.rng import Rng
 from noiseloom.steering import aim_of, steered, steering_of
 
 COUNT = 256
@@ -88,6 +92,32 @@ def test_scale_0_is_unguided_bit_for_bit(made, state):
 
     same = replace(run, parts=replace(run.parts, steering=wrapped))
     assert torch.equal(same.samples(ROWS, seed=2), plain)
+
+
+class Heard(nn.Module):
+    """A denoiser that remembers what it was told."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.estimates = inner, []
+
+    def forward(self, x, t, cond=None, carry=None, rng=None):
+        self.estimates.append(cond["estimate"])
+        return self.inner(x, t, cond, carry, rng)
+
+
+def test_a_self_conditioned_network_is_told_the_guided_estimate(made):
+    folder, guide = made("bits")
+    led = steered(load_run(folder), [guide], scale=3.0)
+    heard = Heard(led.parts.denoiser)
+    denoiser, _ = led.parts.steered(SelfConditioned(heard), ancestral())
+    encoded = led.parts.codec.encode(torch.zeros(4, 6, dtype=torch.int64))
+    x, t = torch.randn_like(encoded), torch.tensor(0.5)
+    first, carry = denoiser(x, t, {}, None, Rng(0))
+    denoiser(x, t, {}, carry, Rng(0))
+    assert torch.equal(heard.estimates[1], first.mean)
+    free, _ = led.parts.denoiser(x, t, {"estimate": torch.zeros_like(x)})
+    assert (free.mean - first.mean).abs().max() > 0.01
 
 
 def test_samples_do_not_depend_on_the_batch_they_are_in(made):
@@ -231,7 +261,7 @@ def test_numbers_have_no_hidden_states_and_noise_not_seen_is_not_asked_about(mad
         steered(run, [late], guide_begin=0.8)
     own, record = load_guide(late, run)
     guided, _ = steering_of(run, own, [record], Guiding())(run.denoiser, None)
-    assert guided.begin == 0.6
+    assert guided.denoiser.begin == 0.6  # inside of self-conditioning
 
 
 # The command.

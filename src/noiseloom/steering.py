@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import nn
 
+from noiseloom.conditioning import inside
 from noiseloom.context import Guide, GuideEnsemble, GuideOutput
 from noiseloom.context.guide import Times
 from noiseloom.diffusion import (
@@ -218,7 +219,11 @@ def steering_of(
             return denoiser, nudged(solver, guide, aim, options.scale, **common)
         if rule is None:
             common["rule"] = scaling.constant
-        return PropertyGuided(denoiser, space, guide, aim, options.scale, **common), solver
+
+        def led(core: nn.Module) -> nn.Module:
+            return PropertyGuided(core, space, guide, aim, options.scale, **common)
+
+        return inside(denoiser, led), solver
 
     return steer
 

@@ -136,7 +136,7 @@ def stream(
             if memory is not None:
                 raise TypeError(
                     "a stream's window moves, and what a solver remembers does not: use one that "
-                    "remembers nothing, as ddim() is and a restarted() or multistep one is not"
+                    "remembers nothing, such as ancestral(), which DDIM is"
                 )
             row += 1
             if count := int((taken == steps - 1).sum()):
