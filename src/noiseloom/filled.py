@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noiseloom.data import Series
 from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.templates import picture_templates, series_template
 from noiseloom.recipes import ForcingDigits, ForcingSeries
@@ -102,13 +103,12 @@ def write_filled(
         known, columns, recipe.lead, recipe.horizon, recipe.header
     )
     recipe.fits({"columns": columns, **recipe.origin(values)}, run.facts)
-    window = slice(first, first + recipe.tokens)
-    values, there = values[window], there[window]
-    given = {
-        "values": values.expand(count, -1, -1),
-        "known": there.expand(count, -1),
-        "position": torch.full((count,), first),
-    }
+    there = there[first : first + recipe.tokens]
+    # Tokens after the last step are drawn, too. No lag reaches a gap: these lie within a horizon.
+    ahead = recipe.tokens - len(there)
+    steps = Series(values, tuple(columns), len(there), lags=recipe.lags, ahead=ahead)
+    known = {**steps[torch.tensor([first])], "known": there[None]}
+    given = {name: part.expand(count, *part.shape[1:]) for name, part in known.items()}
     plan = recipe.plan_beside(run.diffusion.schedule, there.nonzero()[:, 0].tolist())
     drawn = run.samples(given, seed=seed, progress=Pace(partial(say_plan, plan)))
     with uninterrupted():

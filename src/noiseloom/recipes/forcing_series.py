@@ -288,12 +288,7 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
             )
         if not values.isfinite().all():
             raise ValueError("what a forecast follows has gaps: fill them")
-        if self.lags:
-            wanted = (len(values), len(self.lags), self.lead + self.horizon, values.shape[-1])
-            lagged = given.get("lagged")
-            if lagged is None or lagged.shape != wanted:
-                got = "none" if lagged is None else f"{tuple(lagged.shape)}"
-                raise ValueError(f"a forecast takes lagged of shape {wanted}, got {got}")
+        self.check_lagged(given)
         known = self.clean(parts, {"values": values})
         cond = self.told(given, facts, rng)
         past = None if self.rolls else range(self.known)
@@ -323,15 +318,25 @@ class ForcingSeries(Sliding, DiffusionForcing, ByHistory):
         for row in beside(self, denoiser, parts.diffusion, window, held, cond, rng):
             yield Forecast(row.result[:, self.known :])
 
+    def check_lagged(self, given: Given) -> None:
+        """Raise ValueError if there are lags, and not given the steps that they reach."""
+        count, _, columns = given["values"].shape
+        wanted = (count, len(self.lags), self.lead + self.horizon, columns)
+        lagged = given.get("lagged")
+        if self.lags and (lagged is None or lagged.shape != wanted):
+            got = "none" if lagged is None else f"{tuple(lagged.shape)}"
+            raise ValueError(f"a model with lags takes lagged of shape {wanted}, got {got}")
+
     def fill_in(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Windows with gaps, what is known as it is; what follows their last step is drawn, too."""
         values, known = given["values"], same_gaps(given["known"])
         check_differences(self.state)
         check_window(values, known, self.tokens, len(facts["columns"]), self.lead)
         device, rest = next(parts.denoiser.parameters()).device, self.tokens - len(known)
+        self.check_lagged(given)
         held = functional.pad(known, (0, rest))
         check_gaps(self, parts.denoiser, held)
-        cond = self.told({"position": given["position"].to(device)}, facts, rng)
+        cond = self.told({name: part.to(device) for name, part in given.items()}, facts, rng)
         past = held.nonzero()[:, 0].tolist()
         guided = self.by_history(parts.denoiser, parts.diffusion, past)
         denoiser = self.make_denoiser(guided, cond).eval()
