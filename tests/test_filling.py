@@ -13,7 +13,7 @@ from PIL import Image
 
 import noiseloom
 from noiseloom.cli import main
-from noiseloom.data.templates import picture_templates, series_template
+from noiseloom.data.templates import picture_templates, series_template, which_template
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.noise import SCHEDULES
 from noiseloom.recipes import ForcingDigits, ForcingSeries
@@ -306,6 +306,19 @@ def test_templates_of_pictures_as_people_write_them(tmp_path):
         picture_templates(tmp_path / "none.npy", shape, 16)
 
 
+def test_every_template_is_drawn_and_as_often_as_the_others():
+    assert which_template(3, None, "x").tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    for templates, count in ((1, 1), (3, 3), (3, 7), (5, 64)):
+        each = which_template(templates, count, "x")
+        often = each.bincount(minlength=templates)
+        assert len(each) == count
+        assert often.min() == count // templates
+        assert often.max() == -(-count // templates)
+        assert (each.diff() >= 0).all()
+    with pytest.raises(ValueError, match="x has 3 templates, and -n is 2: some would not be drawn"):
+        which_template(3, 2, "x")
+
+
 @pytest.mark.parametrize("state", ["pixels", "bits"])
 @pytest.mark.parametrize("network", ["causal", "bidirectional"])
 @pytest.mark.filterwarnings(UNSEEN)
@@ -378,6 +391,7 @@ def test_digits_from_a_file_with_gaps_to_a_picture(capsys, tmp_path, monkeypatch
     for more, told in (
         (["--known", "part.npy"], "row 1 of picture 1 is known in part"),
         (["--known", "none.npy"], "there is no file none.npy"),
+        (["--known", "gaps.npy", "-n", "1"], "gaps.npy has 2 templates, and -n is 1: some would"),
         (["--known", "one.npy", "--data", "one.npy"], "leave --data out"),
         (["--known", "one.npy", "--guidance", "2"], "guidance needs a model with classes, and"),
     ):

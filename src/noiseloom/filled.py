@@ -8,16 +8,13 @@ from torch import Tensor
 
 from noiseloom.data import Series
 from noiseloom.data.interrupts import uninterrupted
-from noiseloom.data.templates import picture_templates, series_template
+from noiseloom.data.templates import picture_templates, series_template, which_template
 from noiseloom.recipes import ForcingDigits, ForcingSeries
 from noiseloom.recipes.filling import check_differences
 from noiseloom.run import Run
 from noiseloom.terminal import Pace, save_paths, save_picture, say_plan
 
 __all__ = ["known_pictures", "write_filled", "write_filled_pictures"]
-
-TIMES = 4
-"""How often each picture of a template is drawn, by default."""
 
 
 def known_pictures(run: Run, known: str, count: int | None, label: int | None) -> dict[str, Tensor]:
@@ -26,11 +23,12 @@ def known_pictures(run: Run, known: str, count: int | None, label: int | None) -
     Args:
         run: of digits row by row.
         known: the file (`picture_templates`).
-        count: number of samples; by default `TIMES` for each picture of it.
+        count: number of samples; by default as `which_template` says.
         label: class of all; None tells none where the model has learnt to do without.
 
     Raises:
-        ValueError: a template that does not fit, or a class that has to be told.
+        ValueError: a template that does not fit, fewer samples than it has pictures, or a class
+            that has to be told.
         FileNotFoundError: no such file.
     """
     recipe = run.recipe
@@ -41,9 +39,8 @@ def known_pictures(run: Run, known: str, count: int | None, label: int | None) -
             "this model was always told the class (--label-drop 0): say with --label of which "
             "class the pictures are"
         )
-    number = count or TIMES * len(pixels)
-    each = torch.arange(number) * len(pixels) // number
-    told = {} if label is None else {"label": torch.full((number,), label)}
+    each = which_template(len(pixels), count, known)
+    told = {} if label is None else {"label": torch.full((len(each),), label)}
     return {"pixels": pixels[each], "known": rows[each], "picture": each, **told}
 
 
