@@ -104,8 +104,8 @@ def write_filled(
     # Tokens after the last step are drawn, too. No lag reaches a gap: these lie within a horizon.
     ahead = recipe.tokens - len(there)
     steps = Series(values, tuple(columns), len(there), lags=recipe.lags, ahead=ahead)
-    known = {**steps[torch.tensor([first])], "known": there[None]}
-    given = {name: part.expand(count, *part.shape[1:]) for name, part in known.items()}
+    window = {**steps[torch.tensor([first])], "known": there[None]}
+    given = {name: part.expand(count, *part.shape[1:]) for name, part in window.items()}
     plan = recipe.plan_beside(run.diffusion.schedule, there.nonzero()[:, 0].tolist())
     drawn = run.samples(given, seed=seed, progress=Pace(partial(say_plan, plan)))
     with uninterrupted():
