@@ -533,7 +533,7 @@ def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeyp
 
 
 @pytest.mark.parametrize("plan", ["auto", "full-sequence"])
-@pytest.mark.filterwarnings("default:this plan moves")
+@pytest.mark.filterwarnings("ignore:this plan moves")
 def test_more_paths_than_a_batch_differ_and_whole_batches_outlive_an_interrupt(
     tmp_path, capsys, monkeypatch, plan
 ):
