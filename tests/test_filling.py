@@ -13,7 +13,7 @@ from PIL import Image
 
 import noiseloom
 from noiseloom.cli import main
-from noiseloom.data.templates import picture_templates, series_template
+from noiseloom.data.templates import picture_templates, series_template, which_template
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.noise import SCHEDULES
 from noiseloom.recipes import ForcingDigits, ForcingSeries
@@ -189,6 +189,30 @@ def test_what_cannot_be_filled_in_is_said():
         filled(recipe, parts, given, Rng(0).samples(2), facts["columns"])
 
 
+@pytest.mark.parametrize("at", [0.0, 0.02, 0.4])
+def test_what_is_known_is_read_as_noisy_as_it_is_told_to_be(at):
+    """x_t = alpha_t x_0 + sigma_t e, of one e in all steps, and t is what the network is told."""
+    recipe, parts = exact("bidirectional", stabilisation=at)
+    known = torch.tensor([1, 1, 1, 0, 1, 0, 1]).bool()
+    v = torch.tensor([4.0, 8.0, -7.0, 0.0, 5.0, 0.0, 9.0])[:, None].double()
+    seen = []
+    parts.denoiser.register_forward_pre_hook(lambda _, args: seen.append(args[:2]))
+    filled(recipe, parts, asked(v, known), Rng(4).samples(COUNT))
+    assert len(seen) == recipe.sampling_steps
+    alpha, sigma = SCHEDULES["cosine"](torch.tensor(at, dtype=F64))
+    for x, t in seen:
+        assert (t[..., known] == at).all()
+        assert torch.equal(x[:, known], seen[0][0][:, known])
+    noise = seen[0][0][:, known, 0].double() - alpha * v[known, 0] / 10
+    if not at:
+        assert noise.abs().max() < 1e-6
+        return
+    noise, count = noise / sigma, noise.numel()
+    assert noise.mean().abs() < 5 * count**-0.5
+    assert (noise.var() - 1).abs() < 5 * (2 / count) ** 0.5
+    assert (noise.T.corrcoef() - torch.eye(5)).abs().max() < 5 * COUNT**-0.5
+
+
 def test_the_plan_is_of_what_is_drawn_among_what_is_known():
     recipe = ForcingSeries(**SMALL, network="bidirectional", plan="trapezoid:1", rest=0.0)
     plan = recipe.plan_beside(None, [0, 1, 2, 6])
@@ -306,6 +330,19 @@ def test_templates_of_pictures_as_people_write_them(tmp_path):
         picture_templates(tmp_path / "none.npy", shape, 16)
 
 
+def test_every_template_is_drawn_and_as_often_as_the_others():
+    assert which_template(3, None, "x").tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    for templates, count in ((1, 1), (3, 3), (3, 7), (5, 64)):
+        each = which_template(templates, count, "x")
+        often = each.bincount(minlength=templates)
+        assert len(each) == count
+        assert often.min() == count // templates
+        assert often.max() == -(-count // templates)
+        assert (each.diff() >= 0).all()
+    with pytest.raises(ValueError, match="x has 3 templates, and -n is 2: some would not be drawn"):
+        which_template(3, 2, "x")
+
+
 @pytest.mark.parametrize("state", ["pixels", "bits"])
 @pytest.mark.parametrize("network", ["causal", "bidirectional"])
 @pytest.mark.filterwarnings(UNSEEN)
@@ -378,6 +415,7 @@ def test_digits_from_a_file_with_gaps_to_a_picture(capsys, tmp_path, monkeypatch
     for more, told in (
         (["--known", "part.npy"], "row 1 of picture 1 is known in part"),
         (["--known", "none.npy"], "there is no file none.npy"),
+        (["--known", "gaps.npy", "-n", "1"], "gaps.npy has 2 templates, and -n is 1: some would"),
         (["--known", "one.npy", "--data", "one.npy"], "leave --data out"),
         (["--known", "one.npy", "--guidance", "2"], "guidance needs a model with classes, and"),
     ):
@@ -400,6 +438,19 @@ def write(path, columns, values):
 def rows_of(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def heard(patch):
+    """What series are told with every token, (B, T, A), from now on."""
+    tell, told = ForcingSeries.told, []
+
+    def telling(*args):
+        found = tell(*args)
+        told.append(found["action"])
+        return found
+
+    patch.setattr(ForcingSeries, "told", telling)
+    return told
 
 
 @pytest.mark.filterwarnings("default:a causal network sees no later token")
@@ -440,7 +491,14 @@ def test_series_from_a_file_with_gaps_to_a_file(capsys, tmp_path, monkeypatch):
     # Seasons are counted from the first row, so that there it has to be the whole series.
     seasons = [*train, "--network", "bidirectional", "--periods", "[6]", "--out", "seasons"]
     assert main(seasons) == 0
-    assert main(["sample", "seasons", "--known", "long.csv", "-n", "1", "--out", "s.csv"]) == 0
+    own = ["sample", "seasons", "--known", "long.csv", "-n", "1"]
+    # They are those of the steps in the whole file: the window begins with the 38th.
+    with monkeypatch.context() as patch:
+        told = heard(patch)
+        assert main([*own, "--out", "s.csv"]) == 0
+    angle = 2 * torch.pi * (37 + torch.arange(7, dtype=F64)) / 6
+    expected = torch.stack((angle.sin(), angle.cos()), -1)
+    torch.testing.assert_close(told[0][0].double(), expected, rtol=0, atol=1e-6)
     assert main([*train, "--state", "differences", "--out", "steps"]) == 0
     capsys.readouterr()
     write(tmp_path / "part.csv", ("a", "b"), gaps.index_fill(1, torch.tensor([1]), 1.0))

@@ -659,7 +659,7 @@ def test_an_evaluation_that_is_interrupted_judges_and_keeps_whole_stretches(
     lines = shown.out.splitlines()
     assert lines[1].split() == ["frames", "20", "of", "25"]
     assert "cut short: what was made until then was judged" in lines
-    assert "interrupted: what is whole is judged" in told.err
+    assert "interrupted: what is whole is kept" in told.err
     assert told.err.splitlines()[-1].startswith("noiseloom: stopped (frames: 20 of 25, kept in run")
 
     # Nobody takes it for the whole: it is not the run's evaluation, and is made anew.
@@ -714,7 +714,7 @@ def test_of_interrupted_batches_the_whole_ones_are_there(place, monkeypatch):
             yield step
 
     monkeypatch.setattr(ForcingDoom, "draw", interrupted)
-    made = run.samples(given, seed=1, batch_size=3, keep_part=True)
+    made = run.samples(given, seed=1, batch_size=3, keep_part="steps")
     assert torch.equal(made, run.samples({k: v[:3] for k, v in given.items()}, seed=1))
     assert (made.int() - whole[:3].int()).abs().max() <= 1
     assert run.statistics["frames_per_second"] > 0

@@ -1,8 +1,9 @@
 """Plans of anyone's trajectories, led: by rewards, to goals, to a known end, and made anew."""
 
 import csv
+import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Trajectories
 from noiseloom.paths import numbers
 from noiseloom.recipes import ForcingTrajectories, Parts
+from noiseloom.recipes.planning import Leading
 from noiseloom.sampling import final
 
 TINY = {
@@ -264,6 +266,131 @@ def test_what_does_not_fit(tmp_path):
     recipe = made(tmp_path, **led)[0]
     with pytest.raises(ValueError, match=r"each of the 2 observations, .* got shape \(16, 3\)"):
         recipe.goals({"goal": torch.zeros(16, 3)}, 2)
+
+
+VALUES = {
+    "deadline": [0.5],
+    "goal_guidance": ["gradient", "monte-carlo"],
+    "seek": ["goal", "rewards", "both"],
+    "goal_scale": [7.0],
+    "goal_begin": [0.6],
+    "goal_rounds": [0, 2],
+    "futures": [3],
+    "future_plan": ["pyramid:1"],
+    "future_steps": [2],
+    "future_noise": ["small"],
+    "replan": [6],
+}
+BY_GRADIENT, BY_FUTURES = {"goal_guidance": "gradient"}, {"goal_guidance": "monte-carlo"}
+
+
+@pytest.mark.parametrize("goal", [[6.0, 20.0], None])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        BY_GRADIENT,
+        BY_FUTURES,
+        {**BY_GRADIENT, "seek": "rewards"},
+        {**BY_FUTURES, "seek": "rewards"},
+        {**BY_GRADIENT, "goal_scale": 0.0},
+        {**BY_FUTURES, "goal_begin": 0.0},
+        {**BY_FUTURES, "goal_begin": 0.0, "goal_scale": 0.0},
+        {**BY_GRADIENT, "rewards": False},
+        {**BY_FUTURES, "future_steps": 1},
+        {**BY_FUTURES, "future_plan": "plan.csv"},
+    ],
+)
+def test_what_changes_nothing_of_plans_is_known_and_nothing_else(
+    tmp_path, monkeypatch, options, goal
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.csv").write_text("".join(",".join(k * 5) + "\n" for k in "3210"))
+    options = {"known_ends": 0.5, "sampling_steps": 3, "futures": 2, **options}
+    options = {"future_steps": 3, **options}
+    if goal is None and not options.get("rewards", True):
+        pytest.skip("there is nothing to be led by")
+    recipe, parts, facts, _ = made(tmp_path, **options)
+    network = recipe.build(facts)  # of tokens that depend on each other
+    with Rng(0).torch():
+        for parameter in network.denoiser.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+    parts = replace(parts, denoiser=network.denoiser)
+
+    def drawn(**changes):
+        try:
+            return planned(replace(recipe, **changes), parts, facts, 2, goal)
+        except ValueError:  # another seek, of goals or rewards that are not there
+            return None
+
+    plain, without = drawn(), set()
+    assert VALUES.keys() == {field.name for field in fields(Leading)}
+    for name, values in VALUES.items():
+        others = [drawn(**{name: value}) for value in values]
+        if all(other is None or torch.allclose(other, plain, atol=1e-5) for other in others):
+            without.add(name)
+    unused = recipe.unused("sample", goal=goal is not None)
+    assert recipe.idle.keys() <= unused.keys()
+    # No guidance is told by its scale or its beginning, and then not by its name too: one is left.
+    none = recipe.goal_guidance != "none" and not (recipe.goal_scale and recipe.goal_begin)
+    if none or recipe.future_steps == 1:
+        without -= {"goal_guidance"}
+    if not recipe.goal_scale:
+        without -= {"goal_scale"}
+    assert unused.keys() == without
+    assert recipe.unused("evaluate") == recipe.unused("sample")
+    # As it is with a goal, whether there is one or not, for those who draw from Python.
+    if goal is not None:
+        assert recipe.idle.keys() == without - {"replan"}
+
+
+def test_options_of_no_use_are_refused_where_they_are_of_none(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    walks().save("mine.safetensors")
+    words = ["train", "forcing-trajectories", "--data", "mine.safetensors", "--out", "run"]
+    words += ["--rewards", "--network", "bidirectional", "--known-ends", "0.5", "--steps", "3"]
+    words += ["--horizon", "12", "--stack", "3", "--starts", "4", "--heads", "2", "--samples", "5"]
+    words += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
+    assert main([*words, "--no-evaluate"]) == 0
+    sample = ["sample", "run", "-n", "2", "--out", "plans.csv"]
+    once, led = "plans that are drawn once, and not made anew", ["--goal-guidance", "gradient"]
+    for given, told in (
+        (["evaluate", "run", "--replan", "6"], f"replan changes nothing of {once}"),
+        (["evaluate", "run", "--deadline", "0.5"], "deadline changes nothing of plans without a"),
+        (["evaluate", "run", "--futures", "4"], "futures changes nothing of plans without guidanc"),
+        (["evaluate", "run", *led, "--seek", "rewards"], "seek changes nothing of plans without a"),
+        ([*sample, "--seek", "goal"], "seek changes nothing of plans without guidance"),
+        ([*sample, "--goal-rounds", "0"], "goal_rounds changes nothing of plans without guidance"),
+        ([*sample, "--replan", "6"], f"replan changes nothing of {once}"),
+        ([*sample, "--deadline", "0.5"], "deadline changes nothing of plans without a goal"),
+        ([*sample, *led, "--futures", "4"], "futures changes nothing of guidance without futures"),
+    ):
+        capsys.readouterr()
+        assert main(given) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert told in lines[0]
+        assert lines[0].endswith(": leave it out")
+    goal = ["--goal", "0=1", *led, "--seek", "rewards"]
+    assert main([*sample, *goal]) == 2
+    assert "nothing leads plans to a goal" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "plans.csv").exists()
+    assert not (tmp_path / "run" / "evaluations").exists()
+    # What says something, and what holds already, are no such.
+    for given in (
+        [*sample, "--futures", "8", "--replan", "null"],
+        [*sample, "--force", *led, "--seek", "rewards", "--goal", "0=1,1=2", "--deadline", "0.5"],
+        ["evaluate", "run", *led, "--goal-scale", "0"],
+    ):
+        assert main(given) == 0, given
+    # From Python a planner may be asked for, too; what is judged is as it was.
+    run = noiseloom.load("run", device="cpu")
+    other = run.with_options(replan=6, deadline=0.5)
+    assert other.recipe.planner(other.samples).every == 6
+    kept = run.evaluate()
+    (tmp_path / "run" / "evaluation.json").unlink()
+    assert other.evaluate() == kept
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == kept
 
 
 def test_numbers_of_columns():

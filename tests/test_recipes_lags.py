@@ -227,3 +227,49 @@ def test_from_a_file_with_lags_to_forecasts_in_a_file(capsys, tmp_path, monkeypa
     ):
         assert main(words) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_gaps_are_filled_in_with_lags(capsys, tmp_path, monkeypatch):
+    """Every step is told the one so many before in the file, unknown before its first row."""
+    monkeypatch.chdir(tmp_path)
+    table = series()
+    write(tmp_path / "mine.csv", table)
+    words = "train forcing-series --data mine.csv --out run --steps 3 --horizon 4 --context 3"
+    words += " --windows 2 --lags [6,12] --sampling-steps 2 --width 16 --depth 1 --heads 2"
+    words += " --batch-size 8 --network bidirectional --no-evaluate"
+    assert main(words.split()) == 0
+    run = noiseloom.load("run", device="cpu")
+    draw, heard = ForcingSeries.draw, []
+    monkeypatch.setattr(ForcingSeries, "draw", lambda *a: heard.append(a[3]) or draw(*a))
+    for rows, first in (
+        (40, 27),
+        (20, 7),
+        (14, 7),
+        (9, 2),
+        (6, 0),
+    ):  # of the 2nd and 3rd the lag of 12
+        gaps = table.values[:rows].clone()
+        gaps[[first + 3, min(first + 5, rows - 1)]] = torch.nan
+        known = gaps.isfinite().all(1)[first : first + 7]
+        write(tmp_path / "gaps.csv", Table(gaps, table.columns))
+        capsys.readouterr()
+        assert main(["sample", "run", "--known", "gaps.csv", "-n", "3", "--out", "f.csv"]) == 0
+        lines = (tmp_path / "f.csv").read_text().splitlines()[1:]
+        told = torch.tensor([[float(cell) for cell in line.split(",")[2:]] for line in lines])
+
+        steps = first + torch.arange(7) - torch.tensor([[6], [12]])
+        lagged = table.values[steps.clamp(min=0)].masked_fill((steps < 0)[..., None], torch.nan)
+        given = {"values": gaps[first : first + 7], "known": known, "lagged": lagged}
+        given["position"] = torch.tensor(first)
+        given = {name: part.expand(3, *part.shape) for name, part in given.items()}
+        assert heard[-1].keys() == given.keys()
+        for name, part in given.items():
+            torch.testing.assert_close(heard[-1][name], part, rtol=0, atol=1e-12, equal_nan=True)
+        drawn = run.samples(given).flatten(0, 1).float()
+        torch.testing.assert_close(told, drawn, rtol=1e-4, atol=1e-4)
+        (tmp_path / "f.csv").unlink()
+    for wrong in (given["lagged"][:, :1], None):
+        given["lagged"] = wrong
+        part = {name: value for name, value in given.items() if value is not None}
+        with pytest.raises(ValueError, match=r"takes lagged of shape \(3, 2, 7, 2\), got"):
+            run.samples(part)

@@ -440,6 +440,55 @@ TRAIN += ["--horizon", "60", "--stack", "30", "--replan", "60", "--heads", "2", 
 TRAIN += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
 
 
+def test_what_is_for_driving_says_nothing_of_plans_and_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording().save("umaze.safetensors")
+    words = [*TRAIN, "--no-evaluate"]
+    words[words.index("--stack") + 1] = "10"
+    assert main(words) == 0
+    sample = ["sample", "run", "-n", "2", "--out", "plans.csv", "--force"]
+    driven, earliest = "plans that are drawn, and not driven", "plans that arrive as early as they"
+    for given, told in (
+        ([*sample, "--control", "actions"], f"control changes nothing of {driven}"),
+        ([*sample, "--arrival", "deadline"], f"arrival changes nothing of {driven}"),
+        ([*sample, "--replan", "30"], f"replan changes nothing of {driven}"),
+        ([*sample, "--goal-scale", "3"], "goal_scale changes nothing of plans without guidance"),
+        (["evaluate", "run", "--deadline", "0.8"], f"deadline changes nothing of {earliest}"),
+        (
+            ["evaluate", "run", "--deadline", "0", "--arrival", "deadline"],
+            "arrival changes nothing of plans with an open end",
+        ),
+    ):
+        capsys.readouterr()
+        assert main(given) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert told in lines[0]
+    assert main([*sample, "--deadline", "0.8"]) == 0
+
+    # From Python, all that a planner makes use of may be changed.
+    run = noiseloom.load("run", device="cpu")
+    data = run.recipe.load("umaze.safetensors").train
+    starts, goals = data[torch.tensor([3, 50])]["observations"][:, 0], torch.tensor([[1.0, 1.0]])
+
+    def acts(**options):
+        other = run.with_options(**options)
+        planner, found = other.recipe.planner(other.samples, data), []
+        for h in range(7):
+            found.append(planner(h, starts, goals.expand(2, 2)))
+            found += planner._planned.unbind(1)  # actions alone are cut at 1
+        return torch.stack([step[:, :2] for step in found])
+
+    used = {"control": "actions", "arrival": "deadline", "replan": 6, "deadline": 0.0}
+    plain = acts(replan=3)
+    assert torch.equal(acts(replan=3, deadline=0.8), plain)
+    for name, value in used.items():
+        assert not torch.equal(acts(**{"replan": 3, name: value}), plain), name
+        old, new = run.recipe, replace(run.recipe, **{name: value})
+        assert not new.unchanged(name, old, "evaluate")
+        assert not old.unchanged(name, new, "evaluate")
+
+
 def test_without_the_simulator(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recording().save("umaze.safetensors")
@@ -523,5 +572,6 @@ def test_from_a_recording_to_driving(capsys, tmp_path, monkeypatch):
     kept = [path.name for path in (tmp_path / "run" / "evaluations").iterdir()]
     assert len(kept) == 1
     assert "goal_guidance=monte-carlo" in kept[0]
-    assert main(["sample", "run", "-n", "2", "--goal-scale", "1", "--out", "plans.csv"]) == 0
+    sample = ["sample", "run", "-n", "2", "--goal-guidance", "gradient", "--goal-scale", "1"]
+    assert main([*sample, "--out", "plans.csv"]) == 0
     assert (tmp_path / "plans.csv").read_text().count("\n") == 1 + 2 * 60

@@ -532,6 +532,45 @@ def test_what_an_interrupted_forecast_has_made_is_kept(tmp_path, capsys, monkeyp
     assert part == [row for row in whole if int(row["step"]) <= 2]
 
 
+@pytest.mark.parametrize("plan", ["auto", "full-sequence"])
+@pytest.mark.filterwarnings("ignore:this plan moves")
+def test_more_paths_than_a_batch_differ_and_whole_batches_outlive_an_interrupt(
+    tmp_path, capsys, monkeypatch, plan
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.csv", series())
+    train = "train forcing-series --data mine.csv --horizon 4 --context 3 --windows 2 --steps 2"
+    small = "--sampling-steps 2 --width 16 --depth 1 --heads 2 --batch-size 8 --no-evaluate"
+    assert main([*train.split(), *small.split(), "--plan", plan, "--out", "run"]) == 0
+    assert main(["sample", "run", "-n", "255", "--out", "all.csv"]) == 0
+
+    def paths(file):
+        rows = [line.split(",") for line in (tmp_path / file).read_text().splitlines()[1:]]
+        return torch.tensor([[float(cell) for cell in row[2:]] for row in rows]).reshape(-1, 4, 2)
+
+    drawn = paths("all.csv")
+    assert len(drawn) == len(drawn.unique(dim=0)) == 255  # no path is another one again
+    # A path is what its number says, however many are drawn at a time.
+    run = noiseloom.load("run", device="cpu")
+    known = {"values": series().values[-3:].expand(255, 3, 2), "position": torch.full((255,), 117)}
+    torch.testing.assert_close(drawn, run.samples(known, batch_size=100).float(), rtol=1e-4, atol=0)
+
+    draw, calls = ForcingSeries.draw, []
+
+    def interrupted(*args):
+        calls.append(args)
+        for step in draw(*args):
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield step
+
+    monkeypatch.setattr(ForcingSeries, "draw", interrupted)
+    capsys.readouterr()
+    assert main(["sample", "run", "-n", "255", "--out", "part.csv"]) == 128 + signal.SIGINT
+    assert "250 paths of 4 of 4 steps: part.csv" in capsys.readouterr().err
+    assert torch.equal(paths("part.csv"), drawn[:250])
+
+
 def test_a_season_is_learnt(tmp_path):
     write(tmp_path / "mine.csv", series(600))
     words = ["train", "forcing-series", "--data", str(tmp_path / "mine.csv")]

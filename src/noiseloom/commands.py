@@ -14,13 +14,14 @@ from noiseloom.fit_prior import make_prior
 from noiseloom.loading import load as load_run
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
-from noiseloom.recipes import RECIPES, Recipe
+from noiseloom.recipes import RECIPES, Recipe, Task
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
 from noiseloom.training.processes import trained
 
 __all__ = [
+    "changed",
     "demo",
     "evaluate",
     "load",
@@ -115,6 +116,26 @@ def demo(kind: type[Recipe], options: Options, out: Path, *, command: str, as_js
     answer(as_json, result, lines, ("", "samples", "aim", "held-out real"), table)
 
 
+def changed(run: Run, changes: Options, task: Task, *, goal: bool = False) -> Run:
+    """A run with other options of drawing, for a command.
+
+    Args:
+        run: the run.
+        changes: the options.
+        task: the command.
+        goal: whether samples are given one.
+
+    Raises:
+        ValueError: as `Run.with_options` says, or an option that the command makes no use of.
+    """
+    found = run.with_options(**changes)
+    for name in sorted(changes):
+        told = found.recipe.unchanged(name, run.recipe, task, goal=goal)
+        if told and changes[name] != getattr(run.recipe, name):
+            raise ValueError(f"{name} changes nothing of {told}: leave it out")
+    return found
+
+
 def evaluate(
     source: str, changes: Options, *, data: str | None, seed: int | None, as_json: bool
 ) -> None:
@@ -130,7 +151,7 @@ def evaluate(
         seed: of the draws; by default the run's own.
         as_json: answer a program.
     """
-    run = load(source).with_options(**changes)
+    run = changed(load(source), changes, "evaluate")
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()
     cut: CutShort | None = None

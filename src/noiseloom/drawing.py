@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from noiseloom.commands import load
+from noiseloom.commands import changed, load
 from noiseloom.data.interrupts import terminable
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
@@ -79,7 +79,7 @@ def sample(
         from noiseloom.videos import to_follow
 
         run, own = to_follow(run, actions, changes.get("length"))
-    run = run.with_options(**changes)
+    run = changed(run, changes, "sample", goal=goal is not None)
     shows = run.recipe.drawn_as(run.facts)
     if redesign is not None and shows != "rows":
         raise ValueError(f"{source} draws no rows of tokens: leave --parent out")

@@ -40,8 +40,9 @@ def evaluation_file(
 ) -> Path:
     """Where an evaluation is kept: `evaluation.json`, or a file named after what differs.
 
-    A file that an option names counts by what it holds: another plan is another evaluation, also
-    where the run's own has become another.
+    An option that changes nothing (`Recipe.unused`) is no difference. A file that an option names
+    counts by what it holds: another plan is another evaluation, also where the run's own has become
+    another.
 
     Args:
         folder: the run's.
@@ -56,6 +57,8 @@ def evaluation_file(
     for name in (f.name for f in fields(recipe) if f.name != "seed"):
         value = getattr(recipe, name)
         held = digest(value) if name in recipe.paths else ""
+        if recipe.unchanged(name, own, "evaluate"):
+            continue
         if value != getattr(own, name) or (held and before.get(name, held) != held):
             changed.append(_setting(name, value, held))
     changed += [f"seed={seed}"] * (seed != own.seed)

@@ -6,17 +6,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noiseloom.data import Series
 from noiseloom.data.interrupts import uninterrupted
-from noiseloom.data.templates import picture_templates, series_template
+from noiseloom.data.templates import picture_templates, series_template, which_template
 from noiseloom.recipes import ForcingDigits, ForcingSeries
 from noiseloom.recipes.filling import check_differences
 from noiseloom.run import Run
 from noiseloom.terminal import Pace, save_paths, save_picture, say_plan
 
 __all__ = ["known_pictures", "write_filled", "write_filled_pictures"]
-
-TIMES = 4
-"""How often each picture of a template is drawn, by default."""
 
 
 def known_pictures(run: Run, known: str, count: int | None, label: int | None) -> dict[str, Tensor]:
@@ -25,11 +23,12 @@ def known_pictures(run: Run, known: str, count: int | None, label: int | None) -
     Args:
         run: of digits row by row.
         known: the file (`picture_templates`).
-        count: number of samples; by default `TIMES` for each picture of it.
+        count: number of samples; by default as `which_template` says.
         label: class of all; None tells none where the model has learnt to do without.
 
     Raises:
-        ValueError: a template that does not fit, or a class that has to be told.
+        ValueError: a template that does not fit, fewer samples than it has pictures, or a class
+            that has to be told.
         FileNotFoundError: no such file.
     """
     recipe = run.recipe
@@ -40,9 +39,8 @@ def known_pictures(run: Run, known: str, count: int | None, label: int | None) -
             "this model was always told the class (--label-drop 0): say with --label of which "
             "class the pictures are"
         )
-    number = count or TIMES * len(pixels)
-    each = torch.arange(number) * len(pixels) // number
-    told = {} if label is None else {"label": torch.full((number,), label)}
+    each = which_template(len(pixels), count, known)
+    told = {} if label is None else {"label": torch.full((len(each),), label)}
     return {"pixels": pixels[each], "known": rows[each], "picture": each, **told}
 
 
@@ -102,13 +100,12 @@ def write_filled(
         known, columns, recipe.lead, recipe.horizon, recipe.header
     )
     recipe.fits({"columns": columns, **recipe.origin(values)}, run.facts)
-    window = slice(first, first + recipe.tokens)
-    values, there = values[window], there[window]
-    given = {
-        "values": values.expand(count, -1, -1),
-        "known": there.expand(count, -1),
-        "position": torch.full((count,), first),
-    }
+    there = there[first : first + recipe.tokens]
+    # Tokens after the last step are drawn, too. No lag reaches a gap: these lie within a horizon.
+    ahead = recipe.tokens - len(there)
+    steps = Series(values, tuple(columns), len(there), lags=recipe.lags, ahead=ahead)
+    window = {**steps[torch.tensor([first])], "known": there[None]}
+    given = {name: part.expand(count, *part.shape[1:]) for name, part in window.items()}
     plan = recipe.plan_beside(run.diffusion.schedule, there.nonzero()[:, 0].tolist())
     drawn = run.samples(given, seed=seed, progress=Pace(partial(say_plan, plan)))
     with uninterrupted():

@@ -1,9 +1,9 @@
 """Forecasts of what comes after the end of a series, into a file."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from noiseloom.data import Series
 from noiseloom.data.interrupts import uninterrupted
@@ -13,8 +13,6 @@ from noiseloom.run_folder import read_description
 from noiseloom.terminal import Pace, save_paths, say
 
 __all__ = ["write_forecasts"]
-
-_BATCH = 250  # paths at a time
 
 
 def write_forecasts(
@@ -44,7 +42,7 @@ def write_forecasts(
         Steps of a path.
 
     Raises:
-        ValueError: other columns than the run's.
+        ValueError: other columns than the run's, too few rows, or gaps in what is followed.
     """
     recipe = run.recipe
     assert isinstance(recipe, ForcingSeries)
@@ -67,28 +65,11 @@ def write_forecasts(
         )
     end = Series(table.values, table.columns, recipe.lead, lags=recipe.lags, ahead=recipe.horizon)
     given = recipe.asked(end, torch.tensor([len(end) - 1]), count)
-    whole: list[Tensor] = []
-    part, stopped = torch.empty(0), False
-    try:
-        with run.precision():
-            for start in range(0, count, _BATCH):
-                told = {name: rows[start : start + _BATCH] for name, rows in given.items()}
-                for step in run.steps(told, seed=seed, start=start, progress=progress):
-                    part = (
-                        recipe.decode(run.parts, step.result, told).cpu() if recipe.rolls else part
-                    )
-                    last = step
-                whole.append(recipe.decode(run.parts, last.result, told).cpu())
-    except KeyboardInterrupt:
-        if not whole and not len(part):
-            raise
-        stopped = True
-    paths = torch.cat(whole) if whole else part
-    if not paths.isfinite().all():
-        raise ValueError("the forecasts are not finite: try other sampling options")
+    keep: Literal["batches", "steps"] = "steps" if recipe.rolls else "batches"
+    paths = run.samples(given, seed=seed, progress=progress, keep_part=keep)
     with uninterrupted():  # a second signal, or one at the end, would lose all of it
         save_paths(path, "path", known, paths)
-    if stopped:
+    if paths.shape[:2] != (count, recipe.horizon):
         say(f"{len(paths)} paths of {paths.shape[1]:,} of {recipe.horizon:,} steps: {path}")
         raise KeyboardInterrupt
     return paths.shape[1]

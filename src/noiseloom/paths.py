@@ -187,9 +187,11 @@ def write_plans(
     aim = recipe.aim(None if goal is None else numbers(goal, names, "goal"))
     if aim is not None:
         given["goal"] = aim.expand(count, -1)
-        if goal is not None and not recipe.deadline and recipe.goal_guidance == "none":
+        guided = recipe.goal_guidance != "none" and recipe.goal_scale and recipe.goal_begin
+        if goal is not None and not recipe.deadline and not (guided and recipe.seek != "rewards"):
             raise ValueError(
-                "nothing leads plans to a goal: give --goal-guidance gradient or monte-carlo, or "
+                "nothing leads plans to a goal: give --goal-guidance gradient or monte-carlo "
+                "(of a scale above 0, that seeks more than rewards), or "
                 "--deadline 0.6 where the model was trained on known ends"
             )
     plans = run.samples(given, seed=seed, progress=progress)

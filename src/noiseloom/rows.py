@@ -21,7 +21,7 @@ from noiseloom.data import (
 )
 from noiseloom.data.table_cells import read_cells
 from noiseloom.data.table_columns import Column
-from noiseloom.data.templates import number_templates
+from noiseloom.data.templates import number_templates, which_template
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
@@ -44,8 +44,6 @@ __all__ = [
 
 COUNT = 12
 """Rows of a report."""
-TIMES = 4
-"""How often each row of a template is drawn, by default."""
 
 
 def rows_ending(run: Run) -> str:
@@ -62,10 +60,10 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         known: text with gaps ("_"); for a table the path of a .csv file, for pictures that of one
             whose gaps are transparent; for numbers a line of them or a file (`number_templates`).
         gap: the character of a gap in text.
-        count: number of samples; by default `TIMES` for each row of the template.
+        count: number of samples; by default as `which_template` says.
 
     Raises:
-        ValueError: a template that does not fit the run.
+        ValueError: a template that does not fit the run, or fewer samples than rows of it.
         FileNotFoundError: no such file.
     """
     words = _words(run)
@@ -77,8 +75,7 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     else:
         one, mask = template(known, words, gap=gap, length=run.facts["length"])
         tokens, there = one[None], mask[None]
-    number = count or TIMES * len(tokens)
-    each = torch.arange(number) * len(tokens) // number
+    each = which_template(len(tokens), count, known)
     return {"tokens": tokens[each], "known": there[each]}
 
 
@@ -187,7 +184,7 @@ def write_rows(
         cells = None
         if known is not None:
             asked = read_cells(known, words.names, words.left_out)[0]
-            cells = [asked[i * len(asked) // count] for i in range(count)]
+            cells = [asked[i] for i in which_template(len(asked), count, known).tolist()]
         words.write_rows(path, drawn, keys, force=True, known=cells)
         return drawn.shape[1]
     if isinstance(words, Palette):

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -174,7 +174,7 @@ class Run:
         batch_size: int = 250,
         dtype: str = "auto",
         progress: Pace | None = None,
-        keep_part: bool = False,
+        keep_part: Literal["", "batches", "steps"] = "",
     ) -> Tensor:
         """Samples as the recipe decodes them, on the CPU.
 
@@ -186,8 +186,8 @@ class Run:
             batch_size: drawn at once; it does not change the draws.
             dtype: of the network: "float32", or "auto" for bfloat16 on a GPU.
             progress: says where a long drawing is, on standard error.
-            keep_part: let Ctrl-C end the drawing and not the call, of what grows (videos): returned
-                are whole batches, or of the first one the frames there are, if there is one.
+            keep_part: let Ctrl-C end the drawing and not the call: returned are whole batches or,
+                of what grows (steps), what there is of the first one, if there is something.
 
         Raises:
             ValueError: estimates that are not finite, or something given that does not fit.
@@ -209,10 +209,10 @@ class Run:
                         for step in self.steps(part, seed=seed, start=start, progress=progress):
                             last = step
                 except KeyboardInterrupt:
-                    grows = keep_part and self.recipe.grows
-                    if not grows or (last is None and not found):
+                    begun = keep_part == "steps" and last is not None
+                    if not keep_part or not (found or begun):
                         raise
-                    say("interrupted: what is whole is judged; Ctrl-C again stops that, too")
+                    say("interrupted: what is whole is kept; Ctrl-C again stops that, too")
                     stopped = True
                     if found:
                         break
@@ -285,7 +285,8 @@ class Run:
 
         def draw(given: Tensor | Given) -> Tensor:
             if not isinstance(given, Tensor):
-                return self.samples(given, seed=seed, progress=pace, keep_part=True)
+                part: Literal["", "steps"] = "steps" if self.recipe.grows else ""
+                return self.samples(given, seed=seed, progress=pace, keep_part=part)
             return self.pixels(given if places is None else places[given], seed=seed)
 
         found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))

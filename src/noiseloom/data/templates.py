@@ -14,9 +14,19 @@ from noiseloom.data.characters import Characters
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.series_files import read_series
 from noiseloom.data.symbols import Numbers, Symbols
-from noiseloom.data.tokens import Vocabulary
+from noiseloom.data.tokens import Vocabulary, spread
 
-__all__ = ["check_known", "number_templates", "picture_templates", "series_template", "template"]
+__all__ = [
+    "check_known",
+    "number_templates",
+    "picture_templates",
+    "series_template",
+    "template",
+    "which_template",
+]
+
+TIMES = 4
+"""How often each of several templates is drawn, by default."""
 
 
 def template(
@@ -204,6 +214,26 @@ def series_template(
         raise ValueError(f"{path}: {error}") from error
     start = min(first - lead, len(known) - lead - horizon)
     return table.values, known, max(start, 0)
+
+
+def which_template(templates: int, count: int | None, source: str) -> Tensor:
+    """Which template each sample is of, int64, shape (N,): one after the other, evenly.
+
+    Args:
+        templates: how many there are.
+        count: N; by default `TIMES` for each.
+        source: where they are, for people.
+
+    Raises:
+        ValueError: fewer samples than templates.
+    """
+    number = TIMES * templates if count is None else count
+    if number < templates:
+        raise ValueError(
+            f"{source} has {templates:,} templates, and -n is {number:,}: some would not be drawn. "
+            "Raise -n, or give fewer of them"
+        )
+    return spread(templates, number)
 
 
 def check_known(known: Tensor, token: str) -> None:

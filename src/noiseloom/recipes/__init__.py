@@ -30,7 +30,7 @@ from noiseloom.recipes.palette import PalettePictures
 from noiseloom.recipes.picture_folder import PictureFolder
 from noiseloom.recipes.planning import Planning
 from noiseloom.recipes.prior_training import PriorTraining
-from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts, Recipe, Task
 from noiseloom.recipes.rolling import Rolling
 from noiseloom.recipes.sampling import Coding, Sampling, Telling
 from noiseloom.recipes.sequences import Sequences
@@ -84,6 +84,7 @@ __all__ = [
     "Sampling",
     "Sequences",
     "Tables",
+    "Task",
     "Telling",
     "Text",
     "TokenSplit",

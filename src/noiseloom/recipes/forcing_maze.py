@@ -18,7 +18,7 @@ B. Chen et al., 2024, arXiv 2407.01392, Section 4.2, Table 1, Algorithm 2.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +33,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.planning import Replanning
 from noiseloom.recipes.forcing_trajectories import ForcingTrajectories
 from noiseloom.recipes.planning import Planning
-from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Task
 from noiseloom.rng import Rng
 
 __all__ = ["ForcingMaze"]
@@ -77,6 +77,24 @@ class ForcingMaze(ForcingTrajectories, Planning):
             raise ValueError(f"context is 1: a maze is observed whole, got {self.context}")
         if self.every > self.ahead:
             raise ValueError(f"replan must be at most horizon = {self.ahead}, got {self.every}")
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """As of trajectories, and when to arrive where the end is open."""
+        open_ = {} if self.deadline else {"arrival": "plans with an open end (deadline 0)"}
+        return {**super().idle, **open_}
+
+    def unused(self, task: Task, *, goal: bool = True) -> Mapping[str, str]:
+        """What is for driving, of plans that are drawn alone, and the deadline of the earliest."""
+        if task == "sample":
+            driving = ("replan", "arrival", "control")
+            return {**self.idle, **dict.fromkeys(driving, "plans that are drawn, and not driven")}
+        if not self.deadline or self.arrival == "deadline":
+            return self.idle
+        return {
+            **self.idle,
+            "deadline": "plans that arrive as early as they can (arrival earliest)",
+        }
 
     @property
     def ahead(self) -> int:

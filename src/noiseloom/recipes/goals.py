@@ -6,7 +6,7 @@ a plan's known end, since tokens are known as a whole or not.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from noiseloom.plan import SamplingPlan
 from noiseloom.planning import Replanning, goal_reward
 from noiseloom.recipes.forcing import DiffusionForcing, token_plan
 from noiseloom.recipes.planning import Leading
-from noiseloom.recipes.recipe import Facts, Given, Parts
+from noiseloom.recipes.recipe import Facts, Given, Parts, Task
 from noiseloom.rng import Rng
 
 __all__ = ["Goals"]
@@ -69,6 +69,23 @@ class Goals(DiffusionForcing, Leading):
             self.completion()
         except ValueError as error:
             raise ValueError(f"future_plan: {error}") from error
+
+    @property
+    def idle(self) -> Mapping[str, str]:
+        """What is of guidance, or of its futures, where there are none."""
+        return {**super().idle, **self.idle_by_guidance(self.rewards)}
+
+    def unused(self, task: Task, *, goal: bool = False) -> Mapping[str, str]:
+        """What is for plans that are made anew, by `planner`, and of a goal where none is given."""
+        found = {**self.idle, "replan": "plans that are drawn once, and not made anew"}
+        if not goal:
+            found["deadline"] = "plans without a goal"
+            if self.seek in ("auto", "rewards"):
+                both = dict.fromkeys(
+                    ("seek", "goal_rounds"), "plans without a goal, led by rewards"
+                )
+                found = both | found
+        return found
 
     @property
     def ahead(self) -> int:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -10,8 +11,12 @@ from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.guidance import MonteCarloGuided, RewardGuided, completing
 from noiseloom.guidance.gradient import Reward
 from noiseloom.plan import SamplingPlan
+from noiseloom.plan_file import PLAN_FILES
 
 __all__ = ["Leading", "Planning"]
+
+GUIDANCE = ("goal_scale", "goal_begin", "goal_rounds", "seek")
+FUTURES = ("futures", "future_plan", "future_steps", "future_noise")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,32 @@ class Leading:
             raise ValueError(f"goal_rounds must be at least 0, got {self.goal_rounds}")
         if not 0 <= self.goal_begin <= 1:
             raise ValueError(f"goal_begin is a time in [0, 1], got {self.goal_begin}")
+
+    def idle_by_guidance(self, rewards: bool) -> dict[str, str]:
+        """Options that change nothing of what is guided, or not (`Recipe.idle`).
+
+        Args:
+            rewards: whether the model has learnt them.
+        """
+        if self.goal_guidance == "none":
+            return dict.fromkeys(GUIDANCE + FUTURES, "plans without guidance (goal_guidance none)")
+        for name in ("goal_scale", "goal_begin"):  # of which one says it, where both are 0
+            if not getattr(self, name):
+                others = [other for other in GUIDANCE + FUTURES if other != name]
+                return dict.fromkeys(others, f"guidance that is none ({name} 0)")
+        found = {}
+        if not rewards and self.seek in ("auto", "goal"):
+            found["seek"] = "plans of a model without rewards"
+        if self.seek == "rewards":  # their gradient is the same wherever a round has come to
+            found["goal_rounds"] = "guidance by rewards alone, which are added up (seek rewards)"
+        if self.goal_guidance == "gradient":
+            found |= dict.fromkeys(FUTURES, "guidance without futures (goal_guidance gradient)")
+        elif Path(self.future_plan).suffix in PLAN_FILES:
+            found["future_steps"] = "futures by a plan from a file"
+        elif self.future_steps == 1:
+            alike = "futures of one step, which has no noise"
+            found |= {"futures": alike, "future_noise": alike}
+        return found
 
     def lead(
         self, denoiser: nn.Module, diffusion: GaussianDiffusion, reward: Reward, plan: SamplingPlan

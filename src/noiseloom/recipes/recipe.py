@@ -8,7 +8,7 @@ reports need nothing else, so a recipe of one's own is one file. Three answers i
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import (
     Any,
     ClassVar,
@@ -35,7 +35,17 @@ from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
 from noiseloom.training import Loss, Tracker, Training
 
-__all__ = ["Drawing", "Facts", "Findings", "Given", "Parts", "Recipe", "Steering", "channels_last"]
+__all__ = [
+    "Drawing",
+    "Facts",
+    "Findings",
+    "Given",
+    "Parts",
+    "Recipe",
+    "Steering",
+    "Task",
+    "channels_last",
+]
 
 Facts: TypeAlias = dict[str, Any]
 """What a model must know of its data to be built without it; plain JSON values."""
@@ -43,6 +53,8 @@ Facts: TypeAlias = dict[str, Any]
 Given: TypeAlias = Mapping[str, Tensor]
 """What samples are drawn for, a row each: {"label"} for pictures, what is known of a series."""
 
+Task: TypeAlias = Literal["sample", "evaluate"]
+"""A command that draws, and may make no use of an option that says something elsewhere."""
 
 Steering: TypeAlias = Callable[[nn.Module, Solver], tuple[nn.Module, Solver]]
 """From a denoiser and a solver to those that are guided."""
@@ -185,6 +197,24 @@ class Recipe(Sampling, Training):
         To draw with another value of one is refused; in a grid it is passed over.
         """
         return {}
+
+    def unused(self, task: Task, *, goal: bool = False) -> Mapping[str, str]:
+        """`idle`, and the options of drawing that a command makes no use of.
+
+        Args:
+            task: the command.
+            goal: whether samples are given one.
+        """
+        return self.idle
+
+    def unchanged(self, name: str, before: "Recipe", task: Task, *, goal: bool = False) -> str:
+        """What it is that an option changes nothing of, whose value was another before, or "".
+
+        Some are unused only among some values: by 0 there is no deadline, and by others there is.
+        """
+        told = self.unused(task, goal=goal).get(name, "")
+        other = replace(self, **{name: getattr(before, name)}) if told else self
+        return told if name in other.unused(task, goal=goal) else ""
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
