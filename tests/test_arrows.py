@@ -38,6 +38,7 @@ FRONT = {
     "arguments",
     "begin",
     "budget",
+    "pace",
     "sizes",
     "code_grids",
     "commands",

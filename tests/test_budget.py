@@ -10,7 +10,9 @@ import noiseloom.budget
 from noiseloom.budget import MEASURED, WARM_UP, Timing, in_turns, updates_within
 from noiseloom.cli import main
 from noiseloom.costs import steady_rate, unequal_note
+from noiseloom.pace import prior_updates
 from noiseloom.recipes import BitsDigits
+from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.table import Cell, arrowed, markdown, rows
 
 TITLES = {"slow": "code=gray", "fast": "code=binary"}
@@ -93,7 +95,7 @@ def within(seconds, recipes, tmp_path):
 
 
 def test_the_numbers_are_kept_and_never_measured_again(capsys, tmp_path, timed) -> None:
-    assert within(10.5, RECIPES, tmp_path) == {"slow": 10, "fast": 21}
+    assert within(10.5, RECIPES, tmp_path) == {"slow": {"steps": 10}, "fast": {"steps": 21}}
     told = capsys.readouterr().err
     assert "code=gray: 1 s an update, 10 updates in 10.5 s (measured now)" in told
     file = tmp_path / "grid" / "budget.json"
@@ -109,22 +111,64 @@ def test_the_numbers_are_kept_and_never_measured_again(capsys, tmp_path, timed) 
         "steps": 21,
     }
     before = file.read_bytes()
-    assert within(10.5, RECIPES, tmp_path) == {"slow": 10, "fast": 21}
+    assert within(10.5, RECIPES, tmp_path) == {"slow": {"steps": 10}, "fast": {"steps": 21}}
     assert "(as in budget.json)" in capsys.readouterr().err
     assert file.read_bytes() == before
     # A larger grid measures what is new.
-    assert within(10.5, {**RECIPES, "new": BitsDigits()}, tmp_path)["new"] == 21
+    assert within(10.5, {**RECIPES, "new": BitsDigits()}, tmp_path)["new"] == {"steps": 21}
     assert timed == [["slow", "fast"], ["new"]]
+
+
+def test_a_prior_has_a_quarter_at_most_and_the_first_stage_the_rest(
+    capsys, tmp_path, monkeypatch
+) -> None:
+    coded = DiscoMixture(prior="autoregressive", prior_steps=100)
+
+    def measured(recipes, data, jobs):
+        return {"coded": Timing(0.5, 5, 20), "the prior of coded": Timing(0.25, 5, 20)}
+
+    monkeypatch.setattr(noiseloom.budget, "_measured", measured)
+    # 100 updates of 0.25 s are 25 s, which is less than a quarter of 200 s, and more than of 20.
+    assert within(200.0, {"coded": coded}, tmp_path) == {
+        "coded": {"steps": 350, "prior_steps": 100}
+    }
+    assert "350 updates and 100 of its prior in 200 s" in capsys.readouterr().err
+    assert within(20.0, {"coded": coded}, tmp_path / "b") == {
+        "coded": {"steps": 30, "prior_steps": 20}
+    }
+    found = within(0.9, {"coded": coded}, tmp_path / "c")["coded"]
+    assert "a quarter of a budget of 0.9 s does not pay for one update of the prior" in str(found)
+    kept = json.loads((tmp_path / "b" / "grid" / "budget.json").read_text())["cells"]["coded"]
+    assert (kept["prior_steps"], kept["prior_seconds"], kept["steps"]) == (20, 0.25, 30)
+
+
+def test_an_update_of_a_prior_reads_the_samples_that_it_learns_from(tmp_path, monkeypatch) -> None:
+    recipe = DiscoMixture(m=2, k=4, prior="autoregressive", prior_batch_size=8, width=8)
+    read = []
+    inner = DiscoMixture.encoded
+
+    def encoded(self, parts, facts, data, rng, *, rows=None, draws=1):
+        read.append(len(rows))
+        return inner(self, parts, facts, data, rng, rows=rows, draws=draws)
+
+    monkeypatch.setattr(DiscoMixture, "encoded", encoded)
+    made = []
+    for step in prior_updates(recipe, None, tmp_path, 1):
+        made.append(step)
+        if step == 3:
+            break
+    assert made == [1, 2, 3]
+    assert read == [8] * 4  # once to begin with
 
 
 def test_what_cannot_be_equal_is_refused(tmp_path, timed, monkeypatch) -> None:
     found = within(0.75, RECIPES, tmp_path)
-    assert found["fast"] == 1
+    assert found["fast"] == {"steps": 1}
     assert "does not pay for one update, which takes 1 s" in str(found["slow"])
     with pytest.raises(ValueError, match=r"was begun with --budget 0\.75: give the same"):
         within(2.0, RECIPES, tmp_path)
     monkeypatch.setattr(noiseloom.budget, "device", lambda: "another machine")
-    assert within(0.75, {"fast": RECIPES["fast"]}, tmp_path) == {"fast": 1}
+    assert within(0.75, {"fast": RECIPES["fast"]}, tmp_path) == {"fast": {"steps": 1}}
     with pytest.raises(ValueError, match="this is another machine: runs that are added"):
         within(0.75, {"new": BitsDigits()}, tmp_path)
     file = tmp_path / "grid" / "budget.json"

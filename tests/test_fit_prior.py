@@ -147,7 +147,7 @@ def test_likelihoods_lie_between_entropy_and_what_codes_can_hold(trained):
     kind, told = read_prior(trained)
     codes = load_file(trained / "prior" / "codes.safetensors")
     assert codes.keys() == {"train.codes", "held_out.codes"}
-    assert codes["train.codes"].shape == (32000, 2)
+    assert codes["train.codes"].shape == (noiseloom.fit_prior.DRAWS * 12 * 16, 2)
     prior = load(trained, device="cpu").parts.prior
     assert isinstance(prior, noiseloom.AutoregressivePrior)
     for name in ("train", "held_out"):
@@ -248,18 +248,18 @@ def test_of_many_samples_as_many_are_encoded_as_the_prior_learns_from(run, monke
         return inner(self, parts, facts, data, rng, rows=rows, draws=draws)
 
     monkeypatch.setattr(DiscoMixture, "encoded", encoded)
-    monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", 50)
     assert main(["prior", str(run), "--force"]) == 0
     samples, rows = asked[0]
-    assert len(rows) == 12 * 16 < samples  # updates by batch: more than 50
+    assert len(rows) == 12 * 16 < samples  # updates by batch
     assert rows == sorted(set(rows))
     assert set(rows) <= set(range(samples))
     kept = load_file(run / "prior" / "codes.safetensors")
     assert kept["train.codes"].shape == (noiseloom.fit_prior.DRAWS * 12 * 16, 2)
     asked.clear()
-    monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", samples)
-    assert main(["prior", str(run), "--force"]) == 0
-    assert asked[0] == (samples, None)
+    for enough in (50, samples):  # that a table counts
+        monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", enough)
+        assert main(["prior", str(run), "--force", "--prior", "tabular"]) == 0
+    assert [len(rows or ()) for _, rows in asked[::2]] == [50, 0]
 
 
 def test_what_is_left_of_a_removed_prior_is_not_gone_on_with(run, trained):

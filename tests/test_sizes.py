@@ -1,6 +1,7 @@
-"""States of one size: the width of each is the one whose parameters are nearest."""
+"""States of one size: the width of each is the one whose parameters are nearest to the median."""
 
 from dataclasses import replace
+from statistics import median_low
 
 import pytest
 
@@ -9,29 +10,34 @@ from noiseloom.sizes import of_one_size, parameters
 
 FACTS = {"length": 8, "sizes": [5] * 8, "frequencies": [[0.4, 0.2, 0.2, 0.1, 0.1]]}
 BASE = Text(length=8, width=64, depth=2, heads=2)
+STATES = ("masked", "bits", "embedding", "latent", "autoregressive")
 
 
-@pytest.mark.parametrize("state", ["latent", "embedding", "autoregressive"])
 @pytest.mark.parametrize("heads", [2, 4])
-def test_the_nearest_width_is_taken(state, heads) -> None:
-    first, other = replace(BASE, heads=heads), replace(BASE, heads=heads, state=state)
-    same, found = of_one_size([first, other], FACTS)
-    assert same == first
-    target = parameters(first, FACTS)
-    gap = {
-        width: abs(parameters(replace(other, width=width), FACTS) - target)
-        for width in range(2 * heads, 100, 2 * heads)
-    }
-    if gap[64] <= 0.05 * target:
-        assert found == other
-    else:
-        assert found == replace(other, width=min(gap, key=gap.__getitem__))
-        assert found.width < 64
+def test_the_nearest_width_is_taken(heads) -> None:
+    given = [replace(BASE, heads=heads, state=state) for state in STATES]
+    target = median_low(parameters(recipe, FACTS) for recipe in given)
+    for recipe, found in zip(given, of_one_size(given, FACTS), strict=True):
+        gap = {
+            width: abs(parameters(replace(recipe, width=width), FACTS) - target)
+            for width in range(2 * heads, 100, 2 * heads)
+        }
+        assert found == replace(recipe, width=min(gap, key=gap.__getitem__))
+        assert abs(parameters(found, FACTS) / target - 1) < heads / 32  # half a step, of squares
+    assert found == given[-1]
+
+
+def test_the_order_does_not_matter() -> None:
+    given = [replace(BASE, state=state) for state in STATES]
+    there, back = of_one_size(given, FACTS), of_one_size(given[::-1], FACTS)
+    assert there == back[::-1]
+    assert len({recipe.width for recipe in there}) == 2  # latent has less, for its encoder
+    assert there[3].width < 64
 
 
 def test_a_larger_network_is_made_as_well() -> None:
     small = replace(BASE, state="bits", width=16)
-    _, found = of_one_size([BASE, small], FACTS)
+    *_, found = of_one_size([BASE, BASE, small], FACTS)
     assert 60 <= found.width <= 64
     assert abs(parameters(found, FACTS) / parameters(BASE, FACTS) - 1) < 0.1
 
@@ -40,3 +46,11 @@ def test_what_cannot_be_built_is_left_as_it_is() -> None:
     wrong = replace(BASE, width=63)
     assert of_one_size([BASE, wrong], FACTS) == [BASE, wrong]
     assert of_one_size([wrong, BASE], FACTS) == [wrong, BASE]
+    assert of_one_size([wrong], FACTS) == [wrong]
+
+
+@pytest.mark.parametrize("width", [16, 64, 100])
+def test_an_encoder_is_half_as_wide_unless_it_is_said(width) -> None:
+    latent = replace(BASE, state="latent", width=width)
+    half = 4 * round(width / 8)
+    assert parameters(latent, FACTS) == parameters(replace(latent, encoder_width=half), FACTS)

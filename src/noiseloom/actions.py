@@ -128,6 +128,7 @@ def _compare(words: list[str], command: str) -> None:
     if options.budget is not None and value_of(words, "--steps"):
         raise UsageError("--budget says the steps of every run: leave --steps out")
     from noiseloom import compare
+    from noiseloom.budget import STATES
 
     combinations = compare.combinations(grid, cells)
     for name in dict.fromkeys(name for cell in combinations for name in cell):
@@ -135,6 +136,11 @@ def _compare(words: list[str], command: str) -> None:
             raise UsageError(
                 f"{name} is no option of the recipe: give --{name} once, for all cells"
             )
+
+    budget = options.budget
+    if budget is None and len({cell.get("state") for cell in combinations}) > 1:
+        paced = value_of(words, "--steps") or any("steps" in cell for cell in combinations)
+        budget = None if paced or "steps" in (config.values if config else ()) else STATES
 
     def options_of(cell: dict[str, str]) -> dict[str, Any]:
         given = [f"--{name}={value}" for name, value in cell.items()]
@@ -150,7 +156,7 @@ def _compare(words: list[str], command: str) -> None:
         metrics=options.metrics.split(",") if options.metrics else None,
         command=command,
         as_json=options.json,
-        budget=options.budget,
+        budget=budget,
     )
 
 

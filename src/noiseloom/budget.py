@@ -5,6 +5,9 @@ in turn in one process, so that whatever else the machine does hits all alike, a
 taken; so all are in memory at once. The number of updates that this makes is fixed from then on: it
 is kept in a file, and a comparison that goes on reads it there. What is trained depends on no clock
 after that.
+
+A run of two stages has one budget: its prior gets a quarter of it at most, reading samples for
+their codes among it, and the first stage what is left.
 """
 
 import contextlib
@@ -13,28 +16,28 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from noiseloom import training
-from noiseloom.recipes import Recipe
-from noiseloom.rng import Rng
+from noiseloom.pace import prior_updates, updates
+from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.run_folder import write_text
 from noiseloom.table import device
 from noiseloom.terminal import say
 
 __all__ = [
     "MEASURED",
+    "SHARE",
+    "STATES",
     "TURNS",
     "WARM_UP",
     "Timing",
     "check_budget",
     "in_turns",
-    "updates",
     "updates_within",
 ]
 
@@ -44,7 +47,11 @@ MEASURED = 20
 """Updates of every run whose time is taken, at least."""
 TURNS = 5
 """Turns they are made in, at least: on a GPU, where 50 are one turn, there are more updates."""
-_NEVER = 10**9  # updates; where the timed loop would end, or save
+SHARE = 0.25
+"""Of the budget of a run of two stages, at most: what its prior takes."""
+STATES = 60.0
+"""Seconds of training of each kind of state, where nobody says how long or how many updates."""
+_PRIOR = "the prior of "
 
 
 @dataclass(frozen=True)
@@ -111,10 +118,10 @@ def updates_within(
     titles: Mapping[str, str],
     data: str | None,
     jobs: int,
-) -> dict[str, int | Exception]:
+) -> dict[str, dict[str, Any] | Exception]:
     """How many updates of each run a budget pays for: measured once, and kept in a file.
 
-        updates = floor(budget / seconds of one)
+        updates = floor((budget - those of a prior) / seconds of one)
 
     Args:
         seconds: the budget, > 0.
@@ -125,7 +132,8 @@ def updates_within(
         jobs: runs that will share the CPU's threads.
 
     Returns:
-        Of each its updates, or what is wrong with it.
+        Of each the options that say its updates, `steps` and of a run of two stages `prior_steps`;
+        or what is wrong with it.
 
     Raises:
         ValueError: the file is of another budget, device, or kind.
@@ -148,20 +156,15 @@ def updates_within(
                     "added would not cost as much; choose another --out"
                 )
         kept = kept or {"budget": seconds, **here, "cells": {}}
-        for name, timing in _measured(new, data, jobs).items():
-            if isinstance(timing, Exception):
-                failed[name] = timing
-            elif seconds < timing.seconds:
-                failed[name] = ValueError(
-                    f"a budget of {seconds:g} s does not pay for one update, which takes "
-                    f"{timing.seconds:.2g} s"
-                )
-            else:
+        timings = _measured(new, data, jobs)
+        for name, recipe in new.items():
+            try:
                 kept["cells"][name] = {
-                    **asdict(timing),
-                    "threads": _threads(new[name], jobs),
-                    "steps": int(seconds / timing.seconds),
+                    **_afforded(seconds, recipe, timings[name], timings.get(_PRIOR + name)),
+                    "threads": _threads(recipe, jobs),
                 }
+            except Exception as error:  # of timing, too
+                failed[name] = error
         if len(failed) < len(new):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_text(file, json.dumps(kept, indent=1) + "\n")
@@ -169,11 +172,45 @@ def updates_within(
         if name in kept["cells"]:
             one = kept["cells"][name]
             source = "measured now" if name in new else f"as in {file.name}"
+            prior = f" and {one['prior_steps']:,} of its prior" if "prior_steps" in one else ""
             say(
-                f"{titles[name]}: {one['seconds']:.3g} s an update, {one['steps']:,} updates in "
-                f"{seconds:g} s ({source})"
+                f"{titles[name]}: {one['seconds']:.3g} s an update, {one['steps']:,} updates"
+                f"{prior} in {seconds:g} s ({source})"
             )
-    return {name: failed.get(name) or int(kept["cells"][name]["steps"]) for name in recipes}
+    steps = ("steps", "prior_steps")
+    return {
+        name: failed.get(name)
+        or {key: int(kept["cells"][name][key]) for key in steps if key in kept["cells"][name]}
+        for name in recipes
+    }
+
+
+def _afforded(
+    seconds: float, recipe: Recipe, first: Timing | Exception, prior: Timing | Exception | None
+) -> dict[str, Any]:
+    """What is kept of a run: its timings, and how many updates they make."""
+    told: dict[str, Any] = {}
+    for timing in (first, prior):
+        if isinstance(timing, Exception):
+            raise timing
+    assert isinstance(first, Timing)
+    left = seconds
+    if isinstance(prior, Timing):
+        assert isinstance(recipe, TwoStages)
+        count = min(recipe.prior_steps, int(SHARE * seconds / prior.seconds))
+        if not count:
+            raise ValueError(
+                f"a quarter of a budget of {seconds:g} s does not pay for one update of the prior, "
+                f"which takes {prior.seconds:.2g} s"
+            )
+        told = {"prior_seconds": prior.seconds, "prior_steps": count}
+        left -= count * prior.seconds
+    if left < first.seconds:
+        raise ValueError(
+            f"a budget of {seconds:g} s does not pay for one update, which takes "
+            f"{first.seconds:.2g} s"
+        )
+    return {**asdict(first), **told, "steps": int(left / first.seconds)}
 
 
 def _measured(
@@ -188,40 +225,16 @@ def _measured(
         stack.callback(torch.set_num_threads, before)
         loops = {}
         for i, (name, recipe) in enumerate(recipes.items()):
-            loop = updates(recipe, data, Path(folder) / str(i), _threads(recipe, jobs))
+            place, threads = Path(folder) / str(i), _threads(recipe, jobs)
+            loop = updates(recipe, data, place, threads)
             loops[name] = stack.enter_context(contextlib.closing(loop))
+            if isinstance(recipe, TwoStages) and recipe.wants_prior and recipe.prior != "tabular":
+                loop = prior_updates(recipe, data, place / "prior", threads)
+                loops[_PRIOR + name] = stack.enter_context(contextlib.closing(loop))
         found = in_turns(loops)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return found
-
-
-def updates(
-    recipe: Recipe, data: str | None, folder: Path, threads: int
-) -> Generator[int, None, None]:
-    """The updates of a run as they would be made, without an end and without checkpoints.
-
-    Args:
-        recipe: of the run.
-        data: where its data lies.
-        folder: for what a run writes, a new one.
-        threads: of the CPU.
-
-    Yields:
-        How many there have been.
-    """
-    torch.set_num_threads(threads)
-    split = recipe.load(data)
-    facts = json.loads(json.dumps(recipe.facts(split)))
-    with Rng(recipe.seed).fold("initialisation").torch():
-        parts = recipe.build(facts)
-    endless = replace(recipe, steps=_NEVER, checkpoint_every=_NEVER)
-    loss = recipe.loss(parts, facts)
-    loop: Any = training.train(parts.denoiser, loss, split.train, endless, folder)
-    with contextlib.closing(loop):
-        for progress in loop:
-            yield progress.step
-            torch.set_num_threads(threads)  # other runs had theirs in between
 
 
 def _threads(recipe: Recipe, jobs: int) -> int:

@@ -122,11 +122,11 @@ def compare(
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     if good and budget is not None:
         asked, good = _of_one_size(good, good[0].recipe.facts(split)), []
-        for cell, steps in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
-            if isinstance(steps, Exception):
-                skip(cell.options, _reason(steps))
+        for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
+            if isinstance(paid, Exception):
+                skip(cell.options, _reason(paid))
             else:
-                good.append(Cell(cell.options, replace(cell.recipe, steps=steps)))
+                good.append(Cell(cell.options, replace(cell.recipe, **paid)))
     errors = _judge_all(good, seeds, jobs, out, data, command, metrics)
     for i, text in errors.items():
         skip(good[i].options, text)
@@ -180,7 +180,7 @@ def _of_one_size(cells: Sequence[Cell], facts: Mapping[str, Any]) -> list[Cell]:
         if now != was:
             say(
                 f"{text_of(cells[i].options)}: width {now.width} for {was.width}, "
-                f"for about as many parameters as {text_of(cells[free[0]].options)}"
+                "for about as many parameters as others"
             )
             found[i] = Cell(cells[i].options, now)
     return found
@@ -188,12 +188,12 @@ def _of_one_size(cells: Sequence[Cell], facts: Mapping[str, Any]) -> list[Cell]:
 
 def _afforded(
     cells: Sequence[Cell], budget: float, out: Path, data: str | None, jobs: int
-) -> list[int | Exception]:
-    """The steps that a budget pays for of each cell; those of one run have one number."""
+) -> list[dict[str, Any] | Exception]:
+    """The updates that a budget pays for of each cell; those of one run have one number."""
     named, titles = [], dict[str, str]()
     for cell in cells:
         run = trained(cell.recipe, 0)
-        differs = [text for text in changes(run) if not text.startswith("steps=")]
+        differs = [t for t in changes(run) if not t.startswith(("steps=", "prior_steps="))]
         named.append((",".join(differs) or run.name, run))
         titles.setdefault(named[-1][0], text_of(cell.options))
     found = updates_within(

@@ -43,13 +43,12 @@ from noiseloom.run_folder import (
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
-__all__ = ["DRAWS", "fit_prior", "make_prior"]
+__all__ = ["DRAWS", "fit_prior", "make_prior", "prior_loss"]
 
 DRAWS = 4
 """Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
 ENOUGH = 100_000
-"""Samples that are encoded at most, or as many as the prior learns from, if those are more: all
-windows of a long text would take hours, and be looked at by no one."""
+"""Samples that a table counts at most, of which all windows of a long text would take hours."""
 
 
 def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, float]:
@@ -98,7 +97,9 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
             write_bytes(weights, save(prior.state_dict()))
     else:
         options, folder = recipe.second_stage(recipe), out / PRIOR
-        for _ in training.show(training.train(prior, _loss, learnt, options, folder, resume=True)):
+        for _ in training.show(
+            training.train(prior, prior_loss, learnt, options, folder, resume=True)
+        ):
             pass
         checkpoint.restore(prior, weights)
     key = rng.fold("measured")
@@ -166,7 +167,15 @@ def make_prior(
         return fit_prior(recipe, out, split)
 
 
-def _loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+def prior_loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:
+    """Negative log-likelihood, or its bound, of a batch of codes.
+
+    Args:
+        model: a prior that is trained.
+        batch: codes (B, m), and perhaps their label (B,).
+        rng: of the step.
+        rows: int64 (B,), places of the codes.
+    """
     assert isinstance(model, AutoregressivePrior | BitsPrior)
     if isinstance(model, AutoregressivePrior):
         return model.loss(batch["codes"], batch.get("label"), rng)
@@ -178,10 +187,17 @@ def _some(codes: Codes, rng: Rng) -> Codes:
 
 
 def _encoded(recipe: TwoStages, run: Run, split: Split[Any], rng: Rng) -> tuple[Codes, Codes]:
-    """The codes of the data, those to learn and those held out; of a part, where there are many."""
-    most = max(ENOUGH, recipe.prior_steps * recipe.prior_batch_size)
+    """The codes of the data, those to learn and those held out; of a part, where there are many.
+
+    A prior that is trained reads as many samples as it makes use of.
+    """
+    used = recipe.prior_steps * recipe.prior_batch_size
+    learnt = ENOUGH if recipe.prior == "tabular" else used
     found = []
-    for name, part, draws in (("train", split.train, DRAWS), ("held out", split.held_out, None)):
+    for name, part, draws, most in (
+        ("train", split.train, DRAWS, learnt),
+        ("held out", split.held_out, None, max(MEASURED, learnt // 10)),
+    ):
         key = rng.fold(name)
         some = key.fold("rows").permutation(len(part))[:most].sort().values
         rows = some if len(part) > most else None

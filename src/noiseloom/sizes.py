@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import median_low
 from typing import Any
 
-from noiseloom.costs import ALIKE
 from noiseloom.recipes import Recipe
 from noiseloom.rng import Rng
 
@@ -13,11 +13,12 @@ __all__ = ["of_one_size"]
 
 
 def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any]:
-    """The recipes, with another `width` where one has over 5 % more or fewer parameters.
+    """The recipes, each with the `width` at which its parameters are nearest to their median.
 
-    Those of the first count. Widths are multiples of two numbers for each head, which rotary
-    positions turn, and the nearest in parameters is taken: what is left of a difference is the
-    smaller, the wider the networks are. A recipe that cannot be built is left as it is.
+    So the order of recipes does not matter, and of states that are alike most keep their width.
+    Widths are multiples of two numbers for each head, which rotary positions turn: what is left of
+    a difference is the smaller, the wider the networks are. A recipe that cannot be built is left
+    as it is.
 
     Args:
         recipes: of runs on the same data, with a transformer of a width and heads.
@@ -26,8 +27,12 @@ def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any
     Returns:
         As many recipes.
     """
-    target = parameters(recipes[0], facts)
-    return [_resized(recipe, facts, target) if target else recipe for recipe in recipes]
+    counts = [parameters(recipe, facts) for recipe in recipes]
+    target = median_low([count for count in counts if count] or [0])
+    return [
+        _resized(recipe, facts, target) if count else recipe
+        for recipe, count in zip(recipes, counts, strict=True)
+    ]
 
 
 def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
@@ -41,10 +46,9 @@ def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
 
 
 def _resized(given: Any, facts: Mapping[str, Any], target: int) -> Any:  # noqa: ANN401
-    now = parameters(given, facts)
-    if not now or abs(now / target - 1) <= ALIKE:
-        return given
     step = 2 * given.heads
+    if parameters(given, facts) == target:
+        return given
     width, below = step, 0
     while (count := parameters(replace(given, width=width), facts)) <= target:
         width, below = width + step, count

@@ -298,8 +298,9 @@ class Compare:
             --grid state=A,B.
         cells: combinations of their own, each in quotes.
         seeds: runs of every cell.
-        budget: seconds of training of every run instead of --steps, without those of a prior: an
-            update of each is timed first, and the numbers of updates are kept in budget.json.
+        budget: seconds of training of every run instead of --steps, with those of a prior that is
+            trained: an update of each is timed first, and the numbers of updates are kept in
+            budget.json. 60 where kinds of state are compared, unless --steps is given.
         jobs: runs at a time, each in a process of its own; they share the GPUs.
         out: folder of the runs and the table; one that is there is completed.
         data: path of the data, for recipes that need one.

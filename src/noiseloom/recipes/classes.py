@@ -106,7 +106,7 @@ class Classes(ClassBits):
         model = SelfConditioned(core) if self.share else core
         if not self.coded:
             return model
-        encoder = self.row_encoder(features, facts, self.heads, alike=self.alike)
+        encoder = self.row_encoder(features, facts, self.width, self.heads, alike=self.alike)
         return self.make_latent(model, encoder, facts)
 
     def _noise(self, facts: Facts, classes: int) -> CategoricalDiffusion:

@@ -45,7 +45,8 @@ class LatentRows(TwoStages):
         latent_base: the state that is told codes, where `state` is latent.
         relaxation_start: temperature of the relaxation at first.
         relaxation_end: from 70 % of training on.
-        encoder_width: features of the encoder's tokens, a multiple of 4 and of `heads`.
+        encoder_width: features of the encoder's tokens, a multiple of 4 and of `heads`; by default
+            about half of the width.
         encoder_depth: its blocks.
         code_depth: blocks of attention between the codes before they are read.
     """
@@ -59,7 +60,7 @@ class LatentRows(TwoStages):
     fade: float = 3.0
     relaxation_start: float = 1.0
     relaxation_end: float = 1.0
-    encoder_width: int = 64
+    encoder_width: int | None = None
     encoder_depth: int = 2
     code_depth: int = 1
     prior_steps: int = 500
@@ -75,8 +76,9 @@ class LatentRows(TwoStages):
                 f"state latent needs m >= 1, k >= 2 and m k <= {_MOST}, got m {self.m}, k {self.k}"
             )
         for name in ("encoder_width", "encoder_depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if self.code_depth < 0:
             raise ValueError(f"code_depth must be at least 0, got {self.code_depth}")
         self.relaxation()  # which refuses temperatures that are none
@@ -90,14 +92,18 @@ class LatentRows(TwoStages):
         """Options of the transformer that reads the codes, if there are any."""
         return {"codes": (self.m, self.k), "code_depth": self.code_depth} if self.coded else {}
 
-    def row_encoder(self, features: int, facts: Facts, heads: int, *, alike: bool) -> RowEncoder:
-        """The encoder, for classes or vectors of so many features."""
+    def row_encoder(
+        self, features: int, facts: Facts, width: int, heads: int, *, alike: bool
+    ) -> RowEncoder:
+        """The encoder of a denoiser of that width, for classes or vectors of so many features."""
+        unit = math.lcm(4, heads)
+        half = unit * max(1, round(width / 2 / unit))
         return RowEncoder(
             features,
             self.m,
             self.k,
             places=None if alike else facts["length"],
-            width=self.encoder_width,
+            width=half if self.encoder_width is None else self.encoder_width,
             depth=self.encoder_depth,
             heads=heads,
         )

@@ -1,0 +1,99 @@
+"""The updates of a run as they would be made, of both its stages: what a budget times."""
+
+import contextlib
+import json
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from noiseloom import training
+from noiseloom.data import Split
+from noiseloom.fit_prior import DRAWS, prior_loss
+from noiseloom.priors import Codes
+from noiseloom.recipes import Recipe, TwoStages
+from noiseloom.recipes.recipe import Parts
+from noiseloom.rng import Rng
+from noiseloom.training.batches import Data
+
+__all__ = ["prior_updates", "updates"]
+
+_NEVER = 10**9  # updates; where the timed loop would end, or save
+
+
+def updates(
+    recipe: Recipe, data: str | None, folder: Path, threads: int
+) -> Generator[int, None, None]:
+    """The updates of a run as they would be made, without an end and without checkpoints.
+
+    Args:
+        recipe: of the run.
+        data: where its data lies.
+        folder: for what a run writes, a new one.
+        threads: of the CPU.
+
+    Yields:
+        How many there have been.
+    """
+    torch.set_num_threads(threads)
+    split, facts, parts = _built(recipe, data)
+    loss = recipe.loss(parts, facts)
+    yield from _endless(parts.denoiser, loss, split.train, recipe, folder, threads)
+
+
+def prior_updates(
+    recipe: TwoStages, data: str | None, folder: Path, threads: int
+) -> Generator[int, None, None]:
+    """The updates of a run's second stage, each with the samples that are read for its codes.
+
+    Args:
+        recipe: of a run whose prior is trained.
+        data: where its data lies.
+        folder: for what a run writes, a new one.
+        threads: of the CPU.
+
+    Yields:
+        How many there have been.
+    """
+    torch.set_num_threads(threads)
+    split, facts, parts = _built(recipe, data)
+    key, size, done = Rng(recipe.seed).fold("prior"), recipe.prior_batch_size, 0
+
+    def codes(update: int) -> Codes:
+        rows = (torch.arange(size) + update * size) % len(split.train)
+        return recipe.encoded(parts, facts, split.train, key, rows=rows, draws=DRAWS)
+
+    with key.fold("initialisation").torch():
+        prior = recipe.prior_kind(facts).make()
+    options = recipe.second_stage(recipe)
+    for step in _endless(prior, prior_loss, codes(0), options, folder, threads):
+        for update in range(done, step):
+            codes(update)
+        done = step
+        yield step
+
+
+def _built(recipe: Recipe, data: str | None) -> tuple[Split[Any], dict[str, Any], Parts]:
+    split = recipe.load(data)
+    facts = json.loads(json.dumps(recipe.facts(split)))
+    with Rng(recipe.seed).fold("initialisation").torch():
+        return split, facts, recipe.build(facts)
+
+
+def _endless(
+    model: nn.Module,
+    loss: training.Loss,
+    data: Data,
+    options: training.Training,
+    folder: Path,
+    threads: int,
+) -> Generator[int, None, None]:
+    endless = replace(options, steps=_NEVER, checkpoint_every=_NEVER)
+    loop: Any = training.train(model, loss, data, endless, folder)
+    with contextlib.closing(loop):
+        for progress in loop:
+            yield progress.step
+            torch.set_num_threads(threads)  # other runs had theirs in between
