@@ -139,6 +139,7 @@ def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_
     masked, latent = json.loads(shown.out)["cells"]
     assert told
     assert latent["recipe"]["width"] == int(told[1]) < 64
+    assert told[0] in (tmp_path / "grid" / "table.md").read_text()
     assert latent["mean"]["parameters"] == pytest.approx(masked["mean"]["parameters"], rel=0.1)
     named = ["--cells", "state=masked", "state=latent width=64"]
     assert main([*words, str(tmp_path / "own"), *named]) == 0
@@ -182,6 +183,28 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     page = (run / "report.html").read_text()
     assert "bits per token&nbsp;↓" in page
     assert "held-out real rows, as good as it gets" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "budget"),
+    [
+        (["text", "--state", "masked,bits"], 60.0),
+        (["text", "--state", "masked,bits", "--budget", "9"], 9.0),
+        (["text", "--state", "masked,bits", "--steps", "3"], None),
+        (["text", "--cells", "state=masked steps=3", "state=bits steps=4"], None),
+        (["text", "--grid", "depth=1,2", "--state", "masked"], None),
+        (["bits-digits", "--grid", "state=bits,onehot"], None),
+    ],
+)
+def test_kinds_of_state_have_a_budget_unless_updates_are_named(
+    monkeypatch, tmp_path, text, words, budget
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        noiseloom.compare, "compare", lambda *args, **options: asked.append(options["budget"])
+    )
+    assert main(["compare", *words, "--data", str(text), "--out", str(tmp_path / "grid")]) == 0
+    assert asked == [budget]
 
 
 def test_state_is_short_for_an_axis_of_the_grid() -> None:

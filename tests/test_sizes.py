@@ -5,8 +5,10 @@ from statistics import median_low
 
 import pytest
 
+from noiseloom.recipes import BitsDigits
 from noiseloom.recipes.text import Text
-from noiseloom.sizes import of_one_size, parameters
+from noiseloom.sizes import equal_states, of_one_size, parameters
+from noiseloom.table import Cell
 
 FACTS = {"length": 8, "sizes": [5] * 8, "frequencies": [[0.4, 0.2, 0.2, 0.1, 0.1]]}
 BASE = Text(length=8, width=64, depth=2, heads=2)
@@ -54,3 +56,34 @@ def test_an_encoder_is_half_as_wide_unless_it_is_said(width) -> None:
     latent = replace(BASE, state="latent", width=width)
     half = 4 * round(width / 8)
     assert parameters(latent, FACTS) == parameters(replace(latent, encoder_width=half), FACTS)
+
+
+def cells(*options, kind=BASE):
+    """Of words as they are typed, such as state=latent."""
+    made = [dict(word.split("=") for word in words.split()) for words in options]
+    numbers = {"depth", "width", "blocks"}
+    return [
+        Cell(typed, replace(kind, **{k: int(v) if k in numbers else v for k, v in typed.items()}))
+        for typed in made
+    ]
+
+
+def test_only_cells_that_differ_in_state_alone_are_of_one_size() -> None:
+    given = cells(
+        "state=masked depth=1",
+        "state=latent depth=1",
+        "state=masked depth=4",
+        "state=latent depth=4",
+    )
+    found, told = equal_states(given, FACTS)
+    assert [cell.recipe.depth for cell in found] == [1, 1, 4, 4]
+    assert [cell.recipe.width for cell in found][::2] == [64, 64]
+    assert all(cell.recipe.width < 64 for cell in found[1::2])
+    assert list(told) == ["state=latent depth=1", "state=latent depth=4"]
+    named = cells("state=masked", "state=latent width=64", "depth=2")
+    assert equal_states(named, FACTS) == (named, {})
+
+
+def test_recipes_without_heads_are_left_as_they_are() -> None:
+    given = cells("state=bits blocks=1", "state=onehot blocks=1", kind=BitsDigits())
+    assert equal_states(given, {}) == (given, {})

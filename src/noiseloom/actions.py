@@ -129,6 +129,7 @@ def _compare(words: list[str], command: str) -> None:
         raise UsageError("--budget says the steps of every run: leave --steps out")
     from noiseloom import compare
     from noiseloom.budget import STATES
+    from noiseloom.recipes.class_options import ClassOptions
 
     combinations = compare.combinations(grid, cells)
     for name in dict.fromkeys(name for cell in combinations for name in cell):
@@ -138,7 +139,8 @@ def _compare(words: list[str], command: str) -> None:
             )
 
     budget = options.budget
-    if budget is None and len({cell.get("state") for cell in combinations}) > 1:
+    states = {cell.get("state") for cell in combinations}
+    if budget is None and issubclass(kind, ClassOptions) and len(states) > 1:
         paced = value_of(words, "--steps") or any("steps" in cell for cell in combinations)
         budget = None if paced or "steps" in (config.values if config else ()) else STATES
 

@@ -28,7 +28,7 @@ from noiseloom.run_folder import (
     same_data,
     write_text,
 )
-from noiseloom.sizes import of_one_size
+from noiseloom.sizes import equal_states
 from noiseloom.table import (
     ASIDE,
     Cell,
@@ -106,6 +106,7 @@ def compare(
     began = source()["git"]  # hours may pass, and the checkout may be another one at the end
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
+    widths: dict[str, str] = {}
 
     def skip(cell: Mapping[str, str], reason: str) -> None:
         skipped.append({"options": cell, "reason": reason})
@@ -121,7 +122,10 @@ def compare(
     if good:
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     if good and budget is not None:
-        asked, good = _of_one_size(good, good[0].recipe.facts(split)), []
+        asked, widths = equal_states(good, good[0].recipe.facts(split))
+        for told in widths.values():
+            say(told)
+        good = []
         for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
             if isinstance(paid, Exception):
                 skip(cell.options, _reason(paid))
@@ -147,7 +151,10 @@ def compare(
         "seeds": [good[0].recipe.seed + j for j in range(seeds)],
         "budget": budget,
         "steps": sorted({cell.recipe.steps for cell in good}),
-        "notes": [*dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n)],
+        "notes": [
+            *widths.values(),
+            *dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n),
+        ],
         **source(),
         "git": began,
         "cells": [record(cell) for cell in good],
@@ -169,21 +176,6 @@ def compare(
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
     answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
-
-
-def _of_one_size(cells: Sequence[Cell], facts: Mapping[str, Any]) -> list[Cell]:
-    """States of one size: those whose width nobody asked for get one, and it is said."""
-    free = [i for i, c in enumerate(cells) if "state" in c.options and "width" not in c.options]
-    found = list(cells)
-    asked: list[Any] = [cells[i].recipe for i in free]
-    for i, was, now in zip(free, asked, of_one_size(asked, facts) if free else (), strict=True):
-        if now != was:
-            say(
-                f"{text_of(cells[i].options)}: width {now.width} for {was.width}, "
-                "for about as many parameters as others"
-            )
-            found[i] = Cell(cells[i].options, now)
-    return found
 
 
 def _afforded(

@@ -8,8 +8,42 @@ from typing import Any
 
 from noiseloom.recipes import Recipe
 from noiseloom.rng import Rng
+from noiseloom.table import Cell, text_of
 
-__all__ = ["of_one_size"]
+__all__ = ["equal_states", "of_one_size"]
+
+
+def equal_states(
+    cells: Sequence[Cell], facts: Mapping[str, Any]
+) -> tuple[list[Cell], dict[str, str]]:
+    """Cells that differ in `state` alone, of one size; others, and those of a width, as they are.
+
+    Args:
+        cells: of a comparison.
+        facts: of the data.
+
+    Returns:
+        As many cells, and a sentence for each that was changed, by what the cell is called.
+    """
+    found, told = list(cells), dict[str, str]()
+    groups: dict[frozenset[tuple[str, str]], list[int]] = {}
+    for i, cell in enumerate(cells):
+        sized = all(
+            isinstance(getattr(cell.recipe, name, None), int) for name in ("width", "heads")
+        )
+        if sized and "state" in cell.options and "width" not in cell.options:
+            others = {(name, text) for name, text in cell.options.items() if name != "state"}
+            groups.setdefault(frozenset(others), []).append(i)
+    for group in groups.values():
+        asked: list[Any] = [cells[i].recipe for i in group]
+        for i, was, now in zip(group, asked, of_one_size(asked, facts), strict=True):
+            if now != was:
+                found[i] = Cell(cells[i].options, now)
+                told[text_of(cells[i].options)] = (
+                    f"{text_of(cells[i].options)}: width {now.width} for {was.width}, for about as "
+                    "many parameters as the other states"
+                )
+    return found, told
 
 
 def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any]:
