@@ -41,6 +41,7 @@ from noiseloom import (
 )
 from noiseloom.nets import VideoTransformer
 from noiseloom.rollouts import Finished, rollout
+from noiseloom.sampling import ancestral, dpm_solver_pp_2m
 from noiseloom.training.precision import compiled, in_bfloat16, networks
 
 RELEASED = {"frame, batch 1": 3.0, "frame, batch 16": 1.25, "training": 502.0}
@@ -52,7 +53,10 @@ MODES = ("eager", "frame graphs", "frame graphs, compiled", "network graphs, com
 class Size:
     """What is measured: the published size, or one that a CPU can do in a minute."""
 
-    def __init__(self, small: bool, run: str | None = None, steps: int | None = None) -> None:
+    def __init__(
+        self, small: bool, run: str | None = None, steps: int | None = None, sampler: str = "ddim"
+    ) -> None:
+        self.solver = ancestral() if sampler == "ddim" else dpm_solver_pp_2m()
         self.frame, self.actions, self.run = (3, 16, 16) if small else (3, 64, 64), 0, run
         self.network = {"width": 32, "depth": 2, "heads": 2} if small else {}
         self.steps = 3 if small else 100
@@ -91,6 +95,7 @@ def frames(
         memory=network.memory,
         cond=given,
         rng=Rng(0),
+        solver=size.solver,
         graph=graph,
     )
 
@@ -231,13 +236,14 @@ def main() -> None:
     parser.add_argument("--only", default="abc", help="letters of the parts to run")
     parser.add_argument("--run", help="a run of video, whose denoiser (a) is of")
     parser.add_argument("--steps", type=int, help="of a frame; by default 100")
+    parser.add_argument("--sampler", default="ddim", choices=("ddim", "dpm++2m"), help="of (a)")
     parser.add_argument("--modes", nargs="*", default=MODES[:3], choices=MODES, help="of (a)")
     args = parser.parse_args()
     if not args.only or set(args.only) - set("abc"):
         parser.error(f"--only takes letters of abc, got {args.only!r}")
     if args.run and args.only != "a":
         parser.error("--run is of part (a): add --only a")
-    device, size = torch.device(args.device), Size(args.small, args.run, args.steps)
+    device, size = torch.device(args.device), Size(args.small, args.run, args.steps, args.sampler)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -250,6 +256,7 @@ def main() -> None:
         "small": args.small,
         "run": args.run,
         "steps": size.steps,
+        "sampler": args.sampler,
         "released": RELEASED,
     }
     parts: dict[str, Callable[[], Iterator[dict[str, object]]]] = {
