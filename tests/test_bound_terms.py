@@ -125,6 +125,19 @@ def test_a_few_levels_say_on_average_what_many_do() -> None:
     assert less < error
 
 
+def test_codes_are_not_read_below_what_the_schedule_leaves() -> None:
+    codec = codec_of(LEAKY, COLLIDING)
+    with pytest.raises(ValueError, match=r"log_snr -4 is below -1\.386, which the schedule leaves"):
+        nats_bound(
+            blind,
+            GaussianDiffusion(LEAKY),
+            torch.zeros(1, 1, dtype=torch.int64),
+            Rng(0),
+            codec=codec,
+            log_snr=-4.0,
+        )
+
+
 @dataclass(frozen=True)
 class Apart(Classes):
     """Rows that are trained on are of another law than those held out."""
