@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from test_bound_terms import made
 
-from noiseloom import Rng, TabularPrior
+from noiseloom import Rng, SamplingPlan, TabularPrior
 from noiseloom.cli import main
 
 TINY = ["--steps=4", "--batch-size=8", "--width=16", "--depth=1", "--heads=2", "--length=8"]
@@ -118,3 +118,13 @@ def test_a_comparison_has_a_dash_and_the_line(text: str, tmp_path: Any, capsys: 
     assert ahead[place] == "-"
     assert body.count("samples with --td 1 are no draws of the model") == 1
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("steps", [0.0, 1.0])
+def test_a_plan_from_a_file_is_the_model_s_if_its_rows_touch(steps: float, tmp_path: Any) -> None:
+    plan, path = SamplingPlan.uniform(4).overshoot(steps), tmp_path / "plan.json"
+    SamplingPlan(*(v.reshape(-1, 1, 1) for v in (plan.t, plan.s))).save(path)
+    recipe, parts, facts, data = made(plan=str(path))
+    assert bool(bits(recipe.examine(parts, facts, data, Rng(0)))) is not bool(steps)
+    told = f"samples with --plan {path}, whose rows have gaps, are no draws of the model"
+    assert recipe.caveat.startswith(told) is bool(steps)

@@ -246,7 +246,7 @@ class ClassOptions(LatentRows, Choosing):
             if getattr(self, name) not in like and name not in self.idle
         ]
         if self.by_file and not SamplingPlan.load(self.plan).gapless:
-            found.append(f"--plan {self.plan}, whose rows have gaps")
+            found.append(f"--plan {self.plan}, whose rows have gaps,")
         return " and ".join(found)
 
     @property
