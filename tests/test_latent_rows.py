@@ -136,17 +136,21 @@ def test_a_run_without_a_prior_says_how_to_make_it_and_draws_without(data, tmp_p
     assert main(again) == 0
 
 
+@pytest.mark.filterwarnings("default:what is filled in is told no codes")
 def test_codes_of_a_file_are_told_and_gaps_are_told_none(run, data, tmp_path, capsys):
     (tmp_path / "codes.csv").write_text("0,1\n2,2\n1,0\n")
     words = ["sample", str(run), "--codes-from", str(tmp_path / "codes.csv")]
     assert main([*words, "--out", str(tmp_path / "x.txt")]) == 0
     assert len((tmp_path / "x.txt").read_text().splitlines()) == 3
     known = ["sample", str(run), "--known", "a cat___", "--seed", "3"]
-    made = []
+    made, said = [], []
+    capsys.readouterr()
     for more in (["-n", "3"], ["-n", "3", "--codes", "none"], [*words[2:]]):
         path = tmp_path / f"{len(made)}.txt"
         assert main([*known, *more, "--out", str(path)]) == 0
         made.append(path.read_text())
+        said.append(capsys.readouterr().err.count("warning: what is filled in is told no codes"))
+    assert said == [1, 0, 0]  # not where that was asked for, nor where there are some
     assert all(line.startswith("a cat") for line in made[0].splitlines())
     assert made[0] == made[1]
     strict = load(run, device="cpu")

@@ -24,6 +24,8 @@ STATES = ("masked", "uniform", "marginal", "bits", "onehot", "embedding", "autor
 TINY = ["--steps", "6", "--batch-size", "8", "--width", "16", "--depth", "1", "--heads", "2"]
 TINY += ["--sampling-steps", "3", "--samples", "24", "--judged", "16", "--levels", "2"]
 
+TOLD = pytest.mark.filterwarnings("default:a causal network sees no later token")
+
 CHAIN = torch.tensor([[0.9, 0.1, 0.0], [0.0, 0.2, 0.8], [0.7, 0.0, 0.3]])
 
 
@@ -64,6 +66,7 @@ def trained(files, tmp_path, kind, *options):
     return out
 
 
+@TOLD
 @pytest.mark.parametrize(("kind", "state"), CASES)
 def test_every_state_is_trained_judged_shown_and_drawn(kind, state, files, tmp_path, capsys):
     out = trained(files, tmp_path, kind, "--state", state)
@@ -317,6 +320,7 @@ def test_templates_that_do_not_fit_are_one_line(kind, known, message, files, tmp
     assert not (tmp_path / "x").exists()
 
 
+@TOLD
 @pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
 def test_rows_of_numbers_are_filled_as_a_template_says(state, tmp_path, capsys):
     draw = np.random.default_rng(0)
@@ -366,6 +370,7 @@ def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, caps
     assert "left out" in capsys.readouterr().err
 
 
+@TOLD
 @pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
 def test_a_sequence_does_not_end_before_what_is_known_of_it(state, files, tmp_path, capsys):
     out = trained(files, tmp_path, "sequences", "--no-evaluate", "--state", state)
@@ -435,7 +440,43 @@ def test_it_is_said_that_a_model_saw_nothing_known(files, tmp_path, capsys):
     out = trained(files, tmp_path, "text", "--no-evaluate", "--state", "bits", "--infill", "0")
     file = tmp_path / "drawn.txt"
     assert main(["sample", str(out), "--known", "so __", "--out", str(file)]) == 0
-    assert "--infill 0" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("--infill 0") == 1
+
+
+BETWEEN = "warning: a causal network sees no later token"
+
+
+@TOLD
+@pytest.mark.parametrize(
+    ("state", "known", "told"),
+    [
+        ("autoregressive", "so __ goes", 1),
+        ("autoregressive", "so it g____", 0),  # a beginning, which it knows
+        ("masked", "so __ goes", 0),
+    ],
+)
+def test_it_is_said_that_what_follows_a_gap_is_not_known_token_by_token(
+    state, known, told, files, tmp_path, capsys
+):
+    out = trained(files, tmp_path, "text", "--no-evaluate", "--state", state)
+    capsys.readouterr()
+    command = ["sample", str(out), "--known", known, "-n", "3"]
+    assert main([*command, "--out", str(tmp_path / "drawn.txt")]) == 0
+    said = capsys.readouterr().err
+    assert said.count(BETWEEN) == told
+    assert ("train with --state masked" in said) is bool(told)
+
+
+def test_rows_of_a_batch_that_know_something_after_a_gap_are_found_by_themselves():
+    recipe = Chain(state="autoregressive")
+    parts, facts, _ = parts_of(recipe)
+    tokens = torch.zeros(2, 8, dtype=torch.int64)
+    known = torch.zeros(2, 8, dtype=torch.bool)
+    known[0, :3] = True
+    list(recipe.draw(parts, facts, {"tokens": tokens, "known": known}, Rng(0).samples(2)))
+    known[1, 4] = True  # after what the row before it knows, and after a gap of its own
+    with pytest.warns(UserWarning, match="--state masked"):
+        list(recipe.draw(parts, facts, {"tokens": tokens, "known": known}, Rng(0).samples(2)))
 
 
 def test_a_column_of_any_words_may_say_what_is_held_out(files):

@@ -45,6 +45,7 @@ def edits(a, b):
     return [i + 1 for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y]
 
 
+@pytest.mark.filterwarnings("default:a causal network sees no later token")
 @pytest.mark.parametrize("state", STATES)
 def test_samples_differ_at_no_more_sites_than_were_allowed(state, data, tmp_path, capsys):
     out, file = trained(data, tmp_path, state), tmp_path / "drawn.txt"

@@ -69,7 +69,7 @@ def nats_bound(
 
     Raises:
         ValueError: a Gaussian diffusion without codes, or on a subspace; one of classes whose
-            schedule leaves something at time 1.
+            schedule leaves something at time 1; codes that are read at more noise than there is.
     """
     if points < 1 or passes < 1:
         raise ValueError(f"points and passes must be at least 1, got {points} and {passes}")
@@ -106,6 +106,11 @@ def nats_bound(
     clean = codec.encode(tokens)
     one = torch.ones((), dtype=torch.float64)
     lowest = max(float(diffusion.schedule.log_snr(one)), -20.0)
+    if log_snr <= lowest:
+        raise ValueError(
+            f"log_snr {log_snr:g} is below {lowest:.4g}, which the schedule leaves at time 1: "
+            "codes are read above it"
+        )
     total += 0.5 * math.exp(lowest) * clean.double().square().flatten(1).sum(1)
     pick = _levels(diffusion.schedule, lowest, log_snr, tokens.device)
     for i in range(points):

@@ -112,7 +112,7 @@ def warn_of_bias(stacklevel: int) -> None:
     )
 
 
-def warn_of_known_after(stacklevel: int) -> None:
+def warn_of_known_after(stacklevel: int, remedy: str = "--network bidirectional") -> None:
     """Say that what is known after a gap does not act on what a causal denoiser puts there.
 
     The figures are those of a step between two known ones in an AR(1) process of correlation r:
@@ -120,11 +120,12 @@ def warn_of_known_after(stacklevel: int) -> None:
 
     Args:
         stacklevel: 1 is the caller's own line.
+        remedy: the option to train with instead.
     """
     warnings.warn(
         "a causal network sees no later token than its own, so what is known after a gap does not "
         "act on what fills it (in an AR(1) process of correlation 0.8 a token between two known "
         "ones is drawn with variance 0.36 instead of 0.22, as if nothing followed): train with "
-        "--network bidirectional",
+        f"{remedy}",
         stacklevel=stacklevel + 1,
     )

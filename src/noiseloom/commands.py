@@ -69,8 +69,16 @@ def train(
         return
     result["metrics"] = _results(out, data)
     result["report"] = _report(out)
-    lines = ["", f"run:    {out}", f"report: {result['report']}"]
+    lines = [*_noted(result, recipe), "", f"run:    {out}", f"report: {result['report']}"]
     answer(as_json, result, lines, *metrics_rows(result["metrics"]))
+
+
+def _noted(result: dict[str, Any], recipe: Recipe) -> list[str]:
+    """What is to be said below figures, for people; for programs it is put into the result."""
+    if not recipe.caveat:
+        return []
+    result["notes"] = [recipe.caveat]
+    return ["", recipe.caveat]
 
 
 def _results(out: Path, data: str | None = None) -> dict[str, float]:
@@ -161,13 +169,13 @@ def evaluate(
         cut, metrics, path = stop, stop.report, stop.path
     seed = run.recipe.seed if seed is None else seed
     result = {"run": source, "seed": seed, "metrics": metrics, "file": str(path) if path else None}
-    lines = ["", f"kept in {path}"] if path else []
+    lines, kept = _noted(result, run.recipe), [f"kept in {path}"] if path else []
     head, rows = metrics_rows(metrics)
     if cut is not None:
         result["cut_short"] = cut.cut
         rows = [*([name, words, *[""] * (len(head) - 2)] for name, words in cut.cut.items()), *rows]
-        lines = ["", "cut short: what was made until then was judged", *lines[1:]]
-    answer(as_json, result, lines, head, rows)
+        kept = ["cut short: what was made until then was judged", *kept]
+    answer(as_json, result, [*lines, *([""] if kept else []), *kept], head, rows)
     if cut is not None:
         raise cut
 

@@ -110,8 +110,11 @@ class SelfConditioned(nn.Module):
 def inside(trained: nn.Module, guide: Callable[[nn.Module], nn.Module]) -> nn.Module:
     """A trained denoiser with guidance inside of its self-conditioning on the estimate, if any.
 
-    Around one that hands on a hidden state, of which each branch has its own.
+    Inside of self-guidance, too, which hands one on from its first call to its second; around one
+    that hands on a hidden state, of which each branch has its own.
     """
+    if isinstance(trained, SelfGuided):
+        return SelfGuided(guide(trained.denoiser), trained.scale, limit=trained.limit)
     if not isinstance(trained, SelfConditioned) or trained.kind == "hidden":
         return guide(trained)
     core = guide(trained.denoiser)

@@ -23,7 +23,7 @@ from noiseloom.guidance.sites import every_gain
 from noiseloom.guide_folder import GuideRecord, find_guide, guidable, structures
 from noiseloom.recipes import Guiding, keys_of
 from noiseloom.redesign import Redesign, sites_of
-from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits
+from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits, say_if_unused_to
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file, read_description, same_data, write_bytes, write_text
 from noiseloom.sampling import Solver
@@ -105,6 +105,8 @@ def sample_guided(
         if redesign.choose == "guide":
             gains = site_gains(run, guide, records, options, redesign)
         given = redesigned_rows(run, redesign, n or 64, seed, gains)
+    if "known" in given:
+        say_if_unused_to(run)
     data = led_samples(run, guide, records, options, given, seed)
     if redesign is not None:
         say_edits(given, data)

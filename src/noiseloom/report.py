@@ -68,7 +68,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
         _plan(run) if run else "",
         orders(run, data, seed) if run else "",
         loss_section(records),
-        scores(folder / "evaluation.json", name),
+        scores(folder / "evaluation.json", name, made),
         _use(name, described, made, records),
         _options(described["options"], made),
     ]

@@ -39,6 +39,7 @@ __all__ = [
     "rows",
     "rows_ending",
     "say_edits",
+    "say_if_unused_to",
     "write_rows",
 ]
 
@@ -67,7 +68,6 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         FileNotFoundError: no such file.
     """
     words = _words(run)
-    _say_if_unused_to(run)
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
     elif isinstance(words, Numbers):
@@ -116,7 +116,6 @@ def redesigned_rows(
             parent has not.
     """
     tokens, length = parent_of(run, redesign)
-    _say_if_unused_to(run)
     allowed = torch.zeros(count, len(tokens), dtype=torch.bool)
     allowed[:, :length] = sites_of(redesign.sites or f"1-{length}", length)
     most = length if redesign.max_edits is None else redesign.max_edits
@@ -173,6 +172,8 @@ def write_rows(
         given = known_rows(run, known, count, gap)
     elif redesign is not None:
         given = redesigned_rows(run, redesign, count, seed)
+    if "known" in given:
+        say_if_unused_to(run)
     if codes is not None:
         given["codes"] = codes
     drawn = run.samples(given, seed=seed)
@@ -221,7 +222,7 @@ def rows(run: Run, data: Split[Any] | None, seed: int) -> str:
     return section("Samples", f"<p>{text}</p>{parts}")
 
 
-def _say_if_unused_to(run: Run) -> None:
+def say_if_unused_to(run: Run) -> None:
     """What is known beside what is drawn is nothing new to most models."""
     if isinstance(run.recipe, Classes) and not run.recipe.sees_known:
         say("note: it was trained with --infill 0, and has not seen clean tokens beside noisy ones")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from noiseloom.gallery import section
 from noiseloom.glossary import MEANINGS, kind_of
+from noiseloom.recipes import Recipe
 from noiseloom.terminal import ANCHORS, bare
 
 __all__ = ["scores"]
@@ -32,12 +33,13 @@ the data are of, which knows the walls, has 100. Straight ahead is driven at the
 or a plan, into walls if need be: a score is worth its place above that. """
 
 
-def scores(path: Path, name: str) -> str:
+def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
     """The table of `evaluation.json`: a row per metric, with its anchors beside it.
 
     Args:
         path: the file, if it is there.
         name: of the run's folder.
+        recipe: of the run, whose caveat is said below the table.
     """
     if not path.is_file():
         command = escape(f"noiseloom evaluate {shlex.quote(name)}")
@@ -55,16 +57,17 @@ def scores(path: Path, name: str) -> str:
         "_random": DRIVING,
     }
     text = next((text for ending, text in texts.items() if ending in endings), "")
-    rows = "bits_per_token" in values and "_elsewhere" not in endings
+    rows = recipe is not None and recipe.shows == "rows"
     text = POINTS if "energy" in values else ROWS if rows else text
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)
+    note = f"\n<p>{escape(recipe.caveat)}</p>" if recipe is not None and recipe.caveat else ""
     return section(
         "Metrics",
         f"""<p>{text}↑ more is better, ↓ less is better.{count}</p>
 <table class="metrics"><thead><tr><th></th>{heads}
-</tr></thead><tbody>{body}</tbody></table>""",
+</tr></thead><tbody>{body}</tbody></table>{note}""",
     )
 
 

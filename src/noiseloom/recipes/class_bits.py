@@ -79,19 +79,23 @@ class ClassBits(ClassOptions):
     def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
         """Bits per token of held-out rows; a bound, but of the autoregressive state.
 
+        None where samples are no draws of the model (`unlike`), or are led by a guide: bits beside
+        them would be taken for theirs.
+
         Of a self-conditioned model it is that of two calls at a level, as it is trained, and there
         is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
-        none.
+        none. Where samples are told none, it is with none alone.
         """
         held = data.held_out
         rows = evenly(len(held), self.judged)
         others, key = held[rows], rng.fold("bits")
         tokens = others.pop("tokens")
-        first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
-        bits, error = mean_bits(nats.sum(0), tokens)
         found = super().examine(parts, facts, data, rng)
-        found |= {"bits_per_token": bits}
+        if self.unlike or parts.steering is not None:
+            return found | (self.usage_of_rows(parts, tokens) if self.coded else {})
+        first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
+        found["bits_per_token"], error = mean_bits(nats.sum(0), tokens)
         if not math.isnan(error):
             found["bits_per_token_se"] = error
         if self.share:
@@ -99,7 +103,8 @@ class ClassBits(ClassOptions):
         if not self.coded:
             return found
         found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
-        for way in ("surest", "none"):
+        ways: tuple[Way, ...] = () if self.codes == "none" else ("surest", "none")
+        for way in ways:
             each = self.nats(parts, tokens, key, way)[-1].sum(0)
             found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
         return found | self.usage_of_rows(parts, tokens)

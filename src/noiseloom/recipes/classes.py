@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noiseloom.beam import beam_search
+from noiseloom.causality import warn_of_known_after
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split
@@ -220,9 +221,9 @@ class Classes(ClassBits):
         """Rows, as many as `rng` has keys.
 
         Given {"tokens" (B, T), "known" bool (B, T)}, those that are known stay as they are, and the
-        others are drawn beside them; the autoregressive state knows of those before alone. Given
-        "least", int64 (B,), sequences have at least so many symbols. Given "codes", int64 (B, m),
-        the state latent is told these.
+        others are drawn beside them; the autoregressive state knows of those before alone, and
+        warns if there are others. Given "least", int64 (B,), sequences have at least so many
+        symbols. Given "codes", int64 (B, m), the state latent is told these.
         """
         assert isinstance(rng.root, Tensor)
         device, length = next(parts.denoiser.parameters()).device, facts["length"]
@@ -232,6 +233,8 @@ class Classes(ClassBits):
             absent = no_ends(facts, *known, given.get("least"))
         trained, told = self.reading(parts.denoiser.eval(), given)
         if isinstance(trained, NextToken):
+            if known is not None and bool((known[1][:, 1:] & ~known[1][:, :-1]).any()):
+                warn_of_known_after(stacklevel=2, remedy="--state masked")
             return iter([self.write(trained, facts, told, rng, known, absent)])
         like = parts.codec.encode(torch.zeros(1, length, dtype=torch.int64, device=device))
         like = like.detach().expand(len(rng.root), *like.shape[1:])

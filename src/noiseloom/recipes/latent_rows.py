@@ -7,6 +7,7 @@ template says, so what is drawn in gaps is told no codes, unless they are given.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -114,6 +115,9 @@ class LatentRows(TwoStages):
         Raises:
             NoPriorError: codes of a prior are wanted, and there is none.
             ValueError: gaps are to be filled without codes, which training never dropped.
+
+        Warns:
+            UserWarning: gaps are filled without codes, and nobody asked for that.
         """
         if "known" not in given or "codes" in given:
             return self.told_codes(parts, {}, given, rng)
@@ -121,6 +125,12 @@ class LatentRows(TwoStages):
             raise ValueError(
                 "codes of a prior know nothing of what is known: give some (--codes-from FILE), or "
                 "train a model that does without codes at times, --code-drop 0.1"
+            )
+        if isinstance(parts.denoiser, Latent) and self.codes != "none":
+            warnings.warn(
+                "what is filled in is told no codes: those of a prior know nothing of what is "
+                "known; give some with --codes-from FILE",
+                stacklevel=2,
             )
         return {}
 
