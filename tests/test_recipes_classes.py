@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import noiseloom
-from noiseloom import Rng
+from noiseloom import Rng, SamplingPlan
 from noiseloom.cli import main
 from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
 from noiseloom.data.tokens import evenly
@@ -263,6 +263,25 @@ def test_plans_of_tokens_work_unchanged(state, plan):
     steps = list(recipe.draw(parts, facts, {}, Rng(0).samples(5)))
     assert len(steps) == len(recipe.plan_of(facts, parts.diffusion.schedule))
     assert steps[-1].result.shape[:2] == (5, 8)
+
+
+@pytest.mark.parametrize("state", ["masked", "bits"])
+def test_a_plan_from_a_file_is_the_plan_of_that_name(tmp_path, state):
+    file = tmp_path / "mine.json"
+    SamplingPlan.pyramid(2, 8, 1).save(file)
+    options = {"state": state, "times": "independent", "sampling_steps": 2}
+    by_name, by_file = Chain(plan="pyramid:1", **options), Chain(plan=str(file), **options)
+    parts, facts, _ = parts_of(by_name)
+    one, two = (
+        list(recipe.draw(parts, facts, {}, Rng(0).samples(5)))[-1].result
+        for recipe in (by_name, by_file)
+    )
+    assert torch.equal(one, two)
+    schedule = parts.diffusion.schedule
+    assert by_file.whole_plan(schedule).t.shape[-1] == 8
+    SamplingPlan.pyramid(2, 7, 1).save(file)  # which is read when it is needed
+    with pytest.raises(ValueError, match="other sequences than of 8 tokens"):
+        by_file.plan_of(facts, schedule)
 
 
 def test_frequencies_are_those_of_training_and_leave_no_class_out():

@@ -79,7 +79,7 @@ class Captions(Classes):
     shows: ClassVar[Any] = "captions"
     kind: ClassVar[Any] = "captions"
     guided: ClassVar[str] = "source"
-    paths: ClassVar[tuple[str, ...]] = ("vocabulary", "images")
+    paths: ClassVar[tuple[str, ...]] = (*Classes.paths, "vocabulary", "images")
 
     size: int | tuple[int, int] = 32
     fit: Literal["pad", "crop", "stretch"] = "pad"

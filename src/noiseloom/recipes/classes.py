@@ -15,7 +15,7 @@ judge samples.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,8 @@ __all__ = ["CLASSES", "CODES", "Classes", "Rows", "TokenSplit"]
 @dataclass(frozen=True)
 class Classes(ClassBits):
     """A model of rows of tokens; its options are those of `ClassOptions`."""
+
+    paths: ClassVar[tuple[str, ...]] = ("plan",)
 
     @property
     def noise_schedule(self) -> Schedule:
@@ -196,8 +198,11 @@ class Classes(ClassBits):
         return t, t > 0
 
     def check_plan(self) -> None:
-        """Plans of tokens, by the names that `forcing` has, and those of all at once."""
-        if self.plan not in ("uniform", "karras"):
+        """Plans of tokens, by the names that `forcing` has, those of all at once, or a file's.
+
+        A file is read when it is needed: a run must open where its plan is not.
+        """
+        if self.plan not in ("uniform", "karras") and not self.by_file:
             token_plan(self.plan, self.sampling_steps, 2)
 
     def plan_of(self, facts: Facts, schedule: Schedule) -> SamplingPlan:
@@ -208,7 +213,9 @@ class Classes(ClassBits):
         return self.complete(plan, schedule)
 
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan, of 16 tokens where it is by token: for people to see."""
+        """The plan, of 16 tokens where it is by token and of no file: for people to see."""
+        if self.by_file:
+            return self.complete(SamplingPlan.load(self.plan), schedule)
         return self.plan_of({"length": 16}, schedule)
 
     def make_solver(self) -> Solver:

@@ -80,7 +80,7 @@ class ContextProteins(Landscapes):
 
     name: ClassVar[str] = "context-proteins"
     summary: ClassVar[str] = "proteins of low value (GB1, or an Ehrlich function), for guides"
-    paths: ClassVar[tuple[str, ...]] = ("table",)
+    paths: ClassVar[tuple[str, ...]] = ("plan", "table")
 
     split: GB1Split = "low_vs_high"
     table: str = ""
