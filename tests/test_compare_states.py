@@ -165,7 +165,8 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     else:
         path = tmp_path / "molecules.csv"
         path.write_text("smiles\n" + "".join(f"{'C' * (i % 9 + 1)}O\n" for i in range(80)))
-        shown = ["bits_per_token ↓", "unique ↑", "novel ≈", "length ↓", "kmer_1 ↓", "kmer_3 ↓"]
+        shown = ["bits_per_token ↓", "bits_per_row ↓", "unique ↑", "novel ≈", "length ↓"]
+        shown += ["kmer_1 ↓", "kmer_3 ↓"]
     options = " ".join(TINY).replace("--length 8 ", "").split()
     words = ["compare", "--data", str(path), "--state", "masked", *options, "--steps", "3"]
     words += ["--held-out", "0.4", "--out", str(tmp_path / "grid")]

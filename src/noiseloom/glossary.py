@@ -172,9 +172,11 @@ MEANINGS = {
     "bits_per_token": (
         "bits per token",
         "↓",
-        "of held-out rows under the model; an upper bound, but exact of the autoregressive state; "
+        "of held-out rows under the model, of sequences by their symbols and end; an upper bound, "
+        "but exact of the autoregressive state; "
         "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws",
     ),
+    "bits_per_row": ("bits per sequence", "↓", "the same of a whole one, with where it ends"),
     "bits_per_token_one_call": (
         "bits, one call",
         "↓",

@@ -82,8 +82,8 @@ OF_ROWS = {
         *COSTS,
     ),
     "sequences": (
-        *("bits_per_token", "valid", "unique", "novel", "length", "kmer_1", "kmer_3"),
-        *COSTS,
+        *("bits_per_token", "bits_per_row", "valid", "unique", "novel", "length"),
+        *("kmer_1", "kmer_3", *COSTS),
     ),
     "captions": (
         *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),

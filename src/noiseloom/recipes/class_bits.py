@@ -15,9 +15,10 @@ from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.data import Split
 from noiseloom.data.tokens import evenly
 from noiseloom.latents import Latent
+from noiseloom.metrics.rows import mean_and_error
 from noiseloom.next_token import NextToken
 from noiseloom.recipes.class_options import ClassOptions
-from noiseloom.recipes.class_pieces import mean_bits
+from noiseloom.recipes.class_pieces import end_of, mean_bits
 from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
@@ -29,9 +30,14 @@ __all__ = ["ClassBits"]
 class ClassBits(ClassOptions):
     """Options of `ClassOptions`."""
 
-    def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
-        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
-        return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens)
+    def bits(
+        self, parts: Parts, tokens: Tensor, rng: Rng, end: int | None = None
+    ) -> tuple[float, float]:
+        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive.
+
+        With an `end`, of sequences, what fills rows up after the first one is no token.
+        """
+        return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens, end)
 
     @torch.no_grad()
     def nats(
@@ -79,6 +85,8 @@ class ClassBits(ClassOptions):
     def examine(self, parts: Parts, facts: Facts, data: Split[Any], rng: Rng) -> dict[str, float]:
         """Bits per token of held-out rows; a bound, but of the autoregressive state.
 
+        Sequences have as many tokens as symbols, and their end, and `bits_per_row` beside it.
+
         Of a self-conditioned model it is that of two calls at a level, as it is trained, and there
         is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
@@ -89,17 +97,21 @@ class ClassBits(ClassOptions):
         others, key = held[rows], rng.fold("bits")
         tokens = others.pop("tokens")
         first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
-        bits, error = mean_bits(nats.sum(0), tokens)
+        end = end_of(facts)
+        bits, error = mean_bits(nats.sum(0), tokens, end)
         found = super().examine(parts, facts, data, rng)
         found |= {"bits_per_token": bits}
         if not math.isnan(error):
             found["bits_per_token_se"] = error
+        if end is not None:
+            found["bits_per_row"], error = mean_and_error(nats.sum(0) / math.log(2))
+            found |= {} if math.isnan(error) else {"bits_per_row_se": error}
         if self.share:
-            found["bits_per_token_one_call"], _ = mean_bits(first.sum(0), tokens)
+            found["bits_per_token_one_call"], _ = mean_bits(first.sum(0), tokens, end)
         if not self.coded:
             return found
-        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
+        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens, end)
         for way in ("surest", "none"):
             each = self.nats(parts, tokens, key, way)[-1].sum(0)
-            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
+            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens, end)
         return found | self.usage_of_rows(parts, tokens)
