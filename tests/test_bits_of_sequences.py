@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 
 import pytest
 import torch
@@ -62,8 +63,10 @@ def test_padding_changes_no_figure_by_its_length(tmp_path, capsys):
     path.write_text("".join(f">{i}\n{line}\n" for i, line in enumerate(lines)))
     out = tmp_path / "run"
     words = ["train", "sequences", "--data", str(path), "--longest", "40", "--out", str(out)]
-    words += "--width 16 --depth 1 --heads 2 --batch-size 8 --warmup 2 --samples 24".split()
-    words += "--sampling-steps 4 --steps 2 --levels 8 --held-out 0.4 --judged 24".split()
+    words += shlex.split(
+        "--width 16 --depth 1 --heads 2 --batch-size 8 --warmup 2 --samples 24 "
+        "--sampling-steps 4 --steps 2 --levels 8 --held-out 0.4 --judged 24"
+    )
     assert main(words) == 0
     found = json.loads((out / "evaluation.json").read_text())
     held = [len(line) for line in lines]  # of all; those that are held out have about the mean

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import noiseloom.budget
@@ -14,6 +15,7 @@ import noiseloom.fit
 from noiseloom.arguments import UsageError, state_axis
 from noiseloom.cli import main
 from noiseloom.recipes import RECIPES, Tables
+from noiseloom.rng import Rng
 from noiseloom.table import COSTS, METRICS, default_metrics
 from noiseloom.tally import Tally
 
@@ -183,6 +185,34 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     page = (run / "report.html").read_text()
     assert "bits per token&nbsp;↓" in page
     assert "held-out real rows, as good as it gets" in page
+
+
+def test_pictures_show_metrics_of_pictures(capsys, tmp_path) -> None:
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for i in range(80):
+        pixels = Rng(0).fold("tile", i).integers(2, (4, 2)).to(torch.uint8) * 255
+        pixels = pixels.repeat_interleave(2, 1)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+    options = " ".join(TINY).replace("--length 8 ", "").split()
+    words = ["compare", "palette", "--data", str(folder), "--state", "masked,autoregressive"]
+    words += [*options, "--side", "4", "--steps", "3", "--held-out", "0.4"]
+    assert main([*words, "--out", str(tmp_path / "grid")]) == 0
+    lines = (tmp_path / "grid" / "table.md").read_text().splitlines()
+    head = [name.split(" ")[0] for name in lines[0].split(" | ")[1:]]
+    shown = ["bits_per_token", "kid_lite0", "coverage", "nearest", "memorised", "colours"]
+    assert head[:7] == [*shown, "neighbours"]
+    body = {line.split(" | ")[0][2:]: line.split(" | ") for line in lines[2:6]}
+    # Pairs of pixels are fair coins: the share of a colour is off by 0.5 / sqrt(24 * 8), and beside
+    # that of all by more. A fifth drawn anew leaves colours as they are and parts neighbours.
+    assert float(body["held-out real"][6]) < 5 * 0.5 / (24 * 8) ** 0.5
+    assert float(body["real, noised"][7]) > float(body["held-out real"][7])
+    run = next((tmp_path / "grid" / "runs").iterdir())
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "held-out real pictures, as good as it gets" in page
+    assert "neighbours&nbsp;↓" in page
 
 
 def test_state_is_short_for_an_axis_of_the_grid() -> None:

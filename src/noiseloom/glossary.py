@@ -33,6 +33,13 @@ MEANINGS = {
         "share of samples nearer to a training picture than 99 % of held-out pictures are; about "
         "0.01 where nothing is memorised",
     ),
+    "colours": (
+        "colours",
+        "↓",
+        "total variation of their shares from those of training pictures; of noised pictures a "
+        "fifth is drawn anew",
+    ),
+    "neighbours": ("neighbours", "↓", "the same of the colours of two pixels beside each other"),
     "discreteness": ("discreteness", "↑", "share of final analog bits within 0.1 of a level"),
     "crps_sum": (
         "CRPS of the sum",

@@ -55,7 +55,7 @@ def scores(path: Path, name: str) -> str:
         "_random": DRIVING,
     }
     text = next((text for ending, text in texts.items() if ending in endings), "")
-    rows = "bits_per_token" in values and "_elsewhere" not in endings
+    rows = "bits_per_token" in values and "_elsewhere" not in endings and "nearest" not in values
     text = POINTS if "energy" in values else ROWS if rows else text
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))

@@ -85,6 +85,10 @@ OF_ROWS = {
         *("bits_per_token", "bits_per_row", "valid", "unique", "novel", "length"),
         *("kmer_1", "kmer_3", *COSTS),
     ),
+    "pictures": (
+        *("bits_per_token", "kid_*", "fd_*", "coverage", "nearest", "memorised"),
+        *("colours", "neighbours", *COSTS),
+    ),
     "captions": (
         *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),
         *("different", "mean_words", "invalid_codes", "bits_per_token", *COSTS),
