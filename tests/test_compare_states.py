@@ -3,21 +3,25 @@
 import json
 import re
 import shlex
+import time
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+import noiseloom
 import noiseloom.budget
 import noiseloom.compare
 import noiseloom.fit
 from noiseloom.arguments import UsageError, state_axis
 from noiseloom.cli import main
+from noiseloom.glossary import MEANINGS
 from noiseloom.recipes import RECIPES, Tables
 from noiseloom.rng import Rng
 from noiseloom.table import COSTS, METRICS, default_metrics
 from noiseloom.tally import Tally
+from noiseloom.training.precision import networks
 
 STATES = "masked,uniform,bits,embedding,autoregressive"
 TINY = shlex.split(
@@ -105,7 +109,7 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
     # Which has a pace where the budget paid for enough updates.
     assert lines[0].replace(" updates_per_second ↑ |", "") == (
         "| state | bits_per_token ↓ | bits ≈ | bits_reverse ↓ | distinct_3 ≈ | words ↑ | "
-        "samples_per_second ↑ | network_evaluations ↓ | steps | parameters | train_seconds ↓ | "
+        "samples_per_second ↑ | network_evaluations | steps | parameters | train_seconds ↓ | "
         "seeds |"
     )
     assert [line.split(" | ")[0] for line in lines[2:9]] == [
@@ -174,7 +178,7 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     words += ["--held-out", "0.4", "--out", str(tmp_path / "grid")]
     assert main(words) == 0
     head = (tmp_path / "grid" / "table.md").read_text().splitlines()[0]
-    costs = ["samples_per_second ↑", "network_evaluations ↓", "parameters", "train_seconds ↓"]
+    costs = ["samples_per_second ↑", "network_evaluations", "parameters", "train_seconds ↓"]
     assert head == f"| {' | '.join(['state', *shown, *costs, 'seeds'])} |"
     assert f"recipe {kind}" in capsys.readouterr().err
     # The same figures, alone and on a page.
@@ -245,3 +249,28 @@ def test_calls_are_counted_by_their_rows_and_only_while_watched() -> None:
     found = tally.report(4)
     assert found["network_evaluations"] == 2
     assert found["samples_per_second"] == pytest.approx(4 / tally.seconds)
+
+
+@pytest.mark.parametrize("state", ["masked", "autoregressive"])
+def test_the_first_call_of_a_network_is_not_timed(tmp_path, text, state) -> None:
+    """A first call of half a second is what makes the first kernels, caches and threads ready."""
+    words = ["train", "text", "--data", str(text), "--state", state, "--out", str(tmp_path / "run")]
+    assert main([*words, *TINY[:-2], "--steps", "2", "--no-evaluate"]) == 0
+    run, calls = noiseloom.load(tmp_path / "run"), []
+
+    def slow(*_: object) -> None:
+        calls.append(1)
+        time.sleep(0.5 if len(calls) == 1 else 0)
+
+    (network,) = networks(run.denoiser)
+    network.register_forward_pre_hook(slow)
+    found = run.evaluate(save=False)
+    assert found["samples_per_second"] > found["n"] / 0.5
+    # Calls of the warm-up are none of the samples'.
+    assert found["network_evaluations"] <= (8 if state == "autoregressive" else 4)
+
+
+def test_calls_of_a_token_and_of_a_row_are_not_held_against_each_other() -> None:
+    _, better, text = MEANINGS["network_evaluations"]
+    assert better == ""
+    assert "not comparable" in text

@@ -264,9 +264,9 @@ MEANINGS = {
     ),
     "network_evaluations": (
         "network evaluations",
-        "↓",
-        "calls of the network for a sample; autoregressive, each reads one token of it, of each "
-        "beam by itself",
+        "",
+        "calls of the network for a sample; each reads a whole row, but autoregressive one token "
+        "of it, of each beam by itself: not comparable between the two, as seconds are",
     ),
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),
