@@ -167,12 +167,13 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
         path = tmp_path / "people.csv"
         path.write_text("age,city\n" + "".join(f"{i % 4},{'ab'[i % 2]}\n" for i in range(80)))
         shown = ["bits_per_token ↓", "marginal ↓", "pair ↓", "dependence ↓", "classifier ↓"]
-        shown += ["invalid ↓", "copies ≈"]
+        shown += ["invalid ↓", "closest ≈", "copies ≈"]
     else:
+        pytest.importorskip("rdkit")
         path = tmp_path / "molecules.csv"
         path.write_text("smiles\n" + "".join(f"{'C' * (i % 9 + 1)}O\n" for i in range(80)))
-        shown = ["bits_per_token ↓", "bits_per_row ↓", "unique ↑", "novel ≈", "length ↓"]
-        shown += ["kmer_1 ↓", "kmer_3 ↓"]
+        shown = ["bits_per_token ↓", "bits_per_row ↓", "valid ↑", "unique ↑", "novel ≈"]
+        shown += ["length ↓", "kmer_1 ↓", "kmer_3 ↓"]
     options = " ".join(TINY).replace("--length 8 ", "").split()
     words = ["compare", "--data", str(path), "--state", "masked", *options, "--steps", "3"]
     words += ["--held-out", "0.4", "--out", str(tmp_path / "grid")]

@@ -78,8 +78,8 @@ METRICS = (
 OF_ROWS = {
     "text": ("bits_per_token", "bits", "bits_reverse", "distinct_3", "words", *COSTS),
     "table": (
-        *("bits_per_token", "marginal", "pair", "dependence", "classifier", "invalid", "copies"),
-        *COSTS,
+        *("bits_per_token", "marginal", "pair", "dependence", "classifier", "invalid"),
+        *("closest", "copies", *COSTS),
     ),
     "sequences": (
         *("bits_per_token", "bits_per_row", "valid", "unique", "novel", "length"),
