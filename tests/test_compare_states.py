@@ -21,6 +21,7 @@ from noiseloom.recipes import RECIPES, Tables
 from noiseloom.rng import Rng
 from noiseloom.table import COSTS, METRICS, default_metrics
 from noiseloom.tally import Tally
+from noiseloom.training.memory import forget_peak
 from noiseloom.training.precision import networks
 
 STATES = "masked,uniform,bits,embedding,autoregressive"
@@ -106,8 +107,9 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
         assert min(made[k] for k in ("parameters", "samples_per_second", "train_seconds")) > 0
         assert made["bits_per_token_se"] > 0
     lines = (out / "table.md").read_text().splitlines()
-    # Which has a pace where the budget paid for enough updates.
-    assert lines[0].replace(" updates_per_second ↑ |", "") == (
+    # Which has a pace where the budget paid for enough updates, and memory where Linux tells it.
+    head = lines[0].replace(" updates_per_second ↑ |", "").replace(" peak_gigabytes ↓ |", "")
+    assert head == (
         "| state | bits_per_token ↓ | bits ≈ | bits_reverse ↓ | distinct_3 ≈ | words ↑ | "
         "samples_per_second ↑ | network_evaluations | steps | parameters | train_seconds ↓ | "
         "seeds |"
@@ -180,6 +182,7 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     assert main(words) == 0
     head = (tmp_path / "grid" / "table.md").read_text().splitlines()[0]
     costs = ["samples_per_second ↑", "network_evaluations", "parameters", "train_seconds ↓"]
+    costs += ["peak_gigabytes ↓"] * forget_peak()
     assert head == f"| {' | '.join(['state', *shown, *costs, 'seeds'])} |"
     assert f"recipe {kind}" in capsys.readouterr().err
     # The same figures, alone and on a page.

@@ -278,6 +278,12 @@ MEANINGS = {
     ),
     "prior_seconds": ("time of the prior's training", "↓", "in seconds"),
     "gpu_gigabytes": ("GPU memory", "↓", "at its peak in training, in units of 10^9 bytes"),
+    "peak_gigabytes": (
+        "memory",
+        "↓",
+        "the most that the process held in training on a CPU, libraries and data too, in units of "
+        "10^9 bytes",
+    ),
 }
 """Per metric its title, which direction is better (≈: as of held-out data), and what it says."""
 

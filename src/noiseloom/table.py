@@ -47,6 +47,7 @@ COSTS = (
     "updates_per_second",
     "prior_seconds",
     "gpu_gigabytes",
+    "peak_gigabytes",
 )
 """What a run is and takes, whatever it makes."""
 METRICS = (
