@@ -3,19 +3,26 @@
 import json
 import re
 import shlex
+import time
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+import noiseloom
 import noiseloom.budget
 import noiseloom.compare
 import noiseloom.fit
 from noiseloom.arguments import UsageError, state_axis
 from noiseloom.cli import main
+from noiseloom.glossary import MEANINGS
 from noiseloom.recipes import RECIPES, Tables
+from noiseloom.rng import Rng
 from noiseloom.table import COSTS, METRICS, default_metrics
 from noiseloom.tally import Tally
+from noiseloom.training.memory import forget_peak
+from noiseloom.training.precision import networks
 
 STATES = "masked,uniform,bits,embedding,autoregressive"
 TINY = shlex.split(
@@ -100,10 +107,11 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
         assert min(made[k] for k in ("parameters", "samples_per_second", "train_seconds")) > 0
         assert made["bits_per_token_se"] > 0
     lines = (out / "table.md").read_text().splitlines()
-    # Which has a pace where the budget paid for enough updates.
-    assert lines[0].replace(" updates_per_second ↑ |", "") == (
+    # Which has a pace where the budget paid for enough updates, and memory where Linux tells it.
+    head = lines[0].replace(" updates_per_second ↑ |", "").replace(" peak_gigabytes ↓ |", "")
+    assert head == (
         "| state | bits_per_token ↓ | bits ≈ | bits_reverse ↓ | distinct_3 ≈ | words ↑ | "
-        "samples_per_second ↑ | network_evaluations ↓ | steps | parameters | train_seconds ↓ | "
+        "samples_per_second ↑ | network_evaluations | steps | parameters | train_seconds ↓ | "
         "seeds |"
     )
     assert [line.split(" | ")[0] for line in lines[2:9]] == [
@@ -162,17 +170,20 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
         path = tmp_path / "people.csv"
         path.write_text("age,city\n" + "".join(f"{i % 4},{'ab'[i % 2]}\n" for i in range(80)))
         shown = ["bits_per_token ↓", "marginal ↓", "pair ↓", "dependence ↓", "classifier ↓"]
-        shown += ["invalid ↓", "copies ≈"]
+        shown += ["invalid ↓", "closest ≈", "copies ≈"]
     else:
+        pytest.importorskip("rdkit")
         path = tmp_path / "molecules.csv"
         path.write_text("smiles\n" + "".join(f"{'C' * (i % 9 + 1)}O\n" for i in range(80)))
-        shown = ["bits_per_token ↓", "unique ↑", "novel ≈", "length ↓", "kmer_1 ↓", "kmer_3 ↓"]
+        shown = ["bits_per_token ↓", "bits_per_row ↓", "valid ↑", "unique ↑", "novel ≈"]
+        shown += ["length ↓", "kmer_1 ↓", "kmer_3 ↓"]
     options = " ".join(TINY).replace("--length 8 ", "").split()
     words = ["compare", "--data", str(path), "--state", "masked", *options, "--steps", "3"]
     words += ["--held-out", "0.4", "--out", str(tmp_path / "grid")]
     assert main(words) == 0
     head = (tmp_path / "grid" / "table.md").read_text().splitlines()[0]
-    costs = ["samples_per_second ↑", "network_evaluations ↓", "parameters", "train_seconds ↓"]
+    costs = ["samples_per_second ↑", "network_evaluations", "parameters", "train_seconds ↓"]
+    costs += ["peak_gigabytes ↓"] * forget_peak()
     assert head == f"| {' | '.join(['state', *shown, *costs, 'seeds'])} |"
     assert f"recipe {kind}" in capsys.readouterr().err
     # The same figures, alone and on a page.
@@ -207,6 +218,34 @@ def test_kinds_of_state_have_a_budget_unless_updates_are_named(
     assert asked == [budget]
 
 
+def test_pictures_show_metrics_of_pictures(capsys, tmp_path) -> None:
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    for i in range(80):
+        pixels = Rng(0).fold("tile", i).integers(2, (4, 2)).to(torch.uint8) * 255
+        pixels = pixels.repeat_interleave(2, 1)
+        Image.fromarray(pixels.numpy()).save(folder / f"{i}.png")
+    options = " ".join(TINY).replace("--length 8 ", "").split()
+    words = ["compare", "palette", "--data", str(folder), "--state", "masked,autoregressive"]
+    words += [*options, "--side", "4", "--steps", "3", "--held-out", "0.4"]
+    assert main([*words, "--out", str(tmp_path / "grid")]) == 0
+    lines = (tmp_path / "grid" / "table.md").read_text().splitlines()
+    head = [name.split(" ")[0] for name in lines[0].split(" | ")[1:]]
+    shown = ["bits_per_token", "kid_lite0", "coverage", "nearest", "memorised", "colours"]
+    assert head[:7] == [*shown, "neighbours"]
+    body = {line.split(" | ")[0][2:]: line.split(" | ") for line in lines[2:6]}
+    # Pairs of pixels are fair coins: the share of a colour is off by 0.5 / sqrt(24 * 8), and beside
+    # that of all by more. A fifth drawn anew leaves colours as they are and parts neighbours.
+    assert float(body["held-out real"][6]) < 5 * 0.5 / (24 * 8) ** 0.5
+    assert float(body["real, noised"][7]) > float(body["held-out real"][7])
+    run = next((tmp_path / "grid" / "runs").iterdir())
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "held-out real pictures, as good as it gets" in page
+    assert "neighbours&nbsp;↓" in page
+
+
 def test_state_is_short_for_an_axis_of_the_grid() -> None:
     assert state_axis(["--state", "a,b", "--td", "1"], [], []) == (["state=a,b"], ["--td", "1"])
     assert state_axis(["--state=a"], [], []) == (["state=a"], [])
@@ -237,3 +276,28 @@ def test_calls_are_counted_by_their_rows_and_only_while_watched() -> None:
     found = tally.report(4)
     assert found["network_evaluations"] == 2
     assert found["samples_per_second"] == pytest.approx(4 / tally.seconds)
+
+
+@pytest.mark.parametrize("state", ["masked", "autoregressive"])
+def test_the_first_call_of_a_network_is_not_timed(tmp_path, text, state) -> None:
+    """A first call of half a second is what makes the first kernels, caches and threads ready."""
+    words = ["train", "text", "--data", str(text), "--state", state, "--out", str(tmp_path / "run")]
+    assert main([*words, *TINY[:-2], "--steps", "2", "--no-evaluate"]) == 0
+    run, calls = noiseloom.load(tmp_path / "run"), []
+
+    def slow(*_: object) -> None:
+        calls.append(1)
+        time.sleep(0.5 if len(calls) == 1 else 0)
+
+    (network,) = networks(run.denoiser)
+    network.register_forward_pre_hook(slow)
+    found = run.evaluate(save=False)
+    assert found["samples_per_second"] > found["n"] / 0.5
+    # Calls of the warm-up are none of the samples'.
+    assert found["network_evaluations"] <= (8 if state == "autoregressive" else 4)
+
+
+def test_calls_of_a_token_and_of_a_row_are_not_held_against_each_other() -> None:
+    _, better, text = MEANINGS["network_evaluations"]
+    assert better == ""
+    assert "not comparable" in text

@@ -18,11 +18,12 @@ _SPAN = 50  # updates between two waits for a GPU: times of single ones are thos
 
 
 def costs(folder: Path) -> dict[str, float]:
-    """What a run is and took: parameters, seconds of its stages, their pace, GPU memory if known.
+    """What a run is and took: parameters, seconds of its stages, their pace, memory if known.
 
     `parameters` are all that were trained, of a model with codes those of an encoder
     (`encoder_parameters`) among them; those of a prior (`prior_parameters`) are not. Memory is the
-    most that PyTorch had allocated at once in training (`gpu_gigabytes`); of a CPU it is not known.
+    most that PyTorch had allocated at once in training on a GPU (`gpu_gigabytes`), or of a CPU what
+    the process held, libraries and data among it (`peak_gigabytes`, `noiseloom.training.memory`).
 
     Args:
         folder: of the run.
@@ -45,8 +46,9 @@ def costs(folder: Path) -> dict[str, float]:
         if name == "train":
             rate = steady_rate([record["seconds"] for record in records])
             found |= {} if rate is None else {"updates_per_second": rate}
-            memory = [r["gpu_gigabytes"] for r in records if "gpu_gigabytes" in r]
-            found |= {"gpu_gigabytes": max(memory)} if memory else {}
+            for peak in ("gpu_gigabytes", "peak_gigabytes"):
+                memory = [record[peak] for record in records if peak in record]
+                found |= {peak: max(memory)} if memory else {}
     return found
 
 

@@ -33,6 +33,13 @@ MEANINGS = {
         "share of samples nearer to a training picture than 99 % of held-out pictures are; about "
         "0.01 where nothing is memorised",
     ),
+    "colours": (
+        "colours",
+        "↓",
+        "total variation of their shares from those of training pictures; of noised pictures a "
+        "fifth is drawn anew",
+    ),
+    "neighbours": ("neighbours", "↓", "the same of the colours of two pixels beside each other"),
     "discreteness": ("discreteness", "↑", "share of final analog bits within 0.1 of a level"),
     "crps_sum": (
         "CRPS of the sum",
@@ -172,9 +179,11 @@ MEANINGS = {
     "bits_per_token": (
         "bits per token",
         "↓",
-        "of held-out rows under the model; an upper bound, but exact of the autoregressive state; "
+        "of held-out rows under the model, of sequences by their symbols and end; an upper bound, "
+        "but exact of the autoregressive state; "
         "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws",
     ),
+    "bits_per_row": ("bits per sequence", "↓", "the same of a whole one, with where it ends"),
     "bits_per_token_one_call": (
         "bits, one call",
         "↓",
@@ -255,9 +264,9 @@ MEANINGS = {
     ),
     "network_evaluations": (
         "network evaluations",
-        "↓",
-        "calls of the network for a sample; autoregressive, each reads one token of it, of each "
-        "beam by itself",
+        "",
+        "calls of the network for a sample; each reads a whole row, but autoregressive one token "
+        "of it, of each beam by itself: not comparable between the two, as seconds are",
     ),
     "parameters": ("parameters", "", "of the trained model"),
     "steps": ("updates", "", "of training"),
@@ -269,6 +278,12 @@ MEANINGS = {
     ),
     "prior_seconds": ("time of the prior's training", "↓", "in seconds"),
     "gpu_gigabytes": ("GPU memory", "↓", "at its peak in training, in units of 10^9 bytes"),
+    "peak_gigabytes": (
+        "memory",
+        "↓",
+        "the most that the process held in training on a CPU, libraries and data too, in units of "
+        "10^9 bytes",
+    ),
 }
 """Per metric its title, which direction is better (≈: as of held-out data), and what it says."""
 

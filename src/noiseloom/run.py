@@ -281,10 +281,14 @@ class Run:
         for note in () if own else split.notes:  # of its own data they were said in training
             say(f"data: {note}")
         places = None if own else self._classes_of(split)
-        pace = Pace()
+        pace, warm = Pace(), not self.recipe.tallied
 
         def draw(given: Tensor | Given) -> Tensor:
+            nonlocal warm
             if not isinstance(given, Tensor):
+                if not warm:
+                    self._warm_up(given, seed)
+                    warm = True
                 part: Literal["", "steps"] = "steps" if self.recipe.grows else ""
                 return self.samples(given, seed=seed, progress=pace, keep_part=part)
             return self.pixels(given if places is None else places[given], seed=seed)
@@ -307,6 +311,11 @@ class Run:
         if cut:
             raise CutShort(report, cut, path)
         return report, path
+
+    def _warm_up(self, given: Given, seed: int) -> None:
+        """The first step of a few samples: what only the first call takes is no part of a pace."""
+        with self.precision():
+            next(self.steps({name: rows[:8] for name, rows in given.items()}, seed=seed))
 
     def _classes_of(self, split: Split[Any]) -> Tensor:
         """For each class of other data, the index that this run knows it by."""

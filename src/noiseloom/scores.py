@@ -57,7 +57,7 @@ def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
         "_random": DRIVING,
     }
     text = next((text for ending, text in texts.items() if ending in endings), "")
-    rows = recipe is not None and recipe.shows == "rows"
+    rows = recipe is not None and recipe.shows == "rows" and "nearest" not in values
     text = POINTS if "energy" in values else ROWS if rows else text
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))

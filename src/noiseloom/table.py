@@ -47,6 +47,7 @@ COSTS = (
     "updates_per_second",
     "prior_seconds",
     "gpu_gigabytes",
+    "peak_gigabytes",
 )
 """What a run is and takes, whatever it makes."""
 METRICS = (
@@ -78,12 +79,16 @@ METRICS = (
 OF_ROWS = {
     "text": ("bits_per_token", "bits", "bits_reverse", "distinct_3", "words", *COSTS),
     "table": (
-        *("bits_per_token", "marginal", "pair", "dependence", "classifier", "invalid", "copies"),
-        *COSTS,
+        *("bits_per_token", "marginal", "pair", "dependence", "classifier", "invalid"),
+        *("closest", "copies", *COSTS),
     ),
     "sequences": (
-        *("bits_per_token", "valid", "unique", "novel", "length", "kmer_1", "kmer_3"),
-        *COSTS,
+        *("bits_per_token", "bits_per_row", "valid", "unique", "novel", "length"),
+        *("kmer_1", "kmer_3", *COSTS),
+    ),
+    "pictures": (
+        *("bits_per_token", "kid_*", "fd_*", "coverage", "nearest", "memorised"),
+        *("colours", "neighbours", *COSTS),
     ),
     "captions": (
         *("true", "true_beyond", "bleu_4", "cider", "cider_d", "rouge_l", "similarity", "exact"),

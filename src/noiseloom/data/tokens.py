@@ -143,6 +143,17 @@ class TokenWindows:
         parts = list(pairwise(ends))
         return TokenWindows(torch.cat(own), self.length, self.sizes[0], self.stride, parts)
 
+    def running(self, most: int) -> Tensor:
+        """The text of all parts, (L,), every token once; of one longer than `most` a part of it.
+
+        That part is windows evenly over the text that do not overlap, shape (M, T), M T <= `most`
+        and M >= 1.
+        """
+        if sum(end - begin for begin, end in self.parts) <= most:
+            return torch.cat([self.text[begin:end] for begin, end in self.parts])
+        apart = TokenWindows(self.text, self.length, self.sizes[0], self.length, self.parts)
+        return apart[evenly(len(apart), max(most // self.length, 1))]["tokens"]
+
     def tensors(self) -> tuple[Tensor, ...]:
         """The parts of the text, and the window."""
         facts = torch.tensor([self.length, self.stride, self.sizes[0]])

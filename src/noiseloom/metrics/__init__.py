@@ -9,6 +9,7 @@ from noiseloom.metrics.captions import (
     invalid_codes,
     true_share,
 )
+from noiseloom.metrics.colours import colour_distances
 from noiseloom.metrics.coverage import (
     Coverage,
     coverage,
@@ -73,6 +74,7 @@ __all__ = [
     "caption_report",
     "cider",
     "closest",
+    "colour_distances",
     "copied_share",
     "coverage",
     "cramers_v",

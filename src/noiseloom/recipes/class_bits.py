@@ -15,9 +15,10 @@ from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.data import Split
 from noiseloom.data.tokens import evenly
 from noiseloom.latents import Latent
+from noiseloom.metrics.rows import mean_and_error
 from noiseloom.next_token import NextToken
 from noiseloom.recipes.class_options import ClassOptions
-from noiseloom.recipes.class_pieces import mean_bits
+from noiseloom.recipes.class_pieces import end_of, mean_bits
 from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
@@ -29,9 +30,14 @@ __all__ = ["ClassBits"]
 class ClassBits(ClassOptions):
     """Options of `ClassOptions`."""
 
-    def bits(self, parts: Parts, tokens: Tensor, rng: Rng) -> tuple[float, float]:
-        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive."""
-        return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens)
+    def bits(
+        self, parts: Parts, tokens: Tensor, rng: Rng, end: int | None = None
+    ) -> tuple[float, float]:
+        """Bits per token of rows, and their standard error: a bound, or exact if autoregressive.
+
+        With an `end`, of sequences, what fills rows up after the first one is no token.
+        """
+        return mean_bits(self.nats(parts, tokens, rng)[-1].sum(0), tokens, end)
 
     @torch.no_grad()
     def nats(
@@ -82,6 +88,8 @@ class ClassBits(ClassOptions):
         None where samples are no draws of the model (`unlike`), or are led by a guide: bits beside
         them would be taken for theirs.
 
+        Sequences have as many tokens as symbols, and their end, and `bits_per_row` beside it.
+
         Of a self-conditioned model it is that of two calls at a level, as it is trained, and there
         is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
@@ -91,20 +99,24 @@ class ClassBits(ClassOptions):
         rows = evenly(len(held), self.judged)
         others, key = held[rows], rng.fold("bits")
         tokens = others.pop("tokens")
+        end = end_of(facts)
         found = super().examine(parts, facts, data, rng)
         if self.unlike or parts.steering is not None:
             return found | (self.usage_of_rows(parts, tokens) if self.coded else {})
         first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
-        found["bits_per_token"], error = mean_bits(nats.sum(0), tokens)
+        found["bits_per_token"], error = mean_bits(nats.sum(0), tokens, end)
         if not math.isnan(error):
             found["bits_per_token_se"] = error
+        if end is not None:
+            found["bits_per_row"], error = mean_and_error(nats.sum(0) / math.log(2))
+            found |= {} if math.isnan(error) else {"bits_per_row_se": error}
         if self.share:
-            found["bits_per_token_one_call"], _ = mean_bits(first.sum(0), tokens)
+            found["bits_per_token_one_call"], _ = mean_bits(first.sum(0), tokens, end)
         if not self.coded:
             return found
-        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens)
+        found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens, end)
         ways: tuple[Way, ...] = () if self.codes == "none" else ("surest", "none")
         for way in ways:
             each = self.nats(parts, tokens, key, way)[-1].sum(0)
-            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens)
+            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens, end)
         return found | self.usage_of_rows(parts, tokens)

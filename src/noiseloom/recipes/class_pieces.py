@@ -18,6 +18,7 @@ __all__ = [
     "LandscapeSplit",
     "Rows",
     "TokenSplit",
+    "end_of",
     "held_plan",
     "mean_bits",
     "no_ends",
@@ -67,9 +68,28 @@ class Rows:
     told: Cond = field(default_factory=dict)
 
 
-def mean_bits(nats: Tensor, tokens: Tensor) -> tuple[float, float]:
-    """Bits per token of rows whose nats (N,) are known, and their standard error."""
-    return mean_and_error(nats / tokens.shape[1] / math.log(2))
+def mean_bits(nats: Tensor, tokens: Tensor, end: int | None = None) -> tuple[float, float]:
+    """Bits per token of rows, sum_i b_i / sum_i c_i, and its standard error, as of a ratio.
+
+    Args:
+        nats: of whole rows, (N,); b_i bits.
+        tokens: the rows, (N, T).
+        end: the class that ends sequences and fills their rows up, which counts once in a row: a
+            row of l symbols has c_i = min(l + 1, T) tokens. Without it c_i = T.
+    """
+    length = tokens.shape[1]
+    counts = torch.full((len(tokens),), float(length), dtype=torch.float64)
+    if end is not None:
+        counts = ((tokens != end).cumprod(1).sum(1) + 1).clamp(max=length).double().to(nats.device)
+    share = counts / counts.mean()
+    bits = nats / counts.mean() / math.log(2)
+    return mean_and_error(bits + bits.mean() * (1 - share))
+
+
+def end_of(facts: Facts) -> int | None:
+    """The class after which there is no other in a row, of data whose rows end."""
+    words = facts.get("vocabulary", {})
+    return max(facts["sizes"]) - 1 if words.get("kind") in ("symbols", "captions") else None
 
 
 def no_ends(

@@ -25,7 +25,8 @@ from noiseloom.beam import beam_search
 from noiseloom.causality import warn_of_known_after
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned
-from noiseloom.data import Split
+from noiseloom.data import Split, TokenWindows
+from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
@@ -55,6 +56,8 @@ from noiseloom.training import Loss
 from noiseloom.unmasking import by_confidence
 
 __all__ = ["CLASSES", "CODES", "Classes", "Rows", "TokenSplit"]
+
+_JUDGED = 10_000_000  # tokens of training data, and of held-out data, that samples are held against
 
 
 @dataclass(frozen=True)
@@ -298,13 +301,16 @@ class Classes(ClassBits):
         rng: Rng,
         **options: Any,  # noqa: ANN401
     ) -> dict[str, float]:
-        """What `discrete_report` says of samples, beside as many training rows as a judge reads."""
+        """What `discrete_report` says of samples, beside as much of the data as a judge reads.
+
+        Windows of a text overlap: counted in them, each n-gram would be there up to T times, and a
+        judge surer than the text makes it.
+        """
         rows = draw({"row": torch.arange(self.samples)})
-        train, held = data.train, data.held_out
-        most = min(len(train), max(10_000_000 // len(train.sizes), 1))
-        stride = max(len(train) // most, 1)
-        seen = train[torch.arange(0, most) * stride]["tokens"]
-        held = held[torch.arange(min(len(held), len(seen)))]["tokens"]
+        train, most = data.train, max(_JUDGED // len(data.train.sizes), 1)
+        windows = isinstance(train, TokenWindows)
+        seen = train.running(_JUDGED) if windows else train[evenly(len(train), most)]["tokens"]
+        held = data.held_out[evenly(len(data.held_out), most)]["tokens"]
         return discrete_report(
             self.kind, rows, seen, held, rng.fold("report"), sizes=train.sizes, **options
         )

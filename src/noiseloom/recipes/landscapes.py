@@ -35,6 +35,7 @@ class Landscapes(Sequences):
     value_name: ClassVar[str] = "value"
 
     context: int = 20_000
+    chemistry: bool | None = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

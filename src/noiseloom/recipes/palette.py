@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Images, Palette, Split, read_palette
-from noiseloom.metrics import image_report
+from noiseloom.metrics import colour_distances, image_report, noised_tokens
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.picture_folder import photograph_features
@@ -35,6 +35,7 @@ class PalettePictures(Classes):
 
     name: ClassVar[str] = "palette"
     summary: ClassVar[str] = "pictures of few colours, by any kind of state"
+    kind: ClassVar[Any] = "pictures"
 
     side: int = 16
     colours: int = 16
@@ -62,13 +63,26 @@ class PalettePictures(Classes):
         Lite0Features()
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
-        """Distances in EfficientNet-Lite0 features, to pictures in the same colours."""
+        """Distances in EfficientNet-Lite0 features, and of colours and neighbouring ones."""
         assert isinstance(data, TokenSplit)
-        palette = data.vocabulary
+        palette, key = data.vocabulary, rng.fold("report")
         assert isinstance(palette, Palette)
-        drawn = palette.pixels(draw({"row": torch.arange(self.samples)}))
+        tokens = draw({"row": torch.arange(self.samples)})
         sets = []
         for part in (data.train, data.held_out):
             pixels = palette.pixels(part.values)
             sets.append(Images(pixels, torch.zeros(len(pixels), dtype=torch.int64), ("",)))
-        return image_report(photograph_features(), drawn, sets[0], sets[1], rng.fold("report"))
+        found = image_report(photograph_features(), palette.pixels(tokens), sets[0], sets[1], key)
+        # The pictures of the report above, by the same keys; small noise may change no colour.
+        real, n = data.held_out.values, int(found["n"])
+        drawn, real = (
+            rows[key.fold(name).permutation(len(rows))[:n].to(rows.device)]
+            for name, rows in (("samples", tokens), ("held out", real))
+        )
+        shape, K = (-1, self.side, self.side), len(palette.colours)
+        worse = noised_tokens(real, (K,), 0.2, key.fold("noise"))
+        seen = data.train.values.reshape(shape)
+        for suffix, rows in (("", drawn), ("_held_out", real), ("_noised", worse)):
+            distances = colour_distances(rows.cpu().reshape(shape), seen, K)
+            found |= {f"{name}{suffix}": value for name, value in distances.items()}
+        return found

@@ -6,6 +6,7 @@ that the model decides how long a sequence is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Numbers, Split, Symbols, Vocabulary, read_sequences, vocabulary
+from noiseloom.data.chemistry import chemistry
 from noiseloom.data.labelled import Cells, text_column
 from noiseloom.data.table_files import ENDINGS
 from noiseloom.data.tokens import Tokens
-from noiseloom.metrics import canonical_smiles, nearest_edits
+from noiseloom.metrics import canonical_smiles, nearest_edits, row_keys
 from noiseloom.recipes.classes import TokenSplit
 from noiseloom.recipes.guided_rows import GuidedRows
 from noiseloom.recipes.recipe import Facts, Parts
@@ -36,7 +38,9 @@ class Sequences(GuidedRows):
         longer: refuse a file with longer ones, or drop them.
         held_out: share that is held out.
         split: column of a .csv file that says which rows are held out, "" for the share.
-        chemistry: judge validity and novelty by rdkit's canonical SMILES (extra chem).
+        chemistry: judge validity, uniqueness and novelty by RDKit's canonical SMILES (extra chem);
+            by default where symbols are those of SMILES and RDKit is there. Guides take molecules
+            for their strings unless it is true.
     """
 
     name: ClassVar[str] = "sequences"
@@ -50,7 +54,12 @@ class Sequences(GuidedRows):
     longer: Literal["refuse", "drop"] = "refuse"
     held_out: float = 0.1
     split: str = ""
-    chemistry: bool = False
+    chemistry: bool | None = None
+
+    @classmethod
+    def changeable(cls) -> tuple[str, ...]:
+        """Those of every draw, and how it is judged."""
+        return (*super().changeable(), "chemistry")
 
     def load(self, data: str | None) -> Split[Any]:
         """The sequences at a path."""
@@ -87,11 +96,13 @@ class Sequences(GuidedRows):
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Validity, uniqueness, novelty, lengths and stretches of symbols."""
         assert isinstance(data, TokenSplit)
-        words, options = data.vocabulary, dict[str, Any]()
+        words, options, trained = data.vocabulary, dict[str, Any](), data.train.values
+        options["known"] = set(row_keys(trained))
         if isinstance(words, Symbols):
             options["pad"] = words.end
-            if self.chemistry:
+            if self.chemistry or (self.chemistry is None and _molecules(words)):
                 options["forms"] = lambda rows: [canonical_smiles(s) for s in words.decode(rows)]
+                options["known"] = {_remembered(text) for text in words.decode(trained)}
         return self.report(draw, data, rng, **options)
 
     def structure_columns(
@@ -127,6 +138,18 @@ class Sequences(GuidedRows):
     def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
         """Edit distances."""
         return nearest_edits(made, known)
+
+
+_remembered = lru_cache(1 << 20)(canonical_smiles)  # 0.1 ms each, of every evaluation of a file
+
+
+def _molecules(words: Symbols) -> bool:
+    """Whether these are symbols of SMILES, and can be told to be molecules."""
+    try:
+        chemistry()
+    except ImportError:
+        return False
+    return words.spelling == "smiles"
 
 
 def _symbols(words: Vocabulary, where: str) -> Symbols:

@@ -28,6 +28,7 @@ from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
 from noiseloom.training.batches import Batches, Data, Part
 from noiseloom.training.ema import Average, exponential, power_function
+from noiseloom.training.memory import forget_peak, peak_gigabytes
 from noiseloom.training.optimizer import LeftOut, adamw, clipped, guarded_step
 from noiseloom.training.options import Training
 from noiseloom.training.precision import in_bfloat16, networks, without_cudnn_attention
@@ -150,6 +151,7 @@ class _Run:
         options, main = self.options, self.accelerator.is_main_process
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+        resident = self.device.type == "cpu" and forget_peak()
         every = 1 if self.device.type == "cpu" else 50
         with contextlib.ExitStack() as stack:
             sinks: list[Tracker] = []
@@ -185,6 +187,8 @@ class _Run:
                     continue
                 records = self._fetch(pending)
                 pending.clear()
+                if save and resident:
+                    records[-1]["peak_gigabytes"] = peak_gigabytes()
                 for sink in sinks:
                     sink.write(records)
                 if save and main:

@@ -1,9 +1,10 @@
 """Where a run's numbers go: a JSONL file always, TensorBoard if wanted, a line on the terminal.
 
 A record is what one update left behind: `step` (1, 2, ...), `loss`, `learning_rate`, `grad_norm`
-before clipping, and `seconds` of training; a model that is
-`Reporting` adds its own to those that are fetched, and a GPU the most memory that was allocated at
-once (`gpu_gigabytes`). Anything with `write` and `close` is a tracker.
+before clipping, and `seconds` of training; a model that is `Reporting` adds its own to those that
+are fetched, and a GPU the most memory that was allocated at once (`gpu_gigabytes`). On a CPU those
+of checkpoints have, under Linux, the most that this process held (`peak_gigabytes`). Anything with
+`write` and `close` is a tracker.
 """
 
 import importlib.util
