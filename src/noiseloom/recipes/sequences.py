@@ -35,6 +35,7 @@ class Sequences(GuidedRows):
         longest: symbols of the longest sequence; 0 for that of the file.
         longer: refuse a file with longer ones, or drop them.
         held_out: share that is held out.
+        split_seed: decides which rows these are.
         split: column of a .csv file that says which rows are held out, "" for the share.
         chemistry: judge validity and novelty by rdkit's canonical SMILES (extra chem).
     """
@@ -49,6 +50,7 @@ class Sequences(GuidedRows):
     longest: int = 0
     longer: Literal["refuse", "drop"] = "refuse"
     held_out: float = 0.1
+    split_seed: int = 0
     split: str = ""
     chemistry: bool = False
 
@@ -73,6 +75,7 @@ class Sequences(GuidedRows):
             length=self.longest or None,
             longer=self.longer,
             held_out=self.held_out,
+            seed=self.split_seed,
             split=self.split or None,
             vocabulary=known,
         )

@@ -40,6 +40,7 @@ class Tables(GuidedRows):
         constant: columns of one value are refused, or left out (leave_out).
         max_classes: the most that a column may have.
         held_out: share of the rows that is held out.
+        split_seed: decides which rows these are.
         split: a column that says which rows are held out, "" for the share.
         held_out_value: the word of that column whose rows are held out; "" for test, val,
             validation and held_out, beside train.
@@ -58,6 +59,7 @@ class Tables(GuidedRows):
     constant: Literal["refuse", "leave_out"] = "refuse"
     max_classes: int = 256
     held_out: float = 0.1
+    split_seed: int = 0
     split: str = ""
     held_out_value: str = ""
     sampling_steps: int = 32
@@ -95,6 +97,7 @@ class Tables(GuidedRows):
             constant=self.constant,
             max_classes=self.max_classes,
             held_out=self.held_out,
+            seed=self.split_seed,
             split_by=self.split or None,
             held_out_value=self.held_out_value or None,
         )

@@ -30,6 +30,7 @@ class Text(Classes):
         held_out: share of the text that is held out.
         held_blocks: 0: the end of the text is held out; else it is cut into so many blocks, some of
             which are drawn.
+        split_seed: decides which blocks these are; without blocks it says nothing.
         cache: a folder to keep tokens in, for a text larger than memory; "" for memory.
     """
 
@@ -42,6 +43,7 @@ class Text(Classes):
     alphabet: str = "all"
     held_out: float = 0.1
     held_blocks: int = 0
+    split_seed: int = 0
     cache: str = ""
 
     def load(self, data: str | None) -> Split[Any]:
@@ -61,6 +63,7 @@ class Text(Classes):
             alphabet=self.alphabet,
             held_out=self.held_out,
             blocks=self.held_blocks or None,
+            seed=self.split_seed,
             cache=self.cache or None,
             vocabulary=known,
         )
