@@ -152,7 +152,9 @@ def read_palette(
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"a palette has 2 to 256 colours, got {colours}")
-    images = image_folder(path, side, held_out=held_out, split=split, background=background, seed=seed)
+    images = image_folder(
+        path, side, held_out=held_out, split=split, background=background, seed=seed
+    )
     train = images.train.pixels
     flat = train.movedim(1, -1).reshape(-1, 3)
     if len(flat) > _PIXELS:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from noiseloom.data.table_cells import encode_cells, read_cells
+from noiseloom.data.table_cells import check_reach, encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
 from noiseloom.data.table_schema import check_names
 from noiseloom.rng import Rng
@@ -187,7 +187,8 @@ class TableVocabulary:
         """Rows with gaps, for a model to fill.
 
         Empty cells and "?" are unknown, and so is a column that is not there. NA, NaN and null say
-        that a value is known to be missing, where the column has a class for that.
+        that a value is known to be missing, where the column has a class for that. A number in bins
+        may be a tenth of the range of training rows beyond it (`check_reach`).
 
         Args:
             path: a file as `read_table` takes it, with any of the columns; those that were left out
@@ -198,7 +199,8 @@ class TableVocabulary:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a column that is none of the table's, a value without a class, by line.
+            ValueError: a column that is none of the table's; a value without a class, or a number
+                that the column could not have, by line.
         """
         cells, places = read_cells(path, self.names, self.left_out)
         tokens = torch.zeros((len(cells), len(self.columns)), dtype=torch.int64)
@@ -206,9 +208,9 @@ class TableVocabulary:
         for c, column in enumerate(self.columns):
             there = [i for i, row in enumerate(cells) if row[c]]
             try:
-                _, found = encode_cells(
-                    column, [cells[i][c] for i in there], [places[i] for i in there]
-                )
+                where = [places[i] for i in there]
+                values, found = encode_cells(column, [cells[i][c] for i in there], where)
+                check_reach(column, values, where)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
             tokens[there, c], known[there, c] = torch.from_numpy(found), True
