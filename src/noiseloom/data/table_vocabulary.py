@@ -1,6 +1,5 @@
 """What the tokens of a table mean: a column each, to values and files and back."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from torch import Tensor
 from noiseloom.data.table_cells import check_reach, encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
 from noiseloom.data.table_schema import check_names
+from noiseloom.data.table_writing import check_writable, write_table
 from noiseloom.rng import Rng
 
 __all__ = ["TableVocabulary"]
@@ -225,12 +225,12 @@ class TableVocabulary:
         *,
         known: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Write rows as a CSV file with the header of the original, less what was left out of it.
+        """Write rows as a table with the header of the original, less what was left out of it.
 
         Numbers have decimals as they had there, and missing values are empty cells.
 
         Args:
-            path: the file.
+            path: the file, .csv, .tsv or .parquet.
             tokens: integers of any type, shape (N, T).
             rng: as `decode` has it.
             force: replace a file that is there.
@@ -239,7 +239,8 @@ class TableVocabulary:
 
         Raises:
             FileExistsError: there is such a file, and no `force`.
-            ValueError: tokens that `decode` refuses.
+            ImportError: a .parquet file, without the extra `parquet`.
+            ValueError: another kind of file, tokens that `decode` refuses.
         """
         rows = [
             [column.text(v) for column, v in zip(self.columns, row, strict=True)]
@@ -249,10 +250,9 @@ class TableVocabulary:
             for c, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
                 if cell and column.parse(cell) is not None:
                     row[c] = cell
-        with _free(path, force).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.names)
-            writer.writerows(rows)
+        check_writable(Path(path))  # before a folder is made for it
+        words = [column.type == "text" for column in self.columns]
+        write_table(_free(path, force), self.names, rows, words)
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
