@@ -54,7 +54,7 @@ def test_mixed_labels_are_categories_where_a_schema_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("a: colour", "a kind is one of categorical, integer, real, leave_out, got 'colour'"),
+        ("a: colour", "a kind is one of categorical, integer, real, date, leave_out, got 'colour'"),
         ("a: 3", "a kind is one of"),
         ("- a", "must have a line for each column"),
         ("a: {kind: real, low: 3}", "real has bins, missing, not 'low'"),

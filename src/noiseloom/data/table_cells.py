@@ -103,9 +103,11 @@ def check_reach(column: Column, values: Sequence[Value], places: Sequence[str]) 
         wrong = ~column.within(numbers)
     if wrong.any():
         at = int(wrong.argmax())
+        number = values[at]
+        told = column.typed(number) if isinstance(number, int | float) else number
         said = "none of" if column.exact else "beyond"
         raise ValueError(
-            f"{places[at]}, column {column.name!r}: {values[at]} is {said} {column.examples}, "
+            f"{places[at]}, column {column.name!r}: {told} is {said} {column.examples}, "
             "which training rows have"
         )
 

@@ -4,6 +4,7 @@
     age: {kind: integer, low: 0, high: 120}
     fare: {kind: real, bins: 16, missing: true}
     class: {kind: categorical, values: [first, second, third], other: true}
+    when: {kind: date, format: '%d/%m/%Y'}
     name: leave_out
 
 Columns that it does not name are inferred.
@@ -21,8 +22,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from noiseloom.data.option_names import said
 from noiseloom.data.table_bins import binned
 from noiseloom.data.table_columns import NUMBER, Column
+from noiseloom.data.table_dates import date_like
 from noiseloom.data.table_store import Cells, Stored
 
 __all__ = ["Rules", "Wish", "categorical", "check_names", "numeric", "read_schema"]
@@ -31,6 +34,7 @@ _MAY_HAVE: dict[str, tuple[str, ...]] = {
     "categorical": ("values", "other", "missing"),
     "integer": ("low", "high", "bins", "missing"),
     "real": ("bins", "missing"),
+    "date": ("bins", "format", "missing"),
     "leave_out": (),
 }
 
@@ -39,11 +43,12 @@ class Wish(NamedTuple):
     """What a person says of a column; None is what is left to be inferred.
 
     Attributes:
-        kind: categorical, integer, real or leave_out.
+        kind: categorical, integer, real, date or leave_out.
         values: the categories, in their order.
         low: least whole number.
         high: largest whole number.
         bins: how many intervals.
+        format: of dates, as of `strftime`; one of `noiseloom.data.table_dates` is found.
         other: whether values that are no categories share a class.
         missing: whether missing values have a class, though none may be missing in training.
     """
@@ -53,6 +58,7 @@ class Wish(NamedTuple):
     low: int | None = None
     high: int | None = None
     bins: int | None = None
+    format: str | None = None
     other: bool = False
     missing: bool = False
 
@@ -61,7 +67,7 @@ class Wish(NamedTuple):
         """How its cells are to be read: categories as they are written, unless they are numbers."""
         if self.kind == "categorical":
             return "text" if not self.values or isinstance(self.values[0], str) else "number"
-        return "number"
+        return "date" if self.kind == "date" else "number"
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,11 @@ class Rules:
     max_classes: int = 256
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or self.whole < 2 or self.rare < 0 or self.max_classes < 2:
-            raise ValueError(
-                "bins, whole and max_classes must be at least 2 and rare at least 0, got "
-                f"bins={self.bins}, whole={self.whole}, rare={self.rare}, "
-                f"max_classes={self.max_classes}"
-            )
+        for name, least in (("bins", 2), ("whole", 2), ("rare", 0), ("max_classes", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{said(name)} must be at least {least}, got {getattr(self, name)}"
+                )
 
 
 def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Wish]:
@@ -116,7 +121,7 @@ def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> di
             raise ValueError(f"{path} is no schema: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"{called} must have a line for each column, such as `age: integer`")
-    return {_text(name, called): _wish(name, said, called) for name, said in found.items()}
+    return {_text(name, called): _wish(name, asked, called) for name, asked in found.items()}
 
 
 def _text(name: object, called: str) -> str:
@@ -125,20 +130,26 @@ def _text(name: object, called: str) -> str:
     return name
 
 
-def _wish(name: str, said: object, called: str) -> Wish:
+def _wish(name: str, asked: object, called: str) -> Wish:
     here = f"{called}, column {name!r}"
-    said = {"kind": said} if isinstance(said, str) else said
-    said = said if isinstance(said, Mapping) else {}
-    kind = said.get("kind")
+    asked = {"kind": asked} if isinstance(asked, str) else asked
+    asked = asked if isinstance(asked, Mapping) else {}
+    kind = asked.get("kind")
     if kind not in _MAY_HAVE:
         raise ValueError(f"{here}: a kind is one of {', '.join(_MAY_HAVE)}, got {kind!r}")
-    rest = {key: value for key, value in said.items() if key != "kind"}
+    rest = {key: value for key, value in asked.items() if key != "kind"}
     for key, value in rest.items():
         if key not in _MAY_HAVE[kind]:
             allowed = ", ".join(_MAY_HAVE[kind]) or "no settings"
             raise ValueError(f"{here}: {kind} has {allowed}, not {key!r}")
         if key == "values":
             rest[key] = _values(value, here)
+        elif key == "format":
+            if not isinstance(value, str) or not date_like(value):
+                raise ValueError(
+                    f"{here}: format must say where day, month and year are, such as '%d/%m/%Y', "
+                    f"got {value!r}"
+                )
         elif (type(value) is not bool) if key in ("other", "missing") else type(value) is not int:
             wanted = "true or false" if key in ("other", "missing") else "a whole number"
             raise ValueError(f"{here}: {key} must be {wanted}, got {value!r}")
@@ -205,11 +216,14 @@ def categorical(
         values = wish.values
     here = f"column {stored.name!r}"
     if not values:
-        raise ValueError(f"{here} has no value in {rules.rare} rows: leave it out, or lower rare")
+        raise ValueError(
+            f"{here} has no value in {rules.rare} rows: leave it out, or lower {said('rare')}"
+        )
+    leave_out = said("leave_out", [stored.name])
     if len(values) > rules.max_classes:
         raise ValueError(
-            f"{here} has {len(values):,} values: leave it out, raise rare to throw rare ones "
-            "together, or raise max_classes"
+            f"{here} has {len(values):,} values: leave it out ({leave_out}), raise "
+            f"{said('rare')} to throw rare ones together, or raise {said('max_classes')}"
         )
     other = rules.rare > 0 or (wish is not None and wish.other)
     return Column(stored.name, "categorical", _type(values), values, other=other)
@@ -236,7 +250,7 @@ def numeric(
     span = high - low + 1
     dense = integral and span <= min(rules.whole, rules.max_classes)
     if wish:
-        kind = "integer" if wish.kind == "integer" else "real"
+        kind = "real" if wish.kind == "real" else "integer"
         given = wish.low is not None or wish.high is not None
         dense = kind == "integer" and (given or (dense and wish.bins is None))
         low = low if wish.low is None else wish.low
@@ -245,21 +259,25 @@ def numeric(
         unique = len(np.unique(numbers))
         few = unique <= min(rules.bins, len(numbers) // 4)
         if few and not (dense and span <= 2 * unique):
+            if stored.dates:
+                stored.to_text()
             return categorical(stored, train, wish, rules)
     here = f"column {stored.name!r}"
     type_: Literal["integer", "real"] = "real" if kind == "real" or stored.pointed else "integer"
     if dense:
         if not 0 < high - low + 1 <= rules.max_classes:
             raise ValueError(
-                f"{here} has whole numbers from {low:g} to {high:g}, and max_classes is "
-                f"{rules.max_classes}"
+                f"{here} has whole numbers from {low:g} to {high:g}, and {said('max_classes')} "
+                f"is {rules.max_classes}"
             )
         each = tuple(range(int(low), int(high) + 1))
         return Column(stored.name, kind, type_, (), each, each, each)
     bins = wish.bins if wish and wish.bins else rules.bins
     cut = [_whole(i) if kind == "integer" else i for i in binned(numbers, bins, kind == "integer")]
     if len(cut) > rules.max_classes:
-        raise ValueError(f"{here} has {len(cut)} bins, and max_classes is {rules.max_classes}")
+        raise ValueError(
+            f"{here} has {len(cut)} bins, and {said('max_classes')} is {rules.max_classes}"
+        )
     lows, highs, medians = zip(*cut, strict=True)
     return Column(stored.name, kind, type_, (), lows, highs, medians, bins=bins)
 

@@ -8,24 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from noiseloom.data.table_cells import check_reach, encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
 from noiseloom.data.table_schema import check_names
+from noiseloom.data.table_schema_file import free_path, write_schema
 from noiseloom.data.table_writing import check_writable, write_table
 from noiseloom.rng import Rng
 
 __all__ = ["TableVocabulary"]
-
-_HEAD = """\
-# A line for each column. Kinds: categorical, integer, real, or leave_out.
-#   {kind: categorical, values: [a, b], other: true}  other: a class for all other values
-#   {kind: integer, low: 0, high: 9}  every whole number a class; or bins: 32
-#   {kind: real, bins: 32}  intervals that hold about equally many rows
-# missing: true keeps a class for missing values. Columns without a line are inferred.
-"""
 
 
 @dataclass(frozen=True)
@@ -164,12 +156,7 @@ class TableVocabulary:
         Raises:
             FileExistsError: there is such a file, and no `force`.
         """
-        path = _free(path, force)
-        # One line a column, where a column's own settings are the leaves.
-        text = yaml.safe_dump(
-            self.schema(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
-        )
-        path.write_text(_HEAD + text, encoding="utf-8")
+        write_schema(path, self.schema(), force=force)
 
     def describe(self) -> str:
         """A table for people: name, kind, classes, examples and missing rows of each column."""
@@ -252,7 +239,7 @@ class TableVocabulary:
                     row[c] = cell
         check_writable(Path(path))  # before a folder is made for it
         words = [column.type == "text" for column in self.columns]
-        write_table(_free(path, force), self.names, rows, words)
+        write_table(free_path(path, force), self.names, rows, words)
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
@@ -268,11 +255,3 @@ class TableVocabulary:
                 f"0 .. {self.sizes[c] - 1}"
             )
         return values
-
-
-def _free(path: str | os.PathLike[str], force: bool) -> Path:
-    path = Path(path).expanduser()
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists: choose another name, or replace it with force")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from noiseloom.data import Numbers, Split, Symbols, Vocabulary, read_sequences, vocabulary
 from noiseloom.data.labelled import Cells, text_column
+from noiseloom.data.option_names import as_options
 from noiseloom.data.table_files import ENDINGS
 from noiseloom.data.tokens import Tokens
 from noiseloom.metrics import canonical_smiles, nearest_edits
@@ -68,17 +69,18 @@ class Sequences(GuidedRows):
             raise ValueError(
                 "sequences need --data FILE: .fasta, .smi, .txt (one a line), .csv or .npy"
             )
-        split, words = read_sequences(
-            data,
-            column=self.column or None,
-            spelling=self.spelling,
-            length=self.longest or None,
-            longer=self.longer,
-            held_out=self.held_out,
-            seed=self.split_seed,
-            split=self.split or None,
-            vocabulary=known,
-        )
+        with as_options():
+            split, words = read_sequences(
+                data,
+                column=self.column or None,
+                spelling=self.spelling,
+                length=self.longest or None,
+                longer=self.longer,
+                held_out=self.held_out,
+                seed=self.split_seed,
+                split=self.split or None,
+                vocabulary=known,
+            )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 
     def check(self) -> None:
