@@ -220,6 +220,19 @@ class Column:
             found[: len(width)] = np.log(width)
         return found
 
+    def ends(self) -> tuple[Reals, Reals, NDArray[np.bool_]]:
+        """Low and high of the numbers of each class, (K,), and whether a high is one of them.
+
+        Classes of values that are missing, or are others, may be any number.
+        """
+        if self.kind == "categorical":
+            low = high = np.array(self.values, dtype=np.float64)
+            closed = np.ones(len(low), dtype=np.bool_)
+        else:
+            low, high, closed = self._ends()
+        rest = np.full(len(self._rest()), np.inf)
+        return np.append(low, -rest), np.append(high, rest), np.append(closed, rest < 0)
+
     @property
     def called(self) -> str:
         """The kind, with what its classes are."""

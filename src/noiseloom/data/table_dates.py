@@ -10,7 +10,7 @@ the beginning of 1970.
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-__all__ = ["FORMS", "coarsest", "date_like", "date_of", "form_of", "number_of"]
+__all__ = ["FORMS", "coarsest", "date_like", "date_of", "form_of", "number_of", "seconds_of"]
 
 _TIMES = ("", "{}%H:%M", "{}%H:%M:%S", "{}%H:%M:%S.%f")
 _ISO = [f"%Y-%m-%d{time.format(mark)}" for time in _TIMES for mark in (" ", "T")]
@@ -78,6 +78,11 @@ def coarsest(form: str, numbers: set[int]) -> int:
         if step >= unit and not any(number % (step // unit) for number in numbers):
             return step // unit
     return 1
+
+
+def seconds_of(form: str) -> float:
+    """Seconds of the unit of a form."""
+    return _unit(form).total_seconds()
 
 
 def _unit(form: str) -> timedelta:

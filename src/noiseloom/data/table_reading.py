@@ -15,6 +15,7 @@ from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_columns import Classes, Column
 from noiseloom.data.table_files import ColumnError
+from noiseloom.data.table_rules import Comparison
 from noiseloom.data.table_schema import Rules, Wish, categorical, numeric
 from noiseloom.data.table_store import Stored
 from noiseloom.data.table_vocabulary import TableVocabulary
@@ -127,11 +128,15 @@ class Reading:
         wishes: Mapping[str, Wish],
         rules: Rules,
         constant: str,
+        asked: Sequence[str] = (),
     ) -> tuple[Split[Tokens], TableVocabulary]:
         """Tokens of the rows, by classes that are made of those to learn from.
 
+        What is asked are rules, which these rows must keep.
+
         Raises:
             ColumnError: a column with one value, or a value without a class; the first of them.
+            ValueError: a rule that is none, or that a row to learn from breaks.
         """
         train = rows[~held]
         made = []
@@ -153,7 +158,9 @@ class Reading:
                 )
         if self.faults:
             raise self._error(made)
-        vocabulary = TableVocabulary(tuple(made), self.left_out)
+        vocabulary = TableVocabulary(tuple(made), self.left_out, tuple(asked))
+        for rule in vocabulary.comparisons():
+            self._check(rule, train)
         kind = smallest(max(vocabulary.sizes))
         parts = [torch.empty((int(part.sum()), len(made)), dtype=kind) for part in (~held, held)]
         for c, column in enumerate(made):
@@ -167,6 +174,21 @@ class Reading:
                 tokens[:, c] = torch.from_numpy(classes[part])
         sets = [Tokens(tokens, vocabulary.sizes) for tokens in parts]
         return Split(sets[0], sets[1], tuple(self.notes)), vocabulary
+
+    def _check(self, rule: Comparison, train: NDArray[np.intp]) -> None:
+        places = [rule.left] if rule.right is None else [rule.left, rule.right]
+        columns = [rule.columns[place] for place in places]
+        values = [self.columns[column.name].floats()[train] for column in columns]
+        broken = ~rule.holds(values)
+        if broken.any():
+            at = int(broken.argmax())
+            told = " and ".join(
+                f"{c.name!r} is {c.typed(v[at])}" for c, v in zip(columns, values, strict=True)
+            )
+            raise ValueError(
+                f"{self._place(train[at])}, rule {rule.text!r}: {told} ({broken.sum():,} of "
+                f"{len(broken):,} training rows break it): mend the rows, or leave the rule out"
+            )
 
     def _error(self, made: Sequence[Column]) -> ColumnError:
         """The first fault, and what each column is taken for so far."""

@@ -6,8 +6,10 @@
     class: {kind: categorical, values: [first, second, third], other: true}
     when: {kind: date, format: '%d/%m/%Y'}
     name: leave_out
+    rules: [age >= 0, paid <= fare]
 
-Columns that it does not name are inferred.
+Columns that it does not name are inferred. A list called rules has what rows keep
+(`noiseloom.data.table_rules`).
 """
 
 import difflib
@@ -97,18 +99,20 @@ class Rules:
                 )
 
 
-def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Wish]:
-    """What a schema says of columns, by name.
+def read_schema(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None,
+) -> tuple[dict[str, Wish], tuple[str, ...]]:
+    """What a schema says of columns, by name, and its rules.
 
     Args:
         source: a YAML file, or what is in one, or None for nothing.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no YAML of columns, an unknown kind or setting.
+        ValueError: no YAML of columns, an unknown kind or setting, a rule that is no text.
     """
     if source is None:
-        return {}
+        return {}, ()
     found, called = source, "the schema"
     if not isinstance(source, Mapping):
         path = Path(source).expanduser()
@@ -121,7 +125,14 @@ def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> di
             raise ValueError(f"{path} is no schema: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"{called} must have a line for each column, such as `age: integer`")
-    return {_text(name, called): _wish(name, asked, called) for name, asked in found.items()}
+    rest, rules = dict(found), list[object]()
+    if isinstance(rest.get("rules"), list):
+        rules = rest.pop("rules")
+    for rule in rules:
+        if not isinstance(rule, str):
+            raise ValueError(f"{called}, rules: write the rule {rule!r} in quotes")
+    wishes = {_text(name, called): _wish(name, asked, called) for name, asked in rest.items()}
+    return wishes, tuple(map(str, rules))
 
 
 def _text(name: object, called: str) -> str:

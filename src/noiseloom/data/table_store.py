@@ -112,6 +112,13 @@ class Stored:
         """The numbers, float64, shape (N,)."""
         return np.frombuffer(self.numbers, dtype=np.float64)
 
+    def floats(self) -> Reals:
+        """The numbers, also of texts that are numbers, float64, shape (N,); NaN where missing."""
+        if self.kind != "text":
+            return self.values()
+        found: Reals = np.array([*map(float, self.index), math.nan])[self.cells()]
+        return found
+
     def cells(self) -> NDArray[Any]:
         """Numbers, or codes of text, shape (N,)."""
         return np.frombuffer(self.codes, dtype=np.int32) if self.kind == "text" else self.values()

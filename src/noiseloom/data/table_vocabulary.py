@@ -12,6 +12,7 @@ from torch import Tensor
 
 from noiseloom.data.table_cells import check_reach, encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
+from noiseloom.data.table_rules import Comparison, comparison
 from noiseloom.data.table_schema import check_names
 from noiseloom.data.table_schema_file import free_path, write_schema
 from noiseloom.data.table_writing import check_writable, write_table
@@ -27,24 +28,33 @@ class TableVocabulary:
     Attributes:
         columns: those that are tokens, in the order of the file.
         left_out: columns of the file that are not, and why.
+        rules: that rows keep, as `noiseloom.data.table_rules` reads them.
 
     Raises:
-        ValueError: no columns, or two of one name.
+        ValueError: no columns, or two of one name, or a rule that is none.
     """
 
     columns: tuple[Column, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:
             raise ValueError("no column is left")
         if len(set(self.names)) < len(self.columns):
             raise ValueError("two columns have one name")
+        if self.rules and "rules" in self.names:
+            raise ValueError("a column is called 'rules', as rules are in a schema: rename it")
+        self.comparisons()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the T columns."""
         return tuple(column.name for column in self.columns)
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The rules: of rows of tokens (N, T) each says which can keep it, bool (N,)."""
+        return tuple(comparison(rule, self.columns) for rule in self.rules)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -124,7 +134,8 @@ class TableVocabulary:
     def facts(self) -> dict[str, Any]:
         """Plain JSON values from which `from_facts` makes it again."""
         columns = [column.facts() for column in self.columns]
-        return {"kind": "table", "columns": columns, "left_out": dict(self.left_out)}
+        found = {"kind": "table", "columns": columns, "left_out": dict(self.left_out)}
+        return {**found, "rules": list(self.rules)} if self.rules else found
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "TableVocabulary":
@@ -137,14 +148,16 @@ class TableVocabulary:
             if facts["kind"] != "table":
                 raise ValueError(f"these are facts of {facts['kind']!r}, not of a table")
             columns = tuple(Column.from_facts(found) for found in facts["columns"])
-            return cls(columns, dict(facts.get("left_out", {})))
+            rules = tuple(facts.get("rules", ()))
+            return cls(columns, dict(facts.get("left_out", {})), rules)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"these are no facts of a table: {error}") from error
 
     def schema(self) -> dict[str, Any]:
         """What `read_table` takes as `schema` to make the same columns of the same rows."""
-        found = {column.name: column.schema() for column in self.columns}
-        return {**found, **dict.fromkeys(self.left_out, "leave_out")}
+        found: dict[str, Any] = {column.name: column.schema() for column in self.columns}
+        found |= dict.fromkeys(self.left_out, "leave_out")
+        return {**found, "rules": list(self.rules)} if self.rules else found
 
     def write_schema(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the schema as a YAML file, to be edited and given back.

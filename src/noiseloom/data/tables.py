@@ -67,7 +67,8 @@ def read_table(
         path: a .csv, .tsv, .csv.gz or .tsv.gz file in UTF-8, its cells separated by commas,
             semicolons or tabs, or a .parquet file.
         schema: a YAML file, or a mapping such as it holds, that says what columns are
-            (`noiseloom.data.table_schema`); the others are inferred.
+            (`noiseloom.data.table_schema`); the others are inferred. It may have rules too, which
+            all training rows must keep.
         missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a
             column in which some are, be it only in held-out rows, a class for them, "refuse"
             raises, "drop" leaves out the rows.
@@ -108,7 +109,7 @@ def read_table(
             f"{missing!r} and {constant!r}"
         )
     rules = Rules(bins, whole, rare, max_classes)
-    wishes = read_schema(schema)
+    wishes, asked = read_schema(schema)
     with opened(Path(path).expanduser()) as table:
         if vocabulary is not None:
             by = split_by if split_by in table.names else None
@@ -139,7 +140,7 @@ def read_table(
             held = reading.by_column(part, rows, held_out_value)
         else:
             held = _drawn(len(rows), held_out, seed)
-        return reading.tokens(rows, held, wishes, rules, constant)
+        return reading.tokens(rows, held, wishes, rules, constant, asked)
 
 
 def _like(

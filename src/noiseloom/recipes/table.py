@@ -34,8 +34,9 @@ class Tables(GuidedRows):
     """Options of `Classes` for tables.
 
     Attributes:
-        schema: a YAML file that says what columns are; one that is not there yet is written, with
-            what was inferred, to be edited, also where a column is refused. "" only infers.
+        schema: a YAML file that says what columns are, and perhaps rules between them; one that is
+            not there yet is written, with what was inferred, to be edited, also where a column is
+            refused. "" only infers.
         missing: values that are missing are a class of their own (class), refused, or their rows
             are dropped.
         bins: intervals of a column of real numbers.
@@ -132,7 +133,9 @@ class Tables(GuidedRows):
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Columns, pairs, what a classifier can tell, copies and distances to training rows."""
-        return self.report(draw, data, rng)
+        assert isinstance(data, TokenSplit)
+        assert isinstance(data.vocabulary, TableVocabulary)
+        return self.report(draw, data, rng, rules=data.vocabulary.comparisons())
 
     def structure_columns(
         self, cells: Cells, words: Vocabulary, labels: Sequence[str]
