@@ -112,5 +112,7 @@ def test_sequences_are_told_in_options_too(tmp_path, capsys):
     path = tmp_path / "a.txt"
     path.write_text("ACG\nAACC\nGTTA\nTT\nCCC\nGA\n")
     command = ["train", "sequences", "--data", str(path), "--out", str(tmp_path / "run"), *TINY]
+    assert main([*command, "--held-out", "2"]) == 2
+    assert "--held-out must be between 0 and 1 and --longest at least 1" in last(capsys)
     assert main([*command, "--longest", "2"]) == 2
     assert "--longest is 2: raise it, or leave longer ones out with --longer drop" in last(capsys)

@@ -70,7 +70,8 @@ def read_sequences(
     path = Path(path).expanduser()
     if not 0 < held_out < 1 or (length is not None and length < 1):
         raise ValueError(
-            f"held_out must be between 0 and 1 and length at least 1, got {held_out} and {length}"
+            f"{said('held_out')} must be between 0 and 1 and {said('length', option='longest')} at "
+            f"least 1, got {held_out} and {length}"
         )
     if spelling not in ("auto", "characters", "smiles") or longer not in ("refuse", "drop"):
         raise ValueError(

@@ -15,8 +15,9 @@ from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_columns import Classes, Column
 from noiseloom.data.table_files import ColumnError
+from noiseloom.data.table_making import categorical, numeric
 from noiseloom.data.table_rules import Comparison
-from noiseloom.data.table_schema import Rules, Wish, categorical, numeric
+from noiseloom.data.table_schema import Defaults, Wish
 from noiseloom.data.table_store import Stored
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
@@ -126,13 +127,13 @@ class Reading:
         rows: NDArray[np.intp],
         held: NDArray[np.bool_],
         wishes: Mapping[str, Wish],
-        rules: Rules,
+        defaults: Defaults,
         constant: str,
-        asked: Sequence[str] = (),
+        rules: Sequence[str] = (),
     ) -> tuple[Split[Tokens], TableVocabulary]:
         """Tokens of the rows, by classes that are made of those to learn from.
 
-        What is asked are rules, which these rows must keep.
+        These rows must keep the rules.
 
         Raises:
             ColumnError: a column with one value, or a value without a class; the first of them.
@@ -142,7 +143,7 @@ class Reading:
         made = []
         for name, stored in list(self.columns.items()):
             try:
-                column = self._column(stored, rows, train, wishes.get(name), rules)
+                column = self._column(stored, rows, train, wishes.get(name), defaults)
             except ValueError as error:
                 self.faults[name] = str(error)
                 continue
@@ -158,7 +159,7 @@ class Reading:
                 )
         if self.faults:
             raise self._error(made)
-        vocabulary = TableVocabulary(tuple(made), self.left_out, tuple(asked))
+        vocabulary = TableVocabulary(tuple(made), self.left_out, tuple(rules))
         for rule in vocabulary.comparisons():
             self._check(rule, train)
         kind = smallest(max(vocabulary.sizes))
@@ -207,7 +208,7 @@ class Reading:
         rows: NDArray[np.intp],
         train: NDArray[np.intp],
         wish: Wish | None,
-        rules: Rules,
+        defaults: Defaults,
     ) -> Column | None:
         """The classes of a column; None where training rows have one value."""
         if stored.kind is None:
@@ -220,7 +221,7 @@ class Reading:
                     f"{stored.values()[wrong[0]]:g} is no whole number"
                 )
         number = stored.kind == "number" and not (wish and wish.kind == "categorical")
-        column = (numeric if number else categorical)(stored, train, wish, rules)
+        column = (numeric if number else categorical)(stored, train, wish, defaults)
         asked = column is not None and wish is not None and column.size > 1
         if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None

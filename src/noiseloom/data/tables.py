@@ -14,7 +14,7 @@ from noiseloom.data.split import Split
 from noiseloom.data.table_files import Rows, opened
 from noiseloom.data.table_like import read_like
 from noiseloom.data.table_reading import Reading
-from noiseloom.data.table_schema import Rules, check_names, read_schema
+from noiseloom.data.table_schema import Defaults, check_names, read_schema
 from noiseloom.data.table_store import Cells, Stored, read_columns
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
@@ -108,8 +108,8 @@ def read_table(
             "missing must be 'class', 'refuse' or 'drop' and constant 'refuse' or 'leave_out', got "
             f"{missing!r} and {constant!r}"
         )
-    rules = Rules(bins, whole, rare, max_classes)
-    wishes, asked = read_schema(schema)
+    defaults = Defaults(bins, whole, rare, max_classes)
+    wishes, rules = read_schema(schema)
     with opened(Path(path).expanduser()) as table:
         if vocabulary is not None:
             by = split_by if split_by in table.names else None
@@ -124,7 +124,7 @@ def read_table(
         if split_by:
             cells[split_by] = "text"
         forms = {n: wish.format for n, wish in wishes.items() if wish.format}
-        cap = _MOST if rare > 1 else rules.max_classes
+        cap = _MOST if rare > 1 else defaults.max_classes
         columns, where, faults = read_columns(table, left_out, cells, cap, forms)
         if split_by in faults:
             raise ValueError(faults[split_by])
@@ -140,7 +140,7 @@ def read_table(
             held = reading.by_column(part, rows, held_out_value)
         else:
             held = _drawn(len(rows), held_out, seed)
-        return reading.tokens(rows, held, wishes, rules, constant, asked)
+        return reading.tokens(rows, held, wishes, defaults, constant, rules)
 
 
 def _like(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noiseloom.data import Split, Vocabulary, read_text, vocabulary
 from noiseloom.data.characters import Characters
+from noiseloom.data.option_names import as_options
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.recipe import Facts
 from noiseloom.rng import Rng
@@ -57,16 +58,17 @@ class Text(Classes):
     def _read(self, data: str | None, known: Vocabulary | None) -> Split[Any]:
         if data is None:
             raise ValueError("text needs --data FILE.txt, a folder of such files, or a tar file")
-        split, words = read_text(
-            data,
-            self.length,
-            alphabet=self.alphabet,
-            held_out=self.held_out,
-            blocks=self.held_blocks or None,
-            seed=self.split_seed,
-            cache=self.cache or None,
-            vocabulary=known,
-        )
+        with as_options():
+            split, words = read_text(
+                data,
+                self.length,
+                alphabet=self.alphabet,
+                held_out=self.held_out,
+                blocks=self.held_blocks or None,
+                seed=self.split_seed,
+                cache=self.cache or None,
+                vocabulary=known,
+            )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
