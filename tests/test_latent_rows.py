@@ -107,7 +107,7 @@ def test_one_command_trains_both_stages_and_judges_them(data, tmp_path, name, ba
     assert -1e-6 <= found["information"] <= found["code_bits"]
     assert (out / "report.html").is_file()
     for i, codes in enumerate(("prior", "marginal", "none")):
-        path = tmp_path / f"{i}.txt"
+        path = tmp_path / f"{i}{'.csv' if name == 'table' else '.txt'}"
         assert main(["sample", str(out), "-n", "4", "--codes", codes, "--out", str(path)]) == 0
         assert path.read_text()
 

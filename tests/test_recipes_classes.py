@@ -360,9 +360,9 @@ def test_rows_of_numbers_are_filled_as_a_template_says(state, tmp_path, capsys):
     assert [line.split(",")[:4:3] for line in lines.read_text().splitlines()] == [["4", "0"]] * 3
     capsys.readouterr()
     for wrong in ("4,5", "1,2,3,4,0,1,2", "so_it"):
-        assert main(["sample", str(out), "--known", wrong, "--out", str(tmp_path / "x")]) == 2
+        assert main(["sample", str(out), "--known", wrong, "--out", str(tmp_path / "x.txt")]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert main(["sample", str(out), *known, "-n", "1", "--out", str(tmp_path / "x")]) == 2
+    assert main(["sample", str(out), *known, "-n", "1", "--out", str(tmp_path / "x.txt")]) == 2
     assert "gaps.npy has 2 templates, and -n is 1" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from noiseloom.fit import Options
 from noiseloom.latents import Latent
 from noiseloom.recipes import ForcingDigits, Guidable, Sampling
 from noiseloom.redesign import Redesign
-from noiseloom.rows import known_rows, rows_ending, write_rows
+from noiseloom.rows import known_rows, rows_endings, write_rows
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file
 from noiseloom.terminal import Pace, answer, counted, save_picture, say_plan
@@ -110,15 +110,16 @@ def sample(
     ending = {"pictures": ".png", "videos": ".webp"}.get(shows, ".csv")
     if shows == "molecules" and out is not None and out.suffix.lower() == ".sdf":
         out = out.with_suffix(ending)  # the table, beside which it lies
+    endings: tuple[str, ...] = (ending, ".npy") if shows == "pictures" else (ending,)
     if shows == "rows":
-        ending = rows_ending(run)
+        endings = rows_endings(run)
+        ending = endings[0]
     path = out or Path(f"{Path(source).resolve().name}-seed{seed}{ending}")
-    also = ".npy" if shows == "pictures" else ending
-    known_kind = shows in ("videos", "rows") or path.suffix.lower() in (ending, also)
-    if not known_kind and not path.is_dir():
-        called = {"series": "forecasts", "trajectories": "plans"}.get(shows, shows)
-        kinds = ending if also == ending else f"{ending} or, as numbers, {also}"
-        raise ValueError(f"{path}: {called} are written as {kinds}")
+    if shows != "videos" and path.suffix.lower() not in endings and not path.is_dir():
+        called = {"series": "forecasts", "trajectories": "plans", "rows": "rows of this run"}
+        kinds = ", ".join(e for e in endings if e != ".npy")
+        kinds += " or, as numbers, .npy" * (".npy" in endings)
+        raise ValueError(f"{path}: {called.get(shows, shows)} are written as {kinds}")
     check_file(path, force, f"samples{ending}")
     if isinstance(run.recipe, Guidable) and run.recipe.beside and shows != "rows":
         check_file(path.with_suffix(run.recipe.beside), force)

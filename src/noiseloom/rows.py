@@ -19,8 +19,10 @@ from noiseloom.data import (
     template,
     vocabulary,
 )
+from noiseloom.data.sequence_files import FASTA, write_fasta
 from noiseloom.data.table_cells import read_cells
 from noiseloom.data.table_columns import Column
+from noiseloom.data.table_writing import WRITTEN, check_writable, write_table
 from noiseloom.data.templates import number_templates, which_template
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
@@ -30,14 +32,14 @@ from noiseloom.redesign import Redesign, free_sites, sites_of
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
-from noiseloom.terminal import save_picture, say
+from noiseloom.terminal import counted, save_picture, say
 
 __all__ = [
     "known_rows",
     "parent_of",
     "redesigned_rows",
     "rows",
-    "rows_ending",
+    "rows_endings",
     "say_edits",
     "say_if_unused_to",
     "write_rows",
@@ -47,10 +49,20 @@ COUNT = 12
 """Rows of a report."""
 
 
-def rows_ending(run: Run) -> str:
-    """Of the file that rows are written to."""
-    endings = {TableVocabulary: ".csv", Palette: ".png"}
-    return endings.get(type(_words(run)), ".txt")
+def rows_endings(run: Run) -> tuple[str, ...]:
+    """Of the files that rows may be written to, the usual one first."""
+    words = _words(run)
+    if isinstance(words, Symbols):
+        # FASTA is read as upper case, and its lines begin with no > or ; of a sequence.
+        plain = all(s == s.upper() and not set(s) & {">", ";", " "} for s in words.symbols)
+        smiles = (".smi",) if words.spelling == "smiles" else ()
+        return (".txt", ".csv", *smiles, *(FASTA if plain else ()))
+    endings = {
+        TableVocabulary: WRITTEN,
+        Palette: (".png", ".npy"),
+        Numbers: (".txt", ".csv", ".npy"),
+    }
+    return endings.get(type(words), (".txt", ".md"))
 
 
 def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[str, Tensor]:
@@ -144,9 +156,9 @@ def write_rows(
     redesign: Redesign | None = None,
     codes: Tensor | None = None,
 ) -> int:
-    """Draw rows into a file: a .csv of a table, a .png, else lines; what has line breaks by "---".
+    """Draw rows into a file of a kind that is read again, by its ending (`rows_endings`).
 
-    Rows of numbers are an array where the file is called .npy.
+    Else rows are lines; what has line breaks is parted by "---".
 
     Args:
         run: of rows.
@@ -163,10 +175,13 @@ def write_rows(
         Tokens of a row.
 
     Raises:
+        ImportError: a .parquet file, without the extra `parquet`.
         ValueError: data are named, or a template does not fit.
     """
     if data is not None:
         raise ValueError("rows follow no data: leave --data out, and see --known")
+    if isinstance(_words(run), TableVocabulary):
+        check_writable(path)
     given = {"row": torch.arange(count)}
     if known is not None:
         given = known_rows(run, known, count, gap)
@@ -191,11 +206,19 @@ def write_rows(
     if isinstance(words, Palette):
         save_picture(path, words.pixels(drawn), 256)
         return drawn.shape[1]
-    if isinstance(words, Numbers) and path.suffix == ".npy":
+    if isinstance(words, Numbers) and path.suffix.lower() == ".npy":
         with path.open("wb") as file:
             np.save(file, drawn.numpy())
         return drawn.shape[1]
     texts = [_line(row) for row in words.decode(drawn)]
+    if isinstance(words, Symbols) and path.suffix.lower() in FASTA:
+        if empty := write_fasta(path, texts):
+            say(f"note: {counted(empty, 'samples')} without symbols: FASTA cannot hold them")
+        return drawn.shape[1]
+    if isinstance(words, Symbols) and path.suffix.lower() == ".csv":
+        name = "smiles" if words.spelling == "smiles" else "sequence"
+        write_table(path, [name], [[text] for text in texts], [True])
+        return drawn.shape[1]
     mark = "\n---\n" if any("\n" in text for text in texts) else "\n"
     write_text(path, mark.join(texts) + "\n")
     return drawn.shape[1]

@@ -1,10 +1,13 @@
 """Schemas of tables: what is inferred can be given back, edited, and is checked."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from table_cases import table
 
 from noiseloom.data import read_table
+from noiseloom.data.table_schema import read_schema
 
 
 @pytest.mark.parametrize("options", [{}, {"rare": 3}, {"bins": 7, "whole": 20}])
@@ -54,7 +57,7 @@ def test_mixed_labels_are_categories_where_a_schema_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("a: colour", "a kind is one of categorical, integer, real, leave_out, got 'colour'"),
+        ("a: colour", "a kind is one of categorical, integer, real, date, leave_out, got 'colour'"),
         ("a: 3", "a kind is one of"),
         ("- a", "must have a line for each column"),
         ("a: {kind: real, low: 3}", "real has bins, missing, not 'low'"),
@@ -80,3 +83,12 @@ def test_schemas_are_checked(tmp_path, said, message):
     assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_table(tmp_path / "a.csv", schema=tmp_path / "none.yaml")
+
+
+def test_the_schema_of_the_readme_is_one(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    example = readme.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "schema.yaml").write_text(example, encoding="utf-8")
+    wishes, rules = read_schema(tmp_path / "schema.yaml")
+    assert list(wishes) == ["who", "sex", "age", "fare", "sailed"]
+    assert len(rules) == 3

@@ -33,6 +33,7 @@ from noiseloom.data.series_files import read_series
 from noiseloom.data.smiles import smiles
 from noiseloom.data.split import Set, Split
 from noiseloom.data.symbols import Numbers, Symbols
+from noiseloom.data.table_files import ColumnError
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tables import read_table
 from noiseloom.data.templates import template
@@ -49,6 +50,7 @@ __all__ = [
     "Characters",
     "ClipWindows",
     "Clips",
+    "ColumnError",
     "Ehrlich",
     "Folds",
     "GB1Split",

@@ -130,6 +130,7 @@ def read_palette(
     held_out: float = 0.1,
     split: Literal["auto", "random", "arcs"] = "auto",
     background: tuple[int, int, int] = (0, 0, 0),
+    seed: int = 0,
 ) -> tuple[Split[Tokens], Palette]:
     """Read pictures as rows of pixels of few colours.
 
@@ -143,6 +144,7 @@ def read_palette(
         held_out: share to hold out, as for `image_folder`.
         split: which pictures, likewise.
         background: colour behind transparent pixels.
+        seed: decides which pictures are held out where they are drawn one by one.
 
     Raises:
         FileNotFoundError: nothing at `path`.
@@ -150,7 +152,9 @@ def read_palette(
     """
     if not 2 <= colours <= 256:
         raise ValueError(f"a palette has 2 to 256 colours, got {colours}")
-    images = image_folder(path, side, held_out=held_out, split=split, background=background)
+    images = image_folder(
+        path, side, held_out=held_out, split=split, background=background, seed=seed
+    )
     train = images.train.pixels
     flat = train.movedim(1, -1).reshape(-1, 3)
     if len(flat) > _PIXELS:

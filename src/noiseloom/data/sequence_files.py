@@ -1,7 +1,7 @@
 """Sequences out of files: FASTA, SMILES, a string per line, a column of a table, arrays."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noiseloom.data.text_files import lines_of
+from noiseloom.data.whole_file import write_text
 
-__all__ = ["FASTA", "Record", "read_numbers", "read_records", "suffix_of"]
+__all__ = ["FASTA", "Record", "read_numbers", "read_records", "suffix_of", "write_fasta"]
 
 FASTA = (".fasta", ".fa", ".faa", ".fna")
+_WIDTH = 60  # symbols of a line that is written
 _SUFFIXES = (*FASTA, ".smi", ".txt", ".csv", ".npy")
 
 
@@ -109,6 +111,24 @@ def read_numbers(path: Path) -> NDArray[np.int64]:
         what = found.min() if int(found.min()) < 0 else found.max()
         raise ValueError(f"{path} holds {what}: classes are numbered 0 .. K - 1, K at most 65536")
     return found.astype(np.int64)
+
+
+def write_fasta(path: Path, texts: Sequence[str]) -> int:
+    """Write sequences as FASTA, each under `>sample-N`, N its row from 1.
+
+    Args:
+        path: of the file, which is replaced.
+        texts: upper case, as FASTA is read; an empty one, which it cannot hold, is left out.
+
+    Returns:
+        How many were left out.
+    """
+    lines = []
+    for number, text in enumerate(texts, 1):
+        parts = [text[at : at + _WIDTH] for at in range(0, len(text), _WIDTH)]
+        lines += [f">sample-{number}", *parts] if parts else []
+    write_text(path, "\n".join([*lines, ""]))
+    return sum(not text for text in texts)
 
 
 def _plain(path: Path) -> Iterator[Record]:

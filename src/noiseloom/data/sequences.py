@@ -10,6 +10,7 @@ from torch import Tensor
 
 from noiseloom.data.characters import smallest
 from noiseloom.data.folder import HELD_OUT, TRAIN
+from noiseloom.data.option_names import said
 from noiseloom.data.sequence_files import Record, read_numbers, read_records, suffix_of
 from noiseloom.data.split import Split
 from noiseloom.data.symbols import Numbers, Spelling, Symbols, spelt
@@ -69,7 +70,8 @@ def read_sequences(
     path = Path(path).expanduser()
     if not 0 < held_out < 1 or (length is not None and length < 1):
         raise ValueError(
-            f"held_out must be between 0 and 1 and length at least 1, got {held_out} and {length}"
+            f"{said('held_out')} must be between 0 and 1 and {said('length', option='longest')} at "
+            f"least 1, got {held_out} and {length}"
         )
     if spelling not in ("auto", "characters", "smiles") or longer not in ("refuse", "drop"):
         raise ValueError(
@@ -181,7 +183,8 @@ def _short(
         if longer == "refuse":
             raise ValueError(
                 f"{path}, line {records[bad].line}: a sequence of {counts[bad]} symbols, and "
-                f"length is {length}: raise it, or leave longer ones out with longer='drop'"
+                f"{said('length', option='longest')} is {length}: raise it, or leave longer ones "
+                f"out with {said('longer', 'drop')}"
             )
         notes.append(f"{len(records) - len(kept)} sequences have more than {length} symbols")
     longest = max((counts[i] for i in kept), default=1)

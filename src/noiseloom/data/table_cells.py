@@ -5,11 +5,16 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from noiseloom.data.table_columns import Classes, Column, Value
 from noiseloom.data.table_files import opened
 from noiseloom.data.table_schema import check_names
 
-__all__ = ["encode_cells", "read_cells"]
+__all__ = ["check_reach", "encode_cells", "read_cells"]
+
+_SLACK = 0.1
+"""Of the range of a column, by which numbers that are known may be beyond it."""
 
 
 def read_cells(
@@ -71,6 +76,40 @@ def encode_cells(
         more = "" if values[at] is None else _hint(column, str(values[at]))
         raise ValueError(f"{places[at]}, {column.refusal(values[at])}{more}")
     return values, classes
+
+
+def check_reach(column: Column, values: Sequence[Value], places: Sequence[str]) -> None:
+    """Raise where a number is none that the column could have.
+
+    Where every number is a class there are no others. In bins a number may be beyond those of
+    training rows by a tenth of their range, as one of rows that are not there yet may be: it counts
+    as one of the outermost bin. Between bins, too, it is in the nearest.
+
+    Args:
+        column: of the values.
+        values: as `encode_cells` gave them.
+        places: where each is.
+
+    Raises:
+        ValueError: such a number, by its place, with the range.
+    """
+    if column.kind == "categorical":
+        return
+    numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    low, high = float(column.lows[0]), float(column.highs[-1])
+    slack = _SLACK * (high - low) * (1 + 1e-9)  # of 12 a tenth is 1.2000000000000002
+    wrong = (numbers < low - slack) | (numbers > high + slack)
+    if column.exact:
+        wrong = ~column.within(numbers)
+    if wrong.any():
+        at = int(wrong.argmax())
+        number = values[at]
+        told = column.typed(number) if isinstance(number, int | float) else number
+        said = "none of" if column.exact else "beyond"
+        raise ValueError(
+            f"{places[at]}, column {column.name!r}: {told} is {said} {column.examples}, "
+            "which training rows have"
+        )
 
 
 def _hint(column: Column, value: str) -> str:

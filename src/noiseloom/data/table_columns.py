@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from noiseloom.data.table_dates import date_of, number_of
 from noiseloom.data.table_numbers import Reals, counted, drawn, written
 from noiseloom.rng import Rng
 
@@ -52,6 +53,8 @@ class Column:
         decimals: fewest and most digits after the point in training rows, as `Writing.of` has
             them; empty where they are not known.
         digits: the most of a number there; 0 where they are not known.
+        dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
+        step: how many units of the form one of these numbers is; 0 where there is no form.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.
@@ -70,6 +73,8 @@ class Column:
     bins: int = 0
     decimals: tuple[int, ...] = ()
     digits: int = 0
+    dates: str = ""
+    step: int = 0
 
     def __post_init__(self) -> None:
         here = f"column {self.name!r}"
@@ -79,6 +84,8 @@ class Column:
             raise ValueError(f"{here} has values of no known type: {self.type!r}")
         if len(self.decimals) not in (0, 2) or not all(_is(d, int) for d in self.decimals):
             raise ValueError(f"{here} has decimals {self.decimals}, and not fewest and most")
+        if self.dates and (self.kind != "integer" or self.step < 1):
+            raise ValueError(f"{here} has dates that are no whole numbers")
         if self.kind == "categorical":
             allowed: type | tuple[type, ...] = str if self.type == "text" else (int, float)
             if not self.values or not all(_is(value, allowed) for value in self.values):
@@ -108,8 +115,10 @@ class Column:
     def parse(self, cell: object) -> Value:
         """The value of a cell of a file, or of a value: None where it is missing.
 
+        A date is the number that it counts as, in steps of the column, rounded down.
+
         Raises:
-            ValueError: no number, or no whole one, where the column has them.
+            ValueError: no number, or no whole one, or no date, where the column has them.
         """
         if cell is None or (isinstance(cell, float) and math.isnan(cell)):
             return None
@@ -118,6 +127,11 @@ class Column:
             return None
         if self.type == "text" or (self.kind == "categorical" and text == OTHER):
             return text
+        if self.dates:
+            found = number_of(self.dates, text, strict=False)
+            if found is None:
+                raise ValueError(f"{text!r} is no date as {self.dates} has it")
+            return found // self.step
         if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
             raise ValueError(f"{text!r} is no finite number")
         number = float(text)
@@ -174,7 +188,7 @@ class Column:
                 interval gives its median.
         """
         if self.kind == "categorical" or rng is None:
-            values = [*(self.values or map(self._typed, self.medians)), *self._rest()]
+            values = [*(self.values or map(self.typed, self.medians)), *self._rest()]
             return [values[k] for k in classes.tolist()]
         at = classes.clip(max=len(self.lows) - 1)
         low, high, closed = (ends[at] for ends in self._ends())
@@ -182,7 +196,7 @@ class Column:
         numbers = drawn(
             low, high, closed, rng, whole=whole, decimals=self.decimals, digits=self.digits
         )
-        found = [self._typed(value) for value in numbers.tolist()]
+        found = [self.typed(value) for value in numbers.tolist()]
         return [v if k < len(self.lows) else None for v, k in zip(found, classes, strict=True)]
 
     def text(self, value: Value) -> str:
@@ -206,16 +220,32 @@ class Column:
             found[: len(width)] = np.log(width)
         return found
 
+    def ends(self) -> tuple[Reals, Reals, NDArray[np.bool_]]:
+        """Low and high of the numbers of each class, (K,), and whether a high is one of them.
+
+        Classes of values that are missing, or are others, may be any number.
+        """
+        if self.kind == "categorical":
+            low = high = np.array(self.values, dtype=np.float64)
+            closed = np.ones(len(low), dtype=np.bool_)
+        else:
+            low, high, closed = self._ends()
+        rest = np.full(len(self._rest()), np.inf)
+        return np.append(low, -rest), np.append(high, rest), np.append(closed, rest < 0)
+
     @property
     def called(self) -> str:
         """The kind, with what its classes are."""
-        return f"{self.kind}, in bins" if self.bins else self.kind
+        kind = "date" if self.dates else self.kind
+        return f"{kind}, in bins" if self.bins else kind
 
     @property
     def examples(self) -> str:
         """Some values, for a table that people read."""
         if self.kind != "categorical":
             ends = (self.lows[0], self.highs[-1])
+            if self.dates:
+                return " .. ".join(str(self.typed(end)) for end in ends)
             return " .. ".join(f"{end:g}" if self.kind == "real" else str(end) for end in ends)
         some = ", ".join(" ".join(str(value).split())[:24] for value in self.values[:3])
         return some + ", ..." * (len(self.values) > 3)
@@ -231,6 +261,9 @@ class Column:
         found: dict[str, Any] = {"kind": self.kind}
         if self.kind == "categorical":
             found["values"] = list(self.values)
+        elif self.dates:
+            found = {"kind": "date", "format": self.dates}
+            found |= {"bins": self.bins} if self.bins else {}
         elif self.bins:
             found["bins"] = self.bins
         else:
@@ -278,7 +311,10 @@ class Column:
         found = (gap if v is None else places.get(v, other) for v in values)
         return np.fromiter(found, dtype=np.int64, count=len(values))
 
-    def _typed(self, value: int | float) -> int | float:
+    def typed(self, value: int | float) -> int | float | str:
+        """A number of the column as a value: a date as it is written, or of its type."""
+        if self.dates:
+            return date_of(self.dates, int(value) * self.step)
         return int(value) if self.type == "integer" else float(value)
 
 

@@ -5,7 +5,7 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -14,10 +14,25 @@ import numpy as np
 
 from noiseloom.data.table_columns import NUMBER
 
-__all__ = ["ENDINGS", "Rows", "opened"]
+__all__ = ["ENDINGS", "ColumnError", "Rows", "opened"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
+
+
+class ColumnError(ValueError):
+    """A column that cannot be taken for anything, or has a value without a class.
+
+    Args:
+        message: what is wrong.
+        schema: what all columns are taken for, as `TableVocabulary.schema` has it; those that
+            cannot be taken are left out.
+        why: what is wrong with columns, by name.
+    """
+
+    def __init__(self, message: str, schema: Mapping[str, Any], why: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.schema, self.why = dict(schema), dict(why)
 
 
 class Rows(NamedTuple):
@@ -71,6 +86,8 @@ def opened(path: Path) -> Iterator[Rows]:
             table = _parquet(file, path) if path.suffix.lower() == ".parquet" else _csv(text)
             _check_names(table.names)
             yield table
+    except ColumnError as error:
+        raise ColumnError(f"{path}: {error}", error.schema, error.why) from error
     except (csv.Error, EOFError, OSError, ValueError, zlib.error) as error:
         if isinstance(error, UnicodeDecodeError):
             raise ValueError(f"{path} is no UTF-8 text: save it in that encoding") from error

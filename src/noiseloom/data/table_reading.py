@@ -1,8 +1,9 @@
 """Columns of a table on their way to tokens: what is left out, held out, and a class."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,9 +11,13 @@ from numpy.typing import NDArray
 
 from noiseloom.data.characters import smallest
 from noiseloom.data.folder import HELD_OUT, TRAIN
+from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_columns import Classes, Column
-from noiseloom.data.table_schema import Rules, Wish, categorical, numeric
+from noiseloom.data.table_files import ColumnError
+from noiseloom.data.table_making import categorical, numeric
+from noiseloom.data.table_rules import Comparison
+from noiseloom.data.table_schema import Defaults, Wish
 from noiseloom.data.table_store import Stored
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
@@ -31,6 +36,8 @@ class Reading:
         where: in the file each row is.
         unit: what that counts, line or row.
         left_out: columns that were not read, and why.
+        faults: columns that could not be, and why.
+        names: of all, as they stand in the file.
     """
 
     def __init__(
@@ -39,7 +46,10 @@ class Reading:
         where: "array[int]",
         unit: str,
         left_out: dict[str, str],
+        faults: Mapping[str, str] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
+        self.faults, self.names = dict(faults or {}), names
         self.columns, self.where, self.unit, self.left_out = columns, where, unit, left_out
         self.notes = [f"column {name!r} is left out: {why}" for name, why in left_out.items()]
 
@@ -60,7 +70,8 @@ class Reading:
                     told = f"its first {column.known:,} texts are all different"
                 self.leave_out(name, told)
                 continue
-            whole = column.kind == "number" and not column.pointed and len(self.where) >= 8
+            whole = column.kind == "number" and not (column.pointed or column.dates)
+            whole = whole and len(self.where) >= 8
             if whole and (np.diff(column.values()) == 1).all():
                 self.leave_out(name, "it counts the rows")
 
@@ -72,7 +83,8 @@ class Reading:
             if missing == "refuse" and found.any():
                 raise ValueError(
                     f"{self._place(found.argmax())}, column {column.name!r}: a value is missing "
-                    f"({found.sum():,} are): choose missing='class' or missing='drop'"
+                    f"({found.sum():,} are): choose {said('missing', 'class')} or "
+                    f"{said('missing', 'drop')}"
                 )
             gaps |= found
         if missing == "drop" and gaps.any():
@@ -99,7 +111,7 @@ class Reading:
             if unknown:
                 raise ValueError(
                     f"{here} has {unknown[0]!r}, which is neither train nor test: say which value "
-                    "is held out, held_out_value"
+                    f"is held out, {said('held_out_value')}"
                 )
             chosen = np.array([word.lower() in HELD_OUT for word in words])
         else:
@@ -115,37 +127,80 @@ class Reading:
         rows: NDArray[np.intp],
         held: NDArray[np.bool_],
         wishes: Mapping[str, Wish],
-        rules: Rules,
+        defaults: Defaults,
         constant: str,
+        rules: Sequence[str] = (),
     ) -> tuple[Split[Tokens], TableVocabulary]:
         """Tokens of the rows, by classes that are made of those to learn from.
 
+        These rows must keep the rules.
+
         Raises:
-            ValueError: a column with one value, or a value without a class.
+            ColumnError: a column with one value, or a value without a class; the first of them.
+            ValueError: a rule that is none, or that a row to learn from breaks.
         """
         train = rows[~held]
         made = []
         for name, stored in list(self.columns.items()):
-            column = self._column(stored, rows, train, wishes.get(name), rules)
+            try:
+                column = self._column(stored, rows, train, wishes.get(name), defaults)
+            except ValueError as error:
+                self.faults[name] = str(error)
+                continue
             if column is not None:
                 made.append(column)
             elif constant == "leave_out":
                 self.leave_out(name, CONSTANT)
             else:
-                raise ValueError(
+                self.faults[name] = (
                     f"column {name!r} has one value in all training rows: leave it "
-                    "out in the schema, or all such with constant='leave_out'"
+                    f"out ({said('leave_out', [name])}), or all such with "
+                    f"{said('constant', 'leave_out')}"
                 )
-        vocabulary = TableVocabulary(tuple(made), self.left_out)
+        if self.faults:
+            raise self._error(made)
+        vocabulary = TableVocabulary(tuple(made), self.left_out, tuple(rules))
+        for rule in vocabulary.comparisons():
+            self._check(rule, train)
         kind = smallest(max(vocabulary.sizes))
         parts = [torch.empty((int(part.sum()), len(made)), dtype=kind) for part in (~held, held)]
         for c, column in enumerate(made):
             stored = self.columns.pop(column.name)
-            classes = self._classes(stored, column, rows, held)
+            try:
+                classes = self._classes(stored, column, rows, held)
+            except ValueError as error:
+                self.faults[column.name] = str(error)
+                raise self._error(made) from error
             for tokens, part in zip(parts, (~held, held), strict=True):
                 tokens[:, c] = torch.from_numpy(classes[part])
         sets = [Tokens(tokens, vocabulary.sizes) for tokens in parts]
         return Split(sets[0], sets[1], tuple(self.notes)), vocabulary
+
+    def _check(self, rule: Comparison, train: NDArray[np.intp]) -> None:
+        places = [rule.left] if rule.right is None else [rule.left, rule.right]
+        columns = [rule.columns[place] for place in places]
+        values = [self.columns[column.name].floats()[train] for column in columns]
+        broken = ~rule.holds(values)
+        if broken.any():
+            at = int(broken.argmax())
+            told = " and ".join(
+                f"{c.name!r} is {c.typed(v[at])}" for c, v in zip(columns, values, strict=True)
+            )
+            raise ValueError(
+                f"{self._place(train[at])}, rule {rule.text!r}: {told} ({broken.sum():,} of "
+                f"{len(broken):,} training rows break it): mend the rows, or leave the rule out"
+            )
+
+    def _error(self, made: Sequence[Column]) -> ColumnError:
+        """The first fault, and what each column is taken for so far."""
+        first, *others = self.faults.values()
+        known: dict[str, Any] = {column.name: column.schema() for column in made}
+        schema = {name: known.get(name, "leave_out") for name in self.names}
+        if others:
+            more = ", ".join(repr(name) for name in list(self.faults)[1:4])
+            more += ", ..." * (len(others) > 3)
+            first += f"; {len(others)} other columns are refused too: {more}"
+        return ColumnError(first, schema, self.faults)
 
     def _column(
         self,
@@ -153,7 +208,7 @@ class Reading:
         rows: NDArray[np.intp],
         train: NDArray[np.intp],
         wish: Wish | None,
-        rules: Rules,
+        defaults: Defaults,
     ) -> Column | None:
         """The classes of a column; None where training rows have one value."""
         if stored.kind is None:
@@ -166,16 +221,24 @@ class Reading:
                     f"{stored.values()[wrong[0]]:g} is no whole number"
                 )
         number = stored.kind == "number" and not (wish and wish.kind == "categorical")
-        column = (numeric if number else categorical)(stored, train, wish, rules)
-        said = column is not None and wish is not None and column.size > 1
-        if column is None or not (said or len(np.unique(stored.cells()[train])) > 1):
+        column = (numeric if number else categorical)(stored, train, wish, defaults)
+        asked = column is not None and wish is not None and column.size > 1
+        if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None
         missing = stored.missing(len(self.where))
         gaps = int(missing[train].sum())
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
         gap = bool(missing[rows].any()) or (wish is not None and wish.missing)
         decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
-        return replace(column, gap=gap, gaps=gaps, decimals=decimals, digits=digits)
+        return replace(
+            column,
+            gap=gap,
+            gaps=gaps,
+            decimals=decimals,
+            digits=digits,
+            dates=stored.dates,
+            step=stored.step if stored.dates else 0,
+        )
 
     def _classes(
         self,
@@ -220,8 +283,8 @@ class Reading:
         text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
         why = "no training row has it" if held[at] else "the schema has none"
         raise ValueError(
-            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give rare=1 or more, or "
-            "other: true in the schema"
+            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
+            "more, or other: true in the schema"
         )
 
     def _place(self, row: int | np.intp) -> str:

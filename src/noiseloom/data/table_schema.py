@@ -4,33 +4,34 @@
     age: {kind: integer, low: 0, high: 120}
     fare: {kind: real, bins: 16, missing: true}
     class: {kind: categorical, values: [first, second, third], other: true}
+    when: {kind: date, format: '%d/%m/%Y'}
     name: leave_out
+    rules: [age >= 0, paid <= fare]
 
-Columns that it does not name are inferred.
+Columns that it does not name are inferred. A list called rules has what rows keep
+(`noiseloom.data.table_rules`).
 """
 
 import difflib
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 
-from noiseloom.data.table_bins import binned
-from noiseloom.data.table_columns import NUMBER, Column
-from noiseloom.data.table_store import Cells, Stored
+from noiseloom.data.option_names import said
+from noiseloom.data.table_dates import date_like
+from noiseloom.data.table_store import Cells
 
-__all__ = ["Rules", "Wish", "categorical", "check_names", "numeric", "read_schema"]
+__all__ = ["Defaults", "Wish", "check_names", "read_schema"]
 
 _MAY_HAVE: dict[str, tuple[str, ...]] = {
     "categorical": ("values", "other", "missing"),
     "integer": ("low", "high", "bins", "missing"),
     "real": ("bins", "missing"),
+    "date": ("bins", "format", "missing"),
     "leave_out": (),
 }
 
@@ -39,11 +40,12 @@ class Wish(NamedTuple):
     """What a person says of a column; None is what is left to be inferred.
 
     Attributes:
-        kind: categorical, integer, real or leave_out.
+        kind: categorical, integer, real, date or leave_out.
         values: the categories, in their order.
         low: least whole number.
         high: largest whole number.
         bins: how many intervals.
+        format: of dates, as of `strftime`; one of `noiseloom.data.table_dates` is found.
         other: whether values that are no categories share a class.
         missing: whether missing values have a class, though none may be missing in training.
     """
@@ -53,6 +55,7 @@ class Wish(NamedTuple):
     low: int | None = None
     high: int | None = None
     bins: int | None = None
+    format: str | None = None
     other: bool = False
     missing: bool = False
 
@@ -61,11 +64,11 @@ class Wish(NamedTuple):
         """How its cells are to be read: categories as they are written, unless they are numbers."""
         if self.kind == "categorical":
             return "text" if not self.values or isinstance(self.values[0], str) else "number"
-        return "number"
+        return "date" if self.kind == "date" else "number"
 
 
 @dataclass(frozen=True)
-class Rules:
+class Defaults:
     """How columns are made that no schema describes.
 
     Attributes:
@@ -84,26 +87,27 @@ class Rules:
     max_classes: int = 256
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or self.whole < 2 or self.rare < 0 or self.max_classes < 2:
-            raise ValueError(
-                "bins, whole and max_classes must be at least 2 and rare at least 0, got "
-                f"bins={self.bins}, whole={self.whole}, rare={self.rare}, "
-                f"max_classes={self.max_classes}"
-            )
+        for name, least in (("bins", 2), ("whole", 2), ("rare", 0), ("max_classes", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"{said(name)} must be at least {least}, got {getattr(self, name)}"
+                )
 
 
-def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> dict[str, Wish]:
-    """What a schema says of columns, by name.
+def read_schema(
+    source: str | os.PathLike[str] | Mapping[str, Any] | None,
+) -> tuple[dict[str, Wish], tuple[str, ...]]:
+    """What a schema says of columns, by name, and its rules.
 
     Args:
         source: a YAML file, or what is in one, or None for nothing.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no YAML of columns, an unknown kind or setting.
+        ValueError: no YAML of columns, an unknown kind or setting, a rule that is no text.
     """
     if source is None:
-        return {}
+        return {}, ()
     found, called = source, "the schema"
     if not isinstance(source, Mapping):
         path = Path(source).expanduser()
@@ -116,7 +120,14 @@ def read_schema(source: str | os.PathLike[str] | Mapping[str, Any] | None) -> di
             raise ValueError(f"{path} is no schema: {' '.join(str(error).split())}") from error
     if not isinstance(found, Mapping):
         raise ValueError(f"{called} must have a line for each column, such as `age: integer`")
-    return {_text(name, called): _wish(name, said, called) for name, said in found.items()}
+    rest, rules = dict(found), list[object]()
+    if isinstance(rest.get("rules"), list):
+        rules = rest.pop("rules")
+    for rule in rules:
+        if not isinstance(rule, str):
+            raise ValueError(f"{called}, rules: write the rule {rule!r} in quotes")
+    wishes = {_text(name, called): _wish(name, asked, called) for name, asked in rest.items()}
+    return wishes, tuple(map(str, rules))
 
 
 def _text(name: object, called: str) -> str:
@@ -125,20 +136,26 @@ def _text(name: object, called: str) -> str:
     return name
 
 
-def _wish(name: str, said: object, called: str) -> Wish:
+def _wish(name: str, asked: object, called: str) -> Wish:
     here = f"{called}, column {name!r}"
-    said = {"kind": said} if isinstance(said, str) else said
-    said = said if isinstance(said, Mapping) else {}
-    kind = said.get("kind")
+    asked = {"kind": asked} if isinstance(asked, str) else asked
+    asked = asked if isinstance(asked, Mapping) else {}
+    kind = asked.get("kind")
     if kind not in _MAY_HAVE:
         raise ValueError(f"{here}: a kind is one of {', '.join(_MAY_HAVE)}, got {kind!r}")
-    rest = {key: value for key, value in said.items() if key != "kind"}
+    rest = {key: value for key, value in asked.items() if key != "kind"}
     for key, value in rest.items():
         if key not in _MAY_HAVE[kind]:
             allowed = ", ".join(_MAY_HAVE[kind]) or "no settings"
             raise ValueError(f"{here}: {kind} has {allowed}, not {key!r}")
         if key == "values":
             rest[key] = _values(value, here)
+        elif key == "format":
+            if not isinstance(value, str) or not date_like(value):
+                raise ValueError(
+                    f"{here}: format must say where day, month and year are, such as '%d/%m/%Y', "
+                    f"got {value!r}"
+                )
         elif (type(value) is not bool) if key in ("other", "missing") else type(value) is not int:
             wanted = "true or false" if key in ("other", "missing") else "a whole number"
             raise ValueError(f"{here}: {key} must be {wanted}, got {value!r}")
@@ -172,116 +189,3 @@ def check_names(asked: Iterable[str], names: Iterable[str], called: str = "the t
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
             raise ValueError(f"{called} has no column {name!r}: {hint}")
-
-
-def categorical(
-    stored: Stored, train: NDArray[np.intp], wish: Wish | None, rules: Rules
-) -> Column | None:
-    """A column of categories, sorted, from the rows to learn from; None if all are missing.
-
-    Raises:
-        ValueError: too many categories, or none that is frequent enough.
-    """
-    if stored.kind == "number":
-        numbers = stored.values()[train]
-        found, counts = np.unique(numbers[~np.isnan(numbers)], return_counts=True)
-        seen: list[Any] = [_number(value, stored.pointed) for value in found.tolist()]
-    else:
-        texts = list(stored.index)
-        codes = np.frombuffer(stored.codes, dtype=np.int32)[train]
-        counts = np.bincount(codes[codes >= 0], minlength=len(texts))
-        # A person's categories may be numbers, if all are written as numbers are.
-        natural = stored.natural and all(map(_is_natural, texts))
-        natural = natural and len(set(map(float, texts))) == len(texts)
-        pairs = [(float(t) if natural else t, int(c)) for t, c in zip(texts, counts, strict=True)]
-        pairs = sorted(pair for pair in pairs if pair[1])
-        pointed = natural and any("." in text for text in texts)
-        seen = [_number(v, pointed) if isinstance(v, float) else v for v, _ in pairs]
-        counts = np.array([count for _, count in pairs])
-    if not seen:
-        return None
-    values = tuple(v for v, n in zip(seen, counts.tolist(), strict=True) if n >= rules.rare)
-    if wish and wish.values:
-        values = wish.values
-    here = f"column {stored.name!r}"
-    if not values:
-        raise ValueError(f"{here} has no value in {rules.rare} rows: leave it out, or lower rare")
-    if len(values) > rules.max_classes:
-        raise ValueError(
-            f"{here} has {len(values):,} values: leave it out, raise rare to throw rare ones "
-            "together, or raise max_classes"
-        )
-    other = rules.rare > 0 or (wish is not None and wish.other)
-    return Column(stored.name, "categorical", _type(values), values, other=other)
-
-
-def numeric(
-    stored: Stored, train: NDArray[np.intp], wish: Wish | None, rules: Rules
-) -> Column | None:
-    """A column of a table of numbers from the rows to learn from; None if all are missing.
-
-    Numbers of which few are different are categories, unless they are whole and fill their range.
-
-    Raises:
-        ValueError: more classes than there may be.
-    """
-    everything = stored.values()
-    numbers = everything[train]
-    numbers = numbers[~np.isnan(numbers)]
-    if not len(numbers):
-        return None
-    low, high = float(numbers.min()), float(numbers.max())
-    integral = bool((everything == np.floor(everything))[~np.isnan(everything)].all())
-    kind: Literal["integer", "real"] = "integer" if integral else "real"
-    span = high - low + 1
-    dense = integral and span <= min(rules.whole, rules.max_classes)
-    if wish:
-        kind = "integer" if wish.kind == "integer" else "real"
-        given = wish.low is not None or wish.high is not None
-        dense = kind == "integer" and (given or (dense and wish.bins is None))
-        low = low if wish.low is None else wish.low
-        high = high if wish.high is None else wish.high
-    else:
-        unique = len(np.unique(numbers))
-        few = unique <= min(rules.bins, len(numbers) // 4)
-        if few and not (dense and span <= 2 * unique):
-            return categorical(stored, train, wish, rules)
-    here = f"column {stored.name!r}"
-    type_: Literal["integer", "real"] = "real" if kind == "real" or stored.pointed else "integer"
-    if dense:
-        if not 0 < high - low + 1 <= rules.max_classes:
-            raise ValueError(
-                f"{here} has whole numbers from {low:g} to {high:g}, and max_classes is "
-                f"{rules.max_classes}"
-            )
-        each = tuple(range(int(low), int(high) + 1))
-        return Column(stored.name, kind, type_, (), each, each, each)
-    bins = wish.bins if wish and wish.bins else rules.bins
-    cut = [_whole(i) if kind == "integer" else i for i in binned(numbers, bins, kind == "integer")]
-    if len(cut) > rules.max_classes:
-        raise ValueError(f"{here} has {len(cut)} bins, and max_classes is {rules.max_classes}")
-    lows, highs, medians = zip(*cut, strict=True)
-    return Column(stored.name, kind, type_, (), lows, highs, medians, bins=bins)
-
-
-def _whole(interval: tuple[float, float, float]) -> tuple[int, int, int]:
-    low, high, median = interval
-    return int(low), int(high), int(median)
-
-
-def _number(value: float, pointed: bool) -> int | float:
-    return int(value) if value.is_integer() and not pointed else value
-
-
-def _is_natural(text: str) -> bool:
-    """Whether a number is written as it would be written again."""
-    if not NUMBER.fullmatch(text):
-        return False
-    number = float(text)
-    return math.isfinite(number) and text in (str(number), str(int(number)))
-
-
-def _type(values: tuple[str | int | float, ...]) -> Literal["text", "integer", "real"]:
-    if isinstance(values[0], str):
-        return "text"
-    return "real" if any(isinstance(value, float) for value in values) else "integer"

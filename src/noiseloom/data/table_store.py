@@ -11,15 +11,18 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
+from noiseloom.data.table_dates import coarsest, date_of, form_of, number_of
 from noiseloom.data.table_files import Rows
 from noiseloom.data.table_numbers import Writing
 
 __all__ = ["Stored", "read_columns"]
 
-Cells: TypeAlias = Literal["text", "number"]
+Cells: TypeAlias = Literal["text", "number", "date"]
 
 _CHUNK = 4096
+_STROKES = re.compile(r"[0-9]{1,2}[/-][0-9]{1,2}[/-][0-9]{4}\b")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
@@ -29,13 +32,15 @@ class Stored:
 
     Attributes:
         name: of the column.
-        wanted: text or number if that is known; else the first cell decides, and another kind of
-            cell later is an error.
+        wanted: text, number or date if that is known; else the first cell decides, and another kind
+            of cell later is an error.
         cap: how many different texts there may be.
         told: whether a person said that it is to be kept, so that it is no identifier.
         comma: whether commas separate cells, so that no number has one.
         natural: whether texts that are all numbers may be meant as numbers.
         kind: text, number, or identifier: every text another; None while all are missing.
+        dates: of numbers that are dates, their form; "" for others, or not known yet.
+        step: how many units of the form one of them is.
         numbers: of a column of numbers, NaN where missing.
         codes: of a column of text, the place in `index`, -1 where missing.
         index: texts by first appearance.
@@ -45,12 +50,14 @@ class Stored:
     """
 
     name: str
-    wanted: Literal["text", "number"] | None
+    wanted: Cells | None
     cap: int
     told: bool
     comma: bool
     natural: bool = True
     kind: Literal["text", "number", "identifier"] | None = None
+    dates: str = ""
+    step: int = 1
     numbers: "array[float]" = field(default_factory=lambda: array("d"))
     codes: "array[int]" = field(default_factory=lambda: array("i"))
     index: dict[str, int] = field(default_factory=dict)
@@ -75,26 +82,42 @@ class Stored:
         first = next((cell for cell in found if cell is not None), None)
         if self.kind is None and first is not None:
             number = self.wanted == "number" or (not self.wanted and _is_number(first))
+            if not number and not self.told and (not self.wanted or not self.natural):
+                self.dates = form_of(first)  # also of what a file calls text
+            elif self.wanted == "date":
+                self.dates = self.dates or self._form(first, where[found.index(first)])
+            number = number or bool(self.dates)
             self.kind = "number" if number else "text"
             if number:
                 self.numbers.extend([math.nan] * self._missing_first)
                 self.writing.missing(self._missing_first)
             self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
         if self.kind == "number" and not self._extend_numbers(found, where):
-            self._to_text()
+            self.to_text()
         if self.kind == "text":
             self._extend_text(found, where)
         if self.kind is None:
             self._missing_first += len(found)
 
     def close(self) -> None:
-        """After the last cell: a column of text in which none comes twice is an identifier."""
+        """After the last cell: text of which none comes twice is an identifier; steps of dates."""
+        if self.kind == "number" and self.dates:
+            known = {int(number) for number in set(self.numbers) if not math.isnan(number)}
+            self.step = coarsest(self.dates, known)
+            self.numbers = array("d", (number // self.step for number in self.numbers))
         if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
             self._forget()
 
     def values(self) -> Reals:
         """The numbers, float64, shape (N,)."""
         return np.frombuffer(self.numbers, dtype=np.float64)
+
+    def floats(self) -> Reals:
+        """The numbers, also of texts that are numbers, float64, shape (N,); NaN where missing."""
+        if self.kind != "text":
+            return self.values()
+        found: Reals = np.array([*map(float, self.index), math.nan])[self.cells()]
+        return found
 
     def cells(self) -> NDArray[Any]:
         """Numbers, or codes of text, shape (N,)."""
@@ -114,6 +137,17 @@ class Stored:
         for cell, place in zip(cells, where, strict=True):
             if cell is None:
                 kept.append(math.nan)
+                writing.missing()
+                continue
+            if self.dates:
+                date = number_of(self.dates, cell, strict=self.wanted != "date")
+                if date is None and self.wanted != "date":
+                    return False
+                if date is None:
+                    raise ValueError(
+                        f"{place}, column {self.name!r}: {cell!r} is no date as {self.dates} has it"
+                    )
+                kept.append(date)
                 writing.missing()
                 continue
             if _is_code(cell) and self._plain and not self.wanted:
@@ -138,13 +172,18 @@ class Stored:
         self.numbers.extend(kept)
         return True
 
-    def _to_text(self) -> None:
-        self.kind, self._coded = "text", True
+    def to_text(self) -> None:
+        """Make text of numbers that are dates, or codes, as it stood in the file."""
+        form = self.dates
+        self.kind, self._coded, self.dates = "text", not form, ""
         for number in self.numbers:
             self.codes.append(
                 -1
                 if math.isnan(number)
-                else self.index.setdefault(str(int(number)), len(self.index))
+                else self.index.setdefault(
+                    date_of(form, int(number) * self.step) if form else str(int(number)),
+                    len(self.index),
+                )
             )
             self.known += not math.isnan(number)
         self.numbers, self.writing = array("d"), Writing()
@@ -165,7 +204,8 @@ class Stored:
                         return
                     raise ValueError(
                         f"{place}, column {self.name!r}: more than {self.cap:,} different texts: "
-                        "leave the column out, or raise max_classes"
+                        f"leave it out ({said('leave_out', [self.name])}), throw those in few rows "
+                        f"together ({said('rare', 5)}), or raise {said('max_classes')}{_hint(cell)}"
                     )
             self.codes.append(index[cell])
 
@@ -182,6 +222,15 @@ class Stored:
         if not self.comma and _COMMA.fullmatch(cell):
             raise ValueError(f"{here} has a decimal comma: write numbers with points")
 
+    def _form(self, cell: str, place: str) -> str:
+        found = form_of(cell)
+        if not found:
+            raise ValueError(
+                f"{place}, column {self.name!r}: the form of {cell!r} cannot be told: give it "
+                "in the schema, {kind: date, format: '%d/%m/%Y'}"
+            )
+        return found
+
     def _forget(self) -> None:
         self.kind, self.codes, self.index = "identifier", array("i"), {}
 
@@ -193,27 +242,40 @@ def _is_code(cell: str) -> bool:
     )
 
 
+def _hint(cell: str) -> str:
+    if not _STROKES.match(cell):
+        return ""
+    return "; if these are dates, say in the schema how: {kind: date, format: '%d/%m/%Y'}"
+
+
 def _is_number(cell: str) -> bool:
     return NUMBER.fullmatch(cell) is not None and not _is_code(cell)
 
 
 def read_columns(
-    table: Rows, leave_out: Iterable[str], wanted: Mapping[str, Literal["text", "number"]], cap: int
-) -> tuple[dict[str, Stored], "array[int]"]:
+    table: Rows,
+    leave_out: Iterable[str],
+    wanted: Mapping[str, Cells],
+    cap: int,
+    forms: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Stored], "array[int]", dict[str, str]]:
     """Read a table to its end.
 
     Args:
         table: open.
         leave_out: columns that are not read.
-        wanted: text or number, of columns of which it is known.
+        wanted: text, number or date, of columns of which it is known.
         cap: how many different texts a column may have.
+        forms: of dates, where they are known.
 
     Returns:
-        The columns by name, and where in the file each row is.
+        The columns by name; where in the file each row is; and of columns that are refused, and are
+        not among these, what is wrong with them, as `Stored` has it.
 
     Raises:
-        ValueError: rows of another length than the header, or as `Stored` has it.
+        ValueError: rows of another length than the header.
     """
+    forms, faults = forms or {}, dict[str, str]()
     given = {**dict.fromkeys(table.words, "text"), **wanted}
     columns: dict[str, Stored] = {}
     for name in table.names:
@@ -222,6 +284,7 @@ def read_columns(
             columns[name] = Stored(
                 name, known, cap, name in wanted, table.comma, name not in table.words
             )
+            columns[name].dates = forms.get(name, "")
     where: array[int] = array("q")
     while rows := list(itertools.islice(table.rows, _CHUNK)):
         for place, cells in rows:
@@ -229,8 +292,12 @@ def read_columns(
         places = [f"{table.unit} {place}" for place, _ in rows]
         for name, column in zip(table.names, zip(*(c for _, c in rows), strict=True), strict=True):
             if name in columns:
-                columns[name].extend(column, places)
+                try:
+                    columns[name].extend(column, places)
+                except ValueError as error:
+                    faults[name] = str(error)
+                    del columns[name]
         where.extend(place for place, _ in rows)
     for stored in columns.values():
         stored.close()
-    return columns, where
+    return columns, where, faults

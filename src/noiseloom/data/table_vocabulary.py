@@ -1,6 +1,5 @@
 """What the tokens of a table mean: a column each, to values and files and back."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,23 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
-from noiseloom.data.table_cells import encode_cells, read_cells
+from noiseloom.data.table_cells import check_reach, encode_cells, read_cells
 from noiseloom.data.table_columns import Classes, Column, Value
+from noiseloom.data.table_rules import Comparison, comparison
 from noiseloom.data.table_schema import check_names
+from noiseloom.data.table_schema_file import free_path, write_schema
+from noiseloom.data.table_writing import check_writable, write_table
 from noiseloom.rng import Rng
 
 __all__ = ["TableVocabulary"]
-
-_HEAD = """\
-# A line for each column. Kinds: categorical, integer, real, or leave_out.
-#   {kind: categorical, values: [a, b], other: true}  other: a class for all other values
-#   {kind: integer, low: 0, high: 9}  every whole number a class; or bins: 32
-#   {kind: real, bins: 32}  intervals that hold about equally many rows
-# missing: true keeps a class for missing values. Columns without a line are inferred.
-"""
 
 
 @dataclass(frozen=True)
@@ -35,24 +28,33 @@ class TableVocabulary:
     Attributes:
         columns: those that are tokens, in the order of the file.
         left_out: columns of the file that are not, and why.
+        rules: that rows keep, as `noiseloom.data.table_rules` reads them.
 
     Raises:
-        ValueError: no columns, or two of one name.
+        ValueError: no columns, or two of one name, or a rule that is none.
     """
 
     columns: tuple[Column, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    rules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.columns:
             raise ValueError("no column is left")
         if len(set(self.names)) < len(self.columns):
             raise ValueError("two columns have one name")
+        if self.rules and "rules" in self.names:
+            raise ValueError("a column is called 'rules', as rules are in a schema: rename it")
+        self.comparisons()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the T columns."""
         return tuple(column.name for column in self.columns)
+
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The rules: of rows of tokens (N, T) each says which can keep it, bool (N,)."""
+        return tuple(comparison(rule, self.columns) for rule in self.rules)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -132,7 +134,8 @@ class TableVocabulary:
     def facts(self) -> dict[str, Any]:
         """Plain JSON values from which `from_facts` makes it again."""
         columns = [column.facts() for column in self.columns]
-        return {"kind": "table", "columns": columns, "left_out": dict(self.left_out)}
+        found = {"kind": "table", "columns": columns, "left_out": dict(self.left_out)}
+        return {**found, "rules": list(self.rules)} if self.rules else found
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "TableVocabulary":
@@ -145,14 +148,16 @@ class TableVocabulary:
             if facts["kind"] != "table":
                 raise ValueError(f"these are facts of {facts['kind']!r}, not of a table")
             columns = tuple(Column.from_facts(found) for found in facts["columns"])
-            return cls(columns, dict(facts.get("left_out", {})))
+            rules = tuple(facts.get("rules", ()))
+            return cls(columns, dict(facts.get("left_out", {})), rules)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"these are no facts of a table: {error}") from error
 
     def schema(self) -> dict[str, Any]:
         """What `read_table` takes as `schema` to make the same columns of the same rows."""
-        found = {column.name: column.schema() for column in self.columns}
-        return {**found, **dict.fromkeys(self.left_out, "leave_out")}
+        found: dict[str, Any] = {column.name: column.schema() for column in self.columns}
+        found |= dict.fromkeys(self.left_out, "leave_out")
+        return {**found, "rules": list(self.rules)} if self.rules else found
 
     def write_schema(self, path: str | os.PathLike[str], force: bool = False) -> None:
         """Write the schema as a YAML file, to be edited and given back.
@@ -164,12 +169,7 @@ class TableVocabulary:
         Raises:
             FileExistsError: there is such a file, and no `force`.
         """
-        path = _free(path, force)
-        # One line a column, where a column's own settings are the leaves.
-        text = yaml.safe_dump(
-            self.schema(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=1000
-        )
-        path.write_text(_HEAD + text, encoding="utf-8")
+        write_schema(path, self.schema(), force=force)
 
     def describe(self) -> str:
         """A table for people: name, kind, classes, examples and missing rows of each column."""
@@ -187,7 +187,8 @@ class TableVocabulary:
         """Rows with gaps, for a model to fill.
 
         Empty cells and "?" are unknown, and so is a column that is not there. NA, NaN and null say
-        that a value is known to be missing, where the column has a class for that.
+        that a value is known to be missing, where the column has a class for that. A number in bins
+        may be a tenth of the range of training rows beyond it (`check_reach`).
 
         Args:
             path: a file as `read_table` takes it, with any of the columns; those that were left out
@@ -198,7 +199,8 @@ class TableVocabulary:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a column that is none of the table's, a value without a class, by line.
+            ValueError: a column that is none of the table's; a value without a class, or a number
+                that the column could not have, by line.
         """
         cells, places = read_cells(path, self.names, self.left_out)
         tokens = torch.zeros((len(cells), len(self.columns)), dtype=torch.int64)
@@ -206,9 +208,9 @@ class TableVocabulary:
         for c, column in enumerate(self.columns):
             there = [i for i, row in enumerate(cells) if row[c]]
             try:
-                _, found = encode_cells(
-                    column, [cells[i][c] for i in there], [places[i] for i in there]
-                )
+                where = [places[i] for i in there]
+                values, found = encode_cells(column, [cells[i][c] for i in there], where)
+                check_reach(column, values, where)
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
             tokens[there, c], known[there, c] = torch.from_numpy(found), True
@@ -223,12 +225,12 @@ class TableVocabulary:
         *,
         known: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Write rows as a CSV file with the header of the original, less what was left out of it.
+        """Write rows as a table with the header of the original, less what was left out of it.
 
         Numbers have decimals as they had there, and missing values are empty cells.
 
         Args:
-            path: the file.
+            path: the file, .csv, .tsv or .parquet.
             tokens: integers of any type, shape (N, T).
             rng: as `decode` has it.
             force: replace a file that is there.
@@ -237,7 +239,8 @@ class TableVocabulary:
 
         Raises:
             FileExistsError: there is such a file, and no `force`.
-            ValueError: tokens that `decode` refuses.
+            ImportError: a .parquet file, without the extra `parquet`.
+            ValueError: another kind of file, tokens that `decode` refuses.
         """
         rows = [
             [column.text(v) for column, v in zip(self.columns, row, strict=True)]
@@ -247,10 +250,9 @@ class TableVocabulary:
             for c, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
                 if cell and column.parse(cell) is not None:
                     row[c] = cell
-        with _free(path, force).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(self.names)
-            writer.writerows(rows)
+        check_writable(Path(path))  # before a folder is made for it
+        words = [column.type == "text" for column in self.columns]
+        write_table(free_path(path, force), self.names, rows, words)
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):
@@ -266,11 +268,3 @@ class TableVocabulary:
                 f"0 .. {self.sizes[c] - 1}"
             )
         return values
-
-
-def _free(path: str | os.PathLike[str], force: bool) -> Path:
-    path = Path(path).expanduser()
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists: choose another name, or replace it with force")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path

@@ -1,7 +1,7 @@
 """A table of a person's own as tokens, one a column: .csv, .tsv, .csv.gz or .parquet."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_files import Rows, opened
 from noiseloom.data.table_like import read_like
 from noiseloom.data.table_reading import Reading
-from noiseloom.data.table_schema import Rules, check_names, read_schema
+from noiseloom.data.table_schema import Defaults, check_names, read_schema
 from noiseloom.data.table_store import Cells, Stored, read_columns
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
@@ -39,6 +40,7 @@ def read_table(
     seed: int = 0,
     split_by: str | None = None,
     held_out_value: str | None = None,
+    leave_out: Sequence[str] = (),
     vocabulary: TableVocabulary | None = None,
 ) -> tuple[Split[Tokens], TableVocabulary]:
     """Read a table with a header as tokens, one a column.
@@ -53,6 +55,10 @@ def read_table(
     are more than `max_classes`, it is an identifier, and left out with a note, as is one that
     counts the rows. Digits that begin with 0 or are more than 15 are words.
 
+    Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers, of
+    days, or of the largest unit up to a second that all of them are whole numbers of, and are
+    written back as they were; few different ones are categories.
+
     A held-out row with a category that no training row has is an error that names it, unless `rare`
     or the schema makes a class for such; held-out numbers beyond the training rows are in the
     nearest class, and a note says how many.
@@ -61,7 +67,8 @@ def read_table(
         path: a .csv, .tsv, .csv.gz or .tsv.gz file in UTF-8, its cells separated by commas,
             semicolons or tabs, or a .parquet file.
         schema: a YAML file, or a mapping such as it holds, that says what columns are
-            (`noiseloom.data.table_schema`); the others are inferred.
+            (`noiseloom.data.table_schema`); the others are inferred. It may have rules too, which
+            all training rows must keep.
         missing: cells that are empty or ?, NA, N/A, NaN or null, in any letters: "class" gives a
             column in which some are, be it only in held-out rows, a class for them, "refuse"
             raises, "drop" leaves out the rows.
@@ -77,6 +84,7 @@ def read_table(
             train or training, and test, val, validation or held_out.
         held_out_value: the word of that column whose rows are held out, all others being trained
             on, where it has other words.
+        leave_out: columns that are not read, whatever the schema says.
         vocabulary: of another table, to read this by instead: its columns, found by their names,
             and its classes. Then schema and all that makes classes say nothing, columns that it
             does not have are passed over, and so is a `split_by` that is not there: rows are drawn.
@@ -87,38 +95,42 @@ def read_table(
     Raises:
         FileNotFoundError: no such file or schema.
         ImportError: a .parquet file, without the extra `parquet`.
+        ColumnError: a column whose cells change between numbers and text, or with more classes than
+            `max_classes`, or one value, or a value without a class; a ValueError that has a schema.
         ValueError: a damaged or empty file, a row of another length than the header, columns
-            without names or with equal ones, a column whose cells change between numbers and text,
-            or with more classes than `max_classes`, or anything above that is refused; with the
-            line and the value where it is one.
+            without names or with equal ones, or anything above that is refused; with the line and
+            the value where it is one.
     """
     if not 0 < held_out < 1:
-        raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
+        raise ValueError(f"{said('held_out')} must be between 0 and 1, got {held_out}")
     if missing not in ("class", "refuse", "drop") or constant not in ("refuse", "leave_out"):
         raise ValueError(
             "missing must be 'class', 'refuse' or 'drop' and constant 'refuse' or 'leave_out', got "
             f"{missing!r} and {constant!r}"
         )
-    rules = Rules(bins, whole, rare, max_classes)
-    wishes = read_schema(schema)
+    defaults = Defaults(bins, whole, rare, max_classes)
+    wishes, rules = read_schema(schema)
     with opened(Path(path).expanduser()) as table:
         if vocabulary is not None:
             by = split_by if split_by in table.names else None
             split = _like(table, vocabulary, missing, held_out, seed, by, held_out_value)
             return split, vocabulary
         check_names(wishes, table.names)
-        check_names([split_by] if split_by else [], table.names)
+        check_names([*([split_by] if split_by else []), *leave_out], table.names)
         skipped = [n for n, wish in wishes.items() if wish.kind == "leave_out" and n != split_by]
         left_out = dict.fromkeys(skipped, "by the schema")
+        left_out |= dict.fromkeys((n for n in leave_out if n != split_by), "as asked")
         cells: dict[str, Cells] = {n: w.cells for n, w in wishes.items() if n not in left_out}
         if split_by:
             cells[split_by] = "text"
-        columns, where = read_columns(
-            table, left_out, cells, _MOST if rare > 1 else rules.max_classes
-        )
+        forms = {n: wish.format for n, wish in wishes.items() if wish.format}
+        cap = _MOST if rare > 1 else defaults.max_classes
+        columns, where, faults = read_columns(table, left_out, cells, cap, forms)
+        if split_by in faults:
+            raise ValueError(faults[split_by])
         if not where:
             raise ValueError("there are no rows below the header")
-        reading = Reading(columns, where, table.unit, left_out)
+        reading = Reading(columns, where, table.unit, left_out, faults, table.names)
         reading.identifiers(wishes, split_by)
         part = columns.pop(split_by) if split_by else None
         if split_by:
@@ -128,7 +140,7 @@ def read_table(
             held = reading.by_column(part, rows, held_out_value)
         else:
             held = _drawn(len(rows), held_out, seed)
-        return reading.tokens(rows, held, wishes, rules, constant)
+        return reading.tokens(rows, held, wishes, defaults, constant, rules)
 
 
 def _like(

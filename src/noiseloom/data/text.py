@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.characters import LETTERS, Characters, letters, smallest
+from noiseloom.data.option_names import said
 from noiseloom.data.pieces import Pieces
 from noiseloom.data.split import Split
 from noiseloom.data.text_files import CHUNK, state_of, texts
@@ -71,8 +72,8 @@ def read_text(
     path = Path(path).expanduser()
     if not 0 < held_out < 1 or length < 1 or stride < 1:
         raise ValueError(
-            "held_out must be between 0 and 1, length and stride at least 1, got "
-            f"{held_out}, {length} and {stride}"
+            f"{said('held_out')} must be between 0 and 1, {said('length')} and stride at least 1, "
+            f"got {held_out}, {length} and {stride}"
         )
     if alphabet not in ("all", "letters") and not alphabet.endswith(".model"):
         raise ValueError(f"the alphabet must be all, letters or a .model file, got {alphabet!r}")

@@ -29,6 +29,7 @@ class PalettePictures(Classes):
         side: of a picture, in pixels; a row has side^2 tokens.
         colours: of the palette, 2 to 256.
         held_out: share of the pictures that is held out where no test folder is.
+        split_seed: decides which pictures these are, where they are drawn one by one.
         split: as for `bits-images`: auto, random, or arcs.
         background: colour behind transparent pixels.
     """
@@ -40,6 +41,7 @@ class PalettePictures(Classes):
     side: int = 16
     colours: int = 16
     held_out: float = 0.1
+    split_seed: int = 0
     split: Literal["auto", "random", "arcs"] = "auto"
     background: tuple[int, int, int] = (0, 0, 0)
 
@@ -52,6 +54,7 @@ class PalettePictures(Classes):
             self.side,
             self.colours,
             held_out=self.held_out,
+            seed=self.split_seed,
             split=self.split,
             background=self.background,
         )

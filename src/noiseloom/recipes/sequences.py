@@ -16,6 +16,7 @@ from torch import Tensor
 from noiseloom.data import Numbers, Split, Symbols, Vocabulary, read_sequences, vocabulary
 from noiseloom.data.chemistry import chemistry
 from noiseloom.data.labelled import Cells, text_column
+from noiseloom.data.option_names import as_options
 from noiseloom.data.table_files import ENDINGS
 from noiseloom.data.tokens import Tokens
 from noiseloom.metrics import canonical_smiles, nearest_edits, row_keys
@@ -37,6 +38,7 @@ class Sequences(GuidedRows):
         longest: symbols of the longest sequence; 0 for that of the file.
         longer: refuse a file with longer ones, or drop them.
         held_out: share that is held out.
+        split_seed: decides which rows these are.
         split: column of a .csv file that says which rows are held out, "" for the share.
         chemistry: judge validity, uniqueness and novelty by RDKit's canonical SMILES (extra chem);
             by default where symbols are those of SMILES and RDKit is there. Guides take molecules
@@ -53,6 +55,7 @@ class Sequences(GuidedRows):
     longest: int = 0
     longer: Literal["refuse", "drop"] = "refuse"
     held_out: float = 0.1
+    split_seed: int = 0
     split: str = ""
     chemistry: bool | None = None
 
@@ -75,16 +78,18 @@ class Sequences(GuidedRows):
             raise ValueError(
                 "sequences need --data FILE: .fasta, .smi, .txt (one a line), .csv or .npy"
             )
-        split, words = read_sequences(
-            data,
-            column=self.column or None,
-            spelling=self.spelling,
-            length=self.longest or None,
-            longer=self.longer,
-            held_out=self.held_out,
-            split=self.split or None,
-            vocabulary=known,
-        )
+        with as_options():
+            split, words = read_sequences(
+                data,
+                column=self.column or None,
+                spelling=self.spelling,
+                length=self.longest or None,
+                longer=self.longer,
+                held_out=self.held_out,
+                seed=self.split_seed,
+                split=self.split or None,
+                vocabulary=known,
+            )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 
     def check(self) -> None:

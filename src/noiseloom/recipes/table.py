@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from noiseloom.data import Split, TableVocabulary, Vocabulary, read_table, vocabulary
 from noiseloom.data.labelled import Cells
+from noiseloom.data.option_names import as_options
+from noiseloom.data.table_files import ColumnError
+from noiseloom.data.table_schema_file import write_schema
 from noiseloom.metrics import closest
 from noiseloom.nets import Placed
 from noiseloom.recipes.classes import TokenSplit
@@ -31,15 +34,18 @@ class Tables(GuidedRows):
     """Options of `Classes` for tables.
 
     Attributes:
-        schema: a YAML file that says what columns are; one that is not there yet is written, with
-            what was inferred, to be edited. "" only infers.
+        schema: a YAML file that says what columns are, and perhaps rules between them; one that is
+            not there yet is written, with what was inferred, to be edited, also where a column is
+            refused. "" only infers.
         missing: values that are missing are a class of their own (class), refused, or their rows
             are dropped.
         bins: intervals of a column of real numbers.
         rare: categories of at most so many rows share a class "other"; 0 for none.
         constant: columns of one value are refused, or left out (leave_out).
         max_classes: the most that a column may have.
+        leave_out: columns that are no tokens, separated by commas, whatever the schema says.
         held_out: share of the rows that is held out.
+        split_seed: decides which rows these are.
         split: a column that says which rows are held out, "" for the share.
         held_out_value: the word of that column whose rows are held out; "" for test, val,
             validation and held_out, beside train.
@@ -57,7 +63,9 @@ class Tables(GuidedRows):
     rare: int = 0
     constant: Literal["refuse", "leave_out"] = "refuse"
     max_classes: int = 256
+    leave_out: str = ""
     held_out: float = 0.1
+    split_seed: int = 0
     split: str = ""
     held_out_value: str = ""
     sampling_steps: int = 32
@@ -85,22 +93,37 @@ class Tables(GuidedRows):
         if data is None:
             raise ValueError("table needs --data FILE.csv, .tsv, .csv.gz or .parquet")
         known = bool(self.schema) and Path(self.schema).exists() and like is None
-        split, words = read_table(
-            data,
-            schema=self.schema if known else None,
-            vocabulary=like,
-            missing=self.missing,
-            bins=self.bins,
-            rare=self.rare,
-            constant=self.constant,
-            max_classes=self.max_classes,
-            held_out=self.held_out,
-            split_by=self.split or None,
-            held_out_value=self.held_out_value or None,
-        )
+        try:
+            with as_options():
+                split, words = read_table(
+                    data,
+                    schema=self.schema if known else None,
+                    vocabulary=like,
+                    missing=self.missing,
+                    bins=self.bins,
+                    rare=self.rare,
+                    constant=self.constant,
+                    max_classes=self.max_classes,
+                    held_out=self.held_out,
+                    seed=self.split_seed,
+                    split_by=self.split or None,
+                    held_out_value=self.held_out_value or None,
+                    leave_out=_names(self.leave_out),
+                )
+        except ColumnError as error:
+            raise ValueError(f"{error}{self._offered(error, known)}") from error
         if self.schema and not known and like is None:
             words.write_schema(self.schema)
         return TokenSplit(split.train, split.held_out, split.notes, words)
+
+    def _offered(self, error: ColumnError, known: bool) -> str:
+        """Write the schema that a person may edit where a column is refused, and say so."""
+        if known:
+            return ""
+        if not self.schema:
+            return "; --schema FILE.yaml writes what columns are taken for, to be edited"
+        write_schema(self.schema, error.schema, error.why)
+        return f"; {self.schema} has what columns are taken for now: edit it, and give it again"
 
     def introduce(self, data: Split[Any]) -> str:
         """The schema, as a table."""
@@ -110,7 +133,9 @@ class Tables(GuidedRows):
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:
         """Columns, pairs, what a classifier can tell, copies and distances to training rows."""
-        return self.report(draw, data, rng)
+        assert isinstance(data, TokenSplit)
+        assert isinstance(data.vocabulary, TableVocabulary)
+        return self.report(draw, data, rng, rules=data.vocabulary.comparisons())
 
     def structure_columns(
         self, cells: Cells, words: Vocabulary, labels: Sequence[str]
@@ -165,3 +190,8 @@ class Tables(GuidedRows):
         codes = torch.tensor(numbers)
         shares = closest(codes[: len(made)], codes[len(made) :])
         return (shares * len(columns)).round().long()
+
+
+def _names(text: str) -> list[str]:
+    """Columns that are separated by commas; one with a comma in its name has quotes around it."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noiseloom.data import Split, Vocabulary, read_text, vocabulary
 from noiseloom.data.characters import Characters
+from noiseloom.data.option_names import as_options
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.recipe import Facts
 from noiseloom.rng import Rng
@@ -30,6 +31,7 @@ class Text(Classes):
         held_out: share of the text that is held out.
         held_blocks: 0: the end of the text is held out; else it is cut into so many blocks, some of
             which are drawn.
+        split_seed: decides which blocks these are; without blocks it says nothing.
         cache: a folder to keep tokens in, for a text larger than memory; "" for memory.
     """
 
@@ -42,6 +44,7 @@ class Text(Classes):
     alphabet: str = "all"
     held_out: float = 0.1
     held_blocks: int = 0
+    split_seed: int = 0
     cache: str = ""
 
     def load(self, data: str | None) -> Split[Any]:
@@ -55,15 +58,17 @@ class Text(Classes):
     def _read(self, data: str | None, known: Vocabulary | None) -> Split[Any]:
         if data is None:
             raise ValueError("text needs --data FILE.txt, a folder of such files, or a tar file")
-        split, words = read_text(
-            data,
-            self.length,
-            alphabet=self.alphabet,
-            held_out=self.held_out,
-            blocks=self.held_blocks or None,
-            cache=self.cache or None,
-            vocabulary=known,
-        )
+        with as_options():
+            split, words = read_text(
+                data,
+                self.length,
+                alphabet=self.alphabet,
+                held_out=self.held_out,
+                blocks=self.held_blocks or None,
+                seed=self.split_seed,
+                cache=self.cache or None,
+                vocabulary=known,
+            )
         return TokenSplit(split.train, split.held_out, split.notes, words)
 
     def evaluate(self, draw: Callable[..., Tensor], data: Split[Any], rng: Rng) -> dict[str, float]:

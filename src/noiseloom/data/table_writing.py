@@ -1,0 +1,81 @@
+"""A table of cells into a file: .csv, .tsv or .parquet, as `opened` reads them."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from noiseloom.data.table_columns import NUMBER
+from noiseloom.data.whole_file import write_bytes
+
+__all__ = ["WRITTEN", "check_writable", "write_table"]
+
+WRITTEN = (".csv", ".tsv", ".parquet")
+"""Endings of tables that are written."""
+_WHOLE = 2**63  # of 64 bits, above the largest
+
+
+def check_writable(path: Path) -> None:
+    """Raise where no table can be written under a name.
+
+    Raises:
+        ImportError: .parquet, without the extra `parquet`.
+        ValueError: another ending.
+    """
+    if path.suffix.lower() not in WRITTEN:
+        raise ValueError(f"{path}: tables are written as {', '.join(WRITTEN)}")
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"{path}: Parquet files need the extra noiseloom[parquet]: "
+                "pip install 'noiseloom[parquet]'"
+            ) from error
+
+
+def write_table(
+    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[bool]
+) -> None:
+    """Write cells as a table.
+
+    A column of a .parquet file whose cells are all numbers has numbers, whole ones of 64 bits or
+    floats, and none where a cell is empty; others have text.
+
+    Args:
+        path: .csv, .tsv or .parquet; it is replaced.
+        names: of the columns.
+        rows: cells as they are to be read again.
+        words: whether a column is text, though its cells may look like numbers.
+
+    Raises:
+        ImportError: .parquet, without the extra `parquet`.
+        ValueError: another ending.
+    """
+    check_writable(path)
+    if path.suffix.lower() == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = [list(cells) for cells in zip(*rows, strict=True)] or [[] for _ in names]
+        arrays = [pyarrow.array(_values(c, w)) for c, w in zip(columns, words, strict=True)]
+        buffer = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(dict(zip(names, arrays, strict=True))), buffer)
+        write_bytes(path, buffer.getvalue())
+        return
+    text = io.StringIO()
+    mark = "\t" if path.suffix.lower() == ".tsv" else ","
+    writer = csv.writer(text, delimiter=mark, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode("utf-8"))
+
+
+def _values(cells: Sequence[str], words: bool) -> list[Any]:
+    """The cells of a column, of one type."""
+    there = [cell for cell in cells if cell]
+    if words or not all(map(NUMBER.fullmatch, there)):
+        return [cell or None for cell in cells]
+    whole = all(c.lstrip("+-").isdigit() and abs(int(c)) < _WHOLE for c in there)
+    return [(int(cell) if whole else float(cell)) if cell else None for cell in cells]

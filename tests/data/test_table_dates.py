@@ -1,0 +1,163 @@
+"""Dates are numbers that are written back as dates; what cannot be told is asked for."""
+
+import random
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pytest
+import torch
+from table_cases import written
+
+from noiseloom import Rng
+from noiseloom.data import read_table
+from noiseloom.data.table_dates import FORMS, coarsest, date_of, form_of, number_of
+from noiseloom.data.table_vocabulary import TableVocabulary
+
+START = datetime(2001, 2, 3)
+
+
+def dates(form, count=600, step=timedelta(days=1), most=2000, seed=0):
+    """So many dates, one of them twice."""
+    draw = random.Random(seed)
+    found = [(START + draw.randrange(most) * step).strftime(form) for _ in range(count - 1)]
+    return [*found, found[0]]
+
+
+def table(path, cells, name="when"):
+    lines = [f"{name};x"] + [f"{cell};{i % 5}" for i, cell in enumerate(cells)]
+    return written(path, "\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_found_and_inverts(form):
+    moment = datetime(2024, 11, 23, 21, 45, 59, 123456)
+    cell = moment.strftime(form)
+    assert form_of(cell) == form
+    assert date_of(form, number_of(form, cell)) == cell
+
+
+def test_numbers_are_days_and_seconds_of_the_unix_epoch():
+    assert number_of("%Y-%m-%d", "1970-01-02") == 1
+    assert number_of("%Y-%m-%d", "2024-05-01") == (date(2024, 5, 1) - date(1970, 1, 1)).days
+    assert number_of("%Y-%m-%d", "9999-12-31") == 2_932_896
+    assert number_of("%Y-%m-%dT%H:%M:%SZ", "2001-09-09T01:46:40Z") == 10**9
+    assert coarsest("%Y-%m-%d %H:%M", {0, 86_400}) == 86_400
+    assert coarsest("%Y-%m-%d %H:%M", {0, 7_200}) == 3_600
+    assert coarsest("%Y-%m-%d", {3}) == 1
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["05/01/2024", "2024-13-01", "2024-5-1", "20240501", "12", "2023-02-29", "May 2024", "a-b-c-d"],
+)
+def test_what_can_be_read_in_two_ways_or_none_is_no_date(cell):
+    assert form_of(cell) == ""
+
+
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [
+        ("%Y-%m-%d", timedelta(days=1)),
+        ("%d.%m.%Y", timedelta(days=1)),
+        ("%d %b %Y", timedelta(days=1)),
+        ("%Y-%m-%d %H:%M:%S", timedelta(hours=1)),
+        ("%Y-%m-%dT%H:%M:%SZ", timedelta(seconds=7)),
+        ("%Y-%m-%d %H:%M:%S.%f", timedelta(microseconds=12_345_671)),
+    ],
+)
+def test_dates_are_bins_of_whole_numbers_that_are_written_back(tmp_path, form, step):
+    cells = dates(form, step=step)
+    split, words = read_table(table(tmp_path / "a.csv", cells))
+    column = words.columns[0]
+    assert (column.kind, column.called, column.dates) == ("integer", "date, in bins", form)
+    assert column.schema() == {"kind": "date", "format": form, "bins": 32}
+    again = TableVocabulary.from_facts(words.facts())
+    assert again == words
+
+    rows = words.decode(split.train.values, Rng(0))
+    low, high = (
+        datetime.strptime(f(cells, key=lambda c: datetime.strptime(c, form)), form)
+        for f in (min, max)
+    )
+    for when, _ in rows:
+        moment = datetime.strptime(when, form)
+        assert moment.strftime(form) == when
+        assert low <= moment <= high
+        if step != timedelta(seconds=7) and "%f" not in form:  # of whole hours and days
+            assert (moment - datetime(1970, 1, 1)) % step == timedelta(0)
+    assert torch.equal(words.encode(rows), split.train.values.long())
+    words.write_rows(tmp_path / "b.csv", split.train.values, Rng(1))
+    assert read_table(tmp_path / "b.csv")[1].columns[0].dates == form
+    schema = tmp_path / "schema.yaml"
+    words.write_schema(schema)
+    same, kept = read_table(tmp_path / "a.csv", schema=schema)
+    assert (kept, same.fingerprint()) == (words, split.fingerprint())
+
+
+def test_days_near_each_other_are_a_class_each(tmp_path):
+    split, words = read_table(table(tmp_path / "a.csv", dates("%Y-%m-%d", most=60)))
+    assert words.columns[0].exact
+    assert words.columns[0].examples.endswith("2001-04-03")
+    assert words.decode(split.train.values[:1])[0][0] in dates("%Y-%m-%d", most=60)
+
+
+def test_few_different_dates_are_categories_as_they_stand(tmp_path):
+    cells = dates("%Y-%m-%d", step=timedelta(days=100), most=5)
+    column = read_table(table(tmp_path / "a.csv", cells))[1].columns[0]
+    assert (column.kind, column.type) == ("categorical", "text")
+    assert column.values == tuple(sorted(set(cells)))
+
+
+def test_dates_that_turn_into_words_stay_as_they_stand(tmp_path):
+    cells = ["2020-01-01", "2021-01-01"] * 30 + ["soon", "2020-1-1"] * 9
+    column = read_table(table(tmp_path / "a.csv", cells))[1].columns[0]
+    assert column.values == ("2020-01-01", "2020-1-1", "2021-01-01", "soon")
+
+
+def test_a_schema_says_what_strokes_mean(tmp_path):
+    path = table(tmp_path / "a.csv", dates("%d/%m/%Y"))
+    with pytest.raises(ValueError, match=r"more than 256.*\{kind: date, format: '%d/%m/%Y'\}"):
+        read_table(path)
+    with pytest.raises(ValueError, match=r"line 2, column 'when': the form of '.*' cannot be told"):
+        read_table(path, schema={"when": "date"})
+    split, words = read_table(path, schema={"when": {"kind": "date", "format": "%d/%m/%Y"}})
+    assert words.columns[0].called == "date, in bins"
+    assert torch.equal(words.encode(words.decode(split.train.values)), split.train.values.long())
+    with pytest.raises(ValueError, match="is no date as %m/%d/%Y has it"):
+        read_table(path, schema={"when": {"kind": "date", "format": "%m/%d/%Y"}})
+    for wrong in ("%d", "day", 3):
+        with pytest.raises(ValueError, match="format must say where day, month and year are"):
+            read_table(path, schema={"when": {"kind": "date", "format": wrong}})
+
+
+def test_missing_dates_are_a_class_and_templates_know_dates(tmp_path):
+    cells = ["", *dates("%Y-%m-%d"), ""]
+    words = read_table(table(tmp_path / "a.csv", cells))[1]
+    assert words.columns[0].gap
+    (tmp_path / "known.csv").write_text("when,x\n2003-01-01,\n?,2\n")
+    tokens, known = words.read_template(tmp_path / "known.csv")
+    assert known.tolist() == [[True, False], [False, True]]
+    low, high = words.columns[0].lows, words.columns[0].highs
+    day, k = (date(2003, 1, 1) - date(1970, 1, 1)).days, int(tokens[0, 0])
+    assert low[k] <= day <= high[k]
+    (tmp_path / "known.csv").write_text("when,x\n2040-01-01,\n")
+    with pytest.raises(ValueError, match=r"'when': 2040-01-01 is beyond 2001-.* \.\. 2006-"):
+        words.read_template(tmp_path / "known.csv")
+    other = table(tmp_path / "b.csv", ["2003-01-01", "yesterday"])
+    with pytest.raises(ValueError, match="line 3, column 'when': 'yesterday' is no date as"):
+        read_table(other, vocabulary=words)
+
+
+@pytest.mark.parametrize("kind", ["text", "day", "time"])
+def test_dates_of_parquet(tmp_path, kind):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    form = "%Y-%m-%d %H:%M:%S" if kind == "time" else "%Y-%m-%d"
+    cells = dates(form)
+    moments = [datetime.strptime(cell, form) for cell in cells]
+    values = {"text": cells, "day": [m.date() for m in moments], "time": np.array(moments, "M8[s]")}
+    found = pyarrow.table({"when": values[kind], "x": [i % 5 for i in range(len(cells))]})
+    parquet.write_table(found, tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    assert words.columns[0].dates == form
+    assert split.fingerprint() == read_table(table(tmp_path / "a.csv", cells))[0].fingerprint()

@@ -1,0 +1,142 @@
+"""Rules between columns: what they say, what of it tokens can tell, and what breaks them."""
+
+import itertools
+import operator
+import random
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from table_cases import written
+
+from noiseloom import Rng
+from noiseloom.data import Tokens, read_table, vocabulary
+from noiseloom.data.table_columns import Column
+from noiseloom.data.table_rules import comparison
+from noiseloom.recipes import RECIPES
+from noiseloom.recipes.classes import TokenSplit
+
+SIGNS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+def whole(name, *ends, gap=False):
+    lows, highs = zip(*ends, strict=True)
+    return Column(name, "integer", "integer", (), lows, highs, lows, gap=gap)
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+def test_a_row_of_classes_keeps_what_some_numbers_in_it_do(sign):
+    """By brute force over all whole numbers of all pairs of intervals."""
+    a = whole("a", (0, 0), (1, 3), (4, 4), (6, 9))
+    b = whole("b", (-1, 0), (2, 2), (3, 5), (9, 9), gap=True)
+    rule = comparison(f"a {sign} b", (a, b))
+    rows = torch.tensor(list(itertools.product(range(4), range(5))))
+    for (k, m), kept in zip(rows.tolist(), rule(rows).tolist(), strict=True):
+        ours = range(a.lows[k], a.highs[k] + 1)
+        theirs = range(b.lows[m], b.highs[m] + 1) if m < 4 else ours
+        some = any(SIGNS[sign](x, y) for x in ours for y in theirs)
+        assert kept is (some or m == 4)  # what is missing keeps any rule
+    values = [np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 2.0, 2.0, 2.0])]
+    expected = [SIGNS[sign](x, 2) for x in (1, 2, 3)]
+    assert rule.holds(values).tolist() == [*expected, True]
+    number = comparison(f"a {sign} 2", (a, b))
+    turned = comparison(f"2 {number.sign.translate(str.maketrans('<>', '><'))} a", (a, b))
+    alone = torch.tensor([[k, 0] for k in range(4)])
+    brute = [any(SIGNS[sign](x, 2) for x in range(a.lows[k], a.highs[k] + 1)) for k in range(4)]
+    assert number(alone).tolist() == turned(alone).tolist() == brute
+
+
+def test_an_interval_of_reals_that_is_open_does_not_reach_its_end():
+    x = Column("x", "real", "real", (), (0.0, 1.0), (1.0, 2.0), (0.5, 1.5))
+    rows = torch.tensor([[0], [1]])
+    assert comparison("x >= 1", (x,))(rows).tolist() == [False, True]
+    assert comparison("x == 1", (x,))(rows).tolist() == [False, True]
+    assert comparison("x >= 2", (x,))(rows).tolist() == [False, True]  # the last is closed
+    assert comparison("x > 2", (x,))(rows).tolist() == [False, False]
+
+
+def table(path, rows=400, seed=0):
+    """Low and high of which low is never above, whole numbers by few and many, days and words."""
+    draw, lines = random.Random(seed), ["low,high,few,start,end,word,a<b"]
+    for _ in range(rows):
+        low, start = draw.gauss(0, 5), draw.randint(0, 2000)
+        days = [np.datetime64("2000-01-01") + d for d in (start, start + draw.randint(0, 30))]
+        high = "" if draw.random() < 0.1 else f"{low + draw.expovariate(1):.3f}"
+        lines.append(f"{low:.3f},{high},{draw.randint(0, 3)},{days[0]},{days[1]},w,{draw.random()}")
+    text = "\n".join(lines) + "\n"
+    return written(path, text.replace(",w,", ",v,", 200))
+
+
+RULES = ["low <= high", "few >= 0", "0<=few", "start <= end", "end>= 2000-01-01", "a<b < 1.0"]
+
+
+def test_rows_that_keep_rules_have_tokens_that_do(tmp_path):
+    path = table(tmp_path / "a.csv")
+    split, words = read_table(path, schema={"rules": RULES})
+    both = torch.cat([split.train.values, split.held_out.values])
+    for rule in words.comparisons():
+        assert rule(split.train.values).all(), rule.text
+        assert rule(both[:0]).shape == (0,)
+    plain = read_table(path)
+    assert plain[0].fingerprint() == split.fingerprint()
+    assert "rules" not in plain[1].facts()
+    again = vocabulary(words.facts())
+    assert (again, again.rules) == (words, tuple(RULES))
+    words.write_schema(tmp_path / "s.yaml")
+    assert yaml.safe_load((tmp_path / "s.yaml").read_text())["rules"] == RULES
+    assert read_table(path, schema=tmp_path / "s.yaml")[1] == words
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("low > high", r"line \d+, rule 'low > high': 'low' is -?[\d.]+ and 'high' is -?[\d.]+ \("),
+        ("few <= 2", r"line \d+, rule 'few <= 2': 'few' is 3 \(\d+ of 360 training rows break it"),
+        ("start > 2004-05-01", r"'start' is 200\d-\d\d-\d\d \("),
+        ("low <= hihg", "must be a column, one of < <= > >= == != and another column"),
+        ("low + 1 <= high", "must be a column"),
+        ("low", "must be a column"),
+        ("low < low", "must be a column"),
+        ("low <= __import__('os').system('true')", "must be a column"),
+        ("word == 1", "column 'word' has text, and rules compare numbers"),
+        ("start < low", "one column has dates, and the other numbers"),
+        ("start < 3", "a date, of a column of dates"),
+        (3, "write the rule 3 in quotes"),
+    ],
+)
+def test_rules_that_are_none_or_are_broken_are_refused(tmp_path, rule, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_table(table(tmp_path / "a.csv"), schema={"rules": [rule]})
+    assert "\n" not in str(error.value)
+
+
+def test_a_column_may_be_called_rules_where_there_are_none(tmp_path):
+    path = written(
+        tmp_path / "a.csv", "rules,b\n" + "".join(f"{i % 5},{i % 3}\n" for i in range(60))
+    )
+    words = read_table(path, schema={"rules": "integer"})[1]
+    assert words.names == ("rules", "b")
+    with pytest.raises(ValueError, match="a column is called 'rules'"):
+        type(words)(words.columns, {}, ("b >= 0",))
+
+
+def test_an_evaluation_counts_rows_that_break_rules(tmp_path):
+    split, words = read_table(table(tmp_path / "a.csv"), schema={"rules": ["low <= high"]})
+    low, high = words.columns[:2]
+    # The lowest interval of high lies below the highest of low: three of four such rows.
+    good, bad = split.train.values[:1].clone(), split.train.values[:1].clone()
+    good[0, 0], good[0, 1] = 0, high.size - 2  # after which comes what is missing
+    bad[0, 0], bad[0, 1] = low.size - 1, 0
+    drawn = torch.cat([good, bad, bad, bad]).repeat(10, 1)
+    data = TokenSplit(Tokens(split.train.values, words.sizes), split.held_out, (), words)
+    found = RECIPES["table"](samples=40).evaluate(lambda given: drawn, data, Rng(0))
+    assert found["invalid"] == pytest.approx(0.75)
+    assert found["invalid_held_out"] == 0
