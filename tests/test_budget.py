@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import noiseloom.budget
 from noiseloom.budget import MEASURED, WARM_UP, Timing, in_turns, updates_within
 from noiseloom.cli import main
 from noiseloom.costs import steady_rate, unequal_note
-from noiseloom.pace import prior_updates
+from noiseloom.pace import READ, prior_updates, readings
 from noiseloom.recipes import BitsDigits
 from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.table import Cell, arrowed, markdown, rows
@@ -122,16 +123,21 @@ def test_the_numbers_are_kept_and_never_measured_again(capsys, tmp_path, timed) 
 def test_a_prior_has_a_quarter_at_most_and_the_first_stage_the_rest(
     capsys, tmp_path, monkeypatch
 ) -> None:
-    coded = DiscoMixture(prior="autoregressive", prior_steps=100)
+    coded = DiscoMixture(prior="autoregressive", prior_steps=100, prior_batch_size=50)
 
     def measured(recipes, data, jobs):
-        return {"coded": Timing(0.5, 5, 20), "the prior of coded": Timing(0.25, 5, 20)}
+        prior = (
+            {"the prior of coded": Timing(0.2, 5, 20)}
+            if recipes["coded"].prior != "tabular"
+            else {}
+        )
+        return {"coded": Timing(0.5, 5, 20), "the codes of coded": Timing(0.25, 5, 20), **prior}
 
     monkeypatch.setattr(noiseloom.budget, "_measured", measured)
-    # 100 updates of 0.25 s are 25 s, which is less than a quarter of 200 s, and more than of 20.
-    assert within(200.0, {"coded": coded}, tmp_path) == {
-        "coded": {"steps": 350, "prior_steps": 100}
-    }
+    # An update reads 50 samples of the 8,000, a fifth of what takes 0.25 s: 100 of them take 25 s,
+    # which is less than a quarter of 200 s, and more than one of 20.
+    paid = within(200.0, {"coded": coded}, tmp_path)
+    assert paid == {"coded": {"steps": 350, "prior_steps": 100}}
     assert "350 updates and 100 of its prior in 200 s" in capsys.readouterr().err
     assert within(20.0, {"coded": coded}, tmp_path / "b") == {
         "coded": {"steps": 30, "prior_steps": 20}
@@ -139,10 +145,17 @@ def test_a_prior_has_a_quarter_at_most_and_the_first_stage_the_rest(
     found = within(0.9, {"coded": coded}, tmp_path / "c")["coded"]
     assert "a quarter of a budget of 0.9 s does not pay for one update of the prior" in str(found)
     kept = json.loads((tmp_path / "b" / "grid" / "budget.json").read_text())["cells"]["coded"]
-    assert (kept["prior_steps"], kept["prior_seconds"], kept["steps"]) == (20, 0.25, 30)
+    assert (kept["prior_steps"], kept["prior_seconds"], kept["steps"]) == (20, 5.0, 30)
+    # No sample is read twice: 160 updates of 50 read all 8,000 in 8 s, and 400 as well.
+    long = replace(coded, prior_steps=400)
+    paid = within(1000.0, {"coded": long}, tmp_path / "d")["coded"]
+    assert paid == {"prior_steps": 400, "steps": int((1000 - 400 * 0.2 - 8) / 0.5)}
+    # A table is counted, of all of them.
+    table = replace(coded, prior="tabular")
+    assert within(20.0, {"coded": table}, tmp_path / "e") == {"coded": {"steps": 24}}
 
 
-def test_an_update_of_a_prior_reads_the_samples_that_it_learns_from(tmp_path, monkeypatch) -> None:
+def test_a_prior_and_the_reading_of_its_codes_are_timed_apart(tmp_path, monkeypatch) -> None:
     recipe = DiscoMixture(m=2, k=4, prior="autoregressive", prior_batch_size=8, width=8)
     read = []
     inner = DiscoMixture.encoded
@@ -152,13 +165,10 @@ def test_an_update_of_a_prior_reads_the_samples_that_it_learns_from(tmp_path, mo
         return inner(self, parts, facts, data, rng, rows=rows, draws=draws)
 
     monkeypatch.setattr(DiscoMixture, "encoded", encoded)
-    made = []
-    for step in prior_updates(recipe, None, tmp_path, 1):
-        made.append(step)
-        if step == 3:
-            break
-    assert made == [1, 2, 3]
-    assert read == [8] * 4  # once to begin with
+    assert list(islice(prior_updates(recipe, None, tmp_path, 1), 3)) == [1, 2, 3]
+    assert read == [8]
+    assert list(islice(readings(recipe, None, 1), 3)) == [1, 2, 3]
+    assert read[1:] == [READ] * 3
 
 
 def test_what_cannot_be_equal_is_refused(tmp_path, timed, monkeypatch) -> None:

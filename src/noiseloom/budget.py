@@ -10,6 +10,7 @@ A run of two stages has one budget: its prior gets a quarter of it at most, read
 their codes among it, and the first stage what is left.
 """
 
+import bisect
 import contextlib
 import json
 import math
@@ -23,7 +24,8 @@ from typing import Any
 
 import torch
 
-from noiseloom.pace import prior_updates, updates
+from noiseloom.fit_prior import ENOUGH
+from noiseloom.pace import READ, prior_updates, readings, updates
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.run_folder import write_text
 from noiseloom.table import device
@@ -51,7 +53,7 @@ SHARE = 0.25
 """Of the budget of a run of two stages, at most: what its prior takes."""
 STATES = 60.0
 """Seconds of training of each kind of state, where nobody says how long or how many updates."""
-_PRIOR = "the prior of "
+_PRIOR, _CODES = "the prior of ", "the codes of "
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def updates_within(
         for name, recipe in new.items():
             try:
                 kept["cells"][name] = {
-                    **_afforded(seconds, recipe, timings[name], timings.get(_PRIOR + name)),
+                    **_afforded(seconds, recipe, name, timings, data),
                     "threads": _threads(recipe, jobs),
                 }
             except Exception as error:  # of timing, too
@@ -186,29 +188,46 @@ def updates_within(
 
 
 def _afforded(
-    seconds: float, recipe: Recipe, first: Timing | Exception, prior: Timing | Exception | None
+    seconds: float,
+    recipe: Recipe,
+    name: str,
+    timings: Mapping[str, Timing | Exception],
+    data: str | None,
 ) -> dict[str, Any]:
     """What is kept of a run: its timings, and how many updates they make."""
-    told: dict[str, Any] = {}
-    for timing in (first, prior):
+    first, prior, codes = (timings.get(what + name) for what in ("", _PRIOR, _CODES))
+    for timing in (first, prior, codes):
         if isinstance(timing, Exception):
             raise timing
     assert isinstance(first, Timing)
+    told: dict[str, Any] = {}
     left = seconds
-    if isinstance(prior, Timing):
+    if isinstance(codes, Timing):
         assert isinstance(recipe, TwoStages)
-        count = min(recipe.prior_steps, int(SHARE * seconds / prior.seconds))
-        if not count:
-            raise ValueError(
-                f"a quarter of a budget of {seconds:g} s does not pay for one update of the prior, "
-                f"which takes {prior.seconds:.2g} s"
-            )
-        told = {"prior_seconds": prior.seconds, "prior_steps": count}
-        left -= count * prior.seconds
+        samples, size = len(recipe.load(data).train), recipe.prior_batch_size
+        one = prior.seconds if isinstance(prior, Timing) else 0.0
+
+        def cost(count: int) -> float:
+            """Of so many updates, and of reading every sample that they learn from once."""
+            read = min(samples, count * size if one else ENOUGH)
+            return count * one + read / READ * codes.seconds
+
+        most = recipe.prior_steps if one else 0
+        told = {"prior_steps": most} if one else {}
+        if one and cost(most) > SHARE * seconds:
+            count = bisect.bisect_right(range(1, most + 1), SHARE * seconds, key=cost)
+            if not count:
+                raise ValueError(
+                    f"a quarter of a budget of {seconds:g} s does not pay for one update of the "
+                    f"prior, which takes {cost(1):.2g} s"
+                )
+            told = {"prior_steps": count}
+        told["prior_seconds"] = cost(told.get("prior_steps", 0))
+        left -= told["prior_seconds"]
     if left < first.seconds:
         raise ValueError(
             f"a budget of {seconds:g} s does not pay for one update, which takes "
-            f"{first.seconds:.2g} s"
+            f"{first.seconds:.2g} s{' beside a prior' * bool(told)}"
         )
     return {**asdict(first), **told, "steps": int(left / first.seconds)}
 
@@ -228,9 +247,12 @@ def _measured(
             place, threads = Path(folder) / str(i), _threads(recipe, jobs)
             loop = updates(recipe, data, place, threads)
             loops[name] = stack.enter_context(contextlib.closing(loop))
-            if isinstance(recipe, TwoStages) and recipe.wants_prior and recipe.prior != "tabular":
-                loop = prior_updates(recipe, data, place / "prior", threads)
-                loops[_PRIOR + name] = stack.enter_context(contextlib.closing(loop))
+            if isinstance(recipe, TwoStages) and recipe.wants_prior:
+                loop = readings(recipe, data, threads)
+                loops[_CODES + name] = stack.enter_context(contextlib.closing(loop))
+                if recipe.prior != "tabular":  # which is counted
+                    loop = prior_updates(recipe, data, place / "prior", threads)
+                    loops[_PRIOR + name] = stack.enter_context(contextlib.closing(loop))
         found = in_turns(loops)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,6 +1,7 @@
 """The updates of a run as they would be made, of both its stages: what a budget times."""
 
 import contextlib
+import itertools
 import json
 from collections.abc import Generator
 from dataclasses import replace
@@ -13,13 +14,15 @@ from torch import nn
 from noiseloom import training
 from noiseloom.data import Split
 from noiseloom.fit_prior import DRAWS, prior_loss
-from noiseloom.priors import Codes
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.recipes.recipe import Parts
 from noiseloom.rng import Rng
 from noiseloom.training.batches import Data
 
-__all__ = ["prior_updates", "updates"]
+__all__ = ["READ", "prior_updates", "readings", "updates"]
+
+READ = 250
+"""Samples that are read at a time for their codes, where that is timed."""
 
 _NEVER = 10**9  # updates; where the timed loop would end, or save
 
@@ -47,7 +50,7 @@ def updates(
 def prior_updates(
     recipe: TwoStages, data: str | None, folder: Path, threads: int
 ) -> Generator[int, None, None]:
-    """The updates of a run's second stage, each with the samples that are read for its codes.
+    """The updates of a run's second stage, once the codes are read.
 
     Args:
         recipe: of a run whose prior is trained.
@@ -60,20 +63,32 @@ def prior_updates(
     """
     torch.set_num_threads(threads)
     split, facts, parts = _built(recipe, data)
-    key, size, done = Rng(recipe.seed).fold("prior"), recipe.prior_batch_size, 0
-
-    def codes(update: int) -> Codes:
-        rows = (torch.arange(size) + update * size) % len(split.train)
-        return recipe.encoded(parts, facts, split.train, key, rows=rows, draws=DRAWS)
-
+    key = Rng(recipe.seed).fold("prior")
     with key.fold("initialisation").torch():
         prior = recipe.prior_kind(facts).make()
-    options = recipe.second_stage(recipe)
-    for step in _endless(prior, prior_loss, codes(0), options, folder, threads):
-        for update in range(done, step):
-            codes(update)
-        done = step
-        yield step
+    rows = torch.arange(min(len(split.train), recipe.prior_batch_size))
+    codes = recipe.encoded(parts, facts, split.train, key, rows=rows, draws=DRAWS)
+    yield from _endless(prior, prior_loss, codes, recipe.second_stage(recipe), folder, threads)
+
+
+def readings(recipe: TwoStages, data: str | None, threads: int) -> Generator[int, None, None]:
+    """The reading of samples for their codes, `READ` at a time.
+
+    Args:
+        recipe: of a run with codes.
+        data: where its data lies.
+        threads: of the CPU.
+
+    Yields:
+        How many times there have been so many.
+    """
+    split, facts, parts = _built(recipe, data)
+    key = Rng(recipe.seed).fold("prior")
+    for done in itertools.count():
+        torch.set_num_threads(threads)  # other runs had theirs in between
+        rows = (torch.arange(READ) + done * READ) % len(split.train)
+        recipe.encoded(parts, facts, split.train, key, rows=rows, draws=DRAWS)
+        yield done + 1
 
 
 def _built(recipe: Recipe, data: str | None) -> tuple[Split[Any], dict[str, Any], Parts]:

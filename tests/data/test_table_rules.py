@@ -108,7 +108,7 @@ def test_rows_that_keep_rules_have_tokens_that_do(tmp_path):
         ("low <= __import__('os').system('true')", "must be a column"),
         ("word == 1", "column 'word' has text, and rules compare numbers"),
         ("start < low", "one column has dates, and the other numbers"),
-        ("start < 3", "a date, of a column of dates"),
+        ("start < 3", "'3' is neither a column nor a date as 'start' has them"),
         (3, "write the rule 3 in quotes"),
     ],
 )
@@ -116,6 +116,11 @@ def test_rules_that_are_none_or_are_broken_are_refused(tmp_path, rule, message):
     with pytest.raises(ValueError, match=message) as error:
         read_table(table(tmp_path / "a.csv"), schema={"rules": [rule]})
     assert "\n" not in str(error.value)
+
+
+def test_one_rule_is_a_list_too(tmp_path):
+    with pytest.raises(ValueError, match=r'rules are a list: write rules: \["low <= high"\]'):
+        read_table(table(tmp_path / "a.csv"), schema={"rules": "low <= high"})
 
 
 def test_a_column_may_be_called_rules_where_there_are_none(tmp_path):

@@ -125,6 +125,11 @@ def comparison(text: str, columns: Sequence[Column]) -> Comparison:
         number = _number(column, right)
         if number is not None:
             return Comparison(text, names.index(left), sign, None, number, tuple(columns))
+        if column.dates:
+            raise ValueError(
+                f"rule {text!r}: {right!r} is neither a column nor a date as {left!r} has them, "
+                f"{column.dates}"
+            )
     raise ValueError(
         f"rule {text!r} must be a column, one of < <= > >= == != and another column or a number"
         f"{' (a date, of a column of dates)' * any(c.dates for c in columns)}; columns are "

@@ -14,6 +14,7 @@ Columns that it does not name are inferred. A list called rules has what rows ke
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,11 @@ def read_schema(
     if not isinstance(found, Mapping):
         raise ValueError(f"{called} must have a line for each column, such as `age: integer`")
     rest, rules = dict(found), list[object]()
-    if isinstance(rest.get("rules"), list):
+    given = rest.get("rules")
+    if isinstance(given, list):
         rules = rest.pop("rules")
+    elif isinstance(given, str) and re.search("[<>=]", given):
+        raise ValueError(f'{called}: rules are a list: write rules: ["{given}"]')
     for rule in rules:
         if not isinstance(rule, str):
             raise ValueError(f"{called}, rules: write the rule {rule!r} in quotes")
