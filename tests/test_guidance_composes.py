@@ -57,10 +57,11 @@ class Linear(nn.Module):
         return self.slope[: self.diffusion.num_classes] - self.slope[x][..., None]
 
 
-class Record:
-    names = ("y",)
-    labels = {"lowest": (0.0,), "highest": (1.0,), "deviation": (1.0,)}  # noqa: RUF012
-    options = SimpleNamespace(noisiest=1.0)
+RECORD: Any = SimpleNamespace(
+    names=("y",),
+    labels={"lowest": (0.0,), "highest": (1.0,), "deviation": (1.0,)},
+    options=SimpleNamespace(noisiest=1.0),
+)
 
 
 class Heard(nn.Module):
@@ -145,7 +146,7 @@ def test_all_combinations_are_one_function_of_the_estimate(kind: Any, base: str)
         # The steering is made for a recipe that can be guided, of the same states.
         run: Any = SimpleNamespace(recipe=Sequences(state=base), diffusion=parts.diffusion)
         options = Guiding(scale=scale, way=way, corrector=corrector, guide_begin=1.0)
-        steer = steering_of(run, guide, [Record()], options)  # type: ignore[arg-type, list-item]
+        steer = steering_of(run, guide, [RECORD], options)
         heard = list[Heard]()
 
         def watched(denoiser: Any, solver: Any, steer: Any = steer, heard: Any = heard) -> Any:

@@ -1,6 +1,7 @@
 """Plans of anyone's trajectories, led: by rewards, to goals, to a known end, and made anew."""
 
 import csv
+import itertools
 import json
 import math
 from dataclasses import fields, replace
@@ -284,23 +285,24 @@ VALUES = {
 BY_GRADIENT, BY_FUTURES = {"goal_guidance": "gradient"}, {"goal_guidance": "monte-carlo"}
 
 
-@pytest.mark.parametrize("goal", [[6.0, 20.0], None])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        BY_GRADIENT,
-        BY_FUTURES,
-        {**BY_GRADIENT, "seek": "rewards"},
-        {**BY_FUTURES, "seek": "rewards"},
-        {**BY_GRADIENT, "goal_scale": 0.0},
-        {**BY_FUTURES, "goal_begin": 0.0},
-        {**BY_FUTURES, "goal_begin": 0.0, "goal_scale": 0.0},
-        {**BY_GRADIENT, "rewards": False},
-        {**BY_FUTURES, "future_steps": 1},
-        {**BY_FUTURES, "future_plan": "plan.csv"},
-    ],
-)
+LED = [
+    {},
+    BY_GRADIENT,
+    BY_FUTURES,
+    {**BY_GRADIENT, "seek": "rewards"},
+    {**BY_FUTURES, "seek": "rewards"},
+    {**BY_GRADIENT, "goal_scale": 0.0},
+    {**BY_FUTURES, "goal_begin": 0.0},
+    {**BY_FUTURES, "goal_begin": 0.0, "goal_scale": 0.0},
+    {**BY_FUTURES, "future_steps": 1},
+    {**BY_FUTURES, "future_plan": "plan.csv"},
+]
+GOAL = [6.0, 20.0]
+# A model without rewards is led by a goal alone.
+CASES = [*itertools.product(LED, (GOAL, None)), ({**BY_GRADIENT, "rewards": False}, GOAL)]
+
+
+@pytest.mark.parametrize(("options", "goal"), CASES)
 def test_what_changes_nothing_of_plans_is_known_and_nothing_else(
     tmp_path, monkeypatch, options, goal
 ):
@@ -308,8 +310,6 @@ def test_what_changes_nothing_of_plans_is_known_and_nothing_else(
     (tmp_path / "plan.csv").write_text("".join(",".join(k * 5) + "\n" for k in "3210"))
     options = {"known_ends": 0.5, "sampling_steps": 3, "futures": 2, **options}
     options = {"future_steps": 3, **options}
-    if goal is None and not options.get("rewards", True):
-        pytest.skip("there is nothing to be led by")
     recipe, parts, facts, _ = made(tmp_path, **options)
     network = recipe.build(facts)  # of tokens that depend on each other
     with Rng(0).torch():
@@ -344,7 +344,9 @@ def test_what_changes_nothing_of_plans_is_known_and_nothing_else(
         assert recipe.idle.keys() == without - {"replan"}
 
 
-def test_options_of_no_use_are_refused_where_they_are_of_none(capsys, tmp_path, monkeypatch):
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Of walks with rewards, by the command line, in the folder that is the current one."""
     monkeypatch.chdir(tmp_path)
     walks().save("mine.safetensors")
     words = ["train", "forcing-trajectories", "--data", "mine.safetensors", "--out", "run"]
@@ -352,6 +354,10 @@ def test_options_of_no_use_are_refused_where_they_are_of_none(capsys, tmp_path, 
     words += ["--horizon", "12", "--stack", "3", "--starts", "4", "--heads", "2", "--samples", "5"]
     words += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
     assert main([*words, "--no-evaluate"]) == 0
+
+
+@pytest.mark.usefixtures("run")
+def test_options_of_no_use_are_refused_where_they_are_of_none(capsys, tmp_path):
     sample = ["sample", "run", "-n", "2", "--out", "plans.csv"]
     once, led = "plans that are drawn once, and not made anew", ["--goal-guidance", "gradient"]
     for given, told in (
@@ -416,14 +422,8 @@ def test_numbers_of_columns():
             numbers(text, names, "goal")
 
 
-def test_from_a_file_to_plans_that_are_led(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    walks().save("mine.safetensors")
-    words = ["train", "forcing-trajectories", "--data", "mine.safetensors", "--out", "run"]
-    words += ["--rewards", "--network", "bidirectional", "--known-ends", "0.5", "--steps", "3"]
-    words += ["--horizon", "12", "--stack", "3", "--starts", "4", "--heads", "2", "--samples", "5"]
-    words += ["--sampling-steps", "2", "--width", "16", "--depth", "1", "--batch-size", "8"]
-    assert main([*words, "--no-evaluate"]) == 0
+@pytest.mark.usefixtures("run")
+def test_from_a_file_to_plans_that_are_led(capsys, tmp_path):
 
     def plans(*more):
         capsys.readouterr()

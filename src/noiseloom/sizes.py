@@ -79,13 +79,15 @@ def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
     return sum(p.numel() for p in parts.denoiser.parameters())
 
 
-def _resized(given: Any, facts: Mapping[str, Any], target: int) -> Any:  # noqa: ANN401
-    step = 2 * given.heads
-    if parameters(given, facts) == target:
-        return given
+def _resized(recipe: Recipe, facts: Mapping[str, Any], target: int) -> Recipe:
+    sized: Any = recipe  # of any kind with these two options
+    if parameters(recipe, facts) == target:
+        return recipe
+    step = 2 * sized.heads
     width, below = step, 0
-    while (count := parameters(replace(given, width=width), facts)) <= target:
+    while (count := parameters(replace(sized, width=width), facts)) <= target:
         width, below = width + step, count
     if below and target - below <= count - target:
         width -= step
-    return replace(given, width=width)
+    found: Recipe = replace(sized, width=width)
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from noiseloom.data.table_columns import NUMBER
 
-__all__ = ["ENDINGS", "ColumnError", "Rows", "opened"]
+__all__ = ["ENDINGS", "ColumnError", "Rows", "opened", "pyarrow_for"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
@@ -133,7 +133,12 @@ def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:
     return len(set(widths)) == 1 and widths[0] > 1, widths[0]
 
 
-def _parquet(file: IO[bytes], path: Path) -> Rows:
+def pyarrow_for(path: Path) -> Any:  # noqa: ANN401 - a module without types
+    """PyArrow, of which Parquet files are read and written.
+
+    Raises:
+        ImportError: it is not installed; names the file and the extra.
+    """
     try:
         import pyarrow
         import pyarrow.parquet
@@ -142,6 +147,11 @@ def _parquet(file: IO[bytes], path: Path) -> Rows:
             f"{path}: Parquet files need the extra noiseloom[parquet]: "
             "pip install 'noiseloom[parquet]'"
         ) from error
+    return pyarrow
+
+
+def _parquet(file: IO[bytes], path: Path) -> Rows:
+    pyarrow = pyarrow_for(path)
     found = pyarrow.parquet.ParquetFile(file)
     words, texts = set(), list[Callable[[object], str]]()
     for column in found.schema_arrow:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.data.table_columns import NUMBER
+from noiseloom.data.table_files import pyarrow_for
 from noiseloom.data.whole_file import write_bytes
 
 __all__ = ["WRITTEN", "check_writable", "write_table"]
@@ -26,13 +27,7 @@ def check_writable(path: Path) -> None:
     if path.suffix.lower() not in WRITTEN:
         raise ValueError(f"{path}: tables are written as {', '.join(WRITTEN)}")
     if path.suffix.lower() == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError as error:
-            raise ImportError(
-                f"{path}: Parquet files need the extra noiseloom[parquet]: "
-                "pip install 'noiseloom[parquet]'"
-            ) from error
+        pyarrow_for(path)
 
 
 def write_table(
@@ -55,9 +50,7 @@ def write_table(
     """
     check_writable(path)
     if path.suffix.lower() == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
+        pyarrow = pyarrow_for(path)
         columns = [list(cells) for cells in zip(*rows, strict=True)] or [[] for _ in names]
         arrays = [pyarrow.array(_values(c, w)) for c, w in zip(columns, words, strict=True)]
         buffer = io.BytesIO()

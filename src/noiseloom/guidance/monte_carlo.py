@@ -21,7 +21,7 @@ References:
     B. Chen et al., 2024, Diffusion Forcing, arXiv 2407.01392, Section 3.4 and Appendix C.5.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -184,7 +184,10 @@ class MonteCarloGuided(nn.Module):
         """Futures, shape (B, R, ...)."""
         batch, R = len(x), self.futures
         rows = self._rows(x, align(t, x))
-        given = {name: _repeat(value, batch, R, name) for name, value in (cond or {}).items()}
+        given = {
+            name: _repeat(value, batch, R, name) if isinstance(value, Tensor) else value
+            for name, value in (cond or {}).items()
+        }
         carry, memory, rng = repeat(carry or {}, R), None, _futures(rng, x, R)
         x = x.repeat_interleave(R, 0)
         result = x
@@ -258,9 +261,9 @@ def completing(variance: Literal["small", "large"] = "large") -> Solver:
     return move
 
 
-def _repeat(value: Any, batch: int, times: int, name: str) -> Any:  # noqa: ANN401
+def _repeat(value: Tensor, batch: int, times: int, name: str) -> Tensor:
     """What has an entry per example is repeated like the examples; the rest is for all of them."""
-    if not isinstance(value, Tensor) or value.ndim == 0:
+    if value.ndim == 0:
         return value
     if len(value) not in (1, batch):
         raise ValueError(
