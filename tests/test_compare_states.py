@@ -19,7 +19,7 @@ from noiseloom.cli import main
 from noiseloom.glossary import MEANINGS
 from noiseloom.recipes import RECIPES, Tables, palette
 from noiseloom.rng import Rng
-from noiseloom.table import COSTS, METRICS, default_metrics
+from noiseloom.table import COSTS, METRICS, chosen, default_metrics
 from noiseloom.tally import Tally
 from noiseloom.training.memory import forget_peak
 from noiseloom.training.precision import networks
@@ -267,6 +267,16 @@ def test_state_is_short_for_an_axis_of_the_grid() -> None:
     assert state_axis(["--td", "1"], ["td=0"], []) == (["td=0"], ["--td", "1"])
     with pytest.raises(UsageError, match="states are given twice"):
         state_axis(["--state", "a,b"], ["state=c"], [])
+
+
+def test_a_table_of_codes_says_by_default_how_they_are_used_and_what_they_gain() -> None:
+    said = {
+        **{"energy": 0.1, "energy_held_out": 0.0, "energy_generated_5": 0.2, "modes": 8.0},
+        **{"perplexity": 7.9, "dead_codes": 0.0, "mutual_information": 2.9},
+        **{"prior_bits_held_out": 3.0, "prior_bits_train": 3.0, "curvature_1_none": 0.5},
+    }
+    left_out = {"prior_bits_train", "energy_held_out"}
+    assert set(chosen(said, METRICS)) == set(said) - left_out
 
 
 def test_columns_by_default_are_few_and_of_the_kind() -> None:
