@@ -357,9 +357,20 @@ def test_a_prior_for_other_codes_or_classes_gets_one_clear_line(run, changes, to
     assert f"noiseloom prior {run} --force" in line
 
 
-def test_a_damaged_prior_gets_one_clear_line(run, capsys):
-    (run / "prior" / "prior.yaml").write_text("kind: tabular\nwide: 3\n")
-    assert "does not describe a prior" in fails(capsys, "sample", run)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: tabular\nwide: 3\n",
+        "kind: foo\nm: 2\nk: 3\nlikelihoods: {code_bits: 1.0}\n",
+        "kind: tabular\nm: 2\nk: 0\nlikelihoods: {code_bits: 1.0}\n",
+        "kind: tabular\nm: 2\nk: three\nlikelihoods: {code_bits: 1.0}\n",
+    ],
+)
+def test_a_damaged_prior_gets_one_clear_line(run, capsys, text):
+    (run / "prior" / "prior.yaml").write_text(text)
+    told = fails(capsys, "sample", run)
+    assert f"{run / 'prior' / 'prior.yaml'} does not describe a prior" in told
+    assert f"make it again with noiseloom prior {run} --force" in told
     assert main(["prior", str(run), "--force"]) == 0
     assert read_prior(run)[1]
 

@@ -57,7 +57,7 @@ def read_prior(run: Path) -> tuple[PriorKind, dict[str, float]] | None:
         found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         likelihoods = found.pop("likelihoods", {})
         return PriorKind(**found), likelihoods
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path} does not describe a prior ({reason}): make it again with noiseloom prior "
@@ -90,10 +90,11 @@ def load_prior(
     found = read_prior(run) if isinstance(recipe, TwoStages) and recipe.coded else None
     if found is None or not found[1]:
         return None
-    prior, path = found[0].make(), run / PRIOR / "ema.safetensors"
+    path = run / PRIOR / "ema.safetensors"
     assert isinstance(recipe, TwoStages)
     classes = recipe.classes_told(facts)
     try:
+        prior = found[0].make()
         check_prior(prior, recipe.m, recipe.k, classes)
     except ValueError as error:
         raise ValueError(f"{path.parent}: {error}: noiseloom prior {run} --force") from error
