@@ -77,6 +77,7 @@ FRONT |= {
     "guided_figures",
     "guided_table",
     "naming",
+    "new_prior",
     "sources",
     "steering",
 }

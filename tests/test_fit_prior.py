@@ -19,6 +19,7 @@ from torch import nn
 import noiseloom
 import noiseloom.fit
 import noiseloom.fit_prior
+import noiseloom.new_prior
 from noiseloom.cli import main
 from noiseloom.data import Points, Split
 from noiseloom.encodings import Standardised
@@ -277,19 +278,12 @@ def test_one_that_was_begun_goes_on_and_no_other(run, tmp_path, monkeypatch, cap
     whole = shutil.copytree(run, tmp_path / "whole")
     words = ["prior", str(run), "--force", "--prior", "bits", "--prior-steps", "9"]
     monkeypatch.setattr(noiseloom.fit_prior, "MEASURED", 100)
-    update, calls = loop._Run._update, []
-
-    def stopped(self, step):
-        calls.append(step)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return update(self, step)
-
-    monkeypatch.setattr(loop._Run, "_update", stopped)
+    calls = []
+    stopped_after(monkeypatch, 8, calls)
     assert main(words) == 130
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.endswith(f"go on with: noiseloom prior {run} --prior bits --prior-steps 9")
-    assert load(run, device="cpu").parts.prior is None
+    assert load(run, device="cpu").parts.prior is not None
     told = fails(capsys, "prior", run, "--prior", "tabular")
     assert "has begun a prior (bits): replace it with --force" in told
     assert main(["prior", str(run)]) == 0
@@ -298,6 +292,169 @@ def test_one_that_was_begun_goes_on_and_no_other(run, tmp_path, monkeypatch, cap
     assert same(run, whole)
     told = fails(capsys, "sample", run, "--code-temperature", 0.5, "--out", tmp_path / "x.csv")
     assert "for a prior by diffusion" in told
+
+
+def files(folder):
+    """All that lies in a folder, by name."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def judged(run):
+    """Results of a run, as if it had been evaluated."""
+    (run / "evaluations").mkdir(exist_ok=True)
+    names = ("evaluation.json", "evaluations/codes='marginal'.json", "report.html")
+    for name in names:
+        (run / name).write_text("{}")
+    return names
+
+
+def stopped_after(monkeypatch, most, calls=None):
+    """Interrupt training at so many updates, counted in `calls`; what is returned ends that."""
+    update, calls = loop._Run._update, [] if calls is None else calls
+
+    def stopped(self, step):
+        calls.append(step)
+        if len(calls) == most:
+            raise KeyboardInterrupt
+        return update(self, step)
+
+    monkeypatch.setattr(loop._Run, "_update", stopped)
+    return lambda: monkeypatch.setattr(loop._Run, "_update", update)
+
+
+@pytest.mark.parametrize("most", [2, 8])  # before and after a first checkpoint
+def test_a_prior_and_its_results_stay_until_another_is_finished(run, monkeypatch, capsys, most):
+    names, before = judged(run), files(run)
+    goes_on = stopped_after(monkeypatch, most)
+    words = ["prior", str(run), "--prior", "bits", "--prior-steps", "9"]
+    assert main([*words, "--force"]) == 130
+    assert files(run).items() >= before.items()
+    assert isinstance(load(run, device="cpu").parts.prior, noiseloom.AutoregressivePrior)
+    told = fails(capsys, "prior", run, "--prior", "tabular")
+    assert "has begun a prior (bits)" in told
+    goes_on()
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "removed with the autoregressive prior: " in told
+    assert "evaluation.json, evaluations/ (1), report.html" in told
+    assert not any((run / name).exists() for name in names)
+    assert read_prior(run)[0].kind == "bits"
+    assert "with bits" not in told
+    options = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert (options["prior"], options["prior_steps"]) == ("bits", 9)
+    left = {path.name for path in run.iterdir() if "prior" in path.name}
+    assert left == {"prior"}
+    assert "has a prior (bits)" in fails(capsys, "prior", run)
+
+
+@pytest.mark.parametrize("place", ["write_text", "forget", "replace_prior"])
+def test_a_kill_as_priors_change_places_leaves_one_that_is_finished(run, monkeypatch, place):
+    whole = shutil.copytree(run, run.with_name("whole"))
+    words = ["--prior", "tabular"]
+    assert main(["prior", str(whole), *words, "--force"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(noiseloom.new_prior, place, stop)
+        assert main(["prior", str(run), *words, "--force"]) == 130
+    assert load(run, device="cpu").parts.prior is not None
+    assert main(["prior", str(run), *words]) == 0
+    assert same(run, whole)
+    ours, theirs = files(run), files(whole)
+    assert ours.keys() == theirs.keys()
+    assert ours["recipe.yaml"] == theirs["recipe.yaml"]
+    assert ours["prior/prior.yaml"] == theirs["prior/prior.yaml"]
+
+
+def test_one_that_cannot_be_made_takes_no_place_and_leaves_nothing(run, monkeypatch):
+    judged(run)
+    before = files(run)
+    monkeypatch.setattr(noiseloom.fit_prior, "_encoded", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["prior", str(run), "--force"])
+    with pytest.raises(ZeroDivisionError):
+        main(["prior", str(run), "--out", str(run.with_name("new"))])
+    assert files(run) == before
+    assert not run.with_name("new").exists()
+
+
+def test_more_of_the_first_stage_outdates_a_prior_that_was_begun(run, monkeypatch):
+    goes_on = stopped_after(monkeypatch, 8)
+    assert main(["prior", str(run), "--force", "--prior", "bits"]) == 130
+    goes_on()
+    assert (run / "prior.next").is_dir()
+    fit(replace(RECIPE, steps=14), run, command="", resume=True)
+    assert not (run / "prior.next").exists()
+
+
+def test_results_of_a_run_without_a_prior_are_removed_with_a_word(run, monkeypatch, capsys):
+    remove_prior(run)
+    names = judged(run)
+    goes_on = stopped_after(monkeypatch, 8)
+    assert main(["prior", str(run)]) == 130
+    assert all((run / name).exists() for name in names)
+    goes_on()
+    capsys.readouterr()
+    assert main(["prior", str(run)]) == 0
+    told = capsys.readouterr().err
+    assert "removed, as they are of before this prior: evaluation.json" in told
+    assert not any((run / name).exists() for name in names)
+
+
+def test_another_run_gets_another_prior_of_the_same_first_stage(run, tmp_path, capsys):
+    judged(run)
+    before, out = files(run), tmp_path / "new"
+    assert main(["prior", str(run), "--prior", "tabular", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["prior"]) == (str(out), str(out / "prior"))
+    assert files(run) == before
+    assert weights(out) == weights(run)
+    assert isinstance(load(out, device="cpu").parts.prior, TabularPrior)
+    assert not any((out / name).exists() for name in ("evaluation.json", "report.html"))
+    theirs, ours = (yaml.safe_load((f / "recipe.yaml").read_text()) for f in (run, out))
+    assert {name for name in ours if ours[name] != theirs[name]} == {"prior"}
+    assert main(["prior", str(run), "--prior", "tabular", "--force"]) == 0
+    assert same(run, out)
+    capsys.readouterr()
+    assert main(["train", "--out", str(out), "--resume", "--no-evaluate"]) == 0
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_another_run_that_was_begun_goes_on_by_its_own_name(run, tmp_path, monkeypatch, capsys):
+    out, whole = tmp_path / "new", tmp_path / "whole"
+    words = ["prior", str(run), "--prior", "bits", "--prior-steps", "9", "--out"]
+    assert main([*words, str(whole)]) == 0
+    goes_on = stopped_after(monkeypatch, 8)
+    assert main([*words, str(out)]) == 130
+    assert capsys.readouterr().err.endswith(f"go on with: noiseloom prior {out}\n")
+    told = fails(capsys, *words, out)
+    assert f"{out} exists: go on with noiseloom prior {out}, or choose another --out" in told
+    goes_on()
+    assert main(["prior", str(out)]) == 0
+    assert same(out, whole)
+
+
+def test_another_run_must_be_one(run, tmp_path, capsys):
+    before = files(run)
+    assert "exists" in fails(capsys, "prior", run, "--out", run)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x.txt").write_text("mine")
+    told = fails(capsys, "prior", run, "--out", tmp_path / "mine")
+    assert f"{tmp_path / 'mine'} exists: choose another --out" in told
+    told = fails(capsys, "prior", run, "--force", "--out", tmp_path / "new")
+    assert "leave one of them out" in told
+    assert "name one" in fails(capsys, "prior", run, "--prior", "none", "--out", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert files(run) == before
+
+
+def test_a_run_whose_draws_ask_more_than_a_prior_of_bits_can_do_is_told(run, tmp_path, capsys):
+    path = run / "recipe.yaml"
+    path.write_text(path.read_text().replace("code_temperature: 1.0", "code_temperature: 0.5"))
+    words = ["prior", str(run), "--prior", "bits", "--prior-steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "new")]) == 0
+    told = capsys.readouterr().err
+    assert "note: code_temperature 0.5 says nothing to a prior of bits" in told
+    assert "draw with --code-temperature 1" in told
 
 
 def test_a_run_without_codes_or_with_other_data_gets_no_prior(run, tmp_path, monkeypatch, capsys):
@@ -357,9 +514,20 @@ def test_a_prior_for_other_codes_or_classes_gets_one_clear_line(run, changes, to
     assert f"noiseloom prior {run} --force" in line
 
 
-def test_a_damaged_prior_gets_one_clear_line(run, capsys):
-    (run / "prior" / "prior.yaml").write_text("kind: tabular\nwide: 3\n")
-    assert "does not describe a prior" in fails(capsys, "sample", run)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: tabular\nwide: 3\n",
+        "kind: foo\nm: 2\nk: 3\nlikelihoods: {code_bits: 1.0}\n",
+        "kind: tabular\nm: 2\nk: 0\nlikelihoods: {code_bits: 1.0}\n",
+        "kind: tabular\nm: 2\nk: three\nlikelihoods: {code_bits: 1.0}\n",
+    ],
+)
+def test_a_damaged_prior_gets_one_clear_line(run, capsys, text):
+    (run / "prior" / "prior.yaml").write_text(text)
+    told = fails(capsys, "sample", run)
+    assert f"{run / 'prior' / 'prior.yaml'} does not describe a prior" in told
+    assert f"make it again with noiseloom prior {run} --force" in told
     assert main(["prior", str(run), "--force"]) == 0
     assert read_prior(run)[1]
 

@@ -181,6 +181,21 @@ def test_bad_options_get_one_clear_line(options, told):
         make(**options)
 
 
+@pytest.mark.parametrize("options", [{"code_temperature": 0.5}, {"code_top_p": 0.9}])
+def test_a_diffusion_over_codes_is_asked_for_no_temperature_before_it_is_trained(
+    options, tmp_path, capsys
+):
+    ((name, value),) = options.items()
+    word = f"--{name.replace('_', '-')}={value}"
+    words = ["train", "disco-mixture", "--steps=2", "--prior=bits", word]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{name} {value:g} says nothing to a prior of bits" in told
+    assert not (tmp_path / "run").exists()
+    DiscoMixture(prior="autoregressive", **options).check()
+    DiscoMixture(prior="bits").check()
+
+
 @pytest.mark.parametrize(
     ("options", "tried"),
     [

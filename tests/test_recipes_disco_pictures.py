@@ -392,6 +392,15 @@ def test_other_patches_are_no_start(run, tmp_path, capsys):
     assert "was trained with encoder_patch 2, not 4" in told
 
 
+def test_a_run_with_codes_is_no_start_of_one_without(run, tmp_path, capsys):
+    words = ["train", "disco-digits", "--no-evaluate", *TINY, "--out", tmp_path / "x", "--m", "0"]
+    told = fails(capsys, *words, "--init-from", run.folder)
+    assert f"{run.folder} was trained with codes (m 2, k 6)" in told
+    assert "a run with codes cannot start one without" in told
+    assert "dict" not in told
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.slow
 def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
     # A quarter of the recipe's updates, at a rate at which that is enough to use codes: by seeds 0

@@ -268,6 +268,7 @@ def _prior(words: list[str], command: str) -> None:
         args.of(PriorTraining),
         data=options.data,
         force=options.force,
+        out=Path(options.out).expanduser() if options.out else None,
         as_json=options.json,
     )
 

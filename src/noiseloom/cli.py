@@ -86,8 +86,10 @@ def _how_to_go_on(words: list[str]) -> str:
     out = value_of(words, "--out")
     if words[0] == "train" and out and (Path(out).expanduser() / "recipe.yaml").is_file():
         words = words if "--resume" in words else [*words, "--resume"]
+    elif words[0] == "prior" and out and (Path(out).expanduser() / "recipe.yaml").is_file():
+        words = ["prior", out]  # which has all options of what was begun
     elif words[0] in ("prior", "guide"):
-        words = [word for word in words if word != "--force"]  # what it removed is gone
+        words = [word for word in words if word != "--force"]  # it has begun, and would again
     elif words[0] == "evaluate" and value_of(words, "--guide"):
         pass
     elif words[0] not in ("demo", "compare"):

@@ -10,8 +10,8 @@ import torch
 
 from noiseloom.evaluations import CutShort
 from noiseloom.fit import MAIN, Options, fit, resumed, use_threads
-from noiseloom.fit_prior import make_prior
 from noiseloom.loading import load as load_run
+from noiseloom.new_prior import make_prior
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Task
@@ -181,22 +181,30 @@ def evaluate(
 
 
 def prior(
-    out: Path, changes: dict[str, Any], *, data: str | None, force: bool, as_json: bool
+    run: Path,
+    changes: dict[str, Any],
+    *,
+    data: str | None,
+    force: bool,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Make the prior of a run whose model has codes; what was known of its samples is outdated.
 
     Args:
-        out: the run's folder.
+        run: the run's folder.
         changes: options of the prior that differ from the run's.
         data: where the data lies; by default where training found it.
         force: replace the prior that is there.
+        out: folder of another run with the same first stage, which gets the prior instead.
         as_json: answer a program.
     """
-    use_threads(recipe_of(read_description(out)))
-    found = make_prior(out, changes, data=data, force=force)
-    place = out / PRIOR
+    use_threads(recipe_of(read_description(run)))
+    found = make_prior(run, changes, data=data, force=force, out=out)
+    run = out or run
+    place = run / PRIOR
     lines = ["", f"prior: {place}"]
-    answer(as_json, {"run": str(out), "prior": str(place), **found}, lines, *metrics_rows(found))
+    answer(as_json, {"run": str(run), "prior": str(place), **found}, lines, *metrics_rows(found))
 
 
 def report(out: Path, *, as_json: bool) -> None:

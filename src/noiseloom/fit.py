@@ -17,7 +17,7 @@ from noiseloom.begin import start
 from noiseloom.data import Split
 from noiseloom.fit_prior import fit_prior
 from noiseloom.latents import numbering_note
-from noiseloom.prior_folder import awaits_prior, remove_prior
+from noiseloom.prior_folder import NEXT, PRIOR, awaits_prior, remove_prior
 from noiseloom.recipes import Facts, Recipe, TwoStages
 from noiseloom.run_folder import check_free, claimed, forget, read_description, recipe_of
 from noiseloom.table import device
@@ -225,7 +225,8 @@ class _Outdated:
 
     def write(self, records: Sequence[Record]) -> None:
         forget(self.out)
-        remove_prior(self.out)
+        for place in (PRIOR, NEXT):
+            remove_prior(self.out, place)
 
     def close(self) -> None:
         pass

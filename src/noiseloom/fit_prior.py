@@ -7,7 +7,6 @@ from their last checkpoint to the same weights.
 """
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from noiseloom import training
 from noiseloom.data import Split
-from noiseloom.loading import load
+from noiseloom.loading import without_prior
 from noiseloom.prior_folder import PRIOR, read_prior, remove_prior, write_prior
 from noiseloom.priors import (
     MEASURED,
@@ -30,20 +29,11 @@ from noiseloom.priors import (
 from noiseloom.recipes import TwoStages
 from noiseloom.rng import Rng
 from noiseloom.run import Run
-from noiseloom.run_folder import (
-    claimed,
-    describe,
-    forget,
-    read_description,
-    recipe_of,
-    same_data,
-    write_bytes,
-    write_text,
-)
+from noiseloom.run_folder import forget, write_bytes
 from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
-__all__ = ["DRAWS", "fit_prior", "make_prior", "prior_loss"]
+__all__ = ["DRAWS", "fit_prior", "prior_loss"]
 
 DRAWS = 4
 """Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
@@ -51,13 +41,16 @@ ENOUGH = 100_000
 """Samples that a table counts at most, of which all windows of a long text would take hours."""
 
 
-def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, float]:
-    """Make the prior of a run, or go on with it.
+def fit_prior(
+    recipe: TwoStages, out: Path, split: Split[Any], place: str = PRIOR
+) -> dict[str, float]:
+    """Make a prior of a run, or go on with it.
 
     Args:
         recipe: of the run, which wants a prior.
         out: the run's folder, with weights; claimed by this process.
         split: the run's data.
+        place: in the folder, of the prior, or of one that is to take its place.
 
     Returns:
         The likelihoods of its codes, `code_likelihoods`.
@@ -67,22 +60,22 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
         FileNotFoundError: the run has no weights yet.
         ValueError: the training diverges, or its checkpoint is damaged.
     """
-    run = load(out, recipe=type(recipe))
-    kind, begun = recipe.prior_kind(run.facts), read_prior(out)
+    run = without_prior(out, recipe=type(recipe))
+    kind, begun = recipe.prior_kind(run.facts), read_prior(out, place)
     if begun is not None and begun[0] != kind:
         raise FileExistsError(
             f"{out} has another prior ({begun[0].kind}) than its options say: make it again with "
             f"noiseloom prior {out} --force"
         )
     main, rng = os.environ.get("RANK", "0") == "0", Rng(recipe.seed).fold("prior")
-    kept = out / PRIOR / "codes.safetensors"
+    folder = out / place
+    kept = folder / "codes.safetensors"
     known = begun is not None and kept.is_file()
     learnt, held = _read(kept) if known else _encoded(recipe, run, split, rng)
     if main:
-        forget(out)
         if begun is None:
-            remove_prior(out)  # what a kill may have left of one that was being removed
-        write_prior(out, kind)
+            remove_prior(out, place)  # what a kill may have left of one that was being removed
+        write_prior(out, kind, training=recipe, place=place)
         _write(kept, learnt, held)
     with rng.fold("initialisation").torch():
         prior = kind.make()
@@ -90,13 +83,13 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
         count = sum(p.numel() for p in prior.parameters())
         told = f"{kind.kind}, {count:,} parameters" if count else kind.kind
         say(f"prior: {told}, {len(learnt):,} codes, {len(split.train):,} samples")
-    weights = out / PRIOR / "ema.safetensors"
+    weights = folder / "ema.safetensors"
     if isinstance(prior, TabularPrior):
         prior.fit(learnt.codes, learnt.label)
         if main:
             write_bytes(weights, save(prior.state_dict()))
     else:
-        options, folder = recipe.second_stage(recipe), out / PRIOR
+        options = recipe.second_stage(recipe)
         for _ in training.show(
             training.train(prior, prior_loss, learnt, options, folder, resume=True)
         ):
@@ -105,66 +98,14 @@ def fit_prior(recipe: TwoStages, out: Path, split: Split[Any]) -> dict[str, floa
     key = rng.fold("measured")
     found = code_likelihoods(prior.eval(), recipe.k, _some(learnt, key), _some(held, key))
     if main:
-        write_prior(out, kind, found)
+        outdated = forget(out) if place == PRIOR else []
+        if outdated:
+            say(f"removed, as they are of before this prior: {', '.join(outdated)}")
+        write_prior(out, kind, found, training=recipe, place=place)
         note = likelihood_note(found, bound=isinstance(prior, BitsPrior))
         if note:
             say(f"note: {note}")
     return found
-
-
-def make_prior(
-    out: Path, changes: dict[str, Any], *, data: str | None = None, force: bool = False
-) -> dict[str, float]:
-    """Make the prior of a run that has none, go on with one, or make another.
-
-    What it is to be becomes a part of the run's description.
-
-    Args:
-        out: the run's folder.
-        changes: options of `PriorTraining` that differ from the run's.
-        data: where the data lies; by default where training found it.
-        force: remove the prior that is there.
-
-    Returns:
-        The likelihoods of its codes.
-
-    Raises:
-        FileExistsError: there is a prior, or the beginning of another, and `force` is off.
-        ValueError: a run without codes, other data, or a prior that cannot be made.
-    """
-    described = read_description(out)
-    stored, facts = recipe_of(described), described["facts"]
-    if not isinstance(stored, TwoStages) or not stored.coded:
-        raise ValueError(f"{out} has no codes for a prior to draw: it is a run of {stored.name!r}")
-    recipe = replace(stored, **changes)
-    if recipe.prior == "none":
-        raise ValueError(f"{out} is to have no prior: name one, --prior autoregressive")
-    for name in sorted(changes.keys() & recipe.idle_of_prior):
-        if changes[name] != getattr(stored, name):
-            told = recipe.idle_of_prior[name]
-            raise ValueError(f"{name} changes nothing of {told}: leave it out")
-    recipe.prior_kind(facts).make()  # what cannot be made takes the place of nothing
-    split = recipe.load(data or described["data"])
-    if not same_data(split, facts):
-        raise ValueError(
-            f"the data are not those {out} was trained on: name those with --data, their codes are "
-            "what its prior learns"
-        )
-    with claimed(out):
-        if force:
-            remove_prior(out)
-        found = read_prior(out)
-        if found is not None and (found[1] or recipe != stored):
-            what = "has" if found[1] else "has begun"
-            raise FileExistsError(
-                f"{out} {what} a prior ({found[0].kind}): replace it with --force, or give another "
-                "run one"
-            )
-        if recipe != stored:
-            kept = {name: described[name] for name in ("data", "command", "init_from")}
-            digests = described.get("digests") or {}
-            write_text(out / "recipe.yaml", describe(recipe, facts, digests=digests, **kept))
-        return fit_prior(recipe, out, split)
 
 
 def prior_loss(model: nn.Module, batch: dict[str, Tensor], rng: Rng, rows: Tensor) -> Tensor:

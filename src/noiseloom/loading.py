@@ -11,7 +11,7 @@ from noiseloom.run import Run
 from noiseloom.run_folder import find, read_description, recipe_of
 from noiseloom.training import checkpoint
 
-__all__ = ["load"]
+__all__ = ["load", "without_prior"]
 
 
 def load(
@@ -40,6 +40,19 @@ def load(
         >>> run.pixels(torch.tensor([3, 7])).shape
         torch.Size([2, 1, 8, 8])
     """
+    run = without_prior(source, weights=weights, device=device, recipe=recipe)
+    prior = load_prior(run.folder, run.recipe, run.facts, run.device)
+    return replace(run, parts=replace(run.parts, prior=prior))
+
+
+def without_prior(
+    source: str | Path,
+    *,
+    weights: str = "ema",
+    device: torch.device | str | None = None,
+    recipe: type[Recipe] | None = None,
+) -> Run:
+    """What `load` returns, without its prior, which may be damaged or for other codes."""
     folder = find(str(source))
     described = read_description(folder)
     made = recipe_of(described, recipe)
@@ -51,5 +64,4 @@ def load(
     checkpoint.restore(parts.denoiser, path)
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     parts.denoiser.to(place).eval().requires_grad_(False)
-    prior = load_prior(folder, made, described["facts"], place)
-    return Run(folder, made, described["facts"], replace(parts, prior=prior))
+    return Run(folder, made, described["facts"], parts)

@@ -104,6 +104,12 @@ def misfit(reason: str, recipe: Recipe, facts: Facts, run: Path) -> str:
             f"that their weights have no place: train with {remedy}, or from the beginning"
         )
     new: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    if _codes(options) and not _codes(new):
+        return (
+            f"{run} was trained with codes (m {options['m']}, k {options.get('k')}), whose weights "
+            "have no place in a model that is told none: a run with codes cannot start one "
+            "without; train with as many, or from the beginning"
+        )
     differ = [name for name in _SIZES if name in options and name in new]
     differ = [name for name in differ if options[name] != new[name]]
     told = [f"recipe {name}, not {recipe.name}"] if name != recipe.name else []
@@ -113,6 +119,12 @@ def misfit(reason: str, recipe: Recipe, facts: Facts, run: Path) -> str:
 
 def _classes(options: Mapping[str, Any], facts: Facts) -> bool:
     return bool(options.get("conditional")) and len(facts.get("classes") or ()) > 1
+
+
+def _codes(options: Mapping[str, Any]) -> bool:
+    """Whether options are of a model with codes: rows have those of the state latent alone."""
+    coded = "code_drop" in options and options.get("state", "latent") == "latent"
+    return coded and bool(options.get("m"))
 
 
 def _meaning(options: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

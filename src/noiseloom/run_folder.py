@@ -4,7 +4,8 @@
     model.safetensors    weights; ema.safetensors, their average, which is what samples
     metrics.jsonl        one line per update
     state/               what resuming needs
-    prior/               of a model with codes, what draws them (`prior_folder`)
+    prior/               of a model with codes, what draws them (`prior_folder`); prior.next/ is
+                         to take its place
     guides/              what leads samples to a property, a folder each (`guide_folder`)
     evaluation.json      metrics; evaluations/ has those of other sampling options
     report.html          shows everything
@@ -193,11 +194,17 @@ def recipe_of(described: dict[str, Any], recipe: type[Recipe] | None = None) -> 
         raise ValueError(f"an option of recipe {name!r} is of a wrong type: {error}") from error
 
 
-def forget(folder: Path) -> None:
-    """Remove what is known of a run so far: evaluations and report."""
-    for path in (folder / "report.html", *folder.glob("evaluation.*")):
+def forget(folder: Path) -> list[str]:
+    """Remove what is known of a run so far, evaluations and report; returns what that was."""
+    more = folder / "evaluations"
+    paths = [*sorted(folder.glob("evaluation.*")), folder / "report.html"]
+    paths = [path for path in paths if path.exists()]
+    kept = len(list(more.glob("*"))) if more.is_dir() else 0
+    for path in paths:
         path.unlink(missing_ok=True)
-    shutil.rmtree(folder / "evaluations", ignore_errors=True)
+    shutil.rmtree(more, ignore_errors=True)
+    names = [path.name for path in paths]
+    return [*names[:1], *([f"evaluations/ ({kept})"] if kept else []), *names[1:]]
 
 
 def digest(path: str) -> str:

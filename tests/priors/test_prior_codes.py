@@ -72,3 +72,20 @@ def test_a_prior_that_tells_codes_worse_than_chance_is_noted(train, held, bound,
     else:
         assert re.search(told, note)
         assert "\n" not in note
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"kind": "foo"}, "kind of a prior must be tabular, autoregressive or bits, got 'foo'"),
+        ({"m": 0}, "m of a prior must be a whole number of at least 1, got 0"),
+        ({"k": 2.5}, "k of a prior must be a whole number of at least 1, got 2.5"),
+        ({"num_classes": 0}, "num_classes of a prior must be a whole number of at least 1, got 0"),
+        ({"width": "wide"}, "width of a prior must be a whole number of at least 1, got 'wide'"),
+        ({"depth": -1}, "depth of a prior must be a whole number of at least 1, got -1"),
+        ({"dropout": 1.0}, r"dropout of a prior must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_a_prior_of_no_known_kind_or_size_is_none(changes, told):
+    with pytest.raises(ValueError, match=told):
+        PriorKind(**{"kind": "bits", "m": 2, "k": 3, **changes})

@@ -132,6 +132,19 @@ class TwoStages(Recipe, Telling, PriorTraining):
                 "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
                 "none, or name another --prior"
             )
+        if told := self.unmet_by_prior:
+            raise ValueError(f"{told}: leave it at 1, or name another --prior")
+
+    @property
+    def unmet_by_prior(self) -> str:
+        """What the prior cannot do of what its draws are to be; nothing if it can do all."""
+        if not self.wants_prior or self.prior != "bits":
+            return ""
+        for name in ("code_temperature", "code_top_p"):
+            if getattr(self, name) != 1:
+                told = f"{name} {getattr(self, name):g} says nothing to a prior of bits"
+                return f"{told}, a diffusion, which has neither temperature nor nucleus"
+        return ""
 
     def check_guided(self, cond: Cond) -> None:
         """Raise ValueError if codes are to be guided to, and none are told."""
