@@ -65,13 +65,15 @@ for log in list(Path(sys.argv[1]).rglob("metrics.jsonl")):
 P
 }
 
-half() { # NAME...: averaged weights of runs into $OUT, in half precision
-  python3 - "$W" "$OUT" "$@" <<'P'
+half() { # NAME...: averaged weights of runs into $OUT/half.00 and so on, in half precision: cat half.* | tar xf -
+  mkdir -p "$W/half"
+  python3 - "$W" "$@" <<'P'
 import sys
 from safetensors.torch import load_file, save_file
-folder, out, *names = sys.argv[1:]
+folder, *names = sys.argv[1:]
 for name in names:
     weights = load_file(f"{folder}/runs/{name}/ema.safetensors")
-    save_file({k: v.half().contiguous() for k, v in weights.items()}, f"{out}/{name}.safetensors")
+    save_file({k: v.half().contiguous() for k, v in weights.items()}, f"{folder}/half/{name}.safetensors")
 P
+  tar cf - -C "$W" half | split -b 15m -d - "$OUT/half."
 }
