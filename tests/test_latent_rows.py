@@ -159,6 +159,11 @@ def test_codes_of_a_file_are_told_and_gaps_are_told_none(run, data, tmp_path, ca
     given["known"] = torch.arange(8).expand(2, 8) < 3
     with pytest.raises(ValueError, match="know nothing of what is known"):
         strict.samples(given)
+    with pytest.raises(ValueError, match="codes none needs a model that was trained without"):
+        strict.with_options(codes="none").samples({"row": torch.arange(2)})
+    found = strict.with_options(samples=4).evaluate(save=False)
+    assert "bits_per_token_surest" in found
+    assert "bits_per_token_none" not in found
 
 
 def test_sample_17_is_the_same_in_any_batch(run):

@@ -121,7 +121,7 @@ class LatentRows(TwoStages):
         """
         if "known" not in given or "codes" in given:
             return self.told_codes(parts, {}, given, rng)
-        if isinstance(parts.denoiser, Latent) and not self.code_drop:
+        if isinstance(parts.denoiser, Latent) and not self.knows_none:
             raise ValueError(
                 "codes of a prior know nothing of what is known: give some (--codes-from FILE), or "
                 "train a model that does without codes at times, --code-drop 0.1"

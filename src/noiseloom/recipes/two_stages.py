@@ -118,6 +118,11 @@ class TwoStages(Recipe, Telling, PriorTraining):
             return {**super().idle, **dict.fromkeys(drawn, f"samples of codes {self.codes}")}
         return super().idle
 
+    @property
+    def knows_none(self) -> bool:
+        """Whether the model was trained without codes at times, or always."""
+        return not self.coded or self.code_drop > 0
+
     def relaxation(self) -> Temperature:
         """The temperature of the relaxed codes over training; the paper's by default, 1."""
         return constant_temperature()
@@ -126,11 +131,20 @@ class TwoStages(Recipe, Telling, PriorTraining):
         """Samples of an evaluation need codes from somewhere, and guidance some to guide to."""
         super().check()
         if self.codes == "none":
+            self.check_none()
             self.check_guided({})
         if self.coded and self.prior == "none" and self.codes == "prior":
             raise ValueError(
                 "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
                 "none, or name another --prior"
+            )
+
+    def check_none(self) -> None:
+        """Raise ValueError if samples are to be told no codes, which training never dropped."""
+        if not self.knows_none:
+            raise ValueError(
+                "codes none needs a model that was trained without codes at times: draw with "
+                "--codes prior or marginal, or train one with --code-drop 0.1"
             )
 
     def check_guided(self, cond: Cond) -> None:
@@ -249,6 +263,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
         Raises:
             NoPriorError: codes of a prior are wanted, and there is none.
+            ValueError: no codes are, and training never dropped them.
         """
         trained = parts.denoiser
         if not isinstance(trained, Latent):
@@ -257,6 +272,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
         if "codes" in given:
             return {"codes": trained.given(given["codes"]).to(usage.device)}
         if self.codes == "none":
+            self.check_none()
             return {}
         assert isinstance(rng.root, Tensor)
         key = rng.fold("codes")
