@@ -22,6 +22,7 @@ from noiseloom.latents import (
     perplexity,
 )
 from noiseloom.nets import CodeEmbedding
+from noiseloom.recipes import DiscoMixture
 from noiseloom.rng import Rng
 
 LOGITS = torch.tensor([[0.0, 1.0, -1.0, 2.0], [0.5, 0.5, 0.5, -3.0]])
@@ -258,6 +259,15 @@ def test_what_is_on_already_is_not_advised(perplexity, tried, advice, not_advise
     with pytest.warns(UserWarning, match=advice) as said:
         watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
     assert not_advised not in str(said[0].message)
+
+
+@pytest.mark.parametrize("perplexity", [1.3, 8.0])
+def test_codes_that_are_always_dropped_need_to_be_dropped_less(perplexity):
+    watch = CollapseWarning(300, 8, tried={"penalty"}, dropped=True)
+    with pytest.warns(UserWarning, match=r"all samples are dropped: lower --code-drop$"):
+        watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
+    assert DiscoMixture(code_drop=1.0).trackers()[0].dropped
+    assert not DiscoMixture(code_drop=0.9).trackers()[0].dropped
 
 
 def test_a_code_report_tells_latents_apart():

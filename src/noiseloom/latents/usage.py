@@ -178,6 +178,7 @@ class CollapseWarning:
         bits: information of the least informative latent that is too little.
         tried: what the training has on already, of penalty, hard, bonus, restart and temperature
             (annealed): that is not advised.
+        dropped: the codes of all samples are dropped, against which nothing else helps.
     """
 
     def __init__(
@@ -188,9 +189,10 @@ class CollapseWarning:
         after: int = 1000,
         bits: float = 0.05,
         tried: Collection[str] = (),
+        dropped: bool = False,
     ) -> None:
         self.updates, self.k, self.after, self.bits = updates, k, after, bits
-        self.tried, self.warned = tried, False
+        self.tried, self.dropped, self.warned = tried, dropped, False
 
     def write(self, records: Sequence[Mapping[str, float]]) -> None:
         """Look at the records of some updates."""
@@ -213,6 +215,8 @@ class CollapseWarning:
         """Nothing is open."""
 
     def _advice(self, *, random: bool) -> str:
+        if self.dropped:
+            return "those of all samples are dropped: lower --code-drop"
         case, ways = _RANDOM if random else _FEW
         left = [way for name, way in ways.items() if name not in self.tried]
         more = f"the usual means are on already: raise --{next(iter(ways))}"

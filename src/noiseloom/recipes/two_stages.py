@@ -31,6 +31,7 @@ from noiseloom.latents import (
 )
 from noiseloom.latents.relaxation import perturbed
 from noiseloom.priors import MEASURED, Codes, Prior, PriorKind, code_likelihoods
+from noiseloom.recipes import unheard
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Facts, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Telling
@@ -111,12 +112,12 @@ class TwoStages(Recipe, Telling, PriorTraining):
     @property
     def idle(self) -> Mapping[str, str]:
         """How codes are drawn says nothing where no prior draws them, or nothing at all."""
-        drawn = ("code_temperature", "code_top_p")
-        if not self.coded:
-            return {**super().idle, **dict.fromkeys(("codes", *drawn), "a model without codes")}
-        if self.codes != "prior":
-            return {**super().idle, **dict.fromkeys(drawn, f"samples of codes {self.codes}")}
-        return super().idle
+        return {**super().idle, **unheard.drawing(self)}
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """Options of codes where there are none, and of what else is switched off."""
+        return {**super().unheard, **unheard.training(self)}
 
     @property
     def knows_none(self) -> bool:
@@ -182,7 +183,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
         temperature, ends = self.relaxation(), torch.tensor([0.0, 1.0])
         if float(temperature(ends[1])) < float(temperature(ends[0])):
             tried.add("temperature")
-        return [CollapseWarning(self.steps, self.k, tried=tried)]
+        return [CollapseWarning(self.steps, self.k, tried=tried, dropped=self.code_drop == 1)]
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
