@@ -57,5 +57,5 @@ def _rules(recipe: Any, known: list[str]) -> Iterator[tuple[str, list[str]]]:  #
         yield "codes of one value, k 1", relaxed
     if not recipe.bonus:
         yield "a bonus of 0", ["fade"]
-    if not rows and recipe.temperature == "constant":
+    if "temperature_end" in known and recipe.temperature == "constant":
         yield "a constant temperature", ["temperature_end"]
