@@ -279,6 +279,13 @@ def test_a_code_report_tells_latents_apart():
     assert found["latent_information_1"] == pytest.approx(0, abs=1e-4)
     assert found["latent_perplexity_1"] == pytest.approx(2, abs=1e-4)
     assert found["dead_codes"] == 1
+    assert found["information"] == pytest.approx(math.log2(3) + 1, abs=1e-4)
+    # Codes at random have the same perplexity, and tell nothing; for half of the samples, half.
+    usage = q.mean(0).expand_as(q)
+    for share, known in ((0.0, q), (1.0, usage), (0.5, torch.cat((q[:30], usage[30:])))):
+        told = code_report(known, labels, 3)
+        assert told["latent_perplexity_0"] == pytest.approx(3, abs=1e-4)
+        assert told["information"] == pytest.approx((1 - share) * (math.log2(3) + 1), abs=1e-4)
     assert "mutual_information" not in found  # 60 samples for 27 cells
     more = code_report(q.repeat(2, 1, 1), labels.repeat(2), 3)
     assert more["mutual_information"] == pytest.approx(math.log2(3), abs=1e-4)

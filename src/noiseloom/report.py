@@ -64,6 +64,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     name = folder.resolve().name
     sections = [
         _header(name, made, described, records, run, data),
+        _collapsed(made, records),
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
         _plan(run) if run else "",
         orders(run, data, seed) if run else "",
@@ -96,6 +97,13 @@ def document(name: str, sections: Sequence[str]) -> str:
 </body>
 </html>
 """
+
+
+def _collapsed(recipe: Recipe, records: Sequence[dict[str, float]]) -> str:
+    """What training warned of, if its last record is still so."""
+    watch = recipe.watch if isinstance(recipe, TwoStages) else None
+    told = watch.told(records[-1]) if watch and records else ""
+    return section("Warning", f"<p>{escape(told[:1].upper() + told[1:])}.</p>") if told else ""
 
 
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:

@@ -21,7 +21,7 @@ from noiseloom.latents import (
     Temperature,
     annealed_temperature,
     dead_codes,
-    entropy,
+    information,
     latent_bound,
     perplexity,
 )
@@ -186,9 +186,8 @@ class LatentRows(TwoStages):
             [model.logits(self.clean(parts, {"tokens": r})).softmax(-1).double() for r in rows]
         )
         share = q.mean(0)
-        information = (entropy(share) - entropy(q).mean(0)).sum() / math.log(2)
         return {
             "perplexity": float(perplexity(share).mean()),
             "dead_codes": float(dead_codes(share).sum()),
-            "information": float(information),
+            "information": float(information(q).sum()),
         }

@@ -177,13 +177,19 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
     def trackers(self) -> list[Tracker]:
         """A warning where codes say nothing when they should have begun to, or at the end."""
+        watch = self.watch
+        return [watch] if watch else []
+
+    @property
+    def watch(self) -> CollapseWarning | None:
+        """What knows from the records of a training whether codes say nothing, if there are any."""
         if not self.coded or self.k < 2:
-            return []
+            return None
         tried = {name for name in ("penalty", "hard", "bonus", "restart") if getattr(self, name)}
         temperature, ends = self.relaxation(), torch.tensor([0.0, 1.0])
         if float(temperature(ends[1])) < float(temperature(ends[0])):
             tried.add("temperature")
-        return [CollapseWarning(self.steps, self.k, tried=tried, dropped=self.code_drop == 1)]
+        return CollapseWarning(self.steps, self.k, tried=tried, dropped=self.code_drop == 1)
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
