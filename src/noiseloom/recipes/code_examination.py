@@ -175,7 +175,8 @@ def in_calls(
 
     Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
     by two rows, which is also what a device needs before it can be timed. Where no codes are told
-    there is no guidance to them.
+    there is no guidance to them. Restarts and rows that are made several times are left out: their
+    calls are no matter of the rows of the plan alone, and are asked for by options of their own.
 
     Args:
         recipe: of the run.
@@ -253,8 +254,9 @@ def by_evaluations(
     """Samples that are told each of some codes, by each of `recipe.evaluations`.
 
     The fewest evaluations come first, of all kinds in their order, so that what there is of a
-    comparison that is interrupted is one, too. All are drawn from the same noise. No kind is timed
-    before it has been drawn once.
+    comparison that is interrupted is one, too. All are drawn from the same noise, without restarts
+    and without making rows several times (`in_calls`). No kind is timed before it has been drawn
+    once.
 
     Args:
         recipe: of the run.

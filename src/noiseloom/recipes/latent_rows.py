@@ -72,6 +72,8 @@ class LatentRows(TwoStages):
         super().__post_init__()
         if not self.coded:
             return
+        if self.codes == "oracle":
+            raise ValueError("codes oracle are for pictures and points: bits are of drawn codes")
         if self.m < 1 or self.k < 2 or self.m * self.k > _MOST:
             raise ValueError(
                 f"state latent needs m >= 1, k >= 2 and m k <= {_MOST}, got m {self.m}, k {self.k}"

@@ -336,6 +336,12 @@ class Recipe(Sampling, Training):
         denoiser, solver = parts.steered(denoiser, self.make_solver())
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
 
+    def attached(
+        self, parts: Parts, facts: Facts, given: Given, data: Split[Any], rng: Rng
+    ) -> Given:
+        """What samples of an evaluation are told, of what is asked for: that, and no more."""
+        return given
+
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Data of final estimates, on their device."""
         return parts.codec.decode(result)

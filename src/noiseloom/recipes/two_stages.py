@@ -10,7 +10,7 @@ is, and what its states are, is a recipe's own affair.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,15 @@ class TwoStages(Recipe, Telling, PriorTraining):
             raise ValueError(
                 "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
                 "none, or name another --prior"
+            )
+
+    def check_typed(self, names: Collection[str]) -> None:
+        """Samples of a run are drawn where there are no held-out ones, too."""
+        super().check_typed(names)
+        if self.codes == "oracle":
+            raise ValueError(
+                "codes oracle are those of held-out samples, for evaluate and compare: train "
+                "without them, and then evaluate with --codes oracle"
             )
 
     def check_none(self) -> None:
@@ -270,7 +279,8 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
         Raises:
             NoPriorError: codes of a prior are wanted, and there is none.
-            ValueError: no codes are, and training never dropped them.
+            ValueError: no codes are, and training never dropped them; or those of held-out samples
+                are, and not given.
         """
         trained = parts.denoiser
         if not isinstance(trained, Latent):
@@ -281,6 +291,11 @@ class TwoStages(Recipe, Telling, PriorTraining):
         if self.codes == "none":
             self.check_none()
             return {}
+        if self.codes == "oracle":
+            raise ValueError(
+                "codes oracle are those of held-out samples, which evaluate has: draw with other "
+                "--codes, or with codes of a file, --codes-from FILE"
+            )
         assert isinstance(rng.root, Tensor)
         key = rng.fold("codes")
         if self.codes == "prior":
