@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.captioned import captioned
-from noiseloom.code_grids import code_grids
+from noiseloom.code_grids import code_grids, code_points
 from noiseloom.compounds import compounds
 from noiseloom.data import Split
 from noiseloom.fans import fans
@@ -128,6 +128,8 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
     shown = views[kind](run, data, seed)
+    if kind == "points":
+        return shown + code_points(run, seed)
     return shown + code_grids(run, data, seed) if kind == "pictures" else shown
 
 
