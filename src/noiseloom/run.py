@@ -295,7 +295,8 @@ class Run:
                 part: Literal["", "steps"] = "steps" if self.recipe.grows else ""
                 return self.samples(given, seed=seed, progress=pace, keep_part=part)
             label = given["label"] if places is None else places[given["label"]]
-            return self.pixels({**given, "label": label}, seed=seed)
+            told = label if len(given) == 1 else {**given, "label": label}
+            return self.pixels(told, seed=seed)
 
         found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
         key = Rng(seed).fold("examination")
