@@ -13,7 +13,8 @@ import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.terminal import save_picture
 
-TINY = "--steps 2 --batch-size 8 --width 8 --no-evaluate --prior none --sampling-steps 2"
+TINY = "--steps 2 --batch-size 8 --width 8 --no-evaluate --sampling-steps 2"
+CODED = ["--prior", "none"]
 DIGITS = "--head-width 8 --multipliers [1] --blocks 1 --encoder-width 8 --encoder-depth 1"
 DIGITS += " --encoder-heads 2 --m 2 --k 6 --conditional"
 ROWS = [[0, 5], [3, 1], [0, 5], [2, 2], [5, 0]]
@@ -34,8 +35,8 @@ def made(out, recipe, *words):
 def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
     return {
-        "digits": made(place / "digits", "disco-digits", *DIGITS.split()),
-        "points": made(place / "points", "disco-mixture", "--m", "2", "--k", "6"),
+        "digits": made(place / "digits", "disco-digits", *CODED, *DIGITS.split()),
+        "points": made(place / "points", "disco-mixture", *CODED, "--m", "2", "--k", "6"),
     }
 
 
@@ -155,7 +156,7 @@ def test_one_code_is_one(tmp_path):
 
 
 def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
-    made(tmp_path / "plain", "disco-mixture", "--m", "0", "--codes", "none")
+    made(tmp_path / "plain", "disco-mixture", "--m", "0")
     capsys.readouterr()
     for run in ("plain", "bits-digits"):
         assert main(["sample", run, "--codes-from", "own.csv", "--out", "x.png"]) == 2

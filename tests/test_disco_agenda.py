@@ -29,6 +29,7 @@ def recipes(monkeypatch, tmp_path):
             assert words[words.index("--out") + 1] == str(tmp_path / "runs" / job["name"])
             kind, options = given[0], given[1]
             ran[job["name"]] = kind(**options)
+            ran[job["name"]].check_typed(called[-1][2]["typed"])
         else:
             assert words[1] == str(tmp_path / "runs" / job["after"][0])
     assert len(called) == len(JOBS)

@@ -474,9 +474,16 @@ def halved():
 
 
 def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
-    for name, words in (("none", ["--prior=none", "--codes=marginal"]), ("plain", ["--m=0"])):
+    codes = tuple(f"--{name}=" for name in ("m", "k", "prior-steps", "prior-batch-size"))
+    codes += tuple(f"--prior-{name}=" for name in ("width", "depth"))
+    others = [word for word in WORDS if not word.startswith(codes)]
+    coded = [word for word in WORDS if word.startswith(("--m=", "--k="))]
+    for name, words in (
+        ("none", [*coded, "--prior=none", "--codes=marginal"]),
+        ("plain", ["--m=0"]),
+    ):
         out = tmp_path / name
-        assert main(["train", "disco-mixture", "--out", str(out), *WORDS, *words]) == 0
+        assert main(["train", "disco-mixture", "--out", str(out), *others, *words]) == 0
         assert not (out / "prior").exists()
         found = json.loads((out / "evaluation.json").read_text())
         assert not any("prior" in key or "generated" in key for key in found)
@@ -486,12 +493,13 @@ def test_without_a_prior_there_is_no_second_stage(tmp_path, capsys):
     assert "no prior yet" in told
     remedy = f"noiseloom prior {run} --prior autoregressive"
     assert f"make it with {remedy}, or" in told
-    told = fails(capsys, "train", "disco-mixture", "--out", tmp_path / "x", *WORDS, "--prior=none")
+    words = ["train", "disco-mixture", "--out", tmp_path / "x", *others, "--prior=none"]
+    told = fails(capsys, *words)
     assert "evaluate with --codes marginal or none" in told
     assert not (tmp_path / "x").exists()
     assert "has no codes" in fails(capsys, "prior", tmp_path / "plain")
     assert "name one" in fails(capsys, "prior", tmp_path / "none")
-    assert main(remedy.split()[1:]) == 0
+    assert main([*remedy.split()[1:], "--prior-steps", "12"]) == 0
     words = ["sample", str(tmp_path / "none"), "--codes", "prior", "--out", str(tmp_path / "x.csv")]
     assert main(words) == 0
 

@@ -38,6 +38,7 @@ TINY = {
     "levels": 2,
 }
 WORDS = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+COUNTED = [word for word in WORDS if not word.startswith("--prior-")]  # for no prior, or a table
 FACTS = {"length": 4, "sizes": [3] * 4, "frequencies": [[1 / 3] * 3]}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,9 +61,9 @@ def data(tmp_path_factory):
     }
 
 
-def train(data, name, out, *words):
+def train(data, name, out, *words, tiny=WORDS):
     path, more = data[name]
-    words = [*WORDS, *more, *words]
+    words = [*tiny, *more, *words]
     return main(["train", name, "--data", str(path), "--out", str(out), "--state=latent", *words])
 
 
@@ -128,7 +129,7 @@ def test_comparing_states_has_latent_beside_the_others(data, tmp_path):
 def test_a_run_without_a_prior_says_how_to_make_it_and_draws_without(data, tmp_path, capsys):
     out = tmp_path / "run"
     words = ["--prior=none", "--codes=marginal"]
-    assert train(data, "text", out, *words) == 0
+    assert train(data, "text", out, *words, tiny=COUNTED) == 0
     assert not (out / "prior").exists()
     assert "no prior yet" in fails(capsys, "sample", out, "--codes", "prior")
     assert main(["prior", str(out), "--prior", "tabular"]) == 0
@@ -159,6 +160,11 @@ def test_codes_of_a_file_are_told_and_gaps_are_told_none(run, data, tmp_path, ca
     given["known"] = torch.arange(8).expand(2, 8) < 3
     with pytest.raises(ValueError, match="know nothing of what is known"):
         strict.samples(given)
+    with pytest.raises(ValueError, match="codes none needs a model that was trained without"):
+        strict.with_options(codes="none").samples({"row": torch.arange(2)})
+    found = strict.with_options(samples=4).evaluate(save=False)
+    assert "bits_per_token_surest" in found
+    assert "bits_per_token_none" not in found
 
 
 def test_sample_17_is_the_same_in_any_batch(run):
@@ -191,7 +197,7 @@ def test_what_cannot_be_is_refused_in_a_line_and_leaves_nothing(
     out = tmp_path / "run"
     line = fails(
         *(capsys, "train", "text", "--data", path, "--out", out, "--state=latent"),
-        *(*WORDS, *more, *words),
+        *(*(COUNTED if "--prior" in " ".join(words) else WORDS), *more, *words),
     )
     assert told in line
     assert not out.exists()

@@ -22,6 +22,7 @@ from noiseloom.latents import (
     perplexity,
 )
 from noiseloom.nets import CodeEmbedding
+from noiseloom.recipes import DiscoMixture
 from noiseloom.rng import Rng
 
 LOGITS = torch.tensor([[0.0, 1.0, -1.0, 2.0], [0.5, 0.5, 0.5, -3.0]])
@@ -260,6 +261,15 @@ def test_what_is_on_already_is_not_advised(perplexity, tried, advice, not_advise
     assert not_advised not in str(said[0].message)
 
 
+@pytest.mark.parametrize("perplexity", [1.3, 8.0])
+def test_codes_that_are_always_dropped_need_to_be_dropped_less(perplexity):
+    watch = CollapseWarning(300, 8, tried={"penalty"}, dropped=True)
+    with pytest.warns(UserWarning, match=r"all samples are dropped: lower --code-drop$"):
+        watch.write([{"step": 300, **LOW, "least_informed_perplexity": perplexity}])
+    assert DiscoMixture(code_drop=1.0).trackers()[0].dropped
+    assert not DiscoMixture(code_drop=0.9).trackers()[0].dropped
+
+
 def test_a_code_report_tells_latents_apart():
     # Latent 0 is the class, latent 1 a coin.
     labels = torch.arange(60) % 3
@@ -269,6 +279,13 @@ def test_a_code_report_tells_latents_apart():
     assert found["latent_information_1"] == pytest.approx(0, abs=1e-4)
     assert found["latent_perplexity_1"] == pytest.approx(2, abs=1e-4)
     assert found["dead_codes"] == 1
+    assert found["information"] == pytest.approx(math.log2(3) + 1, abs=1e-4)
+    # Codes at random have the same perplexity, and tell nothing; for half of the samples, half.
+    usage = q.mean(0).expand_as(q)
+    for share, known in ((0.0, q), (1.0, usage), (0.5, torch.cat((q[:30], usage[30:])))):
+        told = code_report(known, labels, 3)
+        assert told["latent_perplexity_0"] == pytest.approx(3, abs=1e-4)
+        assert told["information"] == pytest.approx((1 - share) * (math.log2(3) + 1), abs=1e-4)
     assert "mutual_information" not in found  # 60 samples for 27 cells
     more = code_report(q.repeat(2, 1, 1), labels.repeat(2), 3)
     assert more["mutual_information"] == pytest.approx(math.log2(3), abs=1e-4)

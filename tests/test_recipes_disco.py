@@ -129,6 +129,27 @@ def test_encoded_codes_follow_the_encoder_and_not_the_batch():
     assert not torch.equal(some.codes[:700], some.codes[700:])
 
 
+def test_who_was_always_told_codes_is_never_told_none(monkeypatch):
+    """Its null is untrained: no sample, loss or path of it means anything."""
+    recipe, parts = make(m=1, k=3, code_drop=0.0, evaluations=(3,))
+    told = "codes none needs a model that was trained without codes at times"
+    without = replace(recipe, codes="none")
+    with pytest.raises(ValueError, match=told):
+        drawn(without, parts, {})
+    with pytest.raises(ValueError, match=told):  # before the training
+        without.check()
+    codes = {"codes": torch.zeros(12, 1, dtype=torch.int64)}
+    assert torch.equal(drawn(without, parts, codes), drawn(recipe, parts, codes))
+    replace(without, m=0).check()  # the plain one is always told none
+    found = recipe.examine(parts, FACTS, recipe.load(None), nl.Rng(0))
+    assert {"energy_oracle_3", "energy_table_3", "loss_8_true", "loss_8_shuffled"} <= found.keys()
+    assert not [name for name in found if "none" in name or "null" in name]
+    dropped = replace(recipe, code_drop=0.1)
+    more = dropped.examine(parts, FACTS, recipe.load(None), nl.Rng(0))
+    assert {"energy_none_3", "loss_8_null", "straightness_none"} <= more.keys() - found.keys()
+    assert {name: more[name] for name in found} == found
+
+
 def test_codes_that_do_not_fit_get_one_clear_line():
     recipe, parts = make(m=2, k=3)
     with pytest.raises(ValueError, match=r"codes must be in 0 \.\. 2, got values from 1 to 3"):

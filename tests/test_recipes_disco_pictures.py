@@ -47,6 +47,7 @@ TINY = [
     f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items() if name != "evaluations"
 ]
 TINY += ["--evaluations", "[3]", "--multipliers", "[1,1]"]
+PLAIN = [word for word in TINY if not word.startswith(("--encoder", "--prior"))]
 KINDS = ("oracle", "generated", "none", "training")
 FACTS = {"shape": [1, 8, 8], "levels": 16, "classes": [str(i) for i in range(10)]}
 
@@ -163,8 +164,8 @@ def test_images_hold_out_arcs_and_are_told_classes_and_groups(
     assert made.parts.prior.num_classes == 2
     assert made.recipe.split == "arcs"
     plain = tmp_path / "plain"
-    words[words.index(str(run))] = str(plain)
-    words[words.index("--groups") + 1] = "[]"
+    words = ["train", "disco-images", "--data", str(folder), "--out", str(plain), "--size", "16"]
+    words += ["--split", "arcs", "--held-out", "0.3", *PLAIN]
     assert main([*words, "--m", "0", "--width", "16"]) == 0
     found = json.loads((plain / "evaluation.json").read_text())
     assert "kid_colours_none_3" in found
@@ -174,8 +175,9 @@ def test_images_hold_out_arcs_and_are_told_classes_and_groups(
 
 def test_a_run_with_codes_begins_as_the_plain_one_it_starts_from(tmp_path, capsys):
     plain, coded = tmp_path / "plain", tmp_path / "coded"
-    words = ["train", "disco-digits", "--no-evaluate", *TINY]
-    assert main([*words, "--m", "0", "--out", str(plain), "--steps", "4"]) == 0
+    words = ["train", "disco-digits", "--no-evaluate"]
+    assert main([*words, *PLAIN, "--m", "0", "--out", str(plain), "--steps", "4"]) == 0
+    words += TINY
     # An update too small to be felt: what is saved is where it starts.
     begin = ["--init-from", str(plain), "--steps", "1", "--learning-rate", "1e-30"]
     assert main([*words, "--out", str(coded), *begin, "--prior-learning-rate", "1e-3"]) == 0

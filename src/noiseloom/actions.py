@@ -95,6 +95,7 @@ def _train(words: list[str], command: str) -> None:
         kind,
         args.of(kind),
         out,
+        typed=args.typed,
         data=options.data,
         init_from=options.init_from,
         resume=options.resume,

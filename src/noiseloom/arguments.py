@@ -46,10 +46,12 @@ class Arguments:
     Attributes:
         values: of every option and positional argument.
         given: names of the options that were given, on the command line or in a file.
+        typed: those of them that were on the command line.
     """
 
     values: dict[str, Any]
     given: frozenset[str]
+    typed: frozenset[str]
 
     def build(self, kind: type[T]) -> T:
         """An object of a dataclass, from the options that are its fields."""
@@ -131,7 +133,7 @@ def parse(
         base, named = parser.parse_object(config.values), set(config.values)
     words, typed = _normalise(words, hints)
     values = parser.parse_args(words, namespace=base).as_dict()
-    return Arguments(values, frozenset(named | typed))
+    return Arguments(values, frozenset(named | typed), frozenset(typed))
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

@@ -2,7 +2,8 @@
 
 In the first grids one code changes at a time, with the noise and the other codes as they were: what
 changes along a row is what the code says. In the second the same noise is told codes of held-out
-pictures, codes of the prior, or none, by few evaluations of the network.
+pictures, codes of the prior, or none, by few evaluations of the network. Of points there are the
+first, in the plane.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Split
-from noiseloom.figures import picture
+from noiseloom.figures import picture, scatter
 from noiseloom.gallery import section, spread
 from noiseloom.latents import Latent
 from noiseloom.recipes import Coded, Given
@@ -22,11 +23,12 @@ from noiseloom.recipes.code_examination import by_evaluations, code_sources, in_
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 
-__all__ = ["code_grids", "varied"]
+__all__ = ["code_grids", "code_points", "varied"]
 
 ROWS, VALUES, LATENTS = 4, 16, 8  # of the grids: samples, codes of a latent, latents
 CALLS = 19  # of the network for a sample of theirs
-COMPARED, EVALUATIONS = 8, (5, 9, 39)
+COMPARED, FEWEST = 8, 3  # samples, and how many of the evaluations
+POINTS = 200  # of noise
 SOURCES = {
     "oracle": "codes of the pictures above",
     "generated": "codes of the prior",
@@ -47,6 +49,34 @@ def code_grids(run: Run, data: Split[Any] | None, seed: int) -> str:
     return _meanings(run, seed) + (_compared(run, data, seed) if data else "")
 
 
+def code_points(run: Run, seed: int) -> str:
+    """A section with points of the same noise, told each code of a latent by turns.
+
+    Args:
+        run: of a recipe of points.
+        seed: of the draws.
+
+    Returns:
+        Nothing for a model without codes.
+    """
+    model, recipe = run.denoiser, run.recipe
+    if not isinstance(model, Latent) or not isinstance(recipe, Coded):
+        return ""
+    labels, rng = torch.zeros(POINTS, dtype=torch.int64), Rng(seed).fold("what codes mean")
+    charts = []
+    for latent in spread(model.m, LATENTS):
+        values = _most_used(model, latent)
+        drawn = varied(run, latent, values, labels, rng)
+        told = torch.tensor(values).expand(POINTS, -1)
+        charts.append(scatter(drawn.flatten(0, 1), f"latent {latent}", told.flatten()))
+    given = {"label": labels, "codes": torch.zeros(POINTS, model.m, dtype=torch.int64)}
+    ((_, calls),) = in_calls(recipe, run.parts, run.facts, given, [CALLS])
+    text = f"""{POINTS} times the same noise, told each code of a latent by turns, in a colour each.
+{_others(run)} {calls} evaluations of the network."""
+    figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
+    return section("What each code means", f'<p>{text}</p><div class="pair">{figures}</div>')
+
+
 def varied(run: Run, latent: int, values: Sequence[int], labels: Tensor, rng: Rng) -> Tensor:
     """Samples whose code of one latent takes several values, all else as it was.
 
@@ -60,7 +90,7 @@ def varied(run: Run, latent: int, values: Sequence[int], labels: Tensor, rng: Rn
         rng: one key.
 
     Returns:
-        Pictures, shape (R, V, C, H, W).
+        Samples, shape (R, V, ...).
     """
     recipe, count = run.recipe, len(labels)
     assert isinstance(recipe, Coded)
@@ -88,7 +118,7 @@ def _meanings(run: Run, seed: int) -> str:
     grids = []
     for latent in spread(model.m, LATENTS):
         share = model.usage[latent].cpu() / model.usage[latent].sum().cpu()
-        values = sorted(share.argsort(descending=True)[:VALUES].tolist())
+        values = _most_used(model, latent)
         pictures = varied(run, latent, values, labels, rng)
         heads = [f"{v}<br>{share[v]:.0%}" for v in values]
         names = [run.classes[k] if _told(run) else "" for k in labels.tolist()]
@@ -100,24 +130,39 @@ def _meanings(run: Run, seed: int) -> str:
     assert isinstance(run.recipe, Coded)
     ((_, calls),) = in_calls(run.recipe, run.parts, run.facts, given, [CALLS])
     text = f"""In each row one code changes, and noise, class and other codes are as they were.
-The others are {"those of the prior" if run.parts.prior else "drawn as often as they are used"}.
-{calls} evaluations of the network.{shown}"""
+{_others(run)} {calls} evaluations of the network.{shown}"""
     return section("What each code means", f"<p>{text}</p>{''.join(grids)}")
+
+
+def _most_used(model: Latent, latent: int) -> list[int]:
+    """The codes of a latent that are shown, in order."""
+    order = model.usage[latent].argsort(descending=True).cpu()
+    return sorted(order[:VALUES].tolist())
+
+
+def _others(run: Run) -> str:
+    if isinstance(run.denoiser, Latent) and run.denoiser.m == 1:
+        return ""
+    of = "those of the prior" if run.parts.prior else "drawn as often as they are used"
+    return f"The others are {of}."
 
 
 def _compared(run: Run, data: Split[Any], seed: int) -> str:
     recipe, held, levels = run.recipe, data.held_out, run.facts["levels"]
     assert isinstance(recipe, Coded)
+    few = tuple(sorted(set(recipe.evaluations))[:FEWEST])
+    if not few:
+        return ""
     rng = Rng(seed).fold("codes compared")
     ordered = held.labels.argsort(stable=True)
     rows = ordered[spread(len(held), COMPARED)]
     kinds: dict[str, Given] = code_sources(recipe, run.parts, run.facts, held, rows, rng)
     kinds = {name: kinds[name] for name in SOURCES if name in kinds}
-    quick = replace(recipe, evaluations=EVALUATIONS)
+    quick = replace(recipe, evaluations=few)
     found = list(by_evaluations(quick, run.parts, run.facts, kinds, rng.fold("sampling")))
     heads = [escape(held.classes[k]) for k in held.labels[rows].tolist()]
     parts = [_grid(heads, ["held out"], [held.pixels[rows]], levels)]
-    for wanted in EVALUATIONS:
+    for wanted in few:
         those = [part for part in found if part.wanted == wanted]
         names = [SOURCES[part.kind] for part in those]
         if any(part.calls != wanted for part in those):  # guidance needs even numbers

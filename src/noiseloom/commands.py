@@ -1,7 +1,7 @@
 """What the command line does, once it is known what was meant."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def train(
     options: Options,
     out: Path,
     *,
+    typed: Collection[str],
     data: str | None,
     init_from: str | None,
     resume: bool,
@@ -51,6 +52,7 @@ def train(
         kind: the recipe's class.
         options: those that were given.
         out: the run's folder.
+        typed: names of those that were typed, and are in no file.
         data: where the data lies.
         init_from: a run whose weights to start from.
         resume: go on with what is in `out`.
@@ -59,6 +61,8 @@ def train(
         as_json: answer a program.
     """
     recipe = resumed(out, options, kind) if resume else kind(**options)
+    if not resume:
+        recipe.check_typed(typed)
     fit(recipe, out, data=data, init_from=init_from, resume=resume, judge=judge, command=command)
     trained()  # the main process goes on alone, perhaps for long
     if not MAIN:

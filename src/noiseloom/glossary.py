@@ -196,7 +196,11 @@ MEANINGS = {
         "the bound with each latent's likeliest code instead of a draw",
     ),
     "bits_per_token_none": ("bits, no codes", "↓", "the bound of the same model told no codes"),
-    "information": ("information", "", "bits that codes tell of a row, summed over latents"),
+    "information": (
+        "information",
+        "",
+        "bits that codes tell of a sample, summed over latents: 0 of codes that have collapsed",
+    ),
     "bits": (
         "bits under the text",
         "≈",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.captioned import captioned
-from noiseloom.code_grids import code_grids
+from noiseloom.code_grids import code_grids, code_points
 from noiseloom.compounds import compounds
 from noiseloom.data import Split
 from noiseloom.fans import fans
@@ -64,6 +64,7 @@ def write_report(folder: Path, *, recipe: type[Recipe] | None = None, seed: int 
     name = folder.resolve().name
     sections = [
         _header(name, made, described, records, run, data),
+        _collapsed(made, records),
         _shown(run, data, seed) if run else section("Samples", "<p>No checkpoint yet.</p>"),
         _plan(run) if run else "",
         orders(run, data, seed) if run else "",
@@ -98,6 +99,13 @@ def document(name: str, sections: Sequence[str]) -> str:
 """
 
 
+def _collapsed(recipe: Recipe, records: Sequence[dict[str, float]]) -> str:
+    """What training warned of, if its last record is still so."""
+    watch = recipe.watch if isinstance(recipe, TwoStages) else None
+    told = watch.told(records[-1]) if watch and records else ""
+    return section("Warning", f"<p>{escape(told[:1].upper() + told[1:])}.</p>") if told else ""
+
+
 def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     """What the run draws, by the kind of its data."""
     views = {
@@ -120,6 +128,8 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
     if kind is None:
         return section("Samples", "<p>Only the recipe knows how its samples are shown.</p>")
     shown = views[kind](run, data, seed)
+    if kind == "points":
+        return shown + code_points(run, seed)
     return shown + code_grids(run, data, seed) if kind == "pictures" else shown
 
 

@@ -283,15 +283,20 @@ class Run:
         places = None if own else self._classes_of(split)
         pace, warm = Pace(), not self.recipe.tallied
 
-        def draw(given: Tensor | Given) -> Tensor:
+        def draw(asked: Tensor | Given) -> Tensor:
             nonlocal warm
-            if not isinstance(given, Tensor):
+            given = {"label": asked} if isinstance(asked, Tensor) else asked
+            key = Rng(seed).fold("attached")
+            given = self.recipe.attached(self.parts, self.facts, given, split, key)
+            if not isinstance(asked, Tensor):
                 if not warm:
                     self._warm_up(given, seed)
                     warm = True
                 part: Literal["", "steps"] = "steps" if self.recipe.grows else ""
                 return self.samples(given, seed=seed, progress=pace, keep_part=part)
-            return self.pixels(given if places is None else places[given], seed=seed)
+            label = given["label"] if places is None else places[given["label"]]
+            told = label if len(given) == 1 else {**given, "label": label}
+            return self.pixels(told, seed=seed)
 
         found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
         key = Rng(seed).fold("examination")

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noiseloom.latents.usage import dead_codes, joint_probabilities, mutual_information, perplexity
+from noiseloom.latents.usage import (
+    dead_codes,
+    information,
+    joint_probabilities,
+    mutual_information,
+    perplexity,
+)
 
 __all__ = ["code_report", "modes_recovered", "numbering_note"]
 
@@ -20,16 +26,18 @@ def code_report(q: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
         classes: number of classes.
 
     Returns:
-        Perplexity of a latent (mean over latents) and the number of dead codes, of all latents
-        together; of each of several latents its perplexity and the mutual information in bits of
-        latent and class; and, where there are three samples or more for each of k^m times `classes`
-        cells, so that chance makes less than a quarter of a bit, the mutual information of all
-        latents together with the class, and the number of classes that are recovered.
+        Perplexity of a latent (mean over latents), and of all latents together the number of dead
+        codes and I(z_i; x) in bits, which of codes at random is 0, however well used; of each of
+        several latents its perplexity and the mutual information in bits of latent and class; and,
+        where there are three samples or more for each of k^m times `classes` cells, so that chance
+        makes less than a quarter of a bit, the mutual information of all latents together with the
+        class, and the number of classes that are recovered.
     """
     n, m, k = q.shape
     told = functional.one_hot(labels, classes).to(q.dtype)
     used = perplexity(q.mean(0))
     found = {"perplexity": float(used.mean()), "dead_codes": float(dead_codes(q.mean(0)).sum())}
+    found["information"] = float(information(q).sum())
     if m > 1:
         apart = mutual_information(torch.einsum("bmk,bc->mkc", q, told))
         for i in range(m):

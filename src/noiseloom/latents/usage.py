@@ -20,6 +20,7 @@ __all__ = [
     "UsageBonus",
     "dead_codes",
     "entropy",
+    "information",
     "joint_probabilities",
     "mutual_information",
     "perplexity",
@@ -78,6 +79,15 @@ def mutual_information(joint: Tensor) -> Tensor:
     joint = joint / joint.sum((-2, -1), keepdim=True)
     total = entropy(joint.sum(-1)) + entropy(joint.sum(-2)) - entropy(joint.flatten(-2))
     return (total / math.log(2)).clamp(min=0)
+
+
+def information(q: Tensor) -> Tensor:
+    """I(z_i; x) of each latent in bits: (H(mean q) - mean H(q)) / ln 2, (B, m, k) to (m,).
+
+    In float64, since the two may be nearly equal.
+    """
+    q = q.double()
+    return (entropy(q.mean(0)) - entropy(q).mean(0)) / math.log(2)
 
 
 def joint_probabilities(q: Tensor) -> Tensor:
@@ -178,6 +188,7 @@ class CollapseWarning:
         bits: information of the least informative latent that is too little.
         tried: what the training has on already, of penalty, hard, bonus, restart and temperature
             (annealed): that is not advised.
+        dropped: the codes of all samples are dropped, against which nothing else helps.
     """
 
     def __init__(
@@ -188,31 +199,38 @@ class CollapseWarning:
         after: int = 1000,
         bits: float = 0.05,
         tried: Collection[str] = (),
+        dropped: bool = False,
     ) -> None:
         self.updates, self.k, self.after, self.bits = updates, k, after, bits
-        self.tried, self.warned = tried, False
+        self.tried, self.dropped, self.warned = tried, dropped, False
 
     def write(self, records: Sequence[Mapping[str, float]]) -> None:
         """Look at the records of some updates."""
         for record in records:
-            step, least = int(record["step"]), record.get("least_information", math.inf)
-            last = step == self.updates >= _SETTLED
-            due = (step >= self.after and not self.warned) or last
-            if not (due and least < self.bits):
-                continue
-            self.warned = True
-            used = record["least_informed_perplexity"]
-            warnings.warn(
-                f"codes have collapsed: at step {step} of {self.updates} a latent tells "
-                f"{least:.2g} bits about the data, with a perplexity of {used:.3g} of {self.k}; "
-                + self._advice(random=2 * used > 1 + self.k),
-                stacklevel=2,
-            )
+            told = self.told(record)
+            if told and (not self.warned or record["step"] == self.updates):
+                self.warned = True
+                warnings.warn(told, stacklevel=2)
+
+    def told(self, record: Mapping[str, float]) -> str:
+        """What there is to warn of at an update, by its record alone; "" where there is nothing."""
+        step, least = int(record["step"]), record.get("least_information", math.inf)
+        due = step >= self.after or step == self.updates >= _SETTLED
+        if not (due and least < self.bits):
+            return ""
+        used = record["least_informed_perplexity"]
+        return (
+            f"codes have collapsed: at step {step} of {self.updates} a latent tells "
+            f"{least:.2g} bits about the data, with a perplexity of {used:.3g} of {self.k}; "
+            + self._advice(random=2 * used > 1 + self.k)
+        )
 
     def close(self) -> None:
         """Nothing is open."""
 
     def _advice(self, *, random: bool) -> str:
+        if self.dropped:
+            return "those of all samples are dropped: lower --code-drop"
         case, ways = _RANDOM if random else _FEW
         left = [way for name, way in ways.items() if name not in self.tried]
         more = f"the usual means are on already: raise --{next(iter(ways))}"

@@ -93,7 +93,7 @@ class ClassBits(ClassOptions):
         Of a self-conditioned model it is that of two calls at a level, as it is trained, and there
         is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
-        none. Where samples are told none, it is with none alone.
+        none, if training dropped codes. Where samples are told none, it is with none alone.
         """
         held = data.held_out
         rows = evenly(len(held), self.judged)
@@ -115,7 +115,8 @@ class ClassBits(ClassOptions):
         if not self.coded:
             return found
         found["bits_per_token_codes"], _ = mean_bits(nats[1], tokens, end)
-        ways: tuple[Way, ...] = () if self.codes == "none" else ("surest", "none")
+        ways: tuple[Way, ...] = ("surest", "none") if self.knows_none else ("surest",)
+        ways = () if self.codes == "none" else ways
         for way in ways:
             each = self.nats(parts, tokens, key, way)[-1].sum(0)
             found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens, end)

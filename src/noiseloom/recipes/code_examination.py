@@ -47,7 +47,8 @@ def code_sources(
 ) -> dict[str, Given]:
     """What samples are told, by where their codes are from: generated, none, oracle (held out).
 
-    They come in the order in which one wants to know them.
+    They come in the order in which one wants to know them. A model whose codes were never dropped
+    in training does not know what none means, and has no such samples.
 
     Args:
         recipe: of the run.
@@ -58,7 +59,7 @@ def code_sources(
         rng: one key.
     """
     labels = {"label": data[rows]["label"]}
-    found: dict[str, Given] = {"none": labels}
+    found: dict[str, Given] = {"none": labels} if recipe.knows_none else {}
     if isinstance(parts.denoiser, Latent):
         if parts.prior is not None:
             cond = _on(recipe.cond(labels["label"], facts), parts)
@@ -118,7 +119,7 @@ def errors(
     """`error` at some noise levels for true, null and shuffled codes: loss_SIGMA_KIND.
 
     Codes that are used are worse shuffled than dropped where there is much noise; with little, the
-    state tells all.
+    state tells all. Null ones are left out where training never dropped codes.
 
     Args:
         recipe: of the run.
@@ -131,7 +132,7 @@ def errors(
     """
     batch = _on(held, parts)
     clean, cond = recipe.clean(parts, batch), recipe.cond(batch["label"], facts)
-    kinds: dict[str, Cond] = {"null": cond}
+    kinds: dict[str, Cond] = {"null": cond} if recipe.knows_none else {}
     model = parts.denoiser
     if codes is not None:
         assert isinstance(model, Latent)
@@ -174,7 +175,8 @@ def in_calls(
 
     Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
     by two rows, which is also what a device needs before it can be timed. Where no codes are told
-    there is no guidance to them.
+    there is no guidance to them. Restarts and rows that are made several times are left out: their
+    calls are no matter of the rows of the plan alone, and are asked for by options of their own.
 
     Args:
         recipe: of the run.
@@ -252,8 +254,9 @@ def by_evaluations(
     """Samples that are told each of some codes, by each of `recipe.evaluations`.
 
     The fewest evaluations come first, of all kinds in their order, so that what there is of a
-    comparison that is interrupted is one, too. All are drawn from the same noise. No kind is timed
-    before it has been drawn once.
+    comparison that is interrupted is one, too. All are drawn from the same noise, without restarts
+    and without making rows several times (`in_calls`). No kind is timed before it has been drawn
+    once.
 
     Args:
         recipe: of the run.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from noiseloom.data import Split
 from noiseloom.denoiser import Preconditioned
 from noiseloom.diffusion import GaussianDiffusion
 from noiseloom.encodings import Codec
@@ -32,7 +33,7 @@ from noiseloom.rng import Rng
 from noiseloom.sampling import sample
 from noiseloom.training import Loss
 
-__all__ = ["Coded"]
+__all__ = ["Coded", "evenly"]
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,46 @@ class Coded(TwoStages, Coding):
 
         return loss
 
+    @property
+    def caveat(self) -> str:
+        """That comparisons by evaluations go without restarts, where other samples do not."""
+        put_back = {"restarts": bool(self.restarts), "resample": self.resample > 1}
+        names = " and ".join(name for name, on in put_back.items() if on)
+        if not names or not self.evaluations:
+            return ""
+        return (
+            "comparisons by evaluations count calls of the network, and are drawn without "
+            f"{names}: only the other samples are drawn with that"
+        )
+
+    def attached(
+        self, parts: Parts, facts: Facts, given: Given, data: Split[Any], rng: Rng
+    ) -> Given:
+        """With `codes` oracle also codes of held-out samples, of the classes that are asked for.
+
+        Each is told as often as any other of its class, but for one time.
+
+        Raises:
+            ValueError: no held-out sample is of a class that is asked for.
+        """
+        if self.codes != "oracle" or not self.coded:
+            return given
+        held, rows = data.held_out, torch.empty_like(given["label"])
+        if self.classes_told(facts) is None:
+            rows = evenly(len(held), len(rows), rng.fold("rows"))
+        else:
+            classes = held[torch.arange(len(held))]["label"]
+            for label in sorted(set(given["label"].tolist())):
+                pool, where = (classes == label).nonzero()[:, 0], given["label"] == label
+                if not len(pool):
+                    raise ValueError(
+                        f"no held-out sample has class {held.classes[label]!r}, whose codes are "
+                        "wanted: draw with other --codes"
+                    )
+                rows[where] = pool[evenly(len(pool), int(where.sum()), rng.fold("rows", label))]
+        codes = self.encoded(parts, facts, held, rng.fold("codes"), rows=rows).codes
+        return {**given, "codes": codes}
+
     def draw(self, parts: Parts, facts: Facts, given: Given, rng: Rng) -> Iterator[Drawing]:
         """Algorithm 3, with codes that are given, int64 (B, m) under "codes", or drawn."""
         device = next(parts.denoiser.parameters()).device
@@ -134,3 +175,8 @@ class Coded(TwoStages, Coding):
         x = channels_last(parts.diffusion.prior(x, rng.fold("prior")))
         plan, solver = self.make_plan(parts.diffusion.schedule), self.make_solver()
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
+
+
+def evenly(size: int, count: int, rng: Rng) -> Tensor:
+    """So many rows of a set in random order, each as often as any other but for one time."""
+    return rng.permutation(size).repeat(-(-count // size))[:count]

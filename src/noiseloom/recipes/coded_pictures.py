@@ -28,7 +28,7 @@ from noiseloom.recipes.code_examination import (
     errors,
     paths,
 )
-from noiseloom.recipes.coded import Coded
+from noiseloom.recipes.coded import Coded, evenly
 from noiseloom.recipes.picture_networks import mirrored, picture_unet
 from noiseloom.recipes.recipe import Facts, Findings, Parts
 from noiseloom.rng import Rng
@@ -172,7 +172,7 @@ class CodedPictures(Coded):
         An interruption ends the comparisons, and keeps those that were made (`Findings.cut`).
         """
         found, held = super().examine(parts, facts, data, rng), data.held_out
-        rows = _evenly(len(held), self.samples, rng.fold("held out"))
+        rows = evenly(len(held), self.samples, rng.fold("held out"))
         kinds = code_sources(self, parts, facts, held, rows, rng)
         if isinstance(parts.denoiser, Latent):
             found |= self.usage_of_codes(parts, data.train, rng.fold("usage"))
@@ -183,7 +183,7 @@ class CodedPictures(Coded):
         if not self.evaluations:
             return found
         own = rng.fold("trained on")
-        seen = _evenly(len(data.train), self.samples, own)
+        seen = evenly(len(data.train), self.samples, own)
         if isinstance(parts.denoiser, Latent):
             codes = self.encoded(parts, facts, data.train, own, rows=seen).codes
             kinds["training"] = {"label": data.train[seen]["label"], "codes": codes}
@@ -244,8 +244,3 @@ class CodedPictures(Coded):
             labels.append(batch["label"])
             q.append(model.logits(self.clean(parts, batch)).softmax(-1))
         return code_report(torch.cat(q), torch.cat(labels), len(data.classes))
-
-
-def _evenly(size: int, count: int, rng: Rng) -> Tensor:
-    """So many rows of a set in random order, each as often as any other but for one time."""
-    return rng.permutation(size).repeat(-(-count // size))[:count]

@@ -178,7 +178,7 @@ class DiscoMixture(Coded):
             found |= code_report(q, some["label"], len(held.classes))
             pick = rng.fold("table").integers(len(data.train), (self.samples,))
             trained = self.encoded(parts, facts, data.train, rng.fold("train"), rows=pick).codes
-            kinds["table"] = {**kinds["none"], "codes": trained}
+            kinds["table"] = {"label": told[rows]["label"], "codes": trained}
         oracle = kinds.get("oracle", {}).get("codes")
         found |= errors(self, parts, facts, told[rows], oracle, (8.0,), rng)
         if self.evaluations:

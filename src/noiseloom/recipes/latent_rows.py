@@ -21,7 +21,7 @@ from noiseloom.latents import (
     Temperature,
     annealed_temperature,
     dead_codes,
-    entropy,
+    information,
     latent_bound,
     perplexity,
 )
@@ -72,6 +72,8 @@ class LatentRows(TwoStages):
         super().__post_init__()
         if not self.coded:
             return
+        if self.codes == "oracle":
+            raise ValueError("codes oracle are for pictures and points: bits are of drawn codes")
         if self.m < 1 or self.k < 2 or self.m * self.k > _MOST:
             raise ValueError(
                 f"state latent needs m >= 1, k >= 2 and m k <= {_MOST}, got m {self.m}, k {self.k}"
@@ -121,7 +123,7 @@ class LatentRows(TwoStages):
         """
         if "known" not in given or "codes" in given:
             return self.told_codes(parts, {}, given, rng)
-        if isinstance(parts.denoiser, Latent) and not self.code_drop:
+        if isinstance(parts.denoiser, Latent) and not self.knows_none:
             raise ValueError(
                 "codes of a prior know nothing of what is known: give some (--codes-from FILE), or "
                 "train a model that does without codes at times, --code-drop 0.1"
@@ -186,9 +188,8 @@ class LatentRows(TwoStages):
             [model.logits(self.clean(parts, {"tokens": r})).softmax(-1).double() for r in rows]
         )
         share = q.mean(0)
-        information = (entropy(share) - entropy(q).mean(0)).sum() / math.log(2)
         return {
             "perplexity": float(perplexity(share).mean()),
             "dead_codes": float(dead_codes(share).sum()),
-            "information": float(information),
+            "information": float(information(q).sum()),
         }

@@ -45,10 +45,11 @@ class PriorTraining:
     @property
     def idle_of_prior(self) -> Mapping[str, str]:
         """The options of the prior that change nothing, and what they do not change."""
-        if self.prior != "tabular":
+        told = {"tabular": "a tabular prior, which is counted", "none": "a run without a prior"}
+        if self.prior not in told:
             return {}
         names = [field.name for field in fields(PriorTraining) if field.name != "prior"]
-        return dict.fromkeys(names, "a tabular prior, which is counted")
+        return dict.fromkeys(names, told[self.prior])
 
     def second_stage(self, first: Training) -> Training:
         """How the prior is trained, with the seed, threads and checkpoints of the first stage.

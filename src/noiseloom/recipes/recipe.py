@@ -7,7 +7,7 @@ reports need nothing else, so a recipe of one's own is one file. Three answers i
 `build` and `evaluate`; the others it may.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import (
     Any,
@@ -198,6 +198,24 @@ class Recipe(Sampling, Training):
         """
         return {}
 
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """The options of a new run that change nothing of it, and what they do not change.
+
+        To type another value than the default of one is refused (`check_typed`).
+        """
+        return {}
+
+    def check_typed(self, names: Collection[str]) -> None:
+        """Raise ValueError if one of the options that were typed for a new run changes nothing.
+
+        Those of files and grids are not typed: some runs make use of them, and others do not.
+        """
+        for field in fields(self):
+            told = self.unheard.get(field.name) if field.name in names else None
+            if told and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} changes nothing of {told}: leave it out")
+
     def unused(self, task: Task, *, goal: bool = False) -> Mapping[str, str]:
         """`idle`, and the options of drawing that a command makes no use of.
 
@@ -317,6 +335,12 @@ class Recipe(Sampling, Training):
         plan = self.make_plan(parts.diffusion.schedule)
         denoiser, solver = parts.steered(denoiser, self.make_solver())
         return sample(denoiser, parts.diffusion, plan, x, cond=cond, rng=rng, solver=solver)
+
+    def attached(
+        self, parts: Parts, facts: Facts, given: Given, data: Split[Any], rng: Rng
+    ) -> Given:
+        """What samples of an evaluation are told, of what is asked for: that, and no more."""
+        return given
 
     def decode(self, parts: Parts, result: Tensor, given: Given) -> Tensor:
         """Data of final estimates, on their device."""

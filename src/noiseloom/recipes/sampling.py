@@ -242,7 +242,8 @@ class Telling:
 
     Attributes:
         codes: codes drawn by the run's prior, codes as often as the encoder picks them, each latent
-            by itself (marginal), or none.
+            by itself (marginal), or none; where pictures or points are judged, also those of
+            held-out ones (oracle), of the class asked for where the model is told classes.
         code_temperature: of the prior's draws, >= 0; 1 is its law, 0 the likeliest one by one.
         code_top_p: mass of the nucleus of each of them, in (0, 1].
         code_guidance: guidance scale of the codes; 1 is conditional, 0 without. The paper's cfg is
@@ -252,7 +253,7 @@ class Telling:
         ValueError: an option is out of range.
     """
 
-    codes: Literal["prior", "marginal", "none"] = "prior"
+    codes: Literal["prior", "marginal", "none", "oracle"] = "prior"
     code_temperature: float = 1.0
     code_top_p: float = 1.0
     code_guidance: float = 1.0
@@ -272,7 +273,8 @@ class Coding(Telling):
 
     Attributes:
         evaluations: of the network, for which `evaluate` compares samples that are told other
-            codes; odd numbers from 3 on, none for no comparison.
+            codes; odd numbers from 3 on, none for no comparison. They are calls that are counted,
+            so these samples are drawn without restarts and resample, whatever those say.
 
     Raises:
         ValueError: an option is out of range.

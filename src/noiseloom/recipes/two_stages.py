@@ -10,7 +10,7 @@ is, and what its states are, is a recipe's own affair.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from noiseloom.latents import (
 )
 from noiseloom.latents.relaxation import perturbed
 from noiseloom.priors import MEASURED, Codes, Prior, PriorKind, code_likelihoods
+from noiseloom.recipes import unheard
 from noiseloom.recipes.prior_training import PriorTraining
 from noiseloom.recipes.recipe import Facts, Given, Parts, Recipe
 from noiseloom.recipes.sampling import Telling
@@ -111,12 +112,17 @@ class TwoStages(Recipe, Telling, PriorTraining):
     @property
     def idle(self) -> Mapping[str, str]:
         """How codes are drawn says nothing where no prior draws them, or nothing at all."""
-        drawn = ("code_temperature", "code_top_p")
-        if not self.coded:
-            return {**super().idle, **dict.fromkeys(("codes", *drawn), "a model without codes")}
-        if self.codes != "prior":
-            return {**super().idle, **dict.fromkeys(drawn, f"samples of codes {self.codes}")}
-        return super().idle
+        return {**super().idle, **unheard.drawing(self)}
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """Options of codes where there are none, and of what else is switched off."""
+        return {**super().unheard, **unheard.training(self)}
+
+    @property
+    def knows_none(self) -> bool:
+        """Whether the model was trained without codes at times, or always."""
+        return not self.coded or self.code_drop > 0
 
     def relaxation(self) -> Temperature:
         """The temperature of the relaxed codes over training; the paper's by default, 1."""
@@ -126,6 +132,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
         """Samples of an evaluation need codes from somewhere, and guidance some to guide to."""
         super().check()
         if self.codes == "none":
+            self.check_none()
             self.check_guided({})
         if self.coded and self.prior == "none" and self.codes == "prior":
             raise ValueError(
@@ -145,6 +152,23 @@ class TwoStages(Recipe, Telling, PriorTraining):
                 told = f"{name} {getattr(self, name):g} says nothing to a prior of bits"
                 return f"{told}, a diffusion, which has neither temperature nor nucleus"
         return ""
+
+    def check_typed(self, names: Collection[str]) -> None:
+        """Samples of a run are drawn where there are no held-out ones, too."""
+        super().check_typed(names)
+        if self.codes == "oracle":
+            raise ValueError(
+                "codes oracle are those of held-out samples, for evaluate and compare: train "
+                "without them, and then evaluate with --codes oracle"
+            )
+
+    def check_none(self) -> None:
+        """Raise ValueError if samples are to be told no codes, which training never dropped."""
+        if not self.knows_none:
+            raise ValueError(
+                "codes none needs a model that was trained without codes at times: draw with "
+                "--codes prior or marginal, or train one with --code-drop 0.1"
+            )
 
     def check_guided(self, cond: Cond) -> None:
         """Raise ValueError if codes are to be guided to, and none are told."""
@@ -175,13 +199,19 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
     def trackers(self) -> list[Tracker]:
         """A warning where codes say nothing when they should have begun to, or at the end."""
+        watch = self.watch
+        return [watch] if watch else []
+
+    @property
+    def watch(self) -> CollapseWarning | None:
+        """What knows from the records of a training whether codes say nothing, if there are any."""
         if not self.coded or self.k < 2:
-            return []
+            return None
         tried = {name for name in ("penalty", "hard", "bonus", "restart") if getattr(self, name)}
         temperature, ends = self.relaxation(), torch.tensor([0.0, 1.0])
         if float(temperature(ends[1])) < float(temperature(ends[0])):
             tried.add("temperature")
-        return [CollapseWarning(self.steps, self.k, tried=tried)]
+        return CollapseWarning(self.steps, self.k, tried=tried, dropped=self.code_drop == 1)
 
     def views(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """A batch in every way in which training may show it; as it is first."""
@@ -262,6 +292,8 @@ class TwoStages(Recipe, Telling, PriorTraining):
 
         Raises:
             NoPriorError: codes of a prior are wanted, and there is none.
+            ValueError: no codes are, and training never dropped them; or those of held-out samples
+                are, and not given.
         """
         trained = parts.denoiser
         if not isinstance(trained, Latent):
@@ -270,7 +302,13 @@ class TwoStages(Recipe, Telling, PriorTraining):
         if "codes" in given:
             return {"codes": trained.given(given["codes"]).to(usage.device)}
         if self.codes == "none":
+            self.check_none()
             return {}
+        if self.codes == "oracle":
+            raise ValueError(
+                "codes oracle are those of held-out samples, which evaluate has: draw with other "
+                "--codes, or with codes of a file, --codes-from FILE"
+            )
         assert isinstance(rng.root, Tensor)
         key = rng.fold("codes")
         if self.codes == "prior":

@@ -1,0 +1,61 @@
+"""Options of discrete latents that change nothing, by what it is that they change nothing of.
+
+To draw with one of `drawing` is refused, and so is to type one of `training` for a new run; in
+grids and files, where some runs make use of it and others do not, it is passed over.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+__all__ = ["drawing", "training"]
+
+_DRAWN = ("code_temperature", "code_top_p")
+_USE = ("hard", "bonus", "penalty", "fade", "restart")
+_HEAT = ("temperature", "temperature_start", "temperature_end")
+_HEAT_OF_ROWS = ("relaxation_start", "relaxation_end")  # whose temperature is another one
+_MODEL = ("k", "code_drop", "code_depth", "groups")
+_MODEL_OF_ROWS = ("m", "latent_base")  # of others m is what says that there are none
+
+
+def drawing(recipe: Any) -> dict[str, str]:  # noqa: ANN401
+    """Those of drawing (`Recipe.idle`): which options, and what they do not change.
+
+    Args:
+        recipe: a `TwoStages`.
+    """
+    if not recipe.coded:
+        return dict.fromkeys(("codes", *_DRAWN), "a model without codes")
+    if recipe.codes != "prior":
+        return dict.fromkeys(_DRAWN, f"samples of codes {recipe.codes}")
+    return {}
+
+
+def training(recipe: Any) -> Mapping[str, str]:  # noqa: ANN401
+    """Those of a new run (`Recipe.unheard`), drawing among it; what comes first is what is said.
+
+    Args:
+        recipe: a `TwoStages`.
+    """
+    known = [field.name for field in fields(recipe)]
+    found: dict[str, str] = {}
+    for told, names in _rules(recipe, known):
+        found = {name: told for name in names if name in known} | found
+    return {**drawing(recipe), **recipe.idle_of_prior, **found}
+
+
+def _rules(recipe: Any, known: list[str]) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401
+    rows = "latent_base" in known
+    relaxed = [*_USE, *(_HEAT_OF_ROWS if rows else _HEAT)]
+    if not recipe.coded:
+        # The encoder of captions is that of their pictures.
+        begins = ("prior",) if "encoder" in known else ("prior", "encoder_")
+        more = [name for name in known if name.startswith(begins)]
+        model = [*_MODEL, *(_MODEL_OF_ROWS if rows else ())]
+        yield "a model without codes", [*model, *more, *relaxed]
+    elif recipe.k == 1:
+        yield "codes of one value, k 1", relaxed
+    if not recipe.bonus:
+        yield "a bonus of 0", ["fade"]
+    if "temperature_end" in known and recipe.temperature == "constant":
+        yield "a constant temperature", ["temperature_end"]
