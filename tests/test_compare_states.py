@@ -271,9 +271,16 @@ def test_state_is_short_for_an_axis_of_the_grid() -> None:
 
 def test_a_table_of_codes_says_by_default_how_they_are_used_and_what_they_gain() -> None:
     said = {
-        **{"energy": 0.1, "energy_held_out": 0.0, "energy_generated_5": 0.2, "modes": 8.0},
-        **{"perplexity": 7.9, "dead_codes": 0.0, "mutual_information": 2.9},
-        **{"prior_bits_held_out": 3.0, "prior_bits_train": 3.0, "curvature_1_none": 0.5},
+        "energy": 0.1,
+        "energy_held_out": 0.0,
+        "energy_generated_5": 0.2,
+        "modes": 8.0,
+        "perplexity": 7.9,
+        "dead_codes": 0.0,
+        "mutual_information": 2.9,
+        "prior_bits_held_out": 3.0,
+        "prior_bits_train": 3.0,
+        "curvature_1_none": 0.5,
     }
     left_out = {"prior_bits_train", "energy_held_out"}
     assert set(chosen(said, METRICS)) == set(said) - left_out
