@@ -175,7 +175,7 @@ class DiscoMixture(Coded):
         if isinstance(model, Latent):
             some = {name: v.to(model.usage.device) for name, v in held[torch.arange(4000)].items()}
             q = model.logits(self.clean(parts, some)).softmax(-1)
-            found |= code_report(q, some["label"], len(held.classes))
+            found |= code_report(q, some["label"], len(held.classes), rng.fold("chance"))
             pick = rng.fold("table").integers(len(data.train), (self.samples,))
             trained = self.encoded(parts, facts, data.train, rng.fold("train"), rows=pick).codes
             kinds["table"] = {**kinds["none"], "codes": trained}
