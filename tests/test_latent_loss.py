@@ -159,6 +159,26 @@ def test_both_passes_are_told_the_same_codes_which_the_first_cannot_learn_from()
     assert not torch.equal(estimate[kept], silent[kept])
 
 
+def test_the_loss_is_of_codes_at_the_temperature_of_the_update_and_less_the_bonus():
+    """Codes are softmax((logits + g) / T(p)), g = -ln(-ln u), p the share of updates made."""
+    bonus, found = UsageBonus(0.5, 0.4, 0.9), []
+    for rule in (None, bonus):
+        model = listening(drop=0.3, bonus=rule, temperature=annealed_temperature(4.0, 0.5, 0.8))
+        model.passes.fill_(6)  # of 10
+        found.append(latent_loss(model, DIFFUSION, CLEAN, T, None, nl.Rng(2)))
+    codes = model.denoiser.denoiser.network.calls[-1][0].detach()
+    kept = codes.flatten(1).any(1)
+    assert 0 < kept.sum() < 24
+    logits = model.logits(CLEAN).detach()
+    gumbel = -(-nl.Rng(2).samples(24).fold("codes").uniform((24, 2, 4)).log()).log()
+    soft = ((logits + gumbel) / (4 * 0.125**0.75)).softmax(-1)
+    torch.testing.assert_close(codes[kept], soft[kept])
+    plain, less = found
+    worth = bonus(logits.softmax(-1), kept, torch.tensor(0.6))
+    assert worth.abs().min() > 0.01
+    torch.testing.assert_close(plain - less, worth, rtol=1e-4, atol=1e-5)
+
+
 def test_encoder_gradients_come_once_from_the_second_pass():
     # In closed form: with the estimate u held fixed, d loss / d codes = 2 (mean - x_0) code^T / 2.
     model = listening(drop=0.0)

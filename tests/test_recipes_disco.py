@@ -15,7 +15,7 @@ from noiseloom.cli import main
 from noiseloom.curvature import jacobian_squares
 from noiseloom.data import Points
 from noiseloom.glossary import MEANINGS
-from noiseloom.latents import Latent, one_hot, perplexity
+from noiseloom.latents import Latent, UsageBonus, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
 from noiseloom.recipes.code_examination import Compared, code_sources, error, paths
@@ -194,6 +194,26 @@ def test_the_warning_of_collapse_knows_what_is_on(options, tried):
     constant = {"temperature": "constant", "penalty": 0.0, "restart": 0.0, "hard": False}
     (watch,) = DiscoMixture(**{**constant, **options}).trackers()
     assert watch.tried == tried
+
+
+def test_options_reach_the_training():
+    told = {"temperature_start": 2.0, "temperature_end": 0.5, "bonus": 0.2, "penalty": 0.1}
+    recipe, parts = make(m=2, k=3, fade=0.9, noise_mean=0.8, noise_std=0.5, **told)
+    model, p = parts.denoiser, torch.tensor([0.0, 0.35, 0.7, 1.0])
+    torch.testing.assert_close(model.temperature(p), 2 * 0.25 ** torch.tensor([0, 0.5, 1, 1]))
+    torch.testing.assert_close(
+        replace(recipe, temperature="constant").relaxation()(p), torch.full((4,), 2.0)
+    )
+    assert model.bonus == UsageBonus(0.2, 0.1, 0.9)
+    n, times = 4000, []
+    model.denoiser.register_forward_pre_hook(lambda _, args: times.append(args[1]))
+    batch = {"values": torch.zeros(n, 2), "label": torch.zeros(n, dtype=torch.int64)}
+    rows = torch.arange(n)
+    recipe.loss(parts, FACTS)(model, batch, nl.Rng(3).each("sample", rows), rows)
+    alpha, sigma = parts.diffusion.schedule(times[0])
+    level = (sigma / alpha).log()
+    assert float(level.mean()) == pytest.approx(0.8, abs=5 * 0.5 / n**0.5)
+    assert float(level.std()) == pytest.approx(0.5, abs=5 * 0.5 / (2 * n) ** 0.5)
 
 
 def test_its_codes_are_trained_with_the_bonus_alone():
