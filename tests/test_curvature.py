@@ -95,7 +95,11 @@ def test_probes_are_unbiased_and_belong_to_samples():
     exact = jacobian_squares(ring, diffusion, x, t, Rng(0), probes=None)
     rng = Rng(1).samples(4000)
     got = jacobian_squares(ring, diffusion, x, t, rng, probes=2)
+    single = jacobian_squares(ring, diffusion, x, t, rng)
     for name in ("denoiser", "drift"):
+        # Two probes of their own halve the variance.
+        ratio = float(getattr(got, name).var() / getattr(single, name).var())
+        assert ratio == pytest.approx(0.5, abs=0.1)
         drawn, truth = getattr(got, name), float(getattr(exact, name)[0])
         assert drawn.std() > 0.05
         assert abs(float(drawn.mean()) - truth) < 5 * float(drawn.std()) / math.sqrt(4000)

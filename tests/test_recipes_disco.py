@@ -18,7 +18,7 @@ from noiseloom.glossary import MEANINGS
 from noiseloom.latents import Latent, UsageBonus, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
-from noiseloom.recipes.code_examination import Compared, code_sources, error, paths
+from noiseloom.recipes.code_examination import Compared, code_sources, error, errors, paths
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -54,6 +54,11 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     found = cond["codes"].mean(0)
     assert ((found - usage).abs() < 5 * (0.25 / 8000) ** 0.5).all()
     assert torch.equal(found[0], usage[0])
+    usage = torch.tensor([[0.5, 0.1, 0.4], [0.2, 0.3, 0.5]])
+    parts.denoiser.usage.copy_(usage)
+    first, second = marginal.told_codes(parts, {}, {}, nl.Rng(0).samples(8000))["codes"].unbind(1)
+    pairs = first.T @ second / 8000  # of latents that know nothing of each other
+    assert ((pairs - usage[0, :, None] * usage[1]).abs() < 5 * (0.25 / 8000) ** 0.5).all()
     given = torch.tensor([[0, 2]] * 12)
     told = drawn(recipe, parts, {"codes": given})
     assert not torch.equal(told, drawn(recipe, parts, {"codes": given.flip(1)}))
@@ -264,6 +269,19 @@ def exact():
         encoder[0].weight.copy_(40 * ring.centres)
         encoder[0].bias.zero_()
     return recipe, replace(parts, denoiser=Latent(Wide(ring), encoder, m=1, k=8, updates=1)), ring
+
+
+def test_errors_of_the_exact_toy_are_those_of_true_null_and_others_codes():
+    """With another's: the own, and (r^2 / (s^2 + r^2))^2 of the components' squared distance."""
+    recipe, parts, _ = exact()
+    held = recipe.load(None).held_out[torch.arange(4000)]
+    codes = parts.denoiser.encode(held["values"])
+    assert torch.equal(codes[:, 0], held["label"])
+    found = errors(recipe, parts, FACTS, held, codes, (8.0,), nl.Rng(0))
+    own, share = 2 * 0.04 * 64 / 64.04, 64 / 64.04
+    assert found["loss_8_true"] == pytest.approx(own, rel=0.1)
+    assert found["loss_8_null"] == pytest.approx(8.47, rel=0.05)  # check 7 of the notes
+    assert found["loss_8_shuffled"] == pytest.approx(own + share**2 * 2 * 3**2, rel=0.05)
 
 
 def test_paths_of_the_exact_toy_are_straight_told_the_component_and_bent_blind():
