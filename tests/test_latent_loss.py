@@ -407,6 +407,7 @@ def test_encoder_and_denoiser_are_averaged_and_saved_together(tmp_path):
 def test_a_dead_code_begins_again_as_half_of_the_most_used():
     rule = Restart(0.5, every=5, until=0.9)
     model = shaken(make(m=2, k=4, restart=rule, updates=100, accumulate=2))
+    model.encoder.split = 3  # a name that modules have for other things
     head, table = model.encoder.head, model.denoiser.network.codes
     usage = torch.tensor([[0.7, 0.2, 0.09, 0.01], [0.25, 0.25, 0.3, 0.2]])
     model.usage.copy_(usage)
