@@ -427,7 +427,7 @@ def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
     parts.denoiser.eval()
     found = recipe.usage_of_codes(parts, data.train, nl.Rng(0))
     assert found["perplexity"] > 4
-    assert found["mutual_information"] > 0.25  # chance: 0.18
+    assert found["mutual_information"] > max(0.25, found["mutual_information_chance"] + 0.05)
     codes = recipe.encoded(parts, FACTS, data.held_out, nl.Rng(1)).codes
     held = data.held_out[torch.arange(360)]
     of = errors(recipe, parts, FACTS, held, codes, (1.0,), nl.Rng(2))
