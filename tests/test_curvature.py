@@ -95,7 +95,11 @@ def test_probes_are_unbiased_and_belong_to_samples():
     exact = jacobian_squares(ring, diffusion, x, t, Rng(0), probes=None)
     rng = Rng(1).samples(4000)
     got = jacobian_squares(ring, diffusion, x, t, rng, probes=2)
+    single = jacobian_squares(ring, diffusion, x, t, rng)
     for name in ("denoiser", "drift"):
+        # Two probes of their own halve the variance.
+        ratio = float(getattr(got, name).var() / getattr(single, name).var())
+        assert ratio == pytest.approx(0.5, abs=0.1)
         drawn, truth = getattr(got, name), float(getattr(exact, name)[0])
         assert drawn.std() > 0.05
         assert abs(float(drawn.mean()) - truth) < 5 * float(drawn.std()) / math.sqrt(4000)
@@ -121,6 +125,28 @@ def test_straightness_and_curvature_along_paths_of_the_ring():
     assert float(blind.straightness.median()) < 1 - 1e-6
     # Heun in the angle leaves the line by its own error, which the path's length shows.
     assert float(known.straightness.median()) > 1 - 1e-3
+
+
+def test_rows_that_are_asked_for_have_what_they_have_among_all_and_cost_by_themselves():
+    schedule = EDM()
+    ring, diffusion = Clusters(schedule), GaussianDiffusion(schedule)
+    plan, x = SamplingPlan.karras(10, schedule), 80 * Rng(0).normal((20, 2), F64)
+    told, calls = [], []
+    for at_ in (None, (7, 2, -1), ()):
+        before = ring.calls
+        told.append(flow_geometry(ring, diffusion, plan, x, Rng(1), at=at_))
+        calls.append(ring.calls - before)
+    whole, some, none = told
+    for found, rows in ((some, [7, 2, 9]), (none, [])):
+        assert torch.equal(found.straightness, whole.straightness)
+        assert torch.equal(found.ratio, whole.ratio[rows])
+        assert torch.equal(found.curvature, whole.curvature[rows])
+        assert torch.equal(found.jacobian.denoiser, whole.jacobian.denoiser[rows])
+        assert torch.equal(found.jacobian.drift, whole.jacobian.drift[rows])
+    assert calls[2] == 19  # Heun's
+    assert (calls[1] - 19) * 10 == (calls[0] - 19) * 3
+    with pytest.raises(IndexError):
+        flow_geometry(ring, diffusion, plan, x, Rng(1), at=(10,))
 
 
 def test_the_median_is_a_paths_and_not_an_outliers():

@@ -159,6 +159,26 @@ def test_both_passes_are_told_the_same_codes_which_the_first_cannot_learn_from()
     assert not torch.equal(estimate[kept], silent[kept])
 
 
+def test_the_loss_is_of_codes_at_the_temperature_of_the_update_and_less_the_bonus():
+    """Codes are softmax((logits + g) / T(p)), g = -ln(-ln u), p the share of updates made."""
+    bonus, found = UsageBonus(0.5, 0.4, 0.9), []
+    for rule in (None, bonus):
+        model = listening(drop=0.3, bonus=rule, temperature=annealed_temperature(4.0, 0.5, 0.8))
+        model.passes.fill_(6)  # of 10
+        found.append(latent_loss(model, DIFFUSION, CLEAN, T, None, nl.Rng(2)))
+    codes = model.denoiser.denoiser.network.calls[-1][0].detach()
+    kept = codes.flatten(1).any(1)
+    assert 0 < kept.sum() < 24
+    logits = model.logits(CLEAN).detach()
+    gumbel = -(-nl.Rng(2).samples(24).fold("codes").uniform((24, 2, 4)).log()).log()
+    soft = ((logits + gumbel) / (4 * 0.125**0.75)).softmax(-1)
+    torch.testing.assert_close(codes[kept], soft[kept])
+    plain, less = found
+    worth = bonus(logits.softmax(-1), kept, torch.tensor(0.6))
+    assert worth.abs().min() > 0.01
+    torch.testing.assert_close(plain - less, worth, rtol=1e-4, atol=1e-5)
+
+
 def test_encoder_gradients_come_once_from_the_second_pass():
     # In closed form: with the estimate u held fixed, d loss / d codes = 2 (mean - x_0) code^T / 2.
     model = listening(drop=0.0)
@@ -385,15 +405,18 @@ def test_encoder_and_denoiser_are_averaged_and_saved_together(tmp_path):
 
 
 def test_a_dead_code_begins_again_as_half_of_the_most_used():
-    model = shaken(make(m=2, k=4, restart=Restart(0.5, every=5, until=0.9), updates=100))
+    rule = Restart(0.5, every=5, until=0.9)
+    model = shaken(make(m=2, k=4, restart=rule, updates=100, accumulate=2))
+    model.encoder.split = 3  # a name that modules have for other things
     head, table = model.encoder.head, model.denoiser.network.codes
     usage = torch.tensor([[0.7, 0.2, 0.09, 0.01], [0.25, 0.25, 0.3, 0.2]])
     model.usage.copy_(usage)
     before = copy.deepcopy(model.state_dict())
-    model.passes.fill_(4)
-    model.begin()  # not due
-    assert torch.equal(head.weight, before["encoder.head.weight"])
-    model.passes.fill_(5)
+    for passes in (0, 8, 11):  # at the start, after four updates, and within the sixth: not due
+        model.passes.fill_(passes)
+        model.begin()
+        assert torch.equal(head.weight, before["encoder.head.weight"])
+    model.passes.fill_(10)
     model.begin()
     expected = usage.clone()
     expected[0, [0, 3]] = 0.355
@@ -410,7 +433,7 @@ def test_a_dead_code_begins_again_as_half_of_the_most_used():
         assert torch.equal(old[1], before[name][1])
     model.usage.copy_(usage)
     again = head.weight.clone()
-    model.passes.fill_(95)
+    model.passes.fill_(190)
     model.begin()  # too late
     assert torch.equal(head.weight, again)
 
@@ -434,14 +457,17 @@ def test_the_report_sees_use_and_information():
 def test_the_report_has_the_perplexity_of_every_latent():
     model = make(m=3, k=4, updates=10)
     q = torch.stack((one_hot(torch.arange(64) % 4, 4), one_hot(torch.arange(64) % 2, 4)), 1)
-    q = torch.cat((q, torch.full((64, 1, 4), 0.25)), 1)  # uses all four, and tells nothing
+    coin = torch.tensor([1 / 3, 1 / 3, 1 / 3, 0]).expand(64, 1, 4)  # uses three, and tells nothing
+    q = torch.cat((q, coin), 1)
     for _ in range(600):
         model.end(q, None)
     found = {name: float(value) for name, value in model.report().items()}
-    for i, expected in enumerate((4, 2, 4)):
+    for i, expected in enumerate((4, 2, 3)):
         assert found[f"perplexity_{i}"] == pytest.approx(expected, abs=0.01)
-    assert found["perplexity"] == pytest.approx(10 / 3, abs=0.01)
-    assert found["least_informed_perplexity"] == pytest.approx(4, abs=0.01)
+    assert found["perplexity"] == pytest.approx(3, abs=0.01)
+    assert found["least_informed_perplexity"] == pytest.approx(3, abs=0.01)
+    assert found["least_information"] == pytest.approx(0, abs=0.01)
+    assert found["information"] == pytest.approx(2 + 1 + 0, abs=0.02)
     many = make(m=40, k=4).report()
     assert sum(name.startswith("perplexity_") for name in many) == 16
 

@@ -292,6 +292,30 @@ def test_a_code_report_tells_latents_apart():
     assert more["modes"] == 3
 
 
+def test_information_stands_beside_what_chance_makes():
+    """2 n ln 2 I of independent codes and classes is chi-squared with (k - 1) (c - 1) degrees."""
+    n, labels = 4000, torch.arange(4000) % 10
+    coins = one_hot(Rng(0).integers(8, (n, 2)), 8)
+    found = code_report(coins, labels, 10)
+    for name, rows in (("latent_information_0", 8), ("mutual_information", 64)):
+        unit, free = 2 * n * math.log(2), (rows - 1) * 9
+        off = 5 * math.sqrt(2 * free) / unit
+        assert found[name] == pytest.approx(free / unit, abs=off)
+        assert found[f"{name}_chance"] == pytest.approx(free / unit, abs=off / 2)
+    told = code_report(one_hot(labels[:, None].repeat(1, 2), 10), labels, 10)
+    assert told["latent_information_1"] == pytest.approx(math.log2(10), abs=1e-4)
+    assert told["latent_information_1_chance"] == pytest.approx(81 / unit, abs=81 / unit)
+    # As soft as can be, there is nothing for chance to make; many codes of many classes have more.
+    soft = code_report(torch.full((n, 2, 8), 1 / 8), labels, 10)
+    assert soft["latent_information_0_chance"] == pytest.approx(0, abs=1e-5)
+    many = code_report(one_hot(Rng(1).integers(100, (n, 2)), 100), torch.arange(n) % 60, 60)
+    assert many["latent_information_1"] > 1
+    off = 5 * math.sqrt(2 * 99 * 59) / unit
+    assert many["latent_information_1"] == pytest.approx(
+        many["latent_information_1_chance"], abs=off
+    )
+
+
 def test_codes_that_could_number_the_samples_are_noted():
     assert numbering_note(2, 16, 8820) is None  # 8 bits, and log2 N - 5 is 8.1
     assert numbering_note(0, 16, 10) is None

@@ -15,10 +15,10 @@ from noiseloom.cli import main
 from noiseloom.curvature import jacobian_squares
 from noiseloom.data import Points
 from noiseloom.glossary import MEANINGS
-from noiseloom.latents import Latent, one_hot, perplexity
+from noiseloom.latents import Latent, UsageBonus, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
-from noiseloom.recipes.code_examination import Compared, code_sources, error, paths
+from noiseloom.recipes.code_examination import Compared, code_sources, error, errors, paths
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}
@@ -54,6 +54,11 @@ def test_codes_are_those_given_or_as_often_as_the_encoder_picks_them():
     found = cond["codes"].mean(0)
     assert ((found - usage).abs() < 5 * (0.25 / 8000) ** 0.5).all()
     assert torch.equal(found[0], usage[0])
+    usage = torch.tensor([[0.5, 0.1, 0.4], [0.2, 0.3, 0.5]])
+    parts.denoiser.usage.copy_(usage)
+    first, second = marginal.told_codes(parts, {}, {}, nl.Rng(0).samples(8000))["codes"].unbind(1)
+    pairs = first.T @ second / 8000  # of latents that know nothing of each other
+    assert ((pairs - usage[0, :, None] * usage[1]).abs() < 5 * (0.25 / 8000) ** 0.5).all()
     given = torch.tensor([[0, 2]] * 12)
     told = drawn(recipe, parts, {"codes": given})
     assert not torch.equal(told, drawn(recipe, parts, {"codes": given.flip(1)}))
@@ -232,6 +237,26 @@ def test_the_warning_of_collapse_knows_what_is_on(options, tried):
     assert watch.tried == tried
 
 
+def test_options_reach_the_training():
+    told = {"temperature_start": 2.0, "temperature_end": 0.5, "bonus": 0.2, "penalty": 0.1}
+    recipe, parts = make(m=2, k=3, fade=0.9, noise_mean=0.8, noise_std=0.5, **told)
+    model, p = parts.denoiser, torch.tensor([0.0, 0.35, 0.7, 1.0])
+    torch.testing.assert_close(model.temperature(p), 2 * 0.25 ** torch.tensor([0, 0.5, 1, 1]))
+    torch.testing.assert_close(
+        replace(recipe, temperature="constant").relaxation()(p), torch.full((4,), 2.0)
+    )
+    assert model.bonus == UsageBonus(0.2, 0.1, 0.9)
+    n, times = 4000, []
+    model.denoiser.register_forward_pre_hook(lambda _, args: times.append(args[1]))
+    batch = {"values": torch.zeros(n, 2), "label": torch.zeros(n, dtype=torch.int64)}
+    rows = torch.arange(n)
+    recipe.loss(parts, FACTS)(model, batch, nl.Rng(3).each("sample", rows), rows)
+    alpha, sigma = parts.diffusion.schedule(times[0])
+    level = (sigma / alpha).log()
+    assert float(level.mean()) == pytest.approx(0.8, abs=5 * 0.5 / n**0.5)
+    assert float(level.std()) == pytest.approx(0.5, abs=5 * 0.5 / (2 * n) ** 0.5)
+
+
 def test_its_codes_are_trained_with_the_bonus_alone():
     """What 20 of 20 seeds found all modes by (docs/results.md)."""
     recipe = DiscoMixture()
@@ -280,6 +305,19 @@ def exact():
         encoder[0].weight.copy_(40 * ring.centres)
         encoder[0].bias.zero_()
     return recipe, replace(parts, denoiser=Latent(Wide(ring), encoder, m=1, k=8, updates=1)), ring
+
+
+def test_errors_of_the_exact_toy_are_those_of_true_null_and_others_codes():
+    """With another's: the own, and (r^2 / (s^2 + r^2))^2 of the components' squared distance."""
+    recipe, parts, _ = exact()
+    held = recipe.load(None).held_out[torch.arange(4000)]
+    codes = parts.denoiser.encode(held["values"])
+    assert torch.equal(codes[:, 0], held["label"])
+    found = errors(recipe, parts, FACTS, held, codes, (8.0,), nl.Rng(0))
+    own, share = 2 * 0.04 * 64 / 64.04, 64 / 64.04
+    assert found["loss_8_true"] == pytest.approx(own, rel=0.1)
+    assert found["loss_8_null"] == pytest.approx(8.47, rel=0.05)  # check 7 of the notes
+    assert found["loss_8_shuffled"] == pytest.approx(own + share**2 * 2 * 3**2, rel=0.05)
 
 
 def test_paths_of_the_exact_toy_are_straight_told_the_component_and_bent_blind():

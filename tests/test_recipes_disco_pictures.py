@@ -270,6 +270,28 @@ def test_samples_are_told_the_codes_and_classes_of_the_same_pictures(run):
     assert not torch.equal(drawn["none_5"], drawn["oracle_5"])
 
 
+def test_guidance_to_codes_keeps_the_class_and_that_to_the_class_is_outside():
+    recipe = DiscoDigits(**SMALL, conditional=True, label_drop=0.1)
+    recipe = replace(recipe, code_guidance=3.0, guidance=1.5)
+    with nl.Rng(0).torch():
+        model = recipe.build(FACTS).denoiser.eval()
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            parameter += 0.2 * nl.Rng(1).fold("shake", i).normal(parameter.shape)
+    x, t = nl.Rng(2).normal((6, 1, 8, 8)), torch.linspace(0.2, 0.8, 6)
+    codes, label = model.given(torch.arange(12).reshape(6, 2) % 6), torch.arange(6)
+
+    def said(**cond):
+        return model.denoiser(x, t, cond)[0].mean
+
+    unlabelled = said() + 3 * (said(codes=codes) - said())
+    labelled = said(label=label) + 3 * (said(codes=codes, label=label) - said(label=label))
+    cond = {"codes": codes, "label": label}
+    found = recipe.make_denoiser(model, cond)(x, t, cond)[0].mean
+    expected = unlabelled + 1.5 * (labelled - unlabelled)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("sampler", ["heun-edm", "ddim"])
 def test_guidance_counts_as_the_evaluations_that_it_takes(run, sampler):
     recipe = replace(run.recipe, sampler=sampler, code_guidance=2.0, evaluations=(5, 9, 19))
@@ -416,7 +438,7 @@ def test_digits_codes_are_used_and_tell_of_what_they_were_never_told(tmp_path):
     parts.denoiser.eval()
     found = recipe.usage_of_codes(parts, data.train, nl.Rng(0))
     assert found["perplexity"] > 4
-    assert found["mutual_information"] > 0.25  # chance: 0.18
+    assert found["mutual_information"] > max(0.25, found["mutual_information_chance"] + 0.05)
     codes = recipe.encoded(parts, FACTS, data.held_out, nl.Rng(1)).codes
     held = data.held_out[torch.arange(360)]
     of = errors(recipe, parts, FACTS, held, codes, (1.0,), nl.Rng(2))

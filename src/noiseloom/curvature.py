@@ -12,7 +12,7 @@ symmetry: report the median, or the straightness, chord by arc, which is bounded
 every r, but J_G = (1 - J_D) / r is larger where r is above the spread of the modes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,7 @@ class JacobianSquares:
 
 @dataclass(frozen=True)
 class FlowGeometry:
-    """What was measured along trajectories, at the start of each of N rows of a plan.
+    """What was measured along trajectories, at the start of N rows of a plan: all, or those asked.
 
     Attributes:
         ratio: r = sigma / alpha, shape (N,).
@@ -174,6 +174,7 @@ def flow_geometry(
     solver: Solver | None = None,
     step: float | None = None,
     probes: int | None = 1,
+    at: Sequence[int] | None = None,
 ) -> FlowGeometry:
     """Curvature, Jacobians and straightness along the paths that a sampler takes.
 
@@ -187,8 +188,11 @@ def flow_geometry(
         solver: deterministic; by default `heun`.
         step: as for `curvature`.
         probes: as for `jacobian_squares`.
+        at: rows to measure curvature and Jacobians at, in any order, which costs several calls
+            each; by default all. What a row has does not depend on the others.
 
     Raises:
+        IndexError: a row that the plan has not.
         ValueError: a plan with times per token, whose flow is no path in one r, with gaps, between
             whose rows the state is at no time of its own, or from alpha = 0.
     """
@@ -198,24 +202,29 @@ def flow_geometry(
         raise ValueError(
             "a flow's geometry needs rows that touch: leave overshoot and restarts out"
         )
+    rows = range(len(plan.t))
+    places = [rows[i] for i in (rows if at is None else at)]
     alpha, sigma = diffusion.schedule(plan.t)
     _check(alpha, sigma)
-    bends, squares, arc, start, here = [], [], torch.zeros(len(x)).to(x), x / alpha[0], x
+    bends, squares = {}, {}
+    arc, start, here = torch.zeros(len(x)).to(x), x / alpha[0], x
     steps = sample(denoiser, diffusion, plan, x, cond=cond, rng=rng, solver=solver or heun())
     for t, (i, row) in zip(plan.t, enumerate(steps), strict=True):
-        key = rng.fold("geometry", i)
-        bends.append(curvature(denoiser, diffusion, here, t, cond=cond, step=step))
-        squares.append(
-            jacobian_squares(denoiser, diffusion, here, t, key, cond=cond, probes=probes)
-        )
+        if i in places:
+            key = rng.fold("geometry", i)
+            bends[i] = curvature(denoiser, diffusion, here, t, cond=cond, step=step)
+            squares[i] = jacobian_squares(
+                denoiser, diffusion, here, t, key, cond=cond, probes=probes
+            )
         end = row.x / diffusion.schedule(row.s)[0]
         arc += _norm(end - here / alpha[i])
         here = row.x
     return FlowGeometry(
-        (sigma / alpha).to(x.dtype),
-        torch.stack(bends),
+        (sigma / alpha).to(x.dtype)[places],
+        _rows([bends[i] for i in places], x),
         JacobianSquares(
-            torch.stack([s.denoiser for s in squares]), torch.stack([s.drift for s in squares])
+            _rows([squares[i].denoiser for i in places], x),
+            _rows([squares[i].drift for i in places], x),
         ),
         _norm(end - start) / arc,
     )
@@ -254,6 +263,10 @@ def _check(alpha: Tensor, sigma: Tensor) -> None:
             "x / alpha against sigma / alpha is a picture of times where neither is 0: start below "
             "time 1, and end above 0"
         )
+
+
+def _rows(values: list[Tensor], x: Tensor) -> Tensor:
+    return torch.stack(values) if values else x.new_zeros(0, len(x))
 
 
 def _like(r: Tensor, y: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ ANCHORS = {
     "_random": "random forces",
     "_waypoint": "the controller",
     "_straight": "straight ahead",
+    "_chance": "by chance",
 }
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 

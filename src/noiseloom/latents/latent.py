@@ -33,7 +33,7 @@ _LATENTS = 16  # that training's records have by themselves
 class Splits(Protocol):
     """A module with something for each code, which can be split in two."""
 
-    def split(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
+    def split_code(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
         """Let code `dead[i]` of latent i begin again as a copy of `source[i]`, if `where[i]`.
 
         Args:
@@ -187,7 +187,7 @@ class Latent(nn.Module):
         rng = Rng(0).fold("restart").each("update", made[None])
         parts = (module for module in self.modules() if isinstance(module, Splits))
         for i, module in enumerate(parts):
-            module.split(dead, source, where, rng.fold("part", i))
+            module.split_code(dead, source, where, rng.fold("part", i))
         rows = torch.arange(self.m, device=dead.device)
         for code in (dead, source):
             self.usage[rows, code] = torch.where(where, half, self.usage[rows, code])

@@ -55,7 +55,7 @@ class CodeEmbedding(nn.Module):
         return known
 
     @torch.no_grad()
-    def split(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
+    def split_code(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
         """A code that begins again means what its source does. See `noiseloom.latents.Splits`."""
         rows = torch.arange(self.m, device=dead.device)
         new = torch.where(where[:, None], self.table[rows, source], self.table[rows, dead])
@@ -84,7 +84,7 @@ class CodeHead(nn.Module):
         return torch.einsum("bmw,mkw->bmk", h, self.weight) + self.bias
 
     @torch.no_grad()
-    def split(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
+    def split_code(self, dead: Tensor, source: Tensor, where: Tensor, rng: Rng) -> None:
         """Two codes share what one had, with a tenth of noise between them (`Splits`)."""
         rows = torch.arange(self.m, device=dead.device)
         old, new = self.weight[rows, dead], self.weight[rows, source]

@@ -340,10 +340,10 @@ def paths(
         x = torch.empty(len(given["label"]), *recipe.shape(parts, facts), device=device)
         x = parts.diffusion.prior(x, keys.fold("prior"))
         geometry = flow_geometry(
-            denoiser, parts.diffusion, plan, x, keys, cond=cond, solver=heun(math.inf)
+            denoiser, parts.diffusion, plan, x, keys, cond=cond, solver=heun(math.inf), at=places
         )
         found[f"straightness_{kind}"] = float(geometry.straightness.median())
-        for sigma, place in zip(sigmas, places, strict=True):
+        for place, sigma in enumerate(sigmas):
             found[f"curvature_{sigma:g}_{kind}"] = float(geometry.median[place])
             for name in ("denoiser", "drift"):
                 squares = getattr(geometry.jacobian, name)[place]

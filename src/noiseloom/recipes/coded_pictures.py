@@ -243,4 +243,4 @@ class CodedPictures(Coded):
             batch = {name: value.to(model.usage.device) for name, value in data[rows].items()}
             labels.append(batch["label"])
             q.append(model.logits(self.clean(parts, batch)).softmax(-1))
-        return code_report(torch.cat(q), torch.cat(labels), len(data.classes))
+        return code_report(torch.cat(q), torch.cat(labels), len(data.classes), rng.fold("chance"))

@@ -10,24 +10,21 @@ below what two exact samples are apart; we give energy distances. The options ar
 are said not to be the paper's: with those all 8 modes were found by 5 of 20 seeds (`--temperature
 constant --temperature-start 1 --bonus 0`: perplexity 6.9 +- 0.9).
 
-Ours, twenty seeds of 2,500 steps (25 s a run on one core), on which nothing was chosen: all 8 modes
-by 20 of them with the defaults, by 19 with a penalty besides (`--penalty 0.3`), by 17 with restarts
-instead of the bonus, by 9 with annealing alone (docs/results.md). Squared error at sigma 8 of 0.087
-with codes and 8.47 without (the best that can be: 0.080 and 8.47), 18.0 with those of other points.
-Energy distance after 5 and 9 evaluations, one seed, 2,000 points: DPM-Solver++ 0.001 and 0.002 with
-codes, 0.145 and 0.097 without; DDIM 0.005 and 0.003, 0.212 and 0.040. These are exact where the
-estimate is constant, as it is of one Gaussian far away. EDM's Heun (heun-edm), the paper's, is so
-as well: 0.62 and 0.021 with codes, 7.6 and 0.68 without. **Heun in the angle is not, and with so
-few evaluations is worse with codes than without**: 0.67 and 0.27, 0.48 and 0.11; at 19 (0.010 and
-0.019) it is no more. "Without" is the same model told no code; one that was trained without
-(`--m 0`, five seeds) has 0.137, 0.092, 0.001, 0.000 and 0.000 after 5, 9, 19, 39 and 79 by
-DPM-Solver++: what codes gain is at 5 and 9, and gone at 19 (docs/results.md).
+Ours, twenty seeds of 2,500 steps, on which nothing was chosen (docs/results.md, "DisCo-Diff on
+eight Gaussians", and docs/results/disco-mixture.json, with the command): all 8 modes by 20 of them
+with the defaults, by 19 with a penalty besides (`--penalty 0.3`), by 17 with restarts instead of
+the bonus, by 9 with annealing alone. Squared error at sigma 8 of 0.087 with codes and 8.47 without
+(the best that can be: 0.080 and 8.47), 18.0 with those of other points.
 
-The prior takes seconds. With two latents of four codes (`--m 2 --k 4`, one seed) each latent by
-itself looks uniform, 4.00 bits a point; held-out codes take the autoregressive prior 3.005 bits,
-the table 3.000, of eight modes. Energy distance after 5 evaluations 0.003 with generated codes,
-0.001 with those of held-out points, 0.008 with those of points trained on: nothing is lost that
-draws do not differ by.
+Energy distances after 5 and 9 evaluations by DPM-Solver++, five seeds (disco-mixture-plain.json): a
+model trained without codes (`--m 0`) has 0.137 and 0.092, with codes there is nothing to be told
+from 0. **What codes gain is at 5 and 9, and gone at 19**, where both have none. DDIM, DPM-Solver++
+and EDM's Heun (heun-edm, the paper's) are exact where the estimate is constant, as it is of one
+Gaussian far away; Heun in the angle is not, and by the exact denoiser errs more with codes than
+without (tests/test_disco_oracle.py, check 10).
+
+With two latents of four codes (`--m 2 --k 4`) each latent by itself looks uniform: what is left for
+the prior to learn is which pairs there are.
 """
 
 import math
@@ -175,7 +172,7 @@ class DiscoMixture(Coded):
         if isinstance(model, Latent):
             some = {name: v.to(model.usage.device) for name, v in held[torch.arange(4000)].items()}
             q = model.logits(self.clean(parts, some)).softmax(-1)
-            found |= code_report(q, some["label"], len(held.classes))
+            found |= code_report(q, some["label"], len(held.classes), rng.fold("chance"))
             pick = rng.fold("table").integers(len(data.train), (self.samples,))
             trained = self.encoded(parts, facts, data.train, rng.fold("train"), rows=pick).codes
             kinds["table"] = {"label": told[rows]["label"], "codes": trained}
