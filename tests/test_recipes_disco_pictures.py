@@ -417,7 +417,7 @@ def test_other_patches_are_no_start(run, tmp_path, capsys):
 
 
 def test_a_run_with_codes_is_no_start_of_one_without(run, tmp_path, capsys):
-    words = ["train", "disco-digits", "--no-evaluate", *TINY, "--out", tmp_path / "x", "--m", "0"]
+    words = ["train", "disco-digits", "--no-evaluate", *PLAIN, "--out", tmp_path / "x", "--m", "0"]
     told = fails(capsys, *words, "--init-from", run.folder)
     assert f"{run.folder} was trained with codes (m 2, k 6)" in told
     assert "a run with codes cannot start one without" in told
