@@ -7,5 +7,5 @@ LIMIT=${LIMIT:-1600} STATES=${STATES:-tools/states.yaml}
 begin "$1"
 ln -sfn "$(realpath "$2")" "$W/data"
 agenda 0 text "$STATES" --only text &
-agenda 1 others "$STATES" --lanes gpu=1 --only tiles,table,molecules &
+agenda 1 others "$STATES" --lanes gpu=2 --only tiles,table,molecules &
 wait
