@@ -18,7 +18,8 @@ from noiseloom.glossary import MEANINGS
 from noiseloom.latents import Latent, UsageBonus, one_hot, perplexity
 from noiseloom.metrics import energy_distance
 from noiseloom.recipes import DiscoMixture, disco_mixture
-from noiseloom.recipes.code_examination import Compared, code_sources, error, errors, paths
+from noiseloom.recipes.by_calls import Compared
+from noiseloom.recipes.code_examination import code_sources, error, errors, paths
 from noiseloom.training import train
 
 TINY = {"width": 16, "depth": 1, "samples": 200}

@@ -22,7 +22,8 @@ from noiseloom.latents import Latent
 from noiseloom.loading import load
 from noiseloom.metrics import image_report
 from noiseloom.recipes import DiscoDigits, DiscoImages, code_examination, coded_pictures
-from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors
+from noiseloom.recipes.by_calls import by_evaluations
+from noiseloom.recipes.code_examination import code_sources, errors
 from noiseloom.table import Cell, rows
 from noiseloom.terminal import bare
 from noiseloom.training import train

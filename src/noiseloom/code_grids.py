@@ -19,7 +19,8 @@ from noiseloom.figures import picture, scatter
 from noiseloom.gallery import section, spread
 from noiseloom.latents import Latent
 from noiseloom.recipes import Coded, Given
-from noiseloom.recipes.code_examination import by_evaluations, code_sources, in_calls
+from noiseloom.recipes.by_calls import by_evaluations, in_calls
+from noiseloom.recipes.code_examination import code_sources
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 

@@ -1,17 +1,14 @@
-"""What codes do for a model: its loss, its samples by few evaluations, its paths, told and not.
+"""What codes do for a model: its loss, its paths and what they cost, told and not.
 
 Samples are told codes of held-out data ("oracle", as good as those of any prior), codes of the
 run's prior ("generated"), or none; each with the class of the same held-out sample, if the model is
 told classes.
 """
 
-import itertools
 import math
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -20,21 +17,18 @@ from noiseloom.curvature import flow_geometry
 from noiseloom.data.split import Set
 from noiseloom.latents import Latent
 from noiseloom.plan import SamplingPlan
+from noiseloom.recipes.by_calls import unled
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
 from noiseloom.sampling import heun
 from noiseloom.shapes import Cond
-from noiseloom.training.precision import in_bfloat16, networks
 
 __all__ = [
-    "Compared",
-    "by_evaluations",
     "code_sources",
     "code_times",
     "error",
     "errors",
-    "in_calls",
     "paths",
 ]
 
@@ -168,131 +162,6 @@ def error(parts: Parts, clean: Tensor, sigma: float, cond: Cond, rng: Rng) -> fl
     return found / len(clean)
 
 
-def in_calls(
-    recipe: Coded, parts: Parts, facts: Facts, given: Given, calls: Sequence[int], count: int = 1
-) -> list[tuple[Coded, int]]:
-    """Recipes whose samples take about so many evaluations of the network, and what they take.
-
-    Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
-    by two rows, which is also what a device needs before it can be timed. Where no codes are told
-    there is no guidance to them. Restarts and rows that are made several times are left out: their
-    calls are no matter of the rows of the plan alone, and are asked for by options of their own.
-
-    Args:
-        recipe: of the run.
-        parts: of the run.
-        facts: of the model.
-        given: what samples are told.
-        calls: evaluations that are wanted of a sample, >= 1 each.
-        count: samples that are drawn to count by, if as many are given.
-    """
-    plain = _unled(replace(recipe, codes="none", restarts=(), resample=1), given)
-    some, counted = {name: value[:count] for name, value in given.items()}, [0]
-    count = len(some["label"])
-    keys = Rng(0).samples(count, device=next(parts.denoiser.parameters()).device)
-
-    def add(module: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
-        counted[0] += len(args[0])  # guidance may be one call with twice the batch
-
-    model = parts.denoiser
-    told = model.denoiser if isinstance(model, Latent) else model
-    hook = told.register_forward_pre_hook(add)
-    try:
-        deque(replace(plain, sampling_steps=2).draw(parts, facts, some, keys), maxlen=0)
-    finally:
-        hook.remove()
-    double = recipe.sampler.startswith("heun")
-    branches = counted[0] // count // (3 if double else 2)
-    found = []
-    for wanted in calls:
-        rows = wanted / branches
-        rows = max(1, round((rows + 1) / 2 if double else rows))
-        quick = replace(plain, sampling_steps=max(rows, 2) if plain.plan == "karras" else rows)
-        rows = quick.sampling_steps
-        found.append((quick, branches * (2 * rows - 1 if double else rows)))
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """Samples that were told one kind of codes, by one number of evaluations.
-
-    Attributes:
-        kind: of the codes.
-        wanted: the evaluations that were asked for, the same number for every kind.
-        calls: those that a sample took, the number nearest to it where guidance takes two a row.
-        samples: decoded, on the CPU.
-        seconds: that they took.
-    """
-
-    kind: str
-    wanted: int
-    calls: int
-    samples: Tensor
-    seconds: float
-
-    @property
-    def name(self) -> str:
-        """What their metrics end in: KIND_WANTED."""
-        return f"{self.kind}_{self.wanted}"
-
-    def costs(self) -> dict[str, float]:
-        """calls_KIND_WANTED, what a sample took, where that is not what was asked for."""
-        return {f"calls_{self.name}": float(self.calls)} if self.calls != self.wanted else {}
-
-
-@torch.no_grad()
-def by_evaluations(
-    recipe: Coded,
-    parts: Parts,
-    facts: Facts,
-    kinds: Mapping[str, Given],
-    rng: Rng,
-    *,
-    only: Mapping[str, Sequence[int]] | None = None,
-) -> Iterator[Compared]:
-    """Samples that are told each of some codes, by each of `recipe.evaluations`.
-
-    The fewest evaluations come first, of all kinds in their order, so that what there is of a
-    comparison that is interrupted is one, too. All are drawn from the same noise, without restarts
-    and without making rows several times (`in_calls`). No kind is timed before it has been drawn
-    once.
-
-    Args:
-        recipe: of the run.
-        parts: of the run.
-        facts: of the model.
-        kinds: what samples are told, as of `code_sources`.
-        rng: one key.
-        only: kinds for which not all evaluations are wanted, and which are.
-    """
-    model = parts.denoiser
-    device = next(model.parameters()).device
-
-    def precise() -> AbstractContextManager[None]:
-        return in_bfloat16(networks(model), device) if device.type == "cuda" else nullcontext()
-
-    asked: dict[str, list[tuple[Coded, int]]] = {}
-    wanted = sorted(set(recipe.evaluations))
-    for calls, kind in itertools.product(wanted, kinds):
-        given = kinds[kind]
-        if calls not in (only or {}).get(kind, wanted):
-            continue
-        if kind not in asked:
-            with precise():
-                asked[kind] = in_calls(recipe, parts, facts, given, wanted, _BATCH)
-        quick, took = asked[kind][wanted.index(calls)]
-        found, began = [], time.perf_counter()
-        for start in range(0, len(given["label"]), _BATCH):
-            part = {name: value[start : start + _BATCH] for name, value in given.items()}
-            keys = rng.samples(len(part["label"]), start, device)
-            with precise():
-                *_, last = quick.draw(parts, facts, part, keys)
-            found.append(quick.decode(parts, last.result, part).cpu())
-        seconds = time.perf_counter() - began
-        yield Compared(kind, calls, took, torch.cat(found), seconds)
-
-
 def paths(
     recipe: Coded,
     parts: Parts,
@@ -335,7 +204,7 @@ def paths(
         device = next(parts.denoiser.parameters()).device
         cond = recipe.cond(given["label"].to(device), facts)
         cond |= replace(recipe, codes="none").told_codes(parts, cond, given, rng)
-        denoiser = _unled(recipe, given).make_denoiser(parts.denoiser, cond).eval()
+        denoiser = unled(recipe, given).make_denoiser(parts.denoiser, cond).eval()
         keys = rng.samples(len(given["label"]), device=device)
         x = torch.empty(len(given["label"]), *recipe.shape(parts, facts), device=device)
         x = parts.diffusion.prior(x, keys.fold("prior"))
@@ -349,11 +218,6 @@ def paths(
                 squares = getattr(geometry.jacobian, name)[place]
                 found[f"jacobian_{name}_{sigma:g}_{kind}"] = float(squares.mean().sqrt())
     return found
-
-
-def _unled(recipe: Coded, given: Given) -> Coded:
-    """A recipe without guidance to codes, where none are told."""
-    return recipe if "codes" in given else replace(recipe, code_guidance=1.0)
 
 
 def _on(values: Mapping[str, Tensor], parts: Parts) -> dict[str, Tensor]:

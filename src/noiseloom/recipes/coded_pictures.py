@@ -20,14 +20,8 @@ from noiseloom.metrics import Features, noised, set_distances
 from noiseloom.nets import ImageEncoder, UNet
 from noiseloom.nets.code_attention import check_groups
 from noiseloom.priors import MEASURED
-from noiseloom.recipes.code_examination import (
-    Compared,
-    by_evaluations,
-    code_sources,
-    code_times,
-    errors,
-    paths,
-)
+from noiseloom.recipes.by_calls import Compared, by_evaluations
+from noiseloom.recipes.code_examination import code_sources, code_times, errors, paths
 from noiseloom.recipes.coded import Coded, evenly
 from noiseloom.recipes.picture_networks import mirrored, picture_unet
 from noiseloom.recipes.recipe import Facts, Findings, Parts

@@ -40,7 +40,8 @@ from noiseloom.encodings import Standardised
 from noiseloom.latents import Latent, code_report
 from noiseloom.metrics import energy_distance
 from noiseloom.nets import MLP, VectorEncoder
-from noiseloom.recipes.code_examination import by_evaluations, code_sources, errors, paths
+from noiseloom.recipes.by_calls import by_evaluations
+from noiseloom.recipes.code_examination import code_sources, errors, paths
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
