@@ -19,7 +19,7 @@ from noiseloom.cli import main
 from noiseloom.glossary import MEANINGS
 from noiseloom.recipes import RECIPES, Tables, palette
 from noiseloom.rng import Rng
-from noiseloom.table import COSTS, METRICS, chosen, default_metrics
+from noiseloom.table import COSTS, METRICS, Cell, chosen, default_metrics, rows
 from noiseloom.tally import Tally
 from noiseloom.training.memory import forget_peak
 from noiseloom.training.precision import networks
@@ -278,12 +278,23 @@ def test_a_table_of_codes_says_by_default_how_they_are_used_and_what_they_gain()
         "perplexity": 7.9,
         "dead_codes": 0.0,
         "mutual_information": 2.9,
+        "mutual_information_chance": 0.1,
+        "information": 3.0,
         "prior_bits_held_out": 3.0,
         "prior_bits_train": 3.0,
         "curvature_1_none": 0.5,
     }
     left_out = {"prior_bits_train", "energy_held_out"}
     assert set(chosen(said, METRICS)) == set(said) - left_out
+
+
+def test_what_chance_makes_of_codes_is_a_column_of_each_cell() -> None:
+    told = {"mutual_information": 1.5, "mutual_information_chance": 0.25}
+    recipe = RECIPES["disco-digits"]()
+    cells = [Cell({"m": m}, recipe, [told | {"energy": 0.5}]) for m in ("1", "2")]
+    head, body = rows(cells, METRICS)
+    assert head == ["m", "energy", "mutual_information", "mutual_information_chance", "seeds"]
+    assert body == [[m, "0.5", "1.5", "0.25", "1"] for m in ("1", "2")]
 
 
 def test_columns_by_default_are_few_and_of_the_kind() -> None:

@@ -62,7 +62,9 @@ METRICS = (
     "index_bits",
     "perplexity",
     "dead_codes",
+    "information",
     "mutual_information",
+    "mutual_information_chance",
     "modes",
     "prior_bits_held_out",
     "curvature_1_*",
@@ -189,6 +191,8 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
         found.append([*line, str(seen["n"])])
     body = list(found)
     for suffix, title in ANCHORS.items():
+        if suffix == "_chance":  # of a cell's own codes, not of the data: a column
+            continue
         anchors: dict[tuple[str, ...], list[int]] = {}
         for i, cell in enumerate(cells):
             row = [

@@ -64,10 +64,9 @@ def code_report(
     if 3 * k**m * classes <= n:
         whole = joint_probabilities(q)
         together, chance = _beside_chance(whole, told, orders)
-        joint = whole.mT @ told
         found["mutual_information"] = float(together)
         found["mutual_information_chance"] = float(chance)
-        found["modes"] = float(modes_recovered(joint))
+        found["modes"] = float(modes_recovered(whole.mT @ told))
     return found
 
 
