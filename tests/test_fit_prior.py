@@ -413,7 +413,7 @@ def test_another_run_gets_another_prior_of_the_same_first_stage(run, tmp_path, c
     assert isinstance(load(out, device="cpu").parts.prior, TabularPrior)
     assert not any((out / name).exists() for name in ("evaluation.json", "report.html"))
     theirs, ours = (yaml.safe_load((f / "recipe.yaml").read_text()) for f in (run, out))
-    assert {name for name in ours if ours[name] != theirs[name]} == {"prior"}
+    assert {name for name in ours if ours[name] != theirs[name]} == {"prior", "run"}  # copied_from
     assert main(["prior", str(run), "--prior", "tabular", "--force"]) == 0
     assert same(run, out)
     capsys.readouterr()
