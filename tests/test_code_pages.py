@@ -42,6 +42,7 @@ def digits(tmp_path_factory):
         (300, 300, 0.01, True),
         (300, 300, 0.06, False),  # they say something
         (1200, 5000, 0.01, True),
+        (1200, 5000, 0.06, False),  # the record before was due to be warned of, and that is over
         (600, 5000, 0.01, False),  # they need not say anything yet
         (140, 140, 0.01, False),  # the running means have not settled
     ],
