@@ -111,12 +111,35 @@ def test_what_was_trained_stays_after_an_error(run, tmp_path, monkeypatch, apart
 
 
 @pytest.mark.parametrize("place", ["forget", "write_text", "replace_prior"])
-def test_results_are_never_of_another_prior_than_the_description_says(run, monkeypatch, place):
+def test_results_are_never_of_another_prior_than_the_description_says(
+    run, monkeypatch, capsys, place
+):
     with monkeypatch.context() as patch:
         patch.setattr(noiseloom.new_prior, place, stop)
         assert main(["prior", str(run), "--prior", "tabular", "--force"]) == 130
     said = yaml.safe_load((run / "recipe.yaml").read_text())["prior"]
     assert said == "autoregressive" or not any((run / name).exists() for name in RESULTS)
+    remedy = (
+        f"{run}: another prior (tabular) is finished, and not in its place yet: noiseloom prior "
+        f"{run}"
+    )
+    for _ in range(2):
+        capsys.readouterr()
+        load(run, device="cpu")
+        assert capsys.readouterr().err.splitlines() == [remedy]
+    assert main(["prior", str(run)]) == 0
+    capsys.readouterr()
+    assert isinstance(load(run, device="cpu").parts.prior, TabularPrior)
+    assert not capsys.readouterr().err
+
+
+def test_a_prior_that_was_begun_is_not_spoken_of(run, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        ended(patch, 8, KeyboardInterrupt())
+        assert main(["prior", str(run), "--force"]) == 130
+    capsys.readouterr()
+    load(run, device="cpu")
+    assert not capsys.readouterr().err
 
 
 def test_what_a_kill_left_of_an_old_prior_is_in_no_ones_way(run):
@@ -160,6 +183,36 @@ def test_a_run_that_is_being_trained_gives_no_copy(run, tmp_path, capsys):
         assert main(["prior", str(run), "--prior", "tabular", "--out", str(tmp_path / "new")]) == 2
     assert "run is being trained by another process" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("place", "text", "reason"),
+    [
+        ("prior", "kind: foo\n", "it does not say m, k"),
+        ("prior", "m: 2\nk: 3\nwide: 3\n", "it does not say kind"),
+        ("prior", "kind: tabular\nm: 2\nk: 3\nwide: 3\n", "it says wide, which is not known"),
+        ("prior", "", "it says nothing"),
+        ("prior", "- kind\n", "it is no list of names and their values"),
+        ("prior.next", "options: [3]\n", "it is no list of names and their values"),
+        (
+            "prior.next",
+            "kind: tabular\nm: 2\nk: 3\noptions: {prior_steps: many}\n",
+            "options of it are of a wrong type",
+        ),
+        (
+            "prior.next",
+            "kind: tabular\nm: 2\nk: 3\noptions: {steps: 3}\n",
+            "it says steps, which is not known",
+        ),
+    ],
+)
+def test_a_damaged_description_is_told_of_in_words_of_its_own(run, capsys, place, text, reason):
+    (run / place).mkdir(exist_ok=True)
+    path = run / place / "prior.yaml"
+    path.write_text(text)
+    assert main(["prior", str(run)]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert f"{path} does not describe a prior ({reason}): make it again with" in told
 
 
 # Another run's copy of the first stage.
