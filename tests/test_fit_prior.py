@@ -293,7 +293,7 @@ def test_one_that_was_begun_goes_on_and_no_other(run, tmp_path, monkeypatch, cap
     assert main(["prior", str(whole), *words[2:]]) == 0
     assert same(run, whole)
     told = fails(capsys, "sample", run, "--code-temperature", 0.5, "--out", tmp_path / "x.csv")
-    assert "for a prior by diffusion" in told
+    assert "code_temperature 0.5 says nothing to a prior of bits" in told
 
 
 def files(folder):

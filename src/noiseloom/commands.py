@@ -164,6 +164,7 @@ def evaluate(
         as_json: answer a program.
     """
     run = changed(load(source), changes, "evaluate")
+    run.check()
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()
     cut: CutShort | None = None
