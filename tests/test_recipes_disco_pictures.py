@@ -495,7 +495,7 @@ def of_classes(tmp_path_factory):
     return load(out)
 
 
-class Drawn(Exception):
+class DrawnError(Exception):
     """What samples of an evaluation were told."""
 
 
@@ -503,18 +503,20 @@ def told_in_judging(run, monkeypatch, split):
     """The classes and rows of the pictures whose codes samples are told."""
 
     def pixels(self, given, **options):
-        raise Drawn(given)
+        raise DrawnError(given)
 
     codes = lambda *_, rows, **__: Codes(rows[:, None])  # noqa: E731
     monkeypatch.setattr(DiscoDigits, "encoded", codes)
     monkeypatch.setattr(Run, "pixels", pixels)
-    with pytest.raises(Drawn) as caught:
+    with pytest.raises(DrawnError) as caught:
         run.with_options(codes="oracle").judge(split, seed=0, save=False)
     (given,) = caught.value.args
     return given["label"], given["codes"][:, 0]
 
 
-def test_samples_of_pictures_are_told_codes_of_held_out_ones_of_their_class(of_classes, monkeypatch):
+def test_samples_of_pictures_are_told_codes_of_held_out_ones_of_their_class(
+    of_classes, monkeypatch
+):
     split = of_classes.recipe.load(None)
     labels, rows = told_in_judging(of_classes, monkeypatch, split)
     assert torch.equal(split.held_out.labels[rows], labels)
