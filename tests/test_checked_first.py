@@ -58,3 +58,28 @@ def test_codes_that_cannot_be_had_are_refused_before_samples_are_drawn(tmp_path,
     (line,) = told(capsys, "evaluate", run, "--codes", "prior")
     assert f"make it with noiseloom prior {run} --prior autoregressive, or" in line
     assert main(["evaluate", str(run)]) == 0
+
+
+SAYS_NONE = ["--prior=none", "--bonus=0", "--penalty=0", "--restart=0", "--code-drop=0"]
+
+
+@pytest.mark.parametrize("word", [*SAYS_NONE, "--codes=none", "--hard=false"])
+def test_what_says_that_there_are_no_codes_may_be_typed_of_none(word, tmp_path):
+    words = ["train", "disco-mixture", "--out", str(tmp_path / "x"), *TINY[:5], "--m=0", word]
+    assert main([*words, "--no-evaluate"]) == 0
+
+
+@pytest.mark.parametrize(
+    "word", ["--prior=tabular", "--bonus=0.5", "--restart=0.1", "--code-drop=0.2", "--k=3"]
+)
+def test_what_says_more_of_no_codes_is_refused(word, tmp_path, capsys):
+    words = ["train", "disco-mixture", "--out", tmp_path / "x", *TINY[:5], "--m=0", word]
+    (line,) = told(capsys, *words)
+    name = word.strip("-").partition("=")[0].replace("-", "_")
+    assert line.endswith(f"{name} changes nothing of a model without codes: leave it out")
+
+
+def test_of_codes_a_table_may_not_be_called_none(tmp_path, capsys):
+    words = ["train", "disco-mixture", "--out", tmp_path / "x", *TINY, "--prior=tabular"]
+    (line,) = told(capsys, *words, "--prior-steps=3")
+    assert "prior_steps changes nothing of a tabular prior" in line
