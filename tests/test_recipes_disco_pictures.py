@@ -532,6 +532,21 @@ def test_of_other_data_classes_are_those_that_the_run_knows_by_name(of_classes, 
         return replace(data, pixels=data.pixels[some], labels=labels, classes=("7", "3"))
 
     other = Split(part(split.train), part(split.held_out))
+    told, own = [], code_examination.code_sources
+
+    def sources(*given):
+        found = own(*given)
+        told.extend((given[3].labels[given[4]], kind["label"]) for kind in found.values())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(coded_pictures, "code_sources", sources)
+        found = of_classes.judge(other, seed=0, save=False)[0]
+    assert found["index_bits"] == pytest.approx(math.log2(len(other.train)))
+    assert len(told) == 3
+    for held, asked in told:
+        assert torch.equal(held, asked)
+        assert set(asked.tolist()) == {3, 7}
     labels, rows = told_in_judging(of_classes, monkeypatch, other)
     assert torch.equal(torch.tensor([7, 3])[other.held_out.labels[rows]], labels)
     assert set(labels.tolist()) == {3, 7}
