@@ -18,7 +18,7 @@ TRAINED = 11_700 - 2_574  # frames of fruits, by --split arcs --held-out 0.22
 def recipes(monkeypatch, tmp_path):
     """What every training of the agenda would train, by the name of its run."""
     called, ran = [], {}
-    for name in ("train", "evaluate"):
+    for name in ("train", "evaluate", "report"):
         call = f"noiseloom.commands.{name}"
         monkeypatch.setattr(call, lambda *a, _name=name, **m: called.append((_name, a, m)))
     for job in JOBS:

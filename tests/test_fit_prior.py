@@ -293,7 +293,7 @@ def test_one_that_was_begun_goes_on_and_no_other(run, tmp_path, monkeypatch, cap
     assert main(["prior", str(whole), *words[2:]]) == 0
     assert same(run, whole)
     told = fails(capsys, "sample", run, "--code-temperature", 0.5, "--out", tmp_path / "x.csv")
-    assert "for a prior by diffusion" in told
+    assert "code_temperature 0.5 says nothing to a prior of bits" in told
 
 
 def files(folder):
@@ -413,7 +413,7 @@ def test_another_run_gets_another_prior_of_the_same_first_stage(run, tmp_path, c
     assert isinstance(load(out, device="cpu").parts.prior, TabularPrior)
     assert not any((out / name).exists() for name in ("evaluation.json", "report.html"))
     theirs, ours = (yaml.safe_load((f / "recipe.yaml").read_text()) for f in (run, out))
-    assert {name for name in ours if ours[name] != theirs[name]} == {"prior"}
+    assert {name for name in ours if ours[name] != theirs[name]} == {"prior", "run"}  # copied_from
     assert main(["prior", str(run), "--prior", "tabular", "--force"]) == 0
     assert same(run, out)
     capsys.readouterr()

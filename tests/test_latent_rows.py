@@ -12,11 +12,13 @@ import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.latents import Latent, latent_loss
 from noiseloom.loading import load
+from noiseloom.meaning import misfit
 from noiseloom.objective import denoising_loss, self_conditioned_rows
 from noiseloom.prior_folder import read_prior
 from noiseloom.recipes import PalettePictures, Sequences, Tables, Text
 from noiseloom.recipes.coded import Coded
 from noiseloom.recipes.two_stages import NoPriorError, TwoStages
+from noiseloom.run_folder import describe
 
 TINY = {
     "steps": 6,
@@ -319,3 +321,13 @@ def test_guidance_by_the_codes_is_inside_of_self_conditioning(base, share):
     assert torch.equal(drawn(given, code_guidance=0.0), none)
     assert not torch.equal(drawn(given), none)
     assert not torch.equal(drawn(given, code_guidance=2.0), drawn(given))
+
+
+def test_only_rows_of_latents_were_trained_with_codes(tmp_path):
+    told = {}
+    for old, new in (("latent", "bits"), ("bits", "latent"), ("bits", "onehot")):
+        described = describe(Text(state=old), {}, data=None, command="")
+        (tmp_path / "recipe.yaml").write_text(described)
+        told[old, new] = misfit("no place for w", Text(state=new), {}, tmp_path)
+    assert "was trained with codes" in told.pop(("latent", "bits"))
+    assert all(line.startswith("no place for w") for line in told.values())

@@ -86,6 +86,12 @@ def test_codes_are_of_the_class_that_is_asked_for_each_as_often(run, monkeypatch
         of = times[labels == label]
         assert of.sum() == 7
         assert of.max() - of.min() <= 1
+    held = Points(torch.zeros(20, 2), torch.arange(20) // 10, ("a", "b", "c"))  # as many of each
+    asked = torch.arange(2).repeat_interleave(10)
+    rows = attached(held)["codes"][:, 0]
+    assert not torch.equal(rows[:10], rows[10:] - 10)  # each class has a random order of its own
+    held = Points(torch.zeros(10, 2), labels, ("a", "b", "c"))
+    asked = torch.arange(3).repeat(7)
     few = Points(held.values[:8], labels[:8], held.classes)
     with pytest.raises(ValueError, match="no held-out sample has class 'c', whose codes are"):
         attached(few)

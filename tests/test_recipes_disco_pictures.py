@@ -17,13 +17,16 @@ from safetensors.torch import load_file
 import noiseloom as nl
 from noiseloom.cli import main
 from noiseloom.code_grids import varied
+from noiseloom.data import Split
 from noiseloom.evaluations import CutShort
 from noiseloom.latents import Latent
 from noiseloom.loading import load
 from noiseloom.metrics import image_report
+from noiseloom.priors import Codes
 from noiseloom.recipes import DiscoDigits, DiscoImages, code_examination, coded_pictures
 from noiseloom.recipes.by_calls import by_evaluations
 from noiseloom.recipes.code_examination import code_sources, errors
+from noiseloom.run import Run
 from noiseloom.table import Cell, rows
 from noiseloom.terminal import bare
 from noiseloom.training import train
@@ -478,3 +481,82 @@ def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):
         "nearest",
     ):
         assert re.search(rf" {name}( [↑↓≈])? \|", table), name
+
+
+# Codes of held-out pictures, where a run is judged.
+
+
+@pytest.fixture(scope="module")
+def of_classes(tmp_path_factory):
+    """A run that is told classes."""
+    out = tmp_path_factory.mktemp("classes") / "run"
+    words = ["train", "disco-digits", "--out", str(out), "--no-evaluate", *TINY, "--conditional"]
+    assert main(words) == 0
+    return load(out)
+
+
+class DrawnError(Exception):
+    """What samples of an evaluation were told."""
+
+
+def told_in_judging(run, monkeypatch, split):
+    """The classes and rows of the pictures whose codes samples are told."""
+
+    def pixels(self, given, **options):
+        raise DrawnError(given)
+
+    codes = lambda *_, rows, **__: Codes(rows[:, None])  # noqa: E731
+    monkeypatch.setattr(DiscoDigits, "encoded", codes)
+    monkeypatch.setattr(Run, "pixels", pixels)
+    with pytest.raises(DrawnError) as caught:
+        run.with_options(codes="oracle").judge(split, seed=0, save=False)
+    (given,) = caught.value.args
+    return given["label"], given["codes"][:, 0]
+
+
+def test_samples_of_pictures_are_told_codes_of_held_out_ones_of_their_class(
+    of_classes, monkeypatch
+):
+    split = of_classes.recipe.load(None)
+    labels, rows = told_in_judging(of_classes, monkeypatch, split)
+    assert torch.equal(split.held_out.labels[rows], labels)
+    assert len(labels) == 24 == len(set(rows.tolist()))
+
+
+def test_of_other_data_classes_are_those_that_the_run_knows_by_name(of_classes, monkeypatch):
+    split = of_classes.recipe.load(None)
+
+    def part(data):
+        some = (data.labels == 7) | (data.labels == 3)
+        labels = (data.labels[some] == 3).long()
+        return replace(data, pixels=data.pixels[some], labels=labels, classes=("7", "3"))
+
+    other = Split(part(split.train), part(split.held_out))
+    told, own = [], code_examination.code_sources
+
+    def sources(*given):
+        found = own(*given)
+        told.extend((given[3].labels[given[4]], kind["label"]) for kind in found.values())
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(coded_pictures, "code_sources", sources)
+        found = of_classes.judge(other, seed=0, save=False)[0]
+    assert found["index_bits"] == pytest.approx(math.log2(len(other.train)))
+    assert len(told) == 3
+    for held, asked in told:
+        assert torch.equal(held, asked)
+        assert set(asked.tolist()) == {3, 7}
+    labels, rows = told_in_judging(of_classes, monkeypatch, other)
+    assert torch.equal(torch.tensor([7, 3])[other.held_out.labels[rows]], labels)
+    assert set(labels.tolist()) == {3, 7}
+
+
+def test_an_evaluation_of_digits_takes_codes_of_held_out_ones(of_classes, capsys):
+    words = ["evaluate", str(of_classes.folder), "--evaluations", "[]", "--codes"]
+    found = []
+    for kind in ("oracle", "marginal"):
+        assert main([*words, kind, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["metrics"])
+    assert all(0 <= one["class_agreement"] <= 1 for one in found)
+    assert found[0].keys() == found[1].keys()

@@ -270,6 +270,7 @@ def _prior(words: list[str], command: str) -> None:
         data=options.data,
         force=options.force,
         out=Path(options.out).expanduser() if options.out else None,
+        command=command,
         as_json=options.json,
     )
 

@@ -70,9 +70,15 @@ def start(
         # It may be a file, which has not been read yet, or have no row to restart from.
         recipe.whole_plan(parts.diffusion.schedule)
     if main:
-        before = read_description(folder).get("digests") if resume else None
+        before = read_description(folder) if resume else {}
         text = describe(
-            recipe, facts, data=data, command=command, init_from=init_from, digests=before
+            recipe,
+            facts,
+            data=data,
+            command=command,
+            init_from=init_from,
+            digests=before.get("digests"),
+            copied_from=before.get("copied_from"),
         )
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "recipe.yaml", text)

@@ -35,6 +35,7 @@ SOURCES = {
     "generated": "codes of the prior",
     "none": "no codes",
 }
+TOLD = {"oracle": "their codes", "generated": "codes that the prior draws", "none": "no codes"}
 
 
 def code_grids(run: Run, data: Split[Any] | None, seed: int) -> str:
@@ -69,11 +70,14 @@ def code_points(run: Run, seed: int) -> str:
         values = _most_used(model, latent)
         drawn = varied(run, latent, values, labels, rng)
         told = torch.tensor(values).expand(POINTS, -1)
-        charts.append(scatter(drawn.flatten(0, 1), f"latent {latent}", told.flatten()))
+        charts.append(scatter(drawn.flatten(0, 1), f"latent {latent}", told.flatten(), named=True))
     given = {"label": labels, "codes": torch.zeros(POINTS, model.m, dtype=torch.int64)}
     ((_, calls),) = in_calls(recipe, run.parts, run.facts, given, [CALLS])
-    text = f"""{POINTS} times the same noise, told each code of a latent by turns, in a colour each.
-{_others(run)} {calls} evaluations of the network."""
+    left = model.k > VALUES
+    each = f"the {VALUES} most used of the {model.k} codes" if left else "each code"
+    text = f"""{POINTS} times the same noise, told {each} of a latent by turns, in a colour each,
+each code's number at the mean of its points. {_others(run)} {calls} evaluations of the network.
+{_shown(model)}"""
     figures = "".join(f"<figure>{chart}</figure>" for chart in charts)
     return section("What each code means", f'<p>{text}</p><div class="pair">{figures}</div>')
 
@@ -126,12 +130,11 @@ def _meanings(run: Run, seed: int) -> str:
         left = "" if len(values) == model.k else f", the {VALUES} most used"
         grids.append(f"<h3>Latent {latent}: codes{left}, and how often they are used</h3>")
         grids.append(_grid(heads, names, list(pictures), run.facts["levels"]))
-    shown = f" {LATENTS} of {model.m} latents." if model.m > LATENTS else ""
     given = {"label": labels, "codes": torch.zeros(len(labels), model.m, dtype=torch.int64)}
     assert isinstance(run.recipe, Coded)
     ((_, calls),) = in_calls(run.recipe, run.parts, run.facts, given, [CALLS])
     text = f"""In each row one code changes, and noise, class and other codes are as they were.
-{_others(run)} {calls} evaluations of the network.{shown}"""
+{_others(run)} {calls} evaluations of the network. {_shown(model)}"""
     return section("What each code means", f"<p>{text}</p>{''.join(grids)}")
 
 
@@ -139,6 +142,10 @@ def _most_used(model: Latent, latent: int) -> list[int]:
     """The codes of a latent that are shown, in order."""
     order = model.usage[latent].argsort(descending=True).cpu()
     return sorted(order[:VALUES].tolist())
+
+
+def _shown(model: Latent) -> str:
+    return f"{LATENTS} of {model.m} latents." if model.m > LATENTS else ""
 
 
 def _others(run: Run) -> str:
@@ -171,8 +178,9 @@ def _compared(run: Run, data: Split[Any], seed: int) -> str:
         lines = [part.samples for part in those]
         parts.append(f"<h3>{wanted} evaluations</h3>")
         parts.append(_grid([""] * len(rows), names, lines, levels))
-    text = """Held-out pictures, and samples from one noise a column that are told their codes,
-codes that the prior draws, or none."""
+    told = [TOLD[kind] for kind in kinds]
+    listed = " or ".join(filter(None, (", ".join(told[:-1]), told[-1])))
+    text = f"""Held-out pictures, and samples from one noise a column that are told {listed}."""
     return section("With codes and without", f"<p>{text}</p>{''.join(parts)}")
 
 

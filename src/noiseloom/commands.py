@@ -164,6 +164,7 @@ def evaluate(
         as_json: answer a program.
     """
     run = changed(load(source), changes, "evaluate")
+    run.check()
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()
     cut: CutShort | None = None
@@ -191,6 +192,7 @@ def prior(
     data: str | None,
     force: bool,
     out: Path | None,
+    command: str,
     as_json: bool,
 ) -> None:
     """Make the prior of a run whose model has codes; what was known of its samples is outdated.
@@ -201,10 +203,11 @@ def prior(
         data: where the data lies; by default where training found it.
         force: replace the prior that is there.
         out: folder of another run with the same first stage, which gets the prior instead.
+        command: what was typed.
         as_json: answer a program.
     """
     use_threads(recipe_of(read_description(run)))
-    found = make_prior(run, changes, data=data, force=force, out=out)
+    found = make_prior(run, changes, data=data, force=force, out=out, command=command)
     run = out or run
     place = run / PRIOR
     lines = ["", f"prior: {place}"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
@@ -30,6 +30,7 @@ __all__ = [
     "picture",
     "plan_map",
     "scatter",
+    "scatter_axes",
 ]
 
 INK = "#010203"  # stands for the colour of the text around
@@ -200,25 +201,45 @@ def path_map(
     return _svg(figure, axes)
 
 
-def scatter(values: Tensor, title: str, groups: Tensor | None = None) -> str:
+def scatter(
+    values: Tensor, title: str, groups: Tensor | None = None, *, named: bool = False
+) -> str:
     """Points in the plane, as SVG, in a colour for each group.
 
     Args:
         values: shape (N, D); the first two coordinates are shown.
         title: above it.
         groups: int64, shape (N,).
+        named: put the number of each group where the mean of its points is.
     """
+    axes = scatter_axes(values, title, groups, named=named)
+    assert isinstance(axes.figure, Figure)
+    return _svg(axes.figure, axes)
+
+
+def scatter_axes(
+    values: Tensor, title: str, groups: Tensor | None = None, *, named: bool = False
+) -> Axes:
+    """What `scatter` draws, before it is text."""
     figure = Figure((3.5, 3.4), layout="constrained")
     axes = figure.add_subplot()
     groups = torch.zeros(len(values), dtype=torch.int64) if groups is None else groups
-    for i, group in enumerate(sorted(set(groups.tolist()))):
-        x, y = values[groups == group, :2].T.numpy()
-        axes.scatter(
-            x, y, s=3, color=LINES[i % len(LINES)], alpha=0.6, linewidths=0, rasterized=True
-        )
+    numbers = sorted(set(groups.tolist()))
+    colours = list(LINES) if len(numbers) <= len(LINES) else _colours(len(numbers))
+    for number, colour in zip(numbers, colours, strict=False):
+        x, y = values[groups == number, :2].T.numpy()
+        axes.scatter(x, y, s=3, color=colour, alpha=0.6, linewidths=0, rasterized=True)
+        if named:
+            place = (float(x.mean()), float(y.mean()))
+            axes.text(*place, str(number), color=INK, fontsize=8, ha="center", va="center")
     axes.set_aspect("equal")
     axes.set_title(title, fontsize=9, color=INK, parse_math=False)
-    return _svg(figure, axes)
+    return axes
+
+
+def _colours(count: int) -> list[tuple[float, ...]]:
+    """As many different colours, without the ends of the map, which are near black."""
+    return [tuple(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, count))]
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float]) -> str:

@@ -166,7 +166,7 @@ def _fit(
     if MAIN and (introduction := recipe.introduce(split)):
         say(introduction)
     if judge:
-        recipe.check()
+        _check(recipe, resume)
     facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))
     if resume and facts != described["facts"]:
         raise ValueError(
@@ -180,6 +180,17 @@ def _fit(
             _first_stage(recipe, facts, out, split, data, command, init_from, resume, made)
     if isinstance(recipe, TwoStages) and awaits_prior(recipe, out):
         fit_prior(recipe, out, split)
+
+
+def _check(recipe: Recipe, resume: bool) -> None:
+    try:
+        recipe.check()
+    except ValueError as error:
+        if not resume:
+            raise
+        raise ValueError(
+            f"{error}; of a run that was begun only --steps may change: go on with --no-evaluate"
+        ) from None
 
 
 def _first_stage(

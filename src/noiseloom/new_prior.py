@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noiseloom.data import Split
 from noiseloom.fit_prior import fit_prior
 from noiseloom.prior_folder import (
     NEXT,
@@ -25,7 +26,7 @@ from noiseloom.prior_folder import (
     write_prior,
 )
 from noiseloom.priors import PriorKind
-from noiseloom.recipes import TwoStages
+from noiseloom.recipes import Facts, TwoStages
 from noiseloom.run_folder import (
     claimed,
     describe,
@@ -51,6 +52,7 @@ def make_prior(
     data: str | None = None,
     force: bool = False,
     out: Path | None = None,
+    command: str = "",
 ) -> dict[str, float]:
     """Make the prior of a run that has none, go on with one, or make another.
 
@@ -63,6 +65,7 @@ def make_prior(
         data: where the data lies; by default where training found it.
         force: replace the prior that is there, or begin again with one that was begun.
         out: folder of another run, with the first stage of this one, which stays as it is.
+        command: what was typed, which the description of another run tells.
 
     Returns:
         The likelihoods of its codes.
@@ -90,30 +93,29 @@ def make_prior(
             raise ValueError(f"{name} changes nothing of {told}: leave it out")
     kind = recipe.prior_kind(facts)
     kind.make()  # what cannot be made takes the place of nothing
+    kept = {name: described[name] for name in ("data", "command", "init_from")}
+    kept["digests"] = described.get("digests") or {}
+    kept["copied_from"] = described.get("copied_from")
+    if out is not None:
+        kept["copied_from"] = {"run": str(run.resolve()), "command": command}
+    text = describe(recipe, facts, **kept)
     if out is not None:
         _check_free(out, force)
+        split = _data(recipe, data or described["data"], facts, run)
+        _begin(run, out, text)
     elif not force:
         _check_place(run, place, begun, other=recipe != base)
     with claimed(out or run), _or_nothing(out or run / NEXT, PRIOR if out else ""):
-        if place == NEXT and begun is None:
-            remove_prior(run, NEXT)
-            # At once: what is interrupted from here on has been begun, and goes on without --force.
-            write_prior(run, kind, training=recipe, place=NEXT)
-        split = recipe.load(data or described["data"])
-        if not same_data(split, facts):
-            raise ValueError(
-                f"the data are not those {run} was trained on: name those with --data, their codes "
-                "are what its prior learns"
-            )
-        kept = {name: described[name] for name in ("data", "command", "init_from")}
-        digests = described.get("digests") or {}
-        text = describe(recipe, facts, digests=digests, **kept)
-        if out is not None:
-            _copy_first_stage(run, out)
-        elif force and place == PRIOR:
-            remove_prior(run)
-        if place == PRIOR and (out or recipe != stored):
-            write_text((out or run) / "recipe.yaml", text)
+        if out is None:
+            if place == NEXT and begun is None:
+                remove_prior(run, NEXT)
+                # At once: what is interrupted from here on has been begun, and goes on so.
+                write_prior(run, kind, training=recipe, place=NEXT)
+            split = _data(recipe, data or described["data"], facts, run)
+            if force and place == PRIOR:
+                remove_prior(run)
+            if place == PRIOR and recipe != stored:
+                write_text(run / "recipe.yaml", text)
         found = fit_prior(recipe, out or run, split, place)
         if place == NEXT:
             _change_places(run, text)
@@ -159,17 +161,62 @@ def _or_nothing(folder: Path, stage: str) -> Iterator[None]:
         raise
 
 
-def _copy_first_stage(run: Path, out: Path) -> None:
+def _data(recipe: TwoStages, path: str | None, facts: Facts, run: Path) -> Split[Any]:
+    split = recipe.load(path)
+    if not same_data(split, facts):
+        raise ValueError(
+            f"the data are not those {run} was trained on: name those with --data, their codes "
+            "are what its prior learns"
+        )
+    return split
+
+
+def _begin(run: Path, out: Path, text: str) -> None:
+    """A run with the first stage of another one, made beside its folder: whole or not there."""
+    part = out.with_name(f".{out.name}.part")
+    copy = part / out.name
     try:
-        with claimed(run):  # nobody trains it meanwhile
-            for path in (run / name for name in _FIRST):
-                if path.is_dir():
-                    shutil.copytree(path, out / path.name)
-                elif path.exists():
-                    shutil.copyfile(path, out / path.name)
-    except BaseException:  # Ctrl-C too: half a copy is none
-        shutil.rmtree(out, ignore_errors=True)
-        raise
+        with claimed(part), _or_no_copy(copy):
+            with claimed(run):  # nobody trains it meanwhile
+                _copy_first_stage(run, copy)
+            write_text(copy / "recipe.yaml", text)
+            with claimed(out):  # nor has anybody begun there
+                _check_free(out, force=False)
+                for left in out.glob(".*.part"):
+                    left.unlink()
+            if out.is_dir():
+                out.rmdir()
+            copy.rename(out)
+    finally:
+        with contextlib.suppress(OSError):  # there is none, or another process is at it
+            part.rmdir()
+
+
+@contextlib.contextmanager
+def _or_no_copy(copy: Path) -> Iterator[None]:
+    """Half a copy is none: not after a kill, nor after an error or Ctrl-C."""
+    shutil.rmtree(copy, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _copy_first_stage(run: Path, out: Path) -> None:
+    """Weights and checkpoints, which nobody writes to, get second names; records are copied."""
+
+    def second(source: str, target: str) -> str:
+        checkpoint.place(Path(source), Path(target))
+        return target
+
+    out.mkdir()
+    for path in (run / name for name in _FIRST):
+        if path.is_dir():
+            shutil.copytree(path, out / path.name, copy_function=second)
+        elif path.suffix == ".safetensors" and path.exists():
+            checkpoint.place(path, out / path.name)
+        elif path.exists():
+            shutil.copyfile(path, out / path.name)
 
 
 def _change_places(run: Path, text: str) -> None:
@@ -178,8 +225,8 @@ def _change_places(run: Path, text: str) -> None:
         old = read_prior(run)
     except ValueError:  # damaged
         old = None
-    write_text(run / "recipe.yaml", text)
     known = forget(run)
     of = f"{old[0].kind} prior" if old else "old prior"
     say(f"removed with the {of}: {', '.join(known)}" if known else f"removed: the {of}")
+    write_text(run / "recipe.yaml", text)
     replace_prior(run)

@@ -11,8 +11,9 @@ A prior that is not finished counts as none. One that is knows nothing of the ru
 when these change. What is to take its place lies in `prior.next` until it is finished.
 """
 
+import shlex
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import yaml
 from noiseloom.priors import Prior, PriorKind, check_prior
 from noiseloom.recipes import Facts, PriorTraining, Recipe, TwoStages
 from noiseloom.run_folder import write_text
+from noiseloom.terminal import say
 from noiseloom.training import checkpoint
 
 __all__ = [
@@ -124,11 +126,18 @@ def load_prior(
 ) -> Prior | None:
     """The prior of a run, ready to draw; None where there is none that is finished.
 
+    A finished one that a kill has kept from its place is spoken of: the run's description may be
+    of that already.
+
     Raises:
         FileNotFoundError: its weights are missing.
         ValueError: it is for other codes or classes than the run's model, or damaged.
     """
-    found = read_prior(run) if isinstance(recipe, TwoStages) and recipe.coded else None
+    coded = isinstance(recipe, TwoStages) and recipe.coded
+    if coded and (finished := _kind_of_finished(run)):
+        remedy = f"noiseloom prior {shlex.quote(str(run))}"
+        say(f"{run}: another prior ({finished}) is finished, and not in its place yet: {remedy}")
+    found = read_prior(run) if coded else None
     if found is None or not found[1]:
         return None
     path = run / PRIOR / "ema.safetensors"
@@ -143,19 +152,49 @@ def load_prior(
     return prior.to(device).eval().requires_grad_(False)
 
 
+def _kind_of_finished(run: Path) -> str:
+    """The kind of a next prior that has only its place to take; nothing if there is none."""
+    try:
+        found = read_prior(run, NEXT)
+    except ValueError:  # a damaged one is begun again, and the run has nothing to do with it
+        return ""
+    return found[0].kind if found is not None and found[1] else ""
+
+
 def _read(run: Path, place: str) -> tuple[PriorKind, dict[str, float], dict[str, Any]] | None:
     path = run / place / _FILE
     if not path.is_file():
         return None
     try:
-        found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if found is None:
+            raise ValueError("it says nothing")
+        _check_names(found)
         likelihoods, options = found.pop("likelihoods", {}), found.pop("options", {})
         if place == NEXT:  # of others they are for the reader
-            PriorTraining(**options)
+            _check_names(options, PriorTraining)
+            try:
+                PriorTraining(**options)
+            except TypeError as error:
+                raise ValueError("options of it are of a wrong type") from error
+        _check_names(found, PriorKind)
         return PriorKind(**found), likelihoods, options
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{path} does not describe a prior ({reason}): make it again with noiseloom prior "
             f"{run} --force"
         ) from error
+
+
+def _check_names(found: Any, kind: type[Any] | None = None) -> None:  # noqa: ANN401
+    if not isinstance(found, dict):
+        raise ValueError("it is no list of names and their values")
+    if kind is None:
+        return
+    missing = [f.name for f in fields(kind) if f.default is MISSING and f.name not in found]
+    if missing:
+        raise ValueError(f"it does not say {', '.join(missing)}")
+    unknown = found.keys() - {field.name for field in fields(kind)}
+    if unknown:
+        raise ValueError(f"it says {', '.join(sorted(map(str, unknown)))}, which is not known")

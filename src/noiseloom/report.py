@@ -190,7 +190,8 @@ def _header(
     shown["noiseloom"] = str(described.get("noiseloom", ""))
     cells = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in shown.items())
     summary = recipe.summary[:1].upper() + recipe.summary[1:].rstrip(".")
-    command = described.get("command")
+    commands = (described.get("command"), (described.get("copied_from") or {}).get("command"))
+    command = "\n".join(filter(None, commands))
     return f"""<header><p class="kind">noiseloom report</p><h1>{escape(name)}</h1>
 <p class="lead">{escape(summary)}.</p>
 {f"<pre>{escape(command)}</pre>" if command else ""}

@@ -24,6 +24,7 @@ from noiseloom.recipes import (
     NoPriorError,
     Parts,
     Recipe,
+    TwoStages,
 )
 from noiseloom.rng import Rng
 from noiseloom.run_folder import read_description, same_data
@@ -133,10 +134,22 @@ class Run:
         rng = Rng(seed).fold("sampling").each("sample", index)
         try:
             steps = self.recipe.draw(self.parts, self.facts, given, rng)
-        except NoPriorError:  # which knows no folders
-            named = getattr(self.recipe, "prior", None) != "none"
-            raise NoPriorError(shlex.quote(str(self.folder)), named=named) from None
+        except NoPriorError:
+            raise self._no_prior() from None
         return steps if progress is None else self._told(steps, given, progress)
+
+    def check(self) -> None:
+        """Raise an error if samples cannot be drawn, or not judged, as the options say."""
+        recipe = self.recipe
+        wanting = isinstance(recipe, TwoStages) and recipe.coded and recipe.codes == "prior"
+        if wanting and self.parts.prior is None:
+            raise self._no_prior()
+        recipe.check()
+
+    def _no_prior(self) -> NoPriorError:
+        """With the folder, which a recipe does not know."""
+        named = getattr(self.recipe, "prior", None) != "none"
+        return NoPriorError(shlex.quote(str(self.folder)), named=named)
 
     def _told(self, steps: Iterator[Drawing], given: Given, progress: Pace) -> Iterator[Drawing]:
         for step in steps:

@@ -85,11 +85,13 @@ def describe(
     command: str,
     init_from: str | None = None,
     digests: dict[str, str] | None = None,
+    copied_from: dict[str, str] | None = None,
 ) -> str:
     """The text of `recipe.yaml`, which is also a configuration file for `train --config`.
 
     Files that options name are remembered by what they held when the run began: `digests`, if it
-    has begun.
+    has begun. Of a run whose first stage was copied, `copied_from` says of which run, by what
+    command.
     """
     from noiseloom import __version__
 
@@ -106,6 +108,8 @@ def describe(
     if digests is None:  # of a file within the data they are part of these
         named = {name: getattr(recipe, name) for name in recipe.paths}
         digests = {k: digest(v) for k, v in named.items() if Path(v).is_absolute() and digest(v)}
+    if copied_from:
+        described["run"]["copied_from"] = copied_from
     if digests:
         described["run"]["digests"] = digests
     text: str = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
@@ -117,7 +121,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
     Returns:
         Its keys recipe, data and init_from, those under `run` (noiseloom, command, facts, and where
-        there are any, file and digests), and `options`, a dict.
+        there are any, file, digests and copied_from), and `options`, a dict.
 
     Raises:
         FileNotFoundError: no such run.

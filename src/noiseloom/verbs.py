@@ -282,8 +282,9 @@ class MakePrior(Answer):
 
     Attributes:
         data: path of the data; by default where training found it.
-        out: folder of a new run that gets the prior, with a copy of this run's first stage: to
-            compare priors, as this run stays as it is.
+        out: folder of a new run that gets the prior, with a copy of this run's first stage and of
+            its checkpoint, which take no room where the disk has links: to compare priors, as this
+            run stays as it is.
         force: replace the prior that is there, or begin again with one that was begun; the old one
             and all evaluations and the report, which are of its samples, are removed when the new
             one is finished.

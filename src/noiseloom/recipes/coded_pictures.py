@@ -7,7 +7,7 @@ preconditioning, times, weights and sampler (T. Karras et al., 2022, arXiv 2206.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -165,6 +165,10 @@ class CodedPictures(Coded):
 
         An interruption ends the comparisons, and keeps those that were made (`Findings.cut`).
         """
+        if self.classes_told(facts) is not None:
+            data = replace(
+                data, train=_known(data.train, facts), held_out=_known(data.held_out, facts)
+            )
         found, held = super().examine(parts, facts, data, rng), data.held_out
         rows = evenly(len(held), self.samples, rng.fold("held out"))
         kinds = code_sources(self, parts, facts, held, rows, rng)
@@ -238,3 +242,10 @@ class CodedPictures(Coded):
             labels.append(batch["label"])
             q.append(model.logits(self.clean(parts, batch)).softmax(-1))
         return code_report(torch.cat(q), torch.cat(labels), len(data.classes), rng.fold("chance"))
+
+
+def _known(data: Images, facts: Facts) -> Images:
+    """Pictures with their classes numbered as the model knows them, which others' are by name."""
+    classes = facts["classes"]
+    places = torch.tensor([classes.index(name) for name in data.classes])
+    return replace(data, labels=places[data.labels], classes=tuple(classes))

@@ -139,8 +139,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
                 "prior none leaves nothing to draw codes by: evaluate with --codes marginal or "
                 "none, or name another --prior"
             )
-        if told := self.unmet_by_prior:
-            raise ValueError(f"{told}: leave it at 1, or name another --prior")
+        self.check_prior()
 
     @property
     def unmet_by_prior(self) -> str:
@@ -153,9 +152,15 @@ class TwoStages(Recipe, Telling, PriorTraining):
                 return f"{told}, a diffusion, which has neither temperature nor nucleus"
         return ""
 
+    def check_prior(self) -> None:
+        """Raise ValueError if the prior cannot draw as the options say."""
+        if told := self.unmet_by_prior:
+            name = told.partition(" ")[0].replace("_", "-")
+            raise ValueError(f"{told}: take --{name} 1, or another prior")
+
     def check_typed(self, names: Collection[str]) -> None:
         """Samples of a run are drawn where there are no held-out ones, too."""
-        super().check_typed(names)
+        super().check_typed(set(names) - unheard.said(self))
         if self.codes == "oracle":
             raise ValueError(
                 "codes oracle are those of held-out samples, for evaluate and compare: train "
@@ -321,6 +326,7 @@ class TwoStages(Recipe, Telling, PriorTraining):
         """Codes that the prior draws, (B, m), for the classes in `cond` if it knows classes."""
         if prior is None:
             raise NoPriorError(named=self.prior != "none")
+        self.check_prior()
         told = prior.num_classes is not None and "label" in cond
         return prior.sample(
             cond["label"] if told else count,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
-__all__ = ["drawing", "training"]
+__all__ = ["drawing", "said", "training"]
 
 _DRAWN = ("code_temperature", "code_top_p")
 _USE = ("hard", "bonus", "penalty", "fade", "restart")
@@ -16,6 +16,14 @@ _HEAT = ("temperature", "temperature_start", "temperature_end")
 _HEAT_OF_ROWS = ("relaxation_start", "relaxation_end")  # whose temperature is another one
 _MODEL = ("k", "code_drop", "code_depth", "groups")
 _MODEL_OF_ROWS = ("m", "latent_base")  # of others m is what says that there are none
+
+_NONE: Mapping[str, object] = {
+    "codes": "none",
+    "prior": "none",
+    "hard": False,
+    **dict.fromkeys(("bonus", "penalty", "restart", "code_drop"), 0),
+}
+"""Values by which an option says that there is no such thing."""
 
 
 def drawing(recipe: Any) -> dict[str, str]:  # noqa: ANN401
@@ -42,6 +50,17 @@ def training(recipe: Any) -> Mapping[str, str]:  # noqa: ANN401
     for told, names in _rules(recipe, known):
         found = {name: told for name in names if name in known} | found
     return {**drawing(recipe), **recipe.idle_of_prior, **found}
+
+
+def said(recipe: Any) -> set[str]:  # noqa: ANN401
+    """Options that change nothing of a model without codes, and say no more than that it has none.
+
+    Args:
+        recipe: a `TwoStages`.
+    """
+    if recipe.coded:
+        return set()
+    return {name for name, none in _NONE.items() if getattr(recipe, name, None) == none}
 
 
 def _rules(recipe: Any, known: list[str]) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401

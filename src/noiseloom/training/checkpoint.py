@@ -27,6 +27,7 @@ __all__ = [
     "load_moments",
     "moments",
     "newest",
+    "place",
     "publish",
     "read",
     "restore",
@@ -105,14 +106,30 @@ def publish(checkpoint: Path, out: Path) -> None:
         OSError: a file could not be placed; the checkpoint itself is intact.
     """
     for name in ("model.safetensors", "ema.safetensors"):
-        _place(checkpoint / name, out / name)
+        place(checkpoint / name, out / name)
     for path in checkpoint.glob("power-*.safetensors"):
         width = path.name.removeprefix("power-")
-        _place(path, out / "ema_snapshots" / f"{checkpoint.name}-{width}")
+        place(path, out / "ema_snapshots" / f"{checkpoint.name}-{width}")
     for path in checkpoint.parent.glob("step-*"):
         if path != checkpoint:
             path.rename(path.with_name(f".{path.name}"))
     _remove_hidden(checkpoint.parent)
+
+
+def place(source: Path, target: Path) -> None:
+    """Make `target` a second name of `source`, or a copy where the file system has no links.
+
+    For files that are replaced and never written to, as those of a checkpoint are.
+    """
+    target.parent.mkdir(exist_ok=True)
+    hidden = target.with_name(f".{target.name}")
+    hidden.unlink(missing_ok=True)
+    try:
+        hidden.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, hidden)
+    hidden.replace(target)
+    hidden.unlink(missing_ok=True)  # it is still there where both were names of one file
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -222,19 +239,6 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[name] = value.clone() if storage in seen else value
         seen.add(storage)
     return plain
-
-
-def _place(source: Path, target: Path) -> None:
-    """Make `target` a second name of `source`, or a copy where the file system has no links."""
-    target.parent.mkdir(exist_ok=True)
-    hidden = target.with_name(f".{target.name}")
-    hidden.unlink(missing_ok=True)
-    try:
-        hidden.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, hidden)
-    hidden.replace(target)
-    hidden.unlink(missing_ok=True)  # it is still there where both were names of one file
 
 
 def _remove_hidden(folder: Path) -> None:
