@@ -204,7 +204,8 @@ class Stored:
                     raise ValueError(
                         f"{place}, column {self.name!r}: more than {self.cap:,} different texts: "
                         f"leave it out ({said('leave_out', [self.name])}), throw those in few rows "
-                        f"together ({said('rare', 5)}), or raise {said('max_classes')}{date_hint(cell)}"
+                        f"together ({said('rare', 5)}), or raise {said('max_classes')}"
+                        f"{date_hint(cell)}"
                     )
             self.codes.append(index[cell])
 
