@@ -131,7 +131,18 @@ def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
     assert (tokens[known] == red).all()
     file = tmp_path / "drawn.png"
     template = str(tmp_path / "half.png")
+    capsys.readouterr()
     assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert "known pixels" not in capsys.readouterr().err
+    half[1, 2] = (250, 3, 4, 255)
+    half[1, 3] = (200, 10, 90, 255)  # farther from a colour of the palette
+    half[3, 3] = (9, 9, 9, 0)  # not known
+    Image.fromarray(half).save(template)
+    assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert (
+        "note: 2 of 8 known pixels have colours that the palette has not, and become the nearest: "
+        "(200, 10, 90) in row 2, column 4 is (255, 0, 0) then\n"
+    ) in capsys.readouterr().err
     assert file.stat().st_size > 0
     for name, told in (("5.png", "5 x 5"), ("full.png", "no transparent")):
         side = 5 if "5" in name else 4
