@@ -16,6 +16,7 @@ import noiseloom
 from noiseloom import Rng, SamplingPlan
 from noiseloom.cli import main
 from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.data import palette as palettes
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.training import train
@@ -152,6 +153,18 @@ def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
     with pytest.raises(ValueError, match="2 to 256 colours"):
         RECIPES["palette"](side=4, colours=1).load(str(folder))
     capsys.readouterr()
+
+
+def test_a_rare_colour_of_many_pixels_is_in_the_palette(tmp_path, monkeypatch):
+    pixels = np.zeros((40, 8, 8, 3), dtype=np.uint8)
+    pixels[:, 0] = (9, 8, 7)
+    pixels[:, 1, 1] = (0, 0, 1) + np.arange(40)[:, None] % 2 * np.uint8(1)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{i:02}.png")
+    train = image_folder(tmp_path, 8).train.pixels
+    own = sorted(set(map(tuple, train.movedim(1, -1).reshape(-1, 3).tolist())))
+    monkeypatch.setattr(palettes, "_PIXELS", 5)
+    assert read_palette(tmp_path, 8, len(own))[1].colours == tuple(own)
 
 
 def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):

@@ -184,10 +184,10 @@ def read_palette(
     )
     train = images.train.pixels
     flat = train.movedim(1, -1).reshape(-1, 3)
-    if len(flat) > _PIXELS:
-        flat = flat[Rng(0).fold("palette").permutation(len(flat))[:_PIXELS]]
-    own = torch.unique(flat, dim=0)
+    own = _different(flat)
     if len(own) > colours:
+        if len(flat) > _PIXELS:
+            flat = flat[Rng(0).fold("palette").permutation(len(flat))[:_PIXELS]]
         picture = Image.fromarray(flat[None].contiguous().numpy())
         cut = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=10)
         values = np.asarray((cut.getpalette() or [])[: 3 * colours], dtype=np.uint8).reshape(-1, 3)
@@ -200,3 +200,13 @@ def read_palette(
         for part in (images.train, images.held_out)
     ]
     return Split(parts[0], parts[1], images.notes), palette
+
+
+def _different(pixels: Tensor) -> Tensor:
+    """The colours among pixels, uint8, (N, 3), sorted."""
+    seen = np.zeros(2**24, dtype=np.bool_)
+    for part in torch.split(pixels, _PIXELS):
+        red, green, blue = part.numpy().astype(np.int64).T
+        seen[red * 65_536 + green * 256 + blue] = True
+    places = torch.from_numpy(np.flatnonzero(seen))
+    return torch.stack([places // 65_536, places // 256 % 256, places % 256], 1).to(torch.uint8)
