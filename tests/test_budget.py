@@ -227,6 +227,8 @@ def test_parameters_that_differ_are_told() -> None:
     assert unequal_note({"a": 100.0, "b": 105.0}) is None
     told = "warning: parameters differ by 6.0%: 100 of a, 106 of c"
     assert unequal_note({"a": 100.0, "b": 103.0, "c": 106.0}) == told
+    told = "warning: parameters with those of priors differ by 40.0%: 100 of a, 140 of b"
+    assert unequal_note({"a": 100.0, "b": 140.0}, " with those of priors") == told
 
 
 def test_with_one_seed_the_spread_is_the_standard_error() -> None:

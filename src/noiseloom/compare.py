@@ -9,7 +9,7 @@ has cells or seeds which the next one in its folder lacks is kept beside it, as 
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,8 @@ def compare(
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     if good and budget is not None:
         asked, widths = equal_states(good, good[0].recipe.facts(split))
-        for told in widths.values():
-            say(told)
+        for note in widths.values():
+            say(note)
         good = []
         for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
             if isinstance(paid, Exception):
@@ -140,8 +140,8 @@ def compare(
     for cell in good if budget is not None else ():
         for values in cell.values:
             values["steps"] = float(cell.recipe.steps)
-    note = unequal_note({text_of(cell.options): cell.values[0]["parameters"] for cell in good})
-    if note:
+    told = [*_unequal(good)]
+    for note in told:
         say(note)
 
     table = {
@@ -153,7 +153,7 @@ def compare(
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [
             *widths.values(),
-            *dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n),
+            *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good)) if n),
         ],
         **source(),
         "git": began,
@@ -176,6 +176,18 @@ def compare(
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
     answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
+
+
+def _unequal(cells: Sequence[Cell]) -> Iterator[str]:
+    """Warnings of parameters that differ, without priors and with them."""
+    named = {text_of(cell.options): cell.values[0] for cell in cells}
+    alone = {name: values["parameters"] for name, values in named.items()}
+    priors = {name: values.get("prior_parameters", 0.0) for name, values in named.items()}
+    if note := unequal_note(alone):
+        yield note
+    whole = {name: alone[name] + priors[name] for name in named}
+    if any(priors.values()) and (note := unequal_note(whole, " with those of priors")):
+        yield note
 
 
 def _afforded(

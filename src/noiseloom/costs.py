@@ -71,11 +71,12 @@ def steady_rate(seconds: Sequence[float]) -> float | None:
     return _SPAN / statistics.median(spans)
 
 
-def unequal_note(parameters: Mapping[str, float]) -> str | None:
+def unequal_note(parameters: Mapping[str, float], beside: str = "") -> str | None:
     """A sentence if the largest run has over 5 % more parameters than the smallest, or None.
 
     Args:
         parameters: of runs, by what they are called.
+        beside: in words, what is counted with them.
     """
     if not parameters:
         return None
@@ -85,6 +86,6 @@ def unequal_note(parameters: Mapping[str, float]) -> str | None:
         return None
     share = more / max(parameters[least], 1)
     return (
-        f"warning: parameters differ by {share:.1%}: {parameters[least]:,.0f} of {least}, "
+        f"warning: parameters{beside} differ by {share:.1%}: {parameters[least]:,.0f} of {least}, "
         f"{parameters[most]:,.0f} of {most}"
     )
