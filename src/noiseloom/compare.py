@@ -325,6 +325,7 @@ def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
         if path.is_file():
             found: dict[str, float] = json.loads(path.read_text())
         else:  # nor may it be there afterwards, where it cannot be written
+            say(f"judging {recipe.samples:,} samples of {folder.name}")
             found = load(folder).with_options(**drawn).evaluate()
         return found | costs(folder)
     except Exception as error:
