@@ -96,6 +96,7 @@ FRONT |= {
     "prior_folder",
     "publish",
     "record",
+    "remarks",
     "rows",
     "run_folder",
     "glossary",

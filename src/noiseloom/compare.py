@@ -22,6 +22,7 @@ from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.grid import changes, combinations, run_name, seeded, trained
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Recipe
+from noiseloom.remarks import too_few
 from noiseloom.run_folder import (
     read_description,
     recipe_of,
@@ -143,6 +144,7 @@ def compare(
     told = [*_unequal(good)]
     for note in told:
         say(note)
+    few = _few(good, metrics)
 
     table = {
         "command": command,
@@ -153,7 +155,7 @@ def compare(
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [
             *widths.values(),
-            *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good)) if n),
+            *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good), *few) if n),
         ],
         **source(),
         "git": began,
@@ -175,7 +177,13 @@ def compare(
         }
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
-    answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
+    answer(
+        as_json,
+        table,
+        ["", *few, f"kept in {out / 'table.json'}{others}"],
+        head,
+        lines,
+    )
 
 
 def _unequal(cells: Sequence[Cell]) -> Iterator[str]:
@@ -188,6 +196,13 @@ def _unequal(cells: Sequence[Cell]) -> Iterator[str]:
     whole = {name: alone[name] + priors[name] for name in named}
     if any(priors.values()) and (note := unequal_note(whole, " with those of priors")):
         yield note
+
+
+def _few(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:
+    """Which of the metrics that are shown have too few rows, a sentence for each that differs."""
+    names = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
+    told = [too_few(record(c)["mean"], names) for c in cells if c.recipe.shows == "rows"]
+    return [text for text in dict.fromkeys(told) if text]
 
 
 def _afforded(

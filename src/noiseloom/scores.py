@@ -9,6 +9,7 @@ from pathlib import Path
 from noiseloom.gallery import section
 from noiseloom.glossary import MEANINGS, kind_of
 from noiseloom.recipes import Recipe
+from noiseloom.remarks import remarks
 from noiseloom.terminal import ANCHORS, shown
 
 __all__ = ["scores"]
@@ -39,7 +40,7 @@ def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
     Args:
         path: the file, if it is there.
         name: of the run's folder.
-        recipe: of the run, whose caveat is said below the table.
+        recipe: of the run, which has what is to be said below the table (`noiseloom.remarks`).
     """
     if not path.is_file():
         command = escape(f"noiseloom evaluate {shlex.quote(name)}")
@@ -62,7 +63,8 @@ def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)
-    note = f"\n<p>{escape(recipe.caveat)}</p>" if recipe is not None and recipe.caveat else ""
+    told = remarks(recipe, values) if recipe is not None else []
+    note = "".join(f"\n<p>{escape(text)}</p>" for text in told)
     return section(
         "Metrics",
         f"""<p>{text}↑ more is better, ↓ less is better.{count}</p>
