@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noiseloom.data.table_dates import date_of, number_of
-from noiseloom.data.table_numbers import Reals, counted, drawn, written
+from noiseloom.data.table_numbers import Reals, counted, drawn, lost_zero, written
 from noiseloom.rng import Rng
 
 __all__ = ["GAPS", "NUMBER", "OTHER", "Column", "Kind", "Reals", "Value"]
@@ -133,7 +133,7 @@ class Column:
                 raise ValueError(f"{text!r} is no date as {self.dates} has it")
             return found // self.step
         if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-            raise ValueError(f"{text!r} is no finite number")
+            raise ValueError(f"{text!r} is no finite number{lost_zero(text)}")
         number = float(text)
         if self.kind == "integer" and not number.is_integer():
             raise ValueError(f"{text!r} is no whole number")

@@ -15,7 +15,7 @@ from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
 from noiseloom.data.table_dates import coarsest, date_of, form_of, number_of
 from noiseloom.data.table_files import Rows
-from noiseloom.data.table_numbers import Writing
+from noiseloom.data.table_numbers import Writing, lost_zero
 
 __all__ = ["DATES", "Stored", "date_hint", "read_columns"]
 
@@ -160,7 +160,9 @@ class Stored:
                 return False
             if not NUMBER.fullmatch(cell):
                 before = "" if self.wanted else _BEFORE
-                raise ValueError(f"{place}, column {self.name!r}: {cell!r} is no number{before}")
+                raise ValueError(
+                    f"{place}, column {self.name!r}: {cell!r} is no number{lost_zero(cell)}{before}"
+                )
             number = float(cell)
             if math.isinf(number):
                 raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
