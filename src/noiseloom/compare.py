@@ -16,7 +16,7 @@ from typing import Any
 
 from noiseloom.budget import check_budget, updates_within
 from noiseloom.commands import load
-from noiseloom.costs import costs, unequal_note
+from noiseloom.costs import costs, short_note, unequal_note
 from noiseloom.evaluations import evaluation_file
 from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.grid import changes, combinations, run_name, seeded, trained
@@ -141,7 +141,8 @@ def compare(
     for cell in good if budget is not None else ():
         for values in cell.values:
             values["steps"] = float(cell.recipe.steps)
-    told = [*_unequal(good)]
+    rates = [cell.values[0].get("updates_per_second") for cell in good]
+    told = [note for note in (*_unequal(good), short_note(rates)) if note]
     for note in told:
         say(note)
     few = _few(good, metrics)
