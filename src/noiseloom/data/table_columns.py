@@ -55,6 +55,8 @@ class Column:
         digits: the most of a number there; 0 where they are not known.
         dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
         step: how many units of the form one of these numbers is; 0 where there is no form.
+        arrow: type of a .parquet file's column of truth values, dates or times, which its cells do
+            not tell; "" of others.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.
@@ -75,6 +77,7 @@ class Column:
     digits: int = 0
     dates: str = ""
     step: int = 0
+    arrow: str = ""
 
     def __post_init__(self) -> None:
         here = f"column {self.name!r}"

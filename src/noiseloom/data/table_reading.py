@@ -240,6 +240,7 @@ class Reading:
             digits=digits,
             dates=stored.dates,
             step=stored.step if stored.dates else 0,
+            arrow=stored.arrow,
         )
 
     def _classes(

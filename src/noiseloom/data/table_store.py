@@ -50,6 +50,7 @@ class Stored:
         pointed: whether a number was written with a point or an exponent.
         writing: how its numbers are written.
         known: how many cells of text there were, until they were too many.
+        arrow: its type in a .parquet file, as `Column` has it.
         strokes: whether its first text looks like a date of which a schema has to say how it is
             read, and none does.
     """
@@ -69,6 +70,7 @@ class Stored:
     pointed: bool = False
     writing: Writing = field(default_factory=Writing)
     known: int = 0
+    arrow: str = ""
     strokes: bool = False
     _missing_first: int = 0
     _plain: bool = True
@@ -286,6 +288,7 @@ def read_columns(
                 name, known, cap, name in wanted, table.comma, name not in table.words
             )
             columns[name].dates = forms.get(name, "")
+            columns[name].arrow = table.types.get(name, "")
     where: array[int] = array("q")
     while rows := list(itertools.islice(table.rows, _CHUNK)):
         for place, cells in rows:
