@@ -139,6 +139,7 @@ def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
     half[1, 3] = (200, 10, 90, 255)  # farther from a colour of the palette
     half[3, 3] = (9, 9, 9, 0)  # not known
     Image.fromarray(half).save(template)
+    file.unlink()
     assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
     assert (
         "note: 2 of 8 known pixels have colours that the palette has not, and become the nearest: "
