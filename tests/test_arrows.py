@@ -96,6 +96,7 @@ FRONT |= {
     "prior_folder",
     "publish",
     "record",
+    "remarks",
     "rows",
     "run_folder",
     "glossary",
@@ -108,7 +109,7 @@ FRONT |= {
     "videos",
     "writing",
 }
-EVERYTHING = METHODS | SIDES | FRONT | {"recipes", "world"}
+EVERYTHING = METHODS | SIDES | FRONT | {"progress", "recipes", "world"}
 
 MAY_IMPORT = {
     "shapes": set(),
@@ -118,6 +119,7 @@ MAY_IMPORT = {
     "faults": {"carry"},
     "schedule": set(),
     "world": set(),
+    "progress": set(),
     "noise": LAWS | {"schedule"},
     "information": LAWS | {"schedule"},
     "manifolds": LAWS,
@@ -157,7 +159,7 @@ MAY_IMPORT = {
     "redesign": LAWS,
     "nets": LAWS,
     "data": LAWS,
-    "metrics": LAWS | {"data"},
+    "metrics": LAWS | {"data", "progress"},
     "training": LAWS | {"world"},
     "recipes": EVERYTHING,
     **dict.fromkeys(FRONT, EVERYTHING | {"public"}),

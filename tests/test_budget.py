@@ -10,7 +10,7 @@ import torch
 import noiseloom.budget
 from noiseloom.budget import MEASURED, WARM_UP, Timing, in_turns, updates_within
 from noiseloom.cli import main
-from noiseloom.costs import steady_rate, unequal_note
+from noiseloom.costs import short_note, steady_rate, unequal_note
 from noiseloom.pace import READ, prior_updates, readings
 from noiseloom.recipes import BitsDigits
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -222,11 +222,25 @@ def test_a_comparison_with_a_budget_goes_on_with_it_only(capsys, tmp_path, timed
     assert "was begun with --budget: give it again" in capsys.readouterr().err
 
 
+def test_why_some_trainings_have_no_pace_is_told() -> None:
+    def rate(updates: int) -> float | None:
+        return steady_rate([0.5 * i for i in range(updates)])
+
+    assert (rate(150), rate(151)) == (None, 2.0)
+    told = short_note([rate(127), rate(252)])
+    assert told is not None
+    assert told.startswith("updates_per_second is known of trainings of more than 150 updates:")
+    for rates in ([], [2.0], [None, None], [2.0, 3.0]):
+        assert short_note(rates) is None
+
+
 def test_parameters_that_differ_are_told() -> None:
     assert unequal_note({}) is None
     assert unequal_note({"a": 100.0, "b": 105.0}) is None
     told = "warning: parameters differ by 6.0%: 100 of a, 106 of c"
     assert unequal_note({"a": 100.0, "b": 103.0, "c": 106.0}) == told
+    told = "warning: parameters with those of priors differ by 40.0%: 100 of a, 140 of b"
+    assert unequal_note({"a": 100.0, "b": 140.0}, " with those of priors") == told
 
 
 def test_with_one_seed_the_spread_is_the_standard_error() -> None:

@@ -149,6 +149,17 @@ def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_
     assert latent["recipe"]["width"] == int(told[1]) < 64
     assert told[0] in (tmp_path / "grid" / "table.md").read_text()
     assert latent["mean"]["parameters"] == pytest.approx(masked["mean"]["parameters"], rel=0.1)
+    # A prior is beside these: in a column, and in a warning with how much it makes of a difference.
+    table = (tmp_path / "grid" / "table.md").read_text()
+    assert "| parameters | prior_parameters |" in table
+    sums = [
+        cell["mean"]["parameters"] + cell["mean"].get("prior_parameters", 0)
+        for cell in (masked, latent)
+    ]
+    told = f"warning: parameters with those of priors differ by {sums[1] / sums[0] - 1:.1%}: "
+    told += f"{sums[0]:,.0f} of state=masked, {sums[1]:,.0f} of state=latent"
+    assert told in table
+    assert told in shown.err
     named = ["--cells", "state=masked", "state=latent width=64"]
     assert main([*words, str(tmp_path / "own"), *named]) == 0
     shown = capsys.readouterr()

@@ -16,6 +16,7 @@ import noiseloom
 from noiseloom import Rng, SamplingPlan
 from noiseloom.cli import main
 from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.data import palette as palettes
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.training import train
@@ -131,7 +132,19 @@ def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
     assert (tokens[known] == red).all()
     file = tmp_path / "drawn.png"
     template = str(tmp_path / "half.png")
+    capsys.readouterr()
     assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert "known pixels" not in capsys.readouterr().err
+    half[1, 2] = (250, 3, 4, 255)
+    half[1, 3] = (200, 10, 90, 255)  # farther from a colour of the palette
+    half[3, 3] = (9, 9, 9, 0)  # not known
+    Image.fromarray(half).save(template)
+    file.unlink()
+    assert main(["sample", str(out), "--known", template, "--out", str(file)]) == 0
+    assert (
+        "note: 2 of 8 known pixels have colours that the palette has not, and become the nearest: "
+        "(200, 10, 90) in row 2, column 4 is (255, 0, 0) then\n"
+    ) in capsys.readouterr().err
     assert file.stat().st_size > 0
     for name, told in (("5.png", "5 x 5"), ("full.png", "no transparent")):
         side = 5 if "5" in name else 4
@@ -141,6 +154,18 @@ def test_pictures_of_few_colours_are_rows_too(tmp_path, capsys):
     with pytest.raises(ValueError, match="2 to 256 colours"):
         RECIPES["palette"](side=4, colours=1).load(str(folder))
     capsys.readouterr()
+
+
+def test_a_rare_colour_of_many_pixels_is_in_the_palette(tmp_path, monkeypatch):
+    pixels = np.zeros((40, 8, 8, 3), dtype=np.uint8)
+    pixels[:, 0] = (9, 8, 7)
+    pixels[:, 1, 1] = (0, 0, 1) + np.arange(40)[:, None] % 2 * np.uint8(1)
+    for i, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{i:02}.png")
+    train = image_folder(tmp_path, 8).train.pixels
+    own = sorted(set(map(tuple, train.movedim(1, -1).reshape(-1, 3).tolist())))
+    monkeypatch.setattr(palettes, "_PIXELS", 5)
+    assert read_palette(tmp_path, 8, len(own))[1].colours == tuple(own)
 
 
 def test_a_palette_of_many_colours_is_near_to_all_of_them(tmp_path):

@@ -475,6 +475,7 @@ def test_a_comparison_tells_what_codes_cost(tmp_path, capsys):
         "ms_encode",
         "ms_prior",
         "parameters",
+        "prior_parameters",
         "prior_seconds",
         "code_bits",
         "index_bits",

@@ -80,6 +80,7 @@ def test_only_cells_that_differ_in_state_alone_are_of_one_size() -> None:
     assert [cell.recipe.width for cell in found][::2] == [64, 64]
     assert all(cell.recipe.width < 64 for cell in found[1::2])
     assert list(told) == ["state=latent depth=1", "state=latent depth=4"]
+    assert all(text.endswith(" as the other states, without its prior") for text in told.values())
     named = cells("state=masked", "state=latent width=64", "depth=2")
     assert equal_states(named, FACTS) == (named, {})
 

@@ -5,7 +5,7 @@ import json
 from noiseloom.recipes import BitsDigits
 from noiseloom.scores import scores
 from noiseloom.table import METRICS, Cell, chosen, rows
-from noiseloom.terminal import metrics_rows
+from noiseloom.terminal import bare, metrics_rows
 
 OURS = {"n": 9.0, "kid": 0.5, "kid_se": 0.1, "kid_held_out": 0.25, "kid_se_held_out": 0.125}
 OWN = {"random_walk": 1.0, "four_season": 2.0, "phase_se": 3.0, "in_se_order": 4.0}
@@ -43,3 +43,23 @@ def test_a_name_with_the_metric_it_is_an_anchor_of_stands_beside_it():
     head, lines = metrics_rows({"random": 1.0, "random_walk": 2.0})
     assert head == ["metric", "samples", "history repeated"]
     assert lines == [["random", "1", "2"]]
+
+
+def test_anchors_of_a_metric_without_a_value_are_no_metrics(tmp_path):
+    """Of samples of which none is valid, no share is unique or novel."""
+    found = {"n": 9.0, "valid": 0.0, "valid_se": 0.0, "valid_held_out": 1.0, "valid_noised": 0.5}
+    found |= {"novel_held_out": 0.75, "novel_se_held_out": 0.125, "novel_noised": 0.5}
+    found |= {"kid_digits_se_held_out": 0.25, "prior_bits_held_out": 4.0}
+    head, lines = metrics_rows(found)
+    assert head == ["metric", "samples", "held-out real", "real, noised"]
+    assert lines[:2] == [["valid ↑", "0 ± 0", "1", "0.5"], ["novel ≈", "-", "0.75", "0.5"]]
+    assert [line[:2] for line in lines[2:]] == [
+        ["kid_digits ↓", "-"],
+        ["prior_bits_held_out ↓", "4"],
+    ]
+    assert bare(found) == ["n", "valid", "prior_bits_held_out"]
+    (tmp_path / "evaluation.json").write_text(json.dumps(found))
+    page = scores(tmp_path / "evaluation.json", "run")
+    assert page.count("<tr><th>") == 5  # with the head
+    assert "held out" not in page.replace("prior_bits_held_out", "")
+    assert "<td>&ndash;</td><td>0.75<small>±&nbsp;0.12</small></td><td>0.5</td>" in page

@@ -15,6 +15,7 @@ from noiseloom.new_prior import make_prior
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
 from noiseloom.recipes import RECIPES, Recipe, Task
+from noiseloom.remarks import remarks
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, recipe_of
 from noiseloom.terminal import answer, metrics_rows, number, save_picture, say
@@ -79,10 +80,10 @@ def train(
 
 def _noted(result: dict[str, Any], recipe: Recipe) -> list[str]:
     """What is to be said below figures, for people; for programs it is put into the result."""
-    if not recipe.caveat:
-        return []
-    result["notes"] = [recipe.caveat]
-    return ["", recipe.caveat]
+    told = remarks(recipe, result["metrics"])
+    if told:
+        result["notes"] = told
+    return ["", *told] if told else []
 
 
 def _results(out: Path, data: str | None = None) -> dict[str, float]:

@@ -9,19 +9,20 @@ has cells or seeds which the next one in its folder lacks is kept beside it, as 
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from noiseloom.budget import check_budget, updates_within
 from noiseloom.commands import load
-from noiseloom.costs import costs, unequal_note
+from noiseloom.costs import costs, short_note, unequal_note
 from noiseloom.evaluations import evaluation_file
 from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.grid import changes, combinations, run_name, seeded, trained
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Recipe
+from noiseloom.remarks import too_few
 from noiseloom.run_folder import (
     read_description,
     recipe_of,
@@ -123,8 +124,8 @@ def compare(
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
     if good and budget is not None:
         asked, widths = equal_states(good, good[0].recipe.facts(split))
-        for told in widths.values():
-            say(told)
+        for note in widths.values():
+            say(note)
         good = []
         for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
             if isinstance(paid, Exception):
@@ -140,9 +141,11 @@ def compare(
     for cell in good if budget is not None else ():
         for values in cell.values:
             values["steps"] = float(cell.recipe.steps)
-    note = unequal_note({text_of(cell.options): cell.values[0]["parameters"] for cell in good})
-    if note:
+    rates = [cell.values[0].get("updates_per_second") for cell in good]
+    told = [note for note in (*_unequal(good), short_note(rates)) if note]
+    for note in told:
         say(note)
+    few = _few(good, metrics)
 
     table = {
         "command": command,
@@ -153,7 +156,7 @@ def compare(
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [
             *widths.values(),
-            *dict.fromkeys(n for n in (note, *(c.recipe.caveat for c in good)) if n),
+            *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good), *few) if n),
         ],
         **source(),
         "git": began,
@@ -175,7 +178,32 @@ def compare(
         }
         if write_drifts(out / "drift.html", kept):
             others = ", table.md and drift.html"
-    answer(as_json, table, ["", f"kept in {out / 'table.json'}{others}"], head, lines)
+    answer(
+        as_json,
+        table,
+        ["", *few, f"kept in {out / 'table.json'}{others}"],
+        head,
+        lines,
+    )
+
+
+def _unequal(cells: Sequence[Cell]) -> Iterator[str]:
+    """Warnings of parameters that differ, without priors and with them."""
+    named = {text_of(cell.options): cell.values[0] for cell in cells}
+    alone = {name: values["parameters"] for name, values in named.items()}
+    priors = {name: values.get("prior_parameters", 0.0) for name, values in named.items()}
+    if note := unequal_note(alone):
+        yield note
+    whole = {name: alone[name] + priors[name] for name in named}
+    if any(priors.values()) and (note := unequal_note(whole, " with those of priors")):
+        yield note
+
+
+def _few(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:
+    """Which of the metrics that are shown have too few rows, a sentence for each that differs."""
+    names = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
+    told = [too_few(record(c)["mean"], names) for c in cells if c.recipe.shows == "rows"]
+    return [text for text in dict.fromkeys(told) if text]
 
 
 def _afforded(
@@ -313,6 +341,7 @@ def _evaluation(recipe: Recipe, folder: Path) -> dict[str, float] | str:
         if path.is_file():
             found: dict[str, float] = json.loads(path.read_text())
         else:  # nor may it be there afterwards, where it cannot be written
+            say(f"judging {recipe.samples:,} samples of {folder.name}")
             found = load(folder).with_options(**drawn).evaluate()
         return found | costs(folder)
     except Exception as error:

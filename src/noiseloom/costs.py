@@ -10,7 +10,7 @@ from torch import nn
 
 from noiseloom.commands import load
 
-__all__ = ["ALIKE", "costs", "steady_rate", "unequal_note"]
+__all__ = ["ALIKE", "costs", "short_note", "steady_rate", "unequal_note"]
 
 ALIKE = 0.05
 """By how much the parameters of runs may differ before a comparison says so."""
@@ -71,11 +71,26 @@ def steady_rate(seconds: Sequence[float]) -> float | None:
     return _SPAN / statistics.median(spans)
 
 
-def unequal_note(parameters: Mapping[str, float]) -> str | None:
+def short_note(rates: Sequence[float | None]) -> str | None:
+    """Why some of several trainings have no pace, or None where all or none have one.
+
+    Args:
+        rates: `steady_rate` of each.
+    """
+    if len({rate is None for rate in rates}) < 2:
+        return None
+    return (
+        f"updates_per_second is known of trainings of more than {3 * _SPAN} updates: a median of "
+        f"stretches of {_SPAN}, without the first"
+    )
+
+
+def unequal_note(parameters: Mapping[str, float], beside: str = "") -> str | None:
     """A sentence if the largest run has over 5 % more parameters than the smallest, or None.
 
     Args:
         parameters: of runs, by what they are called.
+        beside: in words, what is counted with them.
     """
     if not parameters:
         return None
@@ -85,6 +100,6 @@ def unequal_note(parameters: Mapping[str, float]) -> str | None:
         return None
     share = more / max(parameters[least], 1)
     return (
-        f"warning: parameters differ by {share:.1%}: {parameters[least]:,.0f} of {least}, "
+        f"warning: parameters{beside} differ by {share:.1%}: {parameters[least]:,.0f} of {least}, "
         f"{parameters[most]:,.0f} of {most}"
     )

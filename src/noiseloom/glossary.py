@@ -273,6 +273,7 @@ MEANINGS = {
         "of it, of each beam by itself: not comparable between the two, as seconds are",
     ),
     "parameters": ("parameters", "", "of the trained model"),
+    "prior_parameters": ("parameters of a prior", "", "of codes, which are beside these"),
     "steps": ("updates", "", "of training"),
     "train_seconds": ("time of training", "↓", "in seconds, checkpoints among it"),
     "updates_per_second": (

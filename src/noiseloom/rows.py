@@ -82,6 +82,8 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     words = _words(run)
     if isinstance(words, TableVocabulary | Palette):
         tokens, there = words.read_template(known)
+        if isinstance(words, Palette) and (note := words.replaced(known)):
+            say(f"note: {note}")
     elif isinstance(words, Numbers):
         tokens, there = number_templates(known, words, gap=gap)
     else:

@@ -16,6 +16,7 @@ from noiseloom.data import Split
 from noiseloom.data.interrupts import terminable
 from noiseloom.encodings import Codec
 from noiseloom.evaluations import CutShort, keep
+from noiseloom.progress import heard_by
 from noiseloom.recipes import (
     Drawing,
     Facts,
@@ -311,9 +312,10 @@ class Run:
             told = label if len(given) == 1 else {**given, "label": label}
             return self.pixels(told, seed=seed)
 
-        found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
-        key = Rng(seed).fold("examination")
-        examined = self.recipe.examine(self.parts, self.facts, split, key)
+        with heard_by(lambda *far: pace(lambda: "judging: {}, {:,} of {:,}".format(*far))):
+            found = self.recipe.evaluate(draw, split, Rng(seed).fold("evaluation"))
+            key = Rng(seed).fold("examination")
+            examined = self.recipe.examine(self.parts, self.facts, split, key)
         files: dict[str, bytes] = {}
         cut: dict[str, tuple[int, int]] = {}
         for part in (found, examined):

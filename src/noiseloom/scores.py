@@ -9,7 +9,8 @@ from pathlib import Path
 from noiseloom.gallery import section
 from noiseloom.glossary import MEANINGS, kind_of
 from noiseloom.recipes import Recipe
-from noiseloom.terminal import ANCHORS, bare
+from noiseloom.remarks import remarks
+from noiseloom.terminal import ANCHORS, shown
 
 __all__ = ["scores"]
 
@@ -39,13 +40,13 @@ def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
     Args:
         path: the file, if it is there.
         name: of the run's folder.
-        recipe: of the run, whose caveat is said below the table.
+        recipe: of the run, which has what is to be said below the table (`noiseloom.remarks`).
     """
     if not path.is_file():
         command = escape(f"noiseloom evaluate {shlex.quote(name)}")
         return section("Metrics", f"<p>Not evaluated yet.</p><pre>{command}</pre>")
     values = json.loads(path.read_text())
-    keys = [key for key in bare(values) if key != "n"]
+    keys = [key for key in shown(values) if key != "n"]
     order = list(MEANINGS)
     keys.sort(key=lambda k: order.index(kind_of(k)) if kind_of(k) in order else len(order))
     endings = [e for e in ANCHORS if any(key + e in values for key in keys)]
@@ -62,7 +63,8 @@ def scores(path: Path, name: str, recipe: Recipe | None = None) -> str:
     count = f" Each column has {values['n']:,.0f} samples." if "n" in values else ""
     heads = "".join(f"<th>{title}</th>" for title in ("samples", *(ANCHORS[e] for e in endings)))
     body = "".join(_metric(key, values, endings) for key in keys)
-    note = f"\n<p>{escape(recipe.caveat)}</p>" if recipe is not None and recipe.caveat else ""
+    told = remarks(recipe, values) if recipe is not None else []
+    note = "".join(f"\n<p>{escape(text)}</p>" for text in told)
     return section(
         "Metrics",
         f"""<p>{text}↑ more is better, ↓ less is better.{count}</p>
@@ -81,13 +83,16 @@ def _metric(key: str, values: dict[str, float], endings: Sequence[str]) -> str:
         value, error = values.get(key + ending), values.get(f"{key}_se{ending}")
         cells.append("" if value is None else _number(value))
         cells[-1] += "" if error is None else f"<small>±&nbsp;{error:.2g}</small>"
+    if key not in values:
+        cells[0] = "&ndash;"
     real, worse = values.get(key + "_held_out", 0), values.get(key + "_elsewhere", 0)
     noised = values.get(key + "_noised", worse)
     # Some measures, recall above all, may rate noise above real pictures: no bar for these.
-    if (better == "↑" and real > noised) or (better == "↓" and real < noised):
+    apart = (better == "↑" and real > noised) or (better == "↓" and real < noised)
+    if apart and key in values:
         place = min(max((values[key] - noised) / (real - noised), 0), 1)
         cells[0] += f'<span class="gauge"><i style="width:{place:.0%}"></i></span>'
-    if kind == "coverage" and real:
+    if kind == "coverage" and real and key in values:
         cells[0] += f"<small>{values[key] / real:.0%} of held-out</small>"
     row = "".join(f"<td>{cell}</td>" for cell in cells)
     return f"<tr><th>{escape(title)}&nbsp;{better}<small>{escape(text)}</small></th>{row}</tr>"

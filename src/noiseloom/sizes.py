@@ -39,9 +39,10 @@ def equal_states(
         for i, was, now in zip(group, asked, of_one_size(asked, facts), strict=True):
             if now != was:
                 found[i] = Cell(cells[i].options, now)
+                prior = ", without its prior" if getattr(now, "wants_prior", False) else ""
                 told[text_of(cells[i].options)] = (
                     f"{text_of(cells[i].options)}: width {now.width} for {was.width}, for about as "
-                    "many parameters as the other states"
+                    f"many parameters as the other states{prior}"
                 )
     return found, told
 

@@ -43,6 +43,7 @@ COSTS = (
     "network_evaluations",
     "steps",
     "parameters",
+    "prior_parameters",
     "train_seconds",
     "updates_per_second",
     "prior_seconds",

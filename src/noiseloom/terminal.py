@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from noiseloom.glossary import direction
+from noiseloom.glossary import MEANINGS, direction, kind_of
 from noiseloom.plan import SamplingPlan
 from noiseloom.run_folder import write_bytes
 
@@ -35,6 +35,7 @@ __all__ = [
     "save_picture",
     "say",
     "say_plan",
+    "shown",
 ]
 
 ANCHORS = {
@@ -58,19 +59,35 @@ ANCHORS = {
 _EVERY = 5.0  # seconds between two lines
 
 
+_ENDINGS = [f"{error}{anchor}" for error in ("_se", "") for anchor in (*ANCHORS, "")][:-1]
+
+
 def bare(names: Collection[str]) -> list[str]:
-    """The metrics themselves: without anchors and standard errors, which are of another name there.
+    """The metrics themselves: without anchors and standard errors, which are of another name.
 
     Example:
         >>> bare(["crps", "crps_walk", "crps_se", "crps_se_walk", "random_walk"])
         ['crps', 'random_walk']
     """
-    endings = [f"{error}{anchor}" for error in ("", "_se") for anchor in ("", *ANCHORS)][1:]
-    return [
-        name
-        for name in names
-        if not any(name.endswith(e) and name.removesuffix(e) in names for e in endings)
-    ]
+    return [name for name in names if _metric_of(name, names) == name]
+
+
+def shown(names: Collection[str]) -> list[str]:
+    """The metrics that there is something of, be it only what stands beside them.
+
+    Example:
+        >>> shown(["valid", "unique_held_out", "unique_noised", "random_walk"])
+        ['valid', 'unique', 'random_walk']
+    """
+    return list(dict.fromkeys(_metric_of(name, names) for name in names))
+
+
+def _metric_of(name: str, names: Collection[str]) -> str:
+    """What an anchor or an error is of: a name among these, or a metric without a value here."""
+    stems = [name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)]
+    there = [stem for stem in stems if stem in names]
+    known = [stem for stem in stems if name not in MEANINGS and kind_of(stem) in MEANINGS]
+    return next(iter(there + known), name)
 
 
 def say(text: str) -> None:
@@ -179,7 +196,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
     """The head of an evaluation's table and its rows: each metric, and its anchors beside it."""
-    names = [name for name in bare(metrics) if name != "n"]
+    names = [name for name in shown(metrics) if name != "n"]
     endings = [e for e in ANCHORS if any(name + e in metrics for name in names)]
     head = ["metric", "samples", *(ANCHORS[ending] for ending in endings)]
     rows = []
@@ -187,7 +204,7 @@ def metrics_rows(metrics: Mapping[str, float]) -> tuple[list[str], list[list[str
         error = metrics.get(f"{name}_se")
         beside = [number(metrics.get(name + ending)) for ending in endings]
         told = f"{name} {direction(name)}".strip()
-        rows.append([told, number(metrics[name], error), *beside])
+        rows.append([told, number(metrics.get(name), error), *beside])
     return head, rows
 
 

@@ -1,6 +1,7 @@
 """Dates are numbers that are written back as dates; what cannot be told is asked for."""
 
 import random
+import re
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -108,10 +109,36 @@ def test_few_different_dates_are_categories_as_they_stand(tmp_path):
     assert column.values == tuple(sorted(set(cells)))
 
 
-def test_dates_that_turn_into_words_stay_as_they_stand(tmp_path):
-    cells = ["2020-01-01", "2021-01-01"] * 30 + ["soon", "2020-1-1"] * 9
-    column = read_table(table(tmp_path / "a.csv", cells))[1].columns[0]
-    assert column.values == ("2020-01-01", "2020-1-1", "2021-01-01", "soon")
+@pytest.mark.parametrize("cell", ["2020-01-32", "01/02/2020", "2020-1-1", "soon", "7"])
+@pytest.mark.parametrize("most", [5, 2000])
+def test_a_column_of_dates_that_changes_half_way_is_named_with_its_line(tmp_path, cell, most):
+    cells = dates("%Y-%m-%d", count=300, most=most)
+    cells[149] = cell
+    told = f"line 151, column 'when': '{cell}' is no date as %Y-%m-%d, and all before it are"
+    path = table(tmp_path / "a.csv", cells)
+    with pytest.raises(ValueError, match=f"{told}: mend it, or say in the schema that the column"):
+        read_table(path)
+    if most == 5:
+        schema = {"when": {"kind": "categorical", "other": True}}
+        column = read_table(path, schema=schema)[1].columns[0]
+        assert set(column.values) >= set(cells) - {cell}
+
+
+def test_dates_with_strokes_are_told_of_where_they_are_categories_or_left_out(tmp_path):
+    told = r"if these are dates, say in the schema how: \{kind: date, format: '%d/%m/%Y'\}"
+    few = table(tmp_path / "a.csv", dates("%d/%m/%Y", most=5))
+    split, words = read_table(few)
+    assert words.columns[0].kind == "categorical"
+    (note,) = [note for note in split.notes if "dates" in note]
+    assert re.fullmatch(f"column 'when' has categories; {told}", note)
+    same = read_table(few, schema={"when": "categorical"})[0]
+    assert not any("dates" in note for note in same.notes)
+    each = [(START + timedelta(days=i)).strftime("%d/%m/%Y") for i in range(60)]
+    (note,) = read_table(table(tmp_path / "b.csv", each))[0].notes
+    assert re.fullmatch(f"column 'when' is left out: every row has another text; {told}", note)
+    each[-1] = each[0]
+    with pytest.raises(ValueError, match=f"no training row has it; give rare=1 or more.*; {told}"):
+        read_table(table(tmp_path / "c.csv", each))
 
 
 def test_a_schema_says_what_strokes_mean(tmp_path):

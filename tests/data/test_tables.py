@@ -73,6 +73,12 @@ PLAIN = "".join(f"{i % 7},{'xyz'[i % 3]}\n" for i in range(40))
         ("a,b\n" + PLAIN + "1\n", {}, "line 42 has 1 cells, and the header 2"),
         ("a,b\n1,x\n1,2,3\n", {}, "line 3 has 3 cells, and the header 2"),
         ("a,b\n" + PLAIN + "oops,x\n", {}, "line 42, column 'a': 'oops' is no number, and all"),
+        ("a,b\n" + PLAIN + "1.5,x\n06000,x\n", {}, "'06000' is no number, as the 0 in front would"),
+        (
+            "a,b\n06000,x\n" + PLAIN,
+            {"schema": {"a": "integer"}},
+            "line 2, .*no number, as the 0 in",
+        ),
         ("a,b\n" + PLAIN + "1,17\n", {}, "line 42, column 'b': '17' is a number, and text is"),
         ("a,b\n" + PLAIN + "1e999,x\n", {}, "line 42, column 'a': 1e999 is too large"),
         ("a,b\n" + PLAIN + '1,"x\n', {}, "line 42: unexpected end of data"),

@@ -91,7 +91,7 @@ class Palette:
         return {"kind": "palette", "colours": [list(c) for c in self.colours], "side": self.side}
 
     def read_template(self, path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
-        """What is known of a picture: its pixels that are not transparent.
+        """What is known of a picture: its pixels that are not transparent, by the nearest colours.
 
         Args:
             path: of a picture of this size, with transparency.
@@ -103,6 +103,34 @@ class Palette:
             FileNotFoundError: no such file.
             ValueError: no picture, one of another size, or one without transparent pixels.
         """
+        rgb, known = self._picture(path)
+        return self.encode([rgb]), known
+
+    def replaced(self, path: str | os.PathLike[str]) -> str:
+        """What `read_template` makes of known pixels whose colour is none of these; "" of none.
+
+        Args:
+            path: of a picture, likewise.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: as `read_template`.
+        """
+        rgb, known = self._picture(path)
+        wanted, there = rgb.flatten(1).T, self.table[self.encode([rgb])[0]]
+        other = (wanted != there).any(-1) & known[0]
+        if not other.any():
+            return ""
+        at = int((wanted.int() - there.int()).square().sum(-1).mul(other).argmax())
+        row, column = divmod(at, self.side)
+        return (
+            f"{int(other.sum()):,} of {int(known.sum()):,} known pixels have colours that the "
+            f"palette has not, and become the nearest: {tuple(wanted[at].tolist())} in row "
+            f"{row + 1}, column {column + 1} is {tuple(there[at].tolist())} then"
+        )
+
+    def _picture(self, path: str | os.PathLike[str]) -> tuple[Tensor, Tensor]:
+        """Pixels, uint8, (3, side, side), and which of them are known, (1, side^2)."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no file {path}")
         try:
@@ -118,8 +146,7 @@ class Palette:
         known = torch.from_numpy(picture[..., 3] > 127).reshape(1, -1)
         if known.all():
             raise ValueError(f"{path} has no transparent pixels: nothing is left to draw")
-        rgb = torch.from_numpy(picture[..., :3].copy()).movedim(-1, 0)
-        return self.encode([rgb]), known
+        return torch.from_numpy(picture[..., :3].copy()).movedim(-1, 0), known
 
 
 def read_palette(
@@ -157,10 +184,10 @@ def read_palette(
     )
     train = images.train.pixels
     flat = train.movedim(1, -1).reshape(-1, 3)
-    if len(flat) > _PIXELS:
-        flat = flat[Rng(0).fold("palette").permutation(len(flat))[:_PIXELS]]
-    own = torch.unique(flat, dim=0)
+    own = _different(flat)
     if len(own) > colours:
+        if len(flat) > _PIXELS:
+            flat = flat[Rng(0).fold("palette").permutation(len(flat))[:_PIXELS]]
         picture = Image.fromarray(flat[None].contiguous().numpy())
         cut = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=10)
         values = np.asarray((cut.getpalette() or [])[: 3 * colours], dtype=np.uint8).reshape(-1, 3)
@@ -173,3 +200,13 @@ def read_palette(
         for part in (images.train, images.held_out)
     ]
     return Split(parts[0], parts[1], images.notes), palette
+
+
+def _different(pixels: Tensor) -> Tensor:
+    """The colours among pixels, uint8, (N, 3), sorted."""
+    seen = np.zeros(2**24, dtype=np.bool_)
+    for part in torch.split(pixels, _PIXELS):
+        red, green, blue = part.numpy().astype(np.int64).T
+        seen[red * 65_536 + green * 256 + blue] = True
+    places = torch.from_numpy(np.flatnonzero(seen))
+    return torch.stack([places // 65_536, places // 256 % 256, places % 256], 1).to(torch.uint8)

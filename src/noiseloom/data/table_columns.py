@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noiseloom.data.table_dates import date_of, number_of
-from noiseloom.data.table_numbers import Reals, counted, drawn, written
+from noiseloom.data.table_numbers import Reals, counted, drawn, lost_zero, written
 from noiseloom.rng import Rng
 
 __all__ = ["GAPS", "NUMBER", "OTHER", "Column", "Kind", "Reals", "Value"]
@@ -55,6 +55,8 @@ class Column:
         digits: the most of a number there; 0 where they are not known.
         dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
         step: how many units of the form one of these numbers is; 0 where there is no form.
+        arrow: type of a .parquet file's column of truth values, dates or times, which its cells do
+            not tell; "" of others.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.
@@ -75,6 +77,7 @@ class Column:
     digits: int = 0
     dates: str = ""
     step: int = 0
+    arrow: str = ""
 
     def __post_init__(self) -> None:
         here = f"column {self.name!r}"
@@ -133,7 +136,7 @@ class Column:
                 raise ValueError(f"{text!r} is no date as {self.dates} has it")
             return found // self.step
         if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
-            raise ValueError(f"{text!r} is no finite number")
+            raise ValueError(f"{text!r} is no finite number{lost_zero(text)}")
         number = float(text)
         if self.kind == "integer" and not number.is_integer():
             raise ValueError(f"{text!r} is no whole number")

@@ -42,6 +42,8 @@ def number_of(form: str, cell: str, strict: bool = True) -> int | None:
         cell: of a file.
         strict: only a cell that `date_of` writes again, letter by letter.
     """
+    if form.endswith(".%f") and "." not in cell:
+        cell += ".000000"  # as Python writes times that are whole seconds
     try:
         moment = datetime.strptime(cell, form).replace(tzinfo=None)
         if strict and moment.strftime(form) != cell:

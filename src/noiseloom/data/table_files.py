@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Rows(NamedTuple):
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
         comma: whether commas separate its cells, so that no number has one.
+        types: of columns of truth values, dates and times, as the file has them.
     """
 
     names: tuple[str, ...]
@@ -51,6 +53,7 @@ class Rows(NamedTuple):
     unit: str = "line"
     words: frozenset[str] = frozenset()
     comma: bool = True
+    types: Mapping[str, str] = MappingProxyType({})
 
     def check(self, place: int, cells: Sequence[str]) -> None:
         """Raise where a row has another length than the header.
@@ -153,7 +156,7 @@ def pyarrow_for(path: Path) -> Any:  # noqa: ANN401 - a module without types
 def _parquet(file: IO[bytes], path: Path) -> Rows:
     pyarrow = pyarrow_for(path)
     found = pyarrow.parquet.ParquetFile(file)
-    words, texts = set(), list[Callable[[object], str]]()
+    words, types, texts = set(), dict[str, str](), list[Callable[[object], str]]()
     for column in found.schema_arrow:
         kind = column.type
         if pyarrow.types.is_dictionary(kind):
@@ -164,6 +167,8 @@ def _parquet(file: IO[bytes], path: Path) -> Rows:
         # of 32 and 16 bits are written in as few digits as tell them apart, 0.1 as 0.1.
         if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
             words.add(column.name)
+        if pyarrow.types.is_boolean(kind) or pyarrow.types.is_temporal(kind):
+            types[column.name] = str(kind)
         single, half = pyarrow.types.is_float32(kind), pyarrow.types.is_float16(kind)
         texts.append(_short(np.float32 if single else np.float16) if single or half else _text)
     batches = (batch.columns for batch in found.iter_batches(4096))
@@ -171,7 +176,8 @@ def _parquet(file: IO[bytes], path: Path) -> Rows:
         row for columns in batches for row in zip(*(c.to_pylist() for c in columns), strict=True)
     )
     cells = ([text(v) for text, v in zip(texts, row, strict=True)] for row in rows)
-    return Rows(tuple(found.schema_arrow.names), enumerate(cells, 1), "row", frozenset(words))
+    names = tuple(found.schema_arrow.names)
+    return Rows(names, enumerate(cells, 1), "row", frozenset(words), types=types)
 
 
 def _text(value: object) -> str:

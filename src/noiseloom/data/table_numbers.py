@@ -6,6 +6,7 @@ all end in zeros), and of no more digits than any cell has. That is a uniform dr
 rounded down, so that it stays below the next one.
 """
 
+import re
 from array import array
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 
 from noiseloom.rng import Rng
 
-__all__ = ["Reals", "Writing", "counted", "drawn", "written"]
+__all__ = ["Reals", "Writing", "counted", "drawn", "lost_zero", "written"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
 _EXACT = 2.0**53  # whole numbers below are floats
 _DIGITS = 15  # so many a float keeps
 _MOST, _EXPONENT = 60, 64
+_ZERO = re.compile(r"[+-]?0[0-9]+(?:\.[0-9]*)?")
 
 
 @dataclass
@@ -155,3 +157,10 @@ def drawn(
             k = np.maximum(np.floor(k / unit) * unit, first)
         found = np.where(count > 0, k / 10.0**d if d >= 0 else k * 10.0**-d, found)
     return found
+
+
+def lost_zero(text: str) -> str:
+    """Why digits with a 0 in front are no number; "" of others."""
+    if not _ZERO.fullmatch(text):
+        return ""
+    return ", as the 0 in front would be lost: codes are categorical, and numbers have none there"

@@ -18,7 +18,7 @@ from noiseloom.data.table_files import ColumnError
 from noiseloom.data.table_making import categorical, numeric
 from noiseloom.data.table_rules import Comparison
 from noiseloom.data.table_schema import Defaults, Wish
-from noiseloom.data.table_store import Stored
+from noiseloom.data.table_store import DATES, Stored, date_hint
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
 
@@ -68,7 +68,7 @@ class Reading:
                 told = "every row has another text"
                 if column.known < len(self.where):
                     told = f"its first {column.known:,} texts are all different"
-                self.leave_out(name, told)
+                self.leave_out(name, told + DATES * column.strokes)
                 continue
             whole = column.kind == "number" and not (column.pointed or column.dates)
             whole = whole and len(self.where) >= 8
@@ -225,6 +225,8 @@ class Reading:
         asked = column is not None and wish is not None and column.size > 1
         if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None
+        if stored.strokes:
+            self.notes.append(f"column {stored.name!r} has categories{DATES}")
         missing = stored.missing(len(self.where))
         gaps = int(missing[train].sum())
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
@@ -238,6 +240,7 @@ class Reading:
             digits=digits,
             dates=stored.dates,
             step=stored.step if stored.dates else 0,
+            arrow=stored.arrow,
         )
 
     def _classes(
@@ -284,7 +287,7 @@ class Reading:
         why = "no training row has it" if held[at] else "the schema has none"
         raise ValueError(
             f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
-            "more, or other: true in the schema"
+            f"more, or other: true in the schema{date_hint(text)}"
         )
 
     def _place(self, row: int | np.intp) -> str:

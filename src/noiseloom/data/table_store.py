@@ -15,13 +15,16 @@ from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
 from noiseloom.data.table_dates import coarsest, date_of, form_of, number_of
 from noiseloom.data.table_files import Rows
-from noiseloom.data.table_numbers import Writing
+from noiseloom.data.table_numbers import Writing, lost_zero
 
-__all__ = ["Stored", "read_columns"]
+__all__ = ["DATES", "Stored", "date_hint", "read_columns"]
 
 Cells: TypeAlias = Literal["text", "number", "date"]
 
+DATES = "; if these are dates, say in the schema how: {kind: date, format: '%d/%m/%Y'}"
+"""What to do where texts look like dates that can be read in two ways."""
 _CHUNK = 4096
+_BEFORE = ", and all before it are: mend it, or say in the schema that the column is categorical"
 _STROKES = re.compile(r"[0-9]{1,2}[/-][0-9]{1,2}[/-][0-9]{4}\b")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
@@ -47,6 +50,9 @@ class Stored:
         pointed: whether a number was written with a point or an exponent.
         writing: how its numbers are written.
         known: how many cells of text there were, until they were too many.
+        arrow: its type in a .parquet file, as `Column` has it.
+        strokes: whether its first text looks like a date of which a schema has to say how it is
+            read, and none does.
     """
 
     name: str
@@ -64,6 +70,8 @@ class Stored:
     pointed: bool = False
     writing: Writing = field(default_factory=Writing)
     known: int = 0
+    arrow: str = ""
+    strokes: bool = False
     _missing_first: int = 0
     _plain: bool = True
     _coded: bool = False
@@ -92,6 +100,7 @@ class Stored:
                 self.numbers.extend([math.nan] * self._missing_first)
                 self.writing.missing(self._missing_first)
             self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
+            self.strokes = not self.told and bool(date_hint(first))
         if self.kind == "number" and not self._extend_numbers(found, where):
             self.to_text()
         if self.kind == "text":
@@ -141,11 +150,10 @@ class Stored:
                 continue
             if self.dates:
                 date = number_of(self.dates, cell, strict=self.wanted != "date")
-                if date is None and self.wanted != "date":
-                    return False
                 if date is None:
                     raise ValueError(
-                        f"{place}, column {self.name!r}: {cell!r} is no date as {self.dates} has it"
+                        f"{place}, column {self.name!r}: {cell!r} is no date as {self.dates}"
+                        f"{' has it' if self.wanted == 'date' else _BEFORE}"
                     )
                 kept.append(date)
                 writing.missing()
@@ -153,15 +161,10 @@ class Stored:
             if _is_code(cell) and self._plain and not self.wanted:
                 return False
             if not NUMBER.fullmatch(cell):
-                before = (
-                    ""
-                    if self.wanted
-                    else (
-                        ", and all before it are: mend it, or say in the schema that the column is "
-                        "categorical"
-                    )
+                before = "" if self.wanted else _BEFORE
+                raise ValueError(
+                    f"{place}, column {self.name!r}: {cell!r} is no number{lost_zero(cell)}{before}"
                 )
-                raise ValueError(f"{place}, column {self.name!r}: {cell!r} is no number{before}")
             number = float(cell)
             if math.isinf(number):
                 raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
@@ -205,7 +208,8 @@ class Stored:
                     raise ValueError(
                         f"{place}, column {self.name!r}: more than {self.cap:,} different texts: "
                         f"leave it out ({said('leave_out', [self.name])}), throw those in few rows "
-                        f"together ({said('rare', 5)}), or raise {said('max_classes')}{_hint(cell)}"
+                        f"together ({said('rare', 5)}), or raise {said('max_classes')}"
+                        f"{date_hint(cell)}"
                     )
             self.codes.append(index[cell])
 
@@ -242,10 +246,9 @@ def _is_code(cell: str) -> bool:
     )
 
 
-def _hint(cell: str) -> str:
-    if not _STROKES.match(cell):
-        return ""
-    return "; if these are dates, say in the schema how: {kind: date, format: '%d/%m/%Y'}"
+def date_hint(cell: str) -> str:
+    """`DATES` where a text looks like one; "" where not."""
+    return DATES if _STROKES.match(cell) else ""
 
 
 def _is_number(cell: str) -> bool:
@@ -285,6 +288,7 @@ def read_columns(
                 name, known, cap, name in wanted, table.comma, name not in table.words
             )
             columns[name].dates = forms.get(name, "")
+            columns[name].arrow = table.types.get(name, "")
     where: array[int] = array("q")
     while rows := list(itertools.islice(table.rows, _CHUNK)):
         for place, cells in rows:

@@ -252,7 +252,8 @@ class TableVocabulary:
                     row[c] = cell
         check_writable(Path(path))  # before a folder is made for it
         words = [column.type == "text" for column in self.columns]
-        write_table(free_path(path, force), self.names, rows, words)
+        types = [column.arrow for column in self.columns]
+        write_table(free_path(path, force), self.names, rows, words, types)
 
     def _checked(self, tokens: Tensor) -> Classes:
         if tokens.ndim != 2 or tokens.shape[1] != len(self.columns):

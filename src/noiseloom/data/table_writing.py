@@ -31,18 +31,24 @@ def check_writable(path: Path) -> None:
 
 
 def write_table(
-    path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[bool]
+    path: Path,
+    names: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    words: Sequence[bool],
+    types: Sequence[str] = (),
 ) -> None:
     """Write cells as a table.
 
     A column of a .parquet file whose cells are all numbers has numbers, whole ones of 64 bits or
-    floats, and none where a cell is empty; others have text.
+    floats, and none where a cell is empty; others have text, or truth values, dates or times where
+    a file had these and all cells are such.
 
     Args:
         path: .csv, .tsv or .parquet; it is replaced.
         names: of the columns.
         rows: cells as they are to be read again.
         words: whether a column is text, though its cells may look like numbers.
+        types: of columns in a .parquet file, as PyArrow calls them; "" to tell by the cells.
 
     Raises:
         ImportError: .parquet, without the extra `parquet`.
@@ -52,7 +58,10 @@ def write_table(
     if path.suffix.lower() == ".parquet":
         pyarrow = pyarrow_for(path)
         columns = [list(cells) for cells in zip(*rows, strict=True)] or [[] for _ in names]
-        arrays = [pyarrow.array(_values(c, w)) for c, w in zip(columns, words, strict=True)]
+        arrays = []
+        for c, (cells, word) in enumerate(zip(columns, words, strict=True)):
+            typed = _typed(pyarrow, cells, types[c]) if types and types[c] else None
+            arrays.append(pyarrow.array(_values(cells, word)) if typed is None else typed)
         buffer = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.table(dict(zip(names, arrays, strict=True))), buffer)
         write_bytes(path, buffer.getvalue())
@@ -63,6 +72,21 @@ def write_table(
     writer.writerow(names)
     writer.writerows(rows)
     write_bytes(path, text.getvalue().encode("utf-8"))
+
+
+def _typed(pyarrow: Any, cells: Sequence[str], name: str) -> Any:  # noqa: ANN401 - without types
+    """Cells as an array of a type; None where one of them is no such value."""
+    plain, _, zone = name.removesuffix("]").partition(", tz=")
+    found = pyarrow.array([cell or None for cell in cells], pyarrow.string())
+    try:
+        kind = pyarrow.type_for_alias(f"{plain}]" if zone else name)
+        if not pyarrow.types.is_timestamp(kind):
+            return found.cast(kind)
+        # Draws have microseconds; cut to milliseconds they stay in bins whose ends are such.
+        fine = found.cast(pyarrow.timestamp("us", zone or None))
+        return fine.cast(pyarrow.timestamp(kind.unit, zone or None), safe=kind.unit == "ns")
+    except (ValueError, NotImplementedError):  # Arrow's own errors are these
+        return None
 
 
 def _values(cells: Sequence[str], words: bool) -> list[Any]:

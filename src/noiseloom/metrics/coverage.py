@@ -23,6 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from noiseloom.progress import tell
+
 __all__ = ["Coverage", "coverage", "expected_coverage", "memorised_share", "nearest"]
 
 ROWS = 1024  # of a distance matrix at a time, to bound memory
@@ -58,6 +60,7 @@ def coverage(samples: Tensor, real: Tensor, k: int = 5) -> Coverage:
     real_radius, sample_radius = _radius(real, k), _radius(samples, k)
     balls, inside, reached = [], [], []
     for start in range(0, len(real), ROWS):
+        tell("neighbours of pictures", start, len(real))
         rows = slice(start, start + ROWS)
         distance = torch.cdist(real[rows].double(), samples.double())
         hit = distance <= real_radius[rows, None]
@@ -113,8 +116,9 @@ def nearest(x: Tensor, reference: Tensor, device: torch.device | None = None) ->
     centre = centre.to(kind)
     centred = [(rows - centre).float() for rows in blocks]
     found = []
-    for rows in torch.split(x, ROWS):
-        rows = rows.to(device)
+    for start in range(0, max(len(x), 1), ROWS):
+        tell("nearest neighbours", start, len(x))
+        rows = x[start : start + ROWS].to(device)
         where = _few((rows - centre).float(), centred)
         apart = [_apart(rows, blocks, where[:, j]) for j in range(where.shape[1])]
         found.append(torch.stack(apart).amin(0))
@@ -165,8 +169,12 @@ def _radius(x: Tensor, k: int) -> Tensor:
     """Distance of every row to its k-th nearest other row, shape (n,)."""
     x = x.double()
     # The nearest of all is the row itself, or a copy of it: either way one zero too many.
-    parts = (torch.cdist(rows, x).kthvalue(k + 1, dim=1).values for rows in torch.split(x, ROWS))
-    return torch.cat(list(parts))
+    parts = []
+    for start in range(0, len(x), ROWS):
+        tell("distances of neighbours", start, len(x))
+        distance = torch.cdist(x[start : start + ROWS], x)
+        parts.append(distance.kthvalue(k + 1, dim=1).values)
+    return torch.cat(parts)
 
 
 def _check(x: Tensor, y: Tensor) -> None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from noiseloom.progress import tell
+
 __all__ = ["Features", "Remembered", "agreement", "in_batches"]
 
 
@@ -65,8 +67,12 @@ def in_batches(function: Callable[[Tensor], Tensor], pixels: Tensor, size: int =
             f"feature networks take uint8 pixels of shape (N, C, H, W), got {pixels.dtype} of "
             f"shape {tuple(pixels.shape)}"
         )
+    found = []
     with torch.no_grad():
-        return torch.cat([function(part) for part in torch.split(pixels, size)])
+        for start in range(0, max(len(pixels), 1), size):
+            found.append(function(pixels[start : start + size]))
+            tell("features of pictures", start + len(found[-1]), len(pixels))
+    return torch.cat(found)
 
 
 def agreement(logits: Tensor, labels: Tensor) -> float:

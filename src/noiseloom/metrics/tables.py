@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from noiseloom.metrics.rows import mean_and_error
+from noiseloom.progress import tell
 
 __all__ = [
     "Rule",
@@ -198,8 +199,12 @@ def closest(rows: Tensor, train: Tensor) -> Tensor:
         )
     reference = train.float()
     step = max(_CELLS // len(train), 1)
-    parts = (torch.cdist(r.float(), reference, p=0).amin(1) for r in torch.split(rows, step))
-    return torch.cat(list(parts)).double() / T
+    parts = []
+    for start in range(0, len(rows), step):
+        tell("nearest training rows", start, len(rows))
+        distance = torch.cdist(rows[start : start + step].float(), reference, p=0)
+        parts.append(distance.amin(1))
+    return torch.cat(parts).double() / T
 
 
 def _classes(column: Tensor, K: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from noiseloom.progress import tell
 from noiseloom.rng import Rng
 
 __all__ = ["two_sample_accuracy"]
@@ -54,6 +55,7 @@ def two_sample_accuracy(
     fold = torch.arange(n).remainder(folds).repeat(2)  # both sides alike
     right = torch.empty(2 * n, dtype=torch.float64)
     for f in range(folds):
+        tell("folds of the classifier", f, folds)
         test = fold == f
         weights = _fit(features[~test], label[~test], size)
         logit = _logits(features[test], weights)

@@ -17,6 +17,7 @@ from noiseloom.data.tokens import evenly
 from noiseloom.latents import Latent
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.next_token import NextToken
+from noiseloom.progress import tell
 from noiseloom.recipes.class_options import ClassOptions
 from noiseloom.recipes.class_pieces import end_of, mean_bits
 from noiseloom.recipes.latent_rows import Way
@@ -66,6 +67,7 @@ class ClassBits(ClassOptions):
         options: dict[str, Any] = {"codec": codec, "points": self.levels, "each": True}
         options["passes"] = 2 if self.share else 1
         for start in range(0, len(tokens), 128):
+            tell("bits of rows", start, len(tokens))
             rows = tokens[start : start + 128].to(device)
             keys = rng.samples(len(rows), start, device)
             others = {n: v[start : start + 128].to(device) for n, v in (beside or {}).items()}

@@ -1,0 +1,79 @@
+"""Columns of a .parquet file have, in what is written, the types that they had there."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+import torch
+
+from noiseloom import Rng
+from noiseloom.data import read_table
+from noiseloom.data.table_vocabulary import TableVocabulary
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+N = 300
+DAYS = [date(2020, 1, 1) + timedelta(days=i * i % 997) for i in range(N)]
+TIMES = [datetime(2020, 1, 1) + timedelta(seconds=7 * (i * i % 9973)) for i in range(N)]
+
+
+def table(**columns):
+    return pyarrow.table(columns | {"x": [i % 5 for i in range(N)]})
+
+
+FOUND = table(
+    truth=[None if i % 9 == 4 else i % 3 == 0 for i in range(N)],
+    day=DAYS,
+    few=[DAYS[i % 3] for i in range(N)],
+    time=pyarrow.array(TIMES, pyarrow.timestamp("ms")),
+    zoned=pyarrow.array([t.replace(tzinfo=UTC) for t in TIMES], pyarrow.timestamp("us", "UTC")),
+    text=[str(day) for day in DAYS],
+    word=["true" if i % 2 else "false" for i in range(N)],
+)
+
+
+def test_truth_values_dates_and_times_are_written_as_they_were(tmp_path):
+    parquet.write_table(FOUND, tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    assert TableVocabulary.from_facts(words.facts()) == words
+    words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
+    written = parquet.read_table(tmp_path / "b.parquet")
+    assert written.schema.remove_metadata() == FOUND.schema
+    assert set(written["truth"].to_pylist()) == {True, False, None}
+    assert set(written["few"].to_pylist()) == set(DAYS[:3])
+    assert all(min(TIMES) <= time <= max(TIMES) for time in written["time"].to_pylist())
+    again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
+    rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
+    assert rows == sorted(split.train.values.tolist())
+
+    words.write_rows(tmp_path / "none.parquet", torch.zeros(0, 8, dtype=torch.int64))
+    empty = parquet.read_schema(tmp_path / "none.parquet")
+    assert [empty.field(name).type for name in ("truth", "day")] == ["bool", "date32[day]"]
+    words.write_rows(tmp_path / "b.csv", split.train.values[:1], Rng(0))
+    assert (tmp_path / "b.csv").read_text().startswith("truth,day,few,time,zoned,text,word,x\n")
+
+
+def test_what_has_a_value_that_is_none_of_the_type_is_text(tmp_path):
+    parquet.write_table(FOUND, tmp_path / "a.parquet")
+    words = read_table(tmp_path / "a.parquet", rare=1)[1]
+    truth = words.columns[0]
+    assert truth.values == ("false", "true")
+    tokens = torch.zeros(3, 8, dtype=torch.int64)
+    tokens[0, 0] = 2  # other
+    words.write_rows(tmp_path / "b.parquet", tokens, Rng(0))
+    assert parquet.read_table(tmp_path / "b.parquet")["truth"].to_pylist()[:2] == ["other", "false"]
+
+
+def test_times_of_whole_seconds_stand_among_others(tmp_path):
+    times = [TIMES[i] + timedelta(milliseconds=500 * (i % 4 < 3)) for i in range(N)]
+    parquet.write_table(
+        table(time=pyarrow.array(times, pyarrow.timestamp("ms"))), tmp_path / "a.parquet"
+    )
+    split, words = read_table(tmp_path / "a.parquet")
+    column = words.columns[0]
+    assert column.dates == "%Y-%m-%d %H:%M:%S.%f"
+    words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
+    assert parquet.read_schema(tmp_path / "b.parquet").field("time").type == "timestamp[ms]"
+    again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
+    rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
+    assert rows == sorted(split.train.values.tolist())

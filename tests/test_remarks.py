@@ -1,0 +1,52 @@
+"""Metrics of too few rows to tell good from bad are named, wherever figures are shown."""
+
+import json
+
+from noiseloom.cli import main
+from noiseloom.recipes import RECIPES, BitsDigits
+from noiseloom.remarks import remarks, too_few
+
+PAIR = {"n": 64.0, "pair": 0.1, "pair_held_out": 0.3, "pair_noised": 0.25}
+TOLD = "64 rows are too few to tell: real ones with noise are better than held-out ones"
+
+
+def test_anchors_the_wrong_way_round_are_told_by_the_direction_of_the_metric():
+    good = {"words": 0.5, "words_held_out": 0.9, "words_noised": 0.8}
+    alike = {"invalid": 0.0, "invalid_held_out": 0.0, "invalid_noised": 0.0}
+    either = {"closest": 0.5, "closest_held_out": 0.2, "closest_noised": 0.1}
+    assert too_few({"n": 64.0, **good, **alike, **either}) == ""
+    bad = {"words": 0.5, "words_held_out": 0.8, "words_noised": 0.9}
+    assert too_few(PAIR | good | alike | either) == f"pair: {TOLD}"
+    assert too_few(PAIR | bad) == f"pair, words: {TOLD}"
+    assert too_few(PAIR | bad, ["words", "classifier"]) == f"words: {TOLD}"
+    assert remarks(RECIPES["table"](), PAIR) == [f"pair: {TOLD}"]
+    assert remarks(BitsDigits(), PAIR) == [text for text in [BitsDigits().caveat] if text]
+
+
+def test_a_table_of_few_rows_says_so_on_the_terminal_in_files_and_on_its_page(tmp_path, capsys):
+    """Noise of a fifth is nothing to columns that are noise: which anchor is better is chance."""
+    path, out = tmp_path / "a.csv", tmp_path / "grid"
+    path.write_text("a,b\n" + "".join(f"{i * i % 7},{i * i % 5}\n" for i in range(60)))
+    words = ["compare", "--data", str(path), "--state", "masked,uniform", "--out", str(out)]
+    words += ["--steps", "2", "--batch-size", "8", "--width", "8", "--depth", "1", "--heads", "2"]
+    words += ["--sampling-steps", "2", "--samples", "24", "--judged", "8", "--levels", "1"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    table = json.loads((out / "table.json").read_text())
+    for cell in table["cells"]:
+        mean = cell["mean"]
+        names = [
+            name
+            for name in ("marginal", "pair", "dependence", "classifier", "invalid")
+            if mean.get(f"{name}_noised", 1.0) < mean.get(f"{name}_held_out", 0.0)
+        ]
+        told = f"{', '.join(names)}: {mean['n']:g} rows are too few to tell: real ones"
+        assert names
+        assert told in shown
+        assert told in " ".join(table["notes"])
+        assert told in (out / "table.md").read_text()
+    run = next((out / "runs").iterdir())
+    assert main(["evaluate", str(run)]) == 0
+    assert " rows are too few to tell: real ones" in capsys.readouterr().out
+    assert main(["report", str(run)]) == 0
+    assert " rows are too few to tell: real ones" in (run / "report.html").read_text()
