@@ -46,7 +46,7 @@ def told(capsys, *words):
                 "--prior tabular",
                 "--prior-width 64",
                 "--temperature constant",
-                "--codes none",
+                "--codes marginal",
                 "--code-temperature 0.5",
             )
         ),
