@@ -431,6 +431,7 @@ def test_train_sample_evaluate_report_push(capsys, tmp_path):
 
 def test_changed_data_do_not_pass_for_the_runs_own(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
+    monkeypatch.setattr(BitsImages, "check", lambda self: None)  # nor are features needed
     data, run = pictures(tmp_path / "data"), tmp_path / "run"
     (data / "c").mkdir()
     for i in range(4):
@@ -721,6 +722,7 @@ def test_a_run_begun_and_resumed_with_relative_paths_is_judged_from_elsewhere(
     capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(BitsImages, "evaluate", lambda self, draw, data, rng: {"found": 2.0})
+    monkeypatch.setattr(BitsImages, "check", lambda self: None)  # nor are features needed
     pictures(tmp_path / "pics")
     rows = "".join(f"{'ab'[i % 2]}/{i}.png,{i % 3}\n" for i in range(12))
     (tmp_path / "lab.csv").write_text(f"file,label\n{rows}")
