@@ -506,8 +506,10 @@ def told_in_judging(run, monkeypatch, split):
     def pixels(self, given, **options):
         raise DrawnError(given)
 
-    codes = lambda *_, rows, **__: Codes(rows[:, None])  # noqa: E731
-    monkeypatch.setattr(DiscoDigits, "encoded", codes)
+    def encoded(self, *parts, rows):
+        return Codes(rows[:, None])
+
+    monkeypatch.setattr(DiscoDigits, "encoded", encoded)
     monkeypatch.setattr(Run, "pixels", pixels)
     with pytest.raises(DrawnError) as caught:
         run.with_options(codes="oracle").judge(split, seed=0, save=False)

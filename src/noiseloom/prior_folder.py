@@ -187,7 +187,7 @@ def _read(run: Path, place: str) -> tuple[PriorKind, dict[str, float], dict[str,
         ) from error
 
 
-def _check_names(found: Any, kind: type[Any] | None = None) -> None:  # noqa: ANN401
+def _check_names(found: object, kind: type[PriorKind] | type[PriorTraining] | None = None) -> None:
     if not isinstance(found, dict):
         raise ValueError("it is no list of names and their values")
     if kind is None:

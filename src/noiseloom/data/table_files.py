@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -136,7 +136,7 @@ def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:
     return len(set(widths)) == 1 and widths[0] > 1, widths[0]
 
 
-def pyarrow_for(path: Path) -> Any:  # noqa: ANN401 - a module without types
+def pyarrow_for(path: Path) -> ModuleType:
     """PyArrow, of which Parquet files are read and written.
 
     Raises:
@@ -150,7 +150,8 @@ def pyarrow_for(path: Path) -> Any:  # noqa: ANN401 - a module without types
             f"{path}: Parquet files need the extra noiseloom[parquet]: "
             "pip install 'noiseloom[parquet]'"
         ) from error
-    return pyarrow
+    found: ModuleType = pyarrow
+    return found
 
 
 def _parquet(file: IO[bytes], path: Path) -> Rows:

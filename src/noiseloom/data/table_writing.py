@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from noiseloom.data.table_columns import NUMBER
@@ -74,7 +75,7 @@ def write_table(
     write_bytes(path, text.getvalue().encode("utf-8"))
 
 
-def _typed(pyarrow: Any, cells: Sequence[str], name: str) -> Any:  # noqa: ANN401 - without types
+def _typed(pyarrow: ModuleType, cells: Sequence[str], name: str) -> object:
     """Cells as an array of a type; None where one of them is no such value."""
     plain, _, zone = name.removesuffix("]").partition(", tz=")
     found = pyarrow.array([cell or None for cell in cells], pyarrow.string())

@@ -5,8 +5,8 @@ grids and files, where some runs make use of it and others do not, it is passed 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from typing import Any
+from dataclasses import Field, fields
+from typing import Any, ClassVar, Protocol
 
 __all__ = ["drawing", "said", "training"]
 
@@ -26,11 +26,28 @@ _NONE: Mapping[str, object] = {
 """Values by which an option says that there is no such thing."""
 
 
-def drawing(recipe: Any) -> dict[str, str]:  # noqa: ANN401
+class _Coded(Protocol):
+    """What is looked at of a `TwoStages`, which calls this."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def coded(self) -> bool: ...
+    @property
+    def codes(self) -> str: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def bonus(self) -> float: ...
+    @property
+    def idle_of_prior(self) -> Mapping[str, str]: ...
+
+
+def drawing(recipe: _Coded) -> dict[str, str]:
     """Those of drawing (`Recipe.idle`): which options, and what they do not change.
 
     Args:
-        recipe: a `TwoStages`.
+        recipe: of the run.
     """
     if not recipe.coded:
         return dict.fromkeys(("codes", *_DRAWN), "a model without codes")
@@ -39,11 +56,11 @@ def drawing(recipe: Any) -> dict[str, str]:  # noqa: ANN401
     return {}
 
 
-def training(recipe: Any) -> Mapping[str, str]:  # noqa: ANN401
+def training(recipe: _Coded) -> Mapping[str, str]:
     """Those of a new run (`Recipe.unheard`), drawing among it; what comes first is what is said.
 
     Args:
-        recipe: a `TwoStages`.
+        recipe: of the run.
     """
     known = [field.name for field in fields(recipe)]
     found: dict[str, str] = {}
@@ -52,18 +69,18 @@ def training(recipe: Any) -> Mapping[str, str]:  # noqa: ANN401
     return {**drawing(recipe), **recipe.idle_of_prior, **found}
 
 
-def said(recipe: Any) -> set[str]:  # noqa: ANN401
+def said(recipe: _Coded) -> set[str]:
     """Options that change nothing of a model without codes, and say no more than that it has none.
 
     Args:
-        recipe: a `TwoStages`.
+        recipe: of the run.
     """
     if recipe.coded:
         return set()
     return {name for name, none in _NONE.items() if getattr(recipe, name, None) == none}
 
 
-def _rules(recipe: Any, known: list[str]) -> Iterator[tuple[str, list[str]]]:  # noqa: ANN401
+def _rules(recipe: _Coded, known: list[str]) -> Iterator[tuple[str, list[str]]]:
     rows = "latent_base" in known
     relaxed = [*_USE, *(_HEAT_OF_ROWS if rows else _HEAT)]
     if not recipe.coded:
@@ -76,5 +93,5 @@ def _rules(recipe: Any, known: list[str]) -> Iterator[tuple[str, list[str]]]:  #
         yield "codes of one value, k 1", relaxed
     if not recipe.bonus:
         yield "a bonus of 0", ["fade"]
-    if "temperature_end" in known and recipe.temperature == "constant":
+    if getattr(recipe, "temperature", None) == "constant":
         yield "a constant temperature", ["temperature_end"]
