@@ -42,7 +42,7 @@ wait_and_pack() {
   head -n 99 "$W"/*.agenda
   for log in "$W"/logs/*.log; do echo "$(basename "$log"): $(tail -c 160 "$log" | tr '\n' ' ')"; done
   (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \) -prune \
-    -o -type f -size -3000k -print | tar czf "$OUT/all.tar.gz" -T -)
+    -o -type f \( -size -3000k -o -name report.html \) -print | tar czf "$OUT/all.tar.gz" -T -)
   ls -l "$OUT"
 }
 
