@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is missing of the tables of tools/disco.yaml, on two GPUs, in half an hour:  bash tools/disco.sh DIR fruits360_3body_64px.zip
+# The second half of the tables of tools/disco.yaml, on two GPUs, in half an hour:  bash tools/disco.sh DIR fruits360_3body_64px.zip
 # gpus.sh has what waits for it. Two at a time hide each other's compiling; the long trainings begin first, so that they are judged.
 set -u
 LIMIT=${LIMIT:-1600} DISCO=${DISCO:-tools/disco.yaml}
