@@ -116,8 +116,9 @@ def _real(data: Split[Any] | None, kinds: list[int], count: int, by_class: bool)
     if data is None or not hasattr(data.held_out, "pixels"):
         return []
     held = data.held_out
-    if by_class:
-        return [held.pixels[held.labels == kind][:count] for kind in kinds]
+    if by_class:  # spread, since neighbours may be frames of one film
+        of_kind = [held.pixels[held.labels == kind] for kind in kinds]
+        return [pixels[spread(len(pixels), count)] for pixels in of_kind]
     rows = spread(len(held), count * len(kinds))  # they lie in the order of their classes
     return list(torch.split(held.pixels[rows], count))
 
