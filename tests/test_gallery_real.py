@@ -1,4 +1,4 @@
-"""Real pictures beside samples are no run of neighbours, which of a turntable are nearly the same."""
+"""Real pictures beside samples are no neighbours, which of a turntable are nearly the same."""
 
 import torch
 
