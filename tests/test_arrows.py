@@ -109,7 +109,7 @@ FRONT |= {
     "videos",
     "writing",
 }
-EVERYTHING = METHODS | SIDES | FRONT | {"progress", "recipes", "world"}
+EVERYTHING = METHODS | SIDES | FRONT | {"interrupts", "progress", "recipes", "world"}
 
 MAY_IMPORT = {
     "shapes": set(),
@@ -119,6 +119,7 @@ MAY_IMPORT = {
     "faults": {"carry"},
     "schedule": set(),
     "world": set(),
+    "interrupts": set(),
     "progress": set(),
     "noise": LAWS | {"schedule"},
     "information": LAWS | {"schedule"},
@@ -158,9 +159,9 @@ MAY_IMPORT = {
     "planning": set(),
     "redesign": LAWS,
     "nets": LAWS,
-    "data": LAWS,
+    "data": LAWS | {"interrupts"},
     "metrics": LAWS | {"data", "progress"},
-    "training": LAWS | {"world"},
+    "training": LAWS | {"interrupts", "world"},
     "recipes": EVERYTHING,
     **dict.fromkeys(FRONT, EVERYTHING | {"public"}),
     "public": EVERYTHING,

@@ -14,8 +14,8 @@ import noiseloom.record as module
 from noiseloom.cli import main
 from noiseloom.data import Clips, Trajectories
 from noiseloom.data.doom import _vizdoom
-from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.point_maze import _model
+from noiseloom.interrupts import uninterrupted
 from noiseloom.rng import Rng
 from noiseloom.sources import SOURCES, BenzenoidSource, MazeSource
 

@@ -25,7 +25,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM.
 
-    SIGTERM is as Ctrl-C where what has been made is kept (`data.interrupts.terminable`).
+    SIGTERM is as Ctrl-C where what has been made is kept (`interrupts.terminable`).
     One of several processes that train together ends after an error, instead of returning.
     Without `argv` the command is the whole program: its processes part after a training.
     """

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from noiseloom.commands import changed, load
-from noiseloom.data.interrupts import terminable
 from noiseloom.data.row_files import read_codes
 from noiseloom.fit import Options
+from noiseloom.interrupts import terminable
 from noiseloom.latents import Latent
 from noiseloom.recipes import ForcingDigits, Guidable, Sampling
 from noiseloom.redesign import Redesign

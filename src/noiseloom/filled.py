@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Series
-from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.templates import picture_templates, series_template, which_template
+from noiseloom.interrupts import uninterrupted
 from noiseloom.recipes import ForcingDigits, ForcingSeries
 from noiseloom.recipes.filling import check_differences
 from noiseloom.run import Run

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 
 from noiseloom.data import Series
-from noiseloom.data.interrupts import uninterrupted
+from noiseloom.interrupts import uninterrupted
 from noiseloom.recipes import ForcingSeries
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description

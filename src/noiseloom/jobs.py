@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from noiseloom.data.interrupts import end_with_parent
+from noiseloom.interrupts import end_with_parent
 from noiseloom.world import world_size
 
 __all__ = ["check_jobs", "in_jobs"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from noiseloom.data import Clips, Trajectories
-from noiseloom.data.interrupts import terminable, uninterrupted
+from noiseloom.interrupts import terminable, uninterrupted
 from noiseloom.rng import Rng
 from noiseloom.run_folder import check_file
 from noiseloom.sources import BenzenoidSource, DoomSource, MazeSource

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from noiseloom.data import Split
-from noiseloom.data.interrupts import terminable
 from noiseloom.encodings import Codec
 from noiseloom.evaluations import CutShort, keep
+from noiseloom.interrupts import terminable
 from noiseloom.progress import heard_by
 from noiseloom.recipes import (
     Drawing,

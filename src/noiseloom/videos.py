@@ -10,12 +10,12 @@ from torch import Tensor
 
 from noiseloom.data import Split
 from noiseloom.data.clips import Clips
-from noiseloom.data.interrupts import uninterrupted
 from noiseloom.data.row_files import read_actions
 from noiseloom.drifts import Curve, curves
 from noiseloom.figures import animation
 from noiseloom.film import film, said
 from noiseloom.gallery import section
+from noiseloom.interrupts import uninterrupted
 from noiseloom.recipes import ForcingDoom, Given
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, write_bytes

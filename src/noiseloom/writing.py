@@ -11,9 +11,9 @@ import torch
 from noiseloom.commands import load
 from noiseloom.data import Vocabulary, vocabulary
 from noiseloom.data.characters import LETTERS, Characters, letters
-from noiseloom.data.interrupts import terminable
 from noiseloom.data.pieces import Pieces
 from noiseloom.fit import Options
+from noiseloom.interrupts import terminable
 from noiseloom.recipes.classes import Classes
 from noiseloom.recipes.streams import stream_rows
 from noiseloom.rng import Rng

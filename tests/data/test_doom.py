@@ -188,7 +188,7 @@ def test_an_action_leads_to_the_frame_beside_it(recorded):
 
 WALKING = """
 from noiseloom.data import doom
-from noiseloom.data.interrupts import terminable
+from noiseloom.interrupts import terminable
 from noiseloom.rng import Rng
 
 step = doom.Simulation.step

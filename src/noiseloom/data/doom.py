@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.clips import Clips
-from noiseloom.data.interrupts import end_with_parent, sheltered
 from noiseloom.data.walks import BUTTONS, WALKS, Seen
+from noiseloom.interrupts import end_with_parent, sheltered
 from noiseloom.rng import Rng
 
 __all__ = ["PART", "Simulation", "recording", "shrunk"]

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from noiseloom.interrupts import deferred
 from noiseloom.rng import Rng
 from noiseloom.training import checkpoint
 from noiseloom.training.batches import Batches, Data, Part
@@ -177,12 +178,16 @@ class _Run:
             pending: list[tuple[Record, Tensor, Tensor]] = []
             began = time.perf_counter()
             window: deque[tuple[int, float]] = deque()
+            # With several processes no one can stop alone: they would wait for each other.
+            single = self.accelerator.num_processes == 1
+            heard = stack.enter_context(deferred()) if single else []
             for step in range(self.start + 1, options.steps + 1):
                 loss, norm = self._update(step)
                 record = {"step": step, "learning_rate": options.rate(step)}
                 record["seconds"] = round(earlier + time.perf_counter() - began, 3)
                 pending.append((record, loss, norm))
-                save = step % options.checkpoint_every == 0 or step == options.steps
+                stop = bool(heard)
+                save = stop or step % options.checkpoint_every == 0 or step == options.steps
                 if not (save or step % every == 0):
                     continue
                 records = self._fetch(pending)
@@ -196,6 +201,8 @@ class _Run:
                     self._save(step)
                 yield _progress(records, options, window, (self.start, began))
                 self.model.train()  # whoever is iterating may have evaluated it
+                if stop:
+                    return
             self.accelerator.wait_for_everyone()
 
     def _forget(self) -> None:

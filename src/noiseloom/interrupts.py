@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["end_with_parent", "sheltered", "terminable", "uninterrupted"]
+__all__ = ["deferred", "end_with_parent", "sheltered", "terminable", "uninterrupted"]
 
 _BOTH = signal.SIGINT, signal.SIGTERM
 _heard: list[int] = []  # signals that a block of `terminable` was sent
@@ -30,6 +30,40 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in zip(_BOTH, usual, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[list[int]]:
+    """A block at whose end Ctrl-C or SIGTERM comes; meanwhile it is in the list that is yielded.
+
+    A second one comes at once, in the middle. Other threads than the main one are never
+    interrupted.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    usual = {number: signal.getsignal(number) for number in _BOTH}
+    usual = {n: handler for n, handler in usual.items() if handler not in (None, signal.SIG_IGN)}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    try:
+        for number in usual:
+            signal.signal(number, hear)
+        yield came
+    finally:
+        restore()
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from noiseloom.data.interrupts import sheltered, terminable, uninterrupted
+from noiseloom.interrupts import sheltered, terminable, uninterrupted
 
 
 def _queued():
