@@ -117,7 +117,7 @@ def test_what_does_not_fit_gets_one_clear_line(runs, files, tmp_path, capsys):
     for words, told in (
         (["none.csv"], "there is no file none.csv"),
         (["own.txt"], "own.txt: codes are read from .npy or .csv"),
-        (["empty.csv"], "empty.csv: codes need shape (N, 2), a row for each sample, got (0, 2)"),
+        (["empty.csv"], "empty.csv is empty: codes are a row for each sample, of 2 numbers"),
         (["wide.csv"], "row 1 has 3 numbers, and a sample has 2 codes"),
         (["ragged.csv"], "row 2 has 1 number, and a sample has 2 codes"),
         (["wide.npy"], "wide.npy: codes need shape (N, 2), a row for each sample, got (3, 4)"),
@@ -164,6 +164,9 @@ def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
         assert told == [
             f"noiseloom: error: {run} was trained without codes: leave --codes-from out"
         ]
+    assert main(["prior", "plain"]) == 2
+    told = capsys.readouterr().err
+    assert "plain has no codes for a prior to draw: it was trained with --m 0" in told
 
 
 def test_options_of_codes_that_change_nothing_are_refused(runs, tmp_path, capsys):

@@ -181,7 +181,7 @@ def test_without_latents_it_is_the_plain_denoiser():
         ({"samples": 5000}, "samples must be 2 to 4000"),
         ({"penalty": -0.1}, "penalty must be at least 0"),
         ({"code_guidance": 2.0, "code_drop": 0.0}, "codes that training dropped"),
-        ({"code_guidance": 2.0, "m": 0}, "code_guidance needs codes"),
+        ({"code_guidance": 2.0, "m": 0}, r"code_guidance needs codes.*without codes \(m 0\)"),
         ({"prior": "table"}, "prior must be one of autoregressive, tabular, bits, none"),
         ({"codes": "best"}, "codes must be one of prior, marginal, none"),
         ({"code_temperature": -1.0}, "code_temperature must be at least 0"),

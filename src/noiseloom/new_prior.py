@@ -79,7 +79,9 @@ def make_prior(
     described = read_description(run)
     stored, facts = recipe_of(described), described["facts"]
     if not isinstance(stored, TwoStages) or not stored.coded:
-        raise ValueError(f"{run} has no codes for a prior to draw: it is a run of {stored.name!r}")
+        coded = isinstance(stored, TwoStages)
+        why = "was trained with --m 0" if coded else f"is a run of {stored.name!r}"
+        raise ValueError(f"{run} has no codes for a prior to draw: it {why}")
     place = PRIOR if out else place_of_new(run)
     begun = None if force or out else read_prior(run, place)
     going_on = begun is not None and place == NEXT

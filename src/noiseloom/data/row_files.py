@@ -64,7 +64,9 @@ def _rows(path: str | os.PathLike[str], width: int, what: str, of: str, known: s
         found = _array(path) if path.suffix == ".npy" else _table(path, width, known)
     except (ValueError, EOFError, OSError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if found.ndim != 2 or found.shape[1] != width or not len(found):
+    if not found.numel():
+        raise ValueError(f"{path} is empty: {what} are a row for each {of}, of {width} numbers")
+    if found.ndim != 2 or found.shape[1] != width:
         raise ValueError(
             f"{path}: {what} need shape (N, {width}), a row for each {of}, got {tuple(found.shape)}"
         )

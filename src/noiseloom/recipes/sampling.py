@@ -287,7 +287,8 @@ class Coding(Telling):
         object.__setattr__(self, "evaluations", tuple(self.evaluations))  # files have lists
         if any(calls < 3 or calls % 2 == 0 for calls in self.evaluations):
             raise ValueError(
-                f"evaluations must be odd numbers from 3 on, got {list(self.evaluations)}"
+                "evaluations must be odd numbers from 3 on, which Heun's steps of two calls and a "
+                f"last of one can make, as others can: got {list(self.evaluations)}"
             )
 
 

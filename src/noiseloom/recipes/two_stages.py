@@ -102,7 +102,10 @@ class TwoStages(Recipe, Telling, PriorTraining):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.code_guidance != 1 and not (self.coded and self.code_drop):
-            raise ValueError("code_guidance needs codes that training dropped at times")
+            why = "with code_drop 0" if self.coded else "without codes (m 0)"
+            raise ValueError(
+                f"code_guidance needs codes that training dropped at times: this is a model {why}"
+            )
 
     @property
     def coded(self) -> bool:
