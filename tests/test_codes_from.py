@@ -164,6 +164,9 @@ def test_runs_without_codes_are_told_none(tmp_path, files, capsys):
         assert told == [
             f"noiseloom: error: {run} was trained without codes: leave --codes-from out"
         ]
+    assert main(["sample", "plain", "--codes", "none", "--out", "none.csv"]) == 0  # it is true
+    assert main(["sample", "plain", "--codes", "marginal", "--out", "x.csv"]) == 2
+    assert "codes changes nothing of a model without codes" in capsys.readouterr().err
     assert main(["prior", "plain"]) == 2
     told = capsys.readouterr().err
     assert "plain has no codes for a prior to draw: it was trained with --m 0" in told

@@ -433,6 +433,7 @@ def test_another_run_that_was_begun_goes_on_by_its_own_name(run, tmp_path, monke
     goes_on()
     assert main(["prior", str(out)]) == 0
     assert same(out, whole)
+    assert fails(capsys, *words, out).endswith(f"{out} exists: choose another --out")
 
 
 def test_another_run_must_be_one(run, tmp_path, capsys):
@@ -540,6 +541,39 @@ def test_a_damaged_prior_gets_one_clear_line(run, capsys, text):
     assert f"make it again with noiseloom prior {run} --force" in told
     assert main(["prior", str(run), "--force"]) == 0
     assert read_prior(run)[1]
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_weights_of_a_prior_that_are_damaged_or_missing_name_the_command(run, capsys, left):
+    path = run / "prior" / "ema.safetensors"
+    path.unlink() if left is None else path.write_bytes(left)
+    told = fails(capsys, "sample", run)
+    assert str(path) in told
+    remedy = f"restore it from a copy, or make it again with noiseloom prior {run} --force"
+    assert told.endswith(remedy)
+    assert told.count("restore it") == 1
+
+
+def test_a_run_without_a_prior_has_a_report_that_says_so_and_a_note_when_it_gets_one(
+    tmp_path, capsys
+):
+    out = tmp_path / "run"
+    words = [word for word in WORDS if not word.startswith("--prior")]
+    assert main(["train", "disco-mixture", "--out", str(out), *words, "--prior=none"]) == 2
+    words += ["--prior=none", "--no-evaluate"]
+    assert main(["train", "disco-mixture", "--out", str(out), *words]) == 0
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "There is no prior over codes yet" in page
+    assert "noiseloom prior run --prior autoregressive" in page
+    other = tmp_path / "other"
+    words += ["--codes=marginal"]
+    assert main(["train", "disco-mixture", "--out", str(other), *words]) == 0
+    capsys.readouterr()
+    assert main(["prior", str(other), "--prior", "tabular"]) == 0
+    assert "note: samples of this run have codes marginal: draw with --codes prior" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_prior_that_cannot_be_made_is_refused_before_the_first_stage(tmp_path, capsys):

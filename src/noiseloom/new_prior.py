@@ -124,6 +124,8 @@ def make_prior(
     if recipe.unmet_by_prior:
         name = recipe.unmet_by_prior.partition(" ")[0].replace("_", "-")
         say(f"note: {recipe.unmet_by_prior}: draw with --{name} 1")
+    elif recipe.codes != "prior":
+        say(f"note: samples of this run have codes {recipe.codes}: draw with --codes prior")
     return found
 
 
@@ -134,7 +136,8 @@ def _check_free(out: Path, force: bool) -> None:
             "them out"
         )
     if not is_free(out):
-        begun = (out / "recipe.yaml").is_file()
+        found = read_prior(out) if (out / "recipe.yaml").is_file() else None
+        begun = found is not None and not found[1]
         more = f"go on with noiseloom prior {shlex.quote(str(out))}, or " if begun else ""
         raise FileExistsError(f"{out} exists: {more}choose another --out")
 

@@ -148,7 +148,12 @@ def load_prior(
         check_prior(prior, recipe.m, recipe.k, classes)
     except ValueError as error:
         raise ValueError(f"{path.parent}: {error}: noiseloom prior {run} --force") from error
-    checkpoint.restore(prior, path)
+    try:
+        checkpoint.restore(prior, path)
+    except (ValueError, FileNotFoundError) as error:
+        remedy = f"restore it from a copy, or make it again with noiseloom prior {run} --force"
+        told = str(error).partition(": restore")[0]
+        raise type(error)(f"{told}: {remedy}") from error
     return prior.to(device).eval().requires_grad_(False)
 
 

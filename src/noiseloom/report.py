@@ -120,9 +120,10 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
         "captions": captioned,
     }
     recipe = run.recipe
-    wanting = isinstance(recipe, TwoStages) and recipe.wants_prior and recipe.codes == "prior"
-    if wanting and run.parts.prior is None:
-        command = escape(f"noiseloom prior {shlex.quote(run.folder.resolve().name)}")
+    two = recipe if isinstance(recipe, TwoStages) else None
+    if two and two.coded and two.codes == "prior" and run.parts.prior is None:
+        more = " --prior autoregressive" * (two.prior == "none")
+        command = escape(f"noiseloom prior {shlex.quote(run.folder.resolve().name)}{more}")
         return section("Samples", f"<p>There is no prior over codes yet.</p><pre>{command}</pre>")
     kind = run.recipe.drawn_as(run.facts)
     if kind is None:

@@ -209,7 +209,8 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
 
 def _own(recipe: Recipe, name: str) -> str:
     """An option that a cell did not name; a dash where it says nothing."""
-    return "-" if name in recipe.idle else str(getattr(recipe, name))
+    quiet = {**recipe.idle, **recipe.unheard}
+    return "-" if name in quiet else str(getattr(recipe, name))
 
 
 def _in_common(

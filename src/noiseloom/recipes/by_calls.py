@@ -26,10 +26,11 @@ def in_calls(
 ) -> list[tuple[Coded, int]]:
     """Recipes whose samples take about so many evaluations of the network, and what they take.
 
-    Guidance takes more than one a row, and Heun two but for the last. They are counted, in a draw
-    by two rows, which is also what a device needs before it can be timed. Where no codes are told
-    there is no guidance to them. Restarts and rows that are made several times are left out: their
-    calls are no matter of the rows of the plan alone, and are asked for by options of their own.
+    Guidance takes more than one a row, and Heun two but where a row ends at time 0, as several do
+    with an overshoot. Those of guidance are counted, in a draw by two rows, which is also what a
+    device needs before it can be timed. Where no codes are told there is no guidance to them.
+    Restarts and rows that are made several times are left out: their calls are no matter of the
+    rows of the plan alone, and are asked for by options of their own.
 
     Args:
         recipe: of the run.
@@ -54,16 +55,24 @@ def in_calls(
         deque(replace(plain, sampling_steps=2).draw(parts, facts, some, keys), maxlen=0)
     finally:
         hook.remove()
-    double = recipe.sampler.startswith("heun")
-    branches = counted[0] // count // (3 if double else 2)
+    fewest = 2 if plain.plan == "karras" else 1
+    branches = counted[0] // count // _moves(replace(plain, sampling_steps=2), parts)
+    options = [replace(plain, sampling_steps=rows) for rows in range(fewest, max(calls) + 2)]
+    took = [branches * _moves(option, parts) for option in options]
     found = []
     for wanted in calls:
-        rows = wanted / branches
-        rows = max(1, round((rows + 1) / 2 if double else rows))
-        quick = replace(plain, sampling_steps=max(rows, 2) if plain.plan == "karras" else rows)
-        rows = quick.sampling_steps
-        found.append((quick, branches * (2 * rows - 1 if double else rows)))
+        # Of two that are as near the one with an even number of rows.
+        away = [(abs(n - wanted), (fewest + i) % 2) for i, n in enumerate(took)]
+        nearest = away.index(min(away))
+        found.append((options[nearest], took[nearest]))
     return found
+
+
+def _moves(recipe: Coded, parts: Parts) -> int:
+    """Evaluations that a plan takes by its solver without guidance: Heun's two, one to time 0."""
+    ends = recipe.make_plan(parts.diffusion.schedule).s
+    double = recipe.sampler.startswith("heun")
+    return len(ends) + (int((ends > 0).sum()) if double else 0)
 
 
 @dataclass(frozen=True, eq=False)

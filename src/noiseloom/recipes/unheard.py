@@ -50,7 +50,9 @@ def drawing(recipe: _Coded) -> dict[str, str]:
         recipe: of the run.
     """
     if not recipe.coded:
-        return dict.fromkeys(("codes", *_DRAWN), "a model without codes")
+        # To say that samples are told none is true.
+        names = _DRAWN if recipe.codes == "none" else ("codes", *_DRAWN)
+        return dict.fromkeys(names, "a model without codes")
     if recipe.codes != "prior":
         return dict.fromkeys(_DRAWN, f"samples of codes {recipe.codes}")
     return {}
