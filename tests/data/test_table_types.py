@@ -64,8 +64,10 @@ def test_what_has_a_value_that_is_none_of_the_type_is_text(tmp_path):
     assert parquet.read_table(tmp_path / "b.parquet")["truth"].to_pylist()[:2] == ["other", "false"]
 
 
-def test_times_of_whole_seconds_stand_among_others(tmp_path):
-    times = [TIMES[i] + timedelta(milliseconds=500 * (i % 4 < 3)) for i in range(N)]
+@pytest.mark.parametrize("first", [0, 3])
+def test_times_of_whole_seconds_stand_among_others(tmp_path, first):
+    times = [TIMES[i] + timedelta(milliseconds=500 * ((i + first) % 4 < 3)) for i in range(N)]
+    assert bool(times[0].microsecond) == (first == 0)
     parquet.write_table(
         table(time=pyarrow.array(times, pyarrow.timestamp("ms"))), tmp_path / "a.parquet"
     )
@@ -77,3 +79,31 @@ def test_times_of_whole_seconds_stand_among_others(tmp_path):
     again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
     rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
     assert rows == sorted(split.train.values.tolist())
+
+
+@pytest.mark.parametrize("unit", ["ms", "us"])
+def test_times_of_a_zone_are_read_in_utc_and_keep_it(tmp_path, unit):
+    """In Berlin the offset is another one in summer; the moments are the same."""
+    kind = pyarrow.timestamp(unit, "Europe/Berlin")
+    times = [(TIMES[i] + timedelta(days=3 * i)).replace(tzinfo=UTC) for i in range(N)]
+    parquet.write_table(table(time=pyarrow.array(times, kind)), tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    column = words.columns[0]
+    assert (column.called, column.dates) == ("date, in bins", "%Y-%m-%d %H:%M:%S+00:00")
+    words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
+    written = parquet.read_table(tmp_path / "b.parquet")
+    assert written.schema.field("time").type == kind
+    assert all(min(times) <= time <= max(times) for time in written["time"].to_pylist())
+    again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
+    rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
+    assert rows == sorted(split.train.values.tolist())
+
+
+def test_few_times_of_which_some_are_whole_seconds_are_categories_as_they_stand(tmp_path):
+    few = [datetime(2020, 1, 1, 5), datetime(2020, 1, 1, 5, 0, 0, 500_000), datetime(2020, 6, 1)]
+    times = pyarrow.array([few[i % 3] for i in range(N)], pyarrow.timestamp("us"))
+    parquet.write_table(table(time=times), tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    assert words.columns[0].values == tuple(sorted(map(str, few)))
+    again, _ = read_table(tmp_path / "a.parquet", vocabulary=words)
+    assert again.fingerprint() == split.fingerprint()

@@ -7,6 +7,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import IO, Any, NamedTuple
@@ -184,6 +185,8 @@ def _parquet(file: IO[bytes], path: Path) -> Rows:
 def _text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, datetime) and value.tzinfo:  # a zone has two offsets in a year
+        return str(value.astimezone(UTC))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
