@@ -213,7 +213,8 @@ def _afforded(
     named, titles = [], dict[str, str]()
     for cell in cells:
         run = trained(cell.recipe, 0)
-        differs = [t for t in changes(run) if not t.startswith(("steps=", "prior_steps="))]
+        paid = ("steps=", "prior_steps=", "prior_samples=")
+        differs = [text for text in changes(run) if not text.startswith(paid)]
         named.append((",".join(differs) or run.name, run))
         titles.setdefault(named[-1][0], text_of(cell.options))
     found = updates_within(
