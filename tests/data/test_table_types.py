@@ -107,3 +107,26 @@ def test_few_times_of_which_some_are_whole_seconds_are_categories_as_they_stand(
     assert words.columns[0].values == tuple(sorted(map(str, few)))
     again, _ = read_table(tmp_path / "a.parquet", vocabulary=words)
     assert again.fingerprint() == split.fingerprint()
+
+
+def test_known_dates_and_whole_numbers_are_written_as_their_columns_have_them(tmp_path):
+    """One cell that is written in another way made text, or floats, of a whole column."""
+    numbers = [i * i for i in range(N)]
+    found = pyarrow.table(
+        {"day": DAYS, "time": pyarrow.array(TIMES, "timestamp[ms]"), "n": numbers}
+    )
+    parquet.write_table(found, tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    known = [["2021-2-1", "2020-01-01 7:08:09", "625.0"], ["", "", ""]]
+    tokens = split.train.values[:2]
+    words.write_rows(tmp_path / "b.parquet", tokens, Rng(0), known=known)
+    written = parquet.read_table(tmp_path / "b.parquet")
+    assert written.schema.types == [pyarrow.date32(), pyarrow.timestamp("ms"), pyarrow.int64()]
+    assert written.to_pylist()[0] == {
+        "day": date(2021, 2, 1),
+        "time": datetime(2020, 1, 1, 7, 8, 9),
+        "n": 625,
+    }
+    words.write_rows(tmp_path / "b.csv", tokens, Rng(0), known=known)
+    line = (tmp_path / "b.csv").read_text().split("\n")[1]
+    assert line == "2021-02-01,2020-01-01 07:08:09,625"

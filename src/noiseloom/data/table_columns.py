@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseloom.data.table_dates import date_of, number_of
+from noiseloom.data.table_dates import EXACT, date_of, number_of
 from noiseloom.data.table_numbers import Reals, counted, drawn, lost_zero, written
 from noiseloom.rng import Rng
 
@@ -205,6 +205,19 @@ class Column:
     def text(self, value: Value) -> str:
         """A value as the file would have it; empty where it is missing."""
         return written(value, self.decimals)
+
+    def known(self, cell: str) -> str:
+        """A cell that a person gave, as the column writes it; a time between its steps stays so.
+
+        Raises:
+            ValueError: as `parse`.
+        """
+        value = self.parse(cell)
+        if self.dates and value is not None:
+            found = number_of(self.dates, cell.strip(), strict=False)
+            return date_of(self.dates, found) if found is not None else cell
+        whole = self.type == "integer" and isinstance(value, int) and abs(value) < EXACT
+        return str(value) if whole else cell
 
     def log_widths(self) -> Reals:
         """Nats that a class loses, (K,): log(high - low), of whole numbers log(how many there are).
