@@ -130,3 +130,37 @@ def test_known_dates_and_whole_numbers_are_written_as_their_columns_have_them(tm
     words.write_rows(tmp_path / "b.csv", tokens, Rng(0), known=known)
     line = (tmp_path / "b.csv").read_text().split("\n")[1]
     assert line == "2021-02-01,2020-01-01 07:08:09,625"
+
+
+def test_columns_of_any_type_can_be_left_out(tmp_path):
+    found = table(list=[[i] for i in range(N)], raw=[b"a"] * N)
+    parquet.write_table(found, tmp_path / "a.parquet")
+    told = r"column 'list' is of list<.*>: a cell must be one value; leave it out \(leave_out="
+    with pytest.raises(ValueError, match=told):
+        read_table(tmp_path / "a.parquet", leave_out=["raw"])
+    split, words = read_table(tmp_path / "a.parquet", leave_out=["list", "raw"])
+    assert words.names == ("x",)
+    schema = {"list": "leave_out", "raw": "leave_out"}
+    assert read_table(tmp_path / "a.parquet", schema=schema)[0].fingerprint() == split.fingerprint()
+    again = read_table(tmp_path / "a.parquet", vocabulary=words)[0]
+    assert again.fingerprint() == split.fingerprint()
+    tokens, known = words.read_template(tmp_path / "a.parquet")
+    assert tokens[:, 0].tolist() == found["x"].to_pylist()
+    assert known.all()
+
+
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_nanoseconds_are_cut_off_and_said(tmp_path, zone):
+    micro = [int((t - datetime(1970, 1, 1)).total_seconds() * 10**6) + 7 for t in TIMES]
+    told = "column 'time' has nanoseconds, which are cut off: microseconds are left"
+    splits = []
+    for nano in (0, 123):
+        times = [1000 * m + nano for m in micro]
+        column = pyarrow.array(times, pyarrow.timestamp("ns", zone))
+        parquet.write_table(table(time=column), tmp_path / "a.parquet")
+        split, words = read_table(tmp_path / "a.parquet")
+        assert (told in split.notes) == (nano > 0)
+        again = read_table(tmp_path / "a.parquet", vocabulary=words)[0]
+        assert (told in again.notes) == (nano > 0)
+        splits.append(split)
+    assert splits[0].fingerprint() == splits[1].fingerprint()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_files import Rows, opened
-from noiseloom.data.table_like import read_like
+from noiseloom.data.table_like import read_like, said_nothing
 from noiseloom.data.table_reading import Reading
 from noiseloom.data.table_schema import Defaults, check_names, read_schema
 from noiseloom.data.table_store import Cells, Stored, read_columns
@@ -110,7 +110,13 @@ def read_table(
         )
     defaults = Defaults(bins, whole, rare, max_classes)
     wishes, rules = read_schema(schema)
-    with opened(Path(path).expanduser()) as table:
+    unread = {n for n, wish in wishes.items() if wish.kind == "leave_out"} | {*leave_out}
+    read = {*vocabulary.names, *said_nothing(vocabulary)} if vocabulary else set[str]()
+
+    def wanted(name: str) -> bool:
+        return name == split_by or (name in read if vocabulary else name not in unread)
+
+    with opened(Path(path).expanduser(), wanted) as table:
         if vocabulary is not None:
             by = split_by if split_by in table.names else None
             split = _like(table, vocabulary, missing, held_out, seed, by, held_out_value)
@@ -131,6 +137,7 @@ def read_table(
         if not where:
             raise ValueError("there are no rows below the header")
         reading = Reading(columns, where, table.unit, left_out, faults, table.names)
+        reading.notes += table.notes
         reading.identifiers(wishes, split_by)
         part = columns.pop(split_by) if split_by else None
         if split_by:
