@@ -145,3 +145,16 @@ def test_an_evaluation_counts_rows_that_break_rules(tmp_path):
     found = RECIPES["table"](samples=40).evaluate(lambda given: drawn, data, Rng(0))
     assert found["invalid"] == pytest.approx(0.75)
     assert found["invalid_held_out"] == 0
+
+
+def test_a_rule_on_few_different_dates_says_that_the_schema_has_to_name_them(tmp_path):
+    lines = ["day,word", *(f"2020-0{1 + i % 4}-01,{'uv'[i % 2]}" for i in range(100))]
+    path = written(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    rules = ["day < 2021-01-01"]
+    told = "'day' has text.*: its dates are categories, as they are few; write day: date in the"
+    with pytest.raises(ValueError, match=told):
+        read_table(path, schema={"rules": rules})
+    words = read_table(path, schema={"rules": rules, "day": "date"})[1]
+    assert words.rules == tuple(rules)
+    with pytest.raises(ValueError, match="'word' has text, and rules compare numbers or dates$"):
+        read_table(path, schema={"rules": ["word < 2021-01-01"]})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.table_columns import NUMBER, Column, Reals
-from noiseloom.data.table_dates import number_of, seconds_of
+from noiseloom.data.table_dates import form_of, number_of, seconds_of
 
 __all__ = ["Comparison", "comparison"]
 
@@ -139,8 +139,13 @@ def comparison(text: str, columns: Sequence[Column]) -> Comparison:
 
 def _compared(text: str, column: Column) -> Column:
     if column.type == "text":
+        dates = all(form_of(str(value)) for value in column.values)
+        few = (
+            f": its dates are categories, as they are few; write {column.name}: date in the schema"
+        )
         raise ValueError(
             f"rule {text!r}: column {column.name!r} has text, and rules compare numbers or dates"
+            f"{few * dates}"
         )
     return column
 
