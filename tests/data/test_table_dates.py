@@ -11,7 +11,7 @@ from table_cases import written
 
 from noiseloom import Rng
 from noiseloom.data import read_table
-from noiseloom.data.table_dates import FORMS, coarsest, date_of, form_of, number_of
+from noiseloom.data.table_dates import FORMS, date_of, form_of, number_of, spacing, strides
 from noiseloom.data.table_vocabulary import TableVocabulary
 
 START = datetime(2001, 2, 3)
@@ -64,9 +64,14 @@ def test_numbers_are_days_and_seconds_of_the_unix_epoch():
     assert number_of("%Y-%m-%d", "2024-05-01") == (date(2024, 5, 1) - date(1970, 1, 1)).days
     assert number_of("%Y-%m-%d", "9999-12-31") == 2_932_896
     assert number_of("%Y-%m-%dT%H:%M:%SZ", "2001-09-09T01:46:40Z") == 10**9
-    assert coarsest("%Y-%m-%d %H:%M", {0, 86_400}) == 86_400
-    assert coarsest("%Y-%m-%d %H:%M", {0, 7_200}) == 3_600
-    assert coarsest("%Y-%m-%d", {3}) == 1
+    assert spacing({0, 86_400, 3 * 86_400}) == (0, 86_400)
+    assert spacing({-3_600, 7_200, 9_000}) == (0, 1_800)
+    assert spacing({-10, 4, 18, 25}) == (4, 7)  # the first Monday of 1970 is its fifth day
+    assert spacing({3}) == spacing(set()) == (0, 1)
+    assert strides("%Y-%m-%d", 4, 7) == 7
+    assert strides("%Y-%m-%d %H:%M", 0, 172_800) == 2
+    assert strides("%Y-%m-%d %H:%M", 7_200, 172_800) == 48
+    assert strides("%Y-%m-%d %H:%M:%S.%f", 1, 2_000_000) == 2_000_000
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,8 @@ def test_what_can_be_read_in_two_ways_or_none_is_no_date(cell):
         ("%Y-%m-%dT%H:%M:%SZ", timedelta(seconds=7)),
         ("%Y-%m-%d %H:%M:%S.%f", timedelta(microseconds=12_345_671)),
         ("%Y-%m-%dT%H:%M:%S+02:00", timedelta(hours=1)),
+        ("%Y-%m-%d", timedelta(weeks=1)),
+        ("%Y-%m-%d %H:%M", timedelta(minutes=15)),
     ],
 )
 def test_dates_are_bins_of_whole_numbers_that_are_written_back(tmp_path, form, step):
@@ -119,8 +126,7 @@ def test_dates_are_bins_of_whole_numbers_that_are_written_back(tmp_path, form, s
         moment = datetime.strptime(when, form)
         assert moment.strftime(form) == when
         assert low <= moment <= high
-        if step != timedelta(seconds=7) and "%f" not in form:  # of whole hours and days
-            assert (moment - datetime(1970, 1, 1)) % step == timedelta(0)
+        assert (moment - START) % step == timedelta(0)
     assert torch.equal(words.encode(rows), split.train.values.long())
     words.write_rows(tmp_path / "b.csv", split.train.values, Rng(1))
     assert read_table(tmp_path / "b.csv")[1].columns[0].dates == form
@@ -223,7 +229,10 @@ def test_parts_of_a_second_may_come_late_in_a_column(tmp_path, whole, zone, unit
     split, words = read_table(table(tmp_path / "a.csv", cells))
     part = "%3f" if unit == "milliseconds" else "%f"
     assert words.columns[0].dates == f"%Y-%m-%dT%H:%M:%S.{part}{zone}"
-    low, high = words.columns[0].lows[0], words.columns[0].highs[-1]
+    column = words.columns[0]
+    low, high = (
+        number_of(column.dates, column.typed(end)) for end in (column.lows[0], column.highs[-1])
+    )
     tokens = words.encode([{"when": cell, "x": i % 5} for i, cell in enumerate(cells)])
     seen = sorted(split.train.values.tolist() + split.held_out.values.tolist())
     assert sorted(tokens.tolist()) == seen

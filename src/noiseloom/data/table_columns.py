@@ -54,7 +54,8 @@ class Column:
             them; empty where they are not known.
         digits: the most of a number there; 0 where they are not known.
         dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
-        step: how many units of the form one of these numbers is; 0 where there is no form.
+        start: what 0 counts as then, in units of the form, from 0 to `step` - 1.
+        step: how many of these units one of the numbers is; 0 where there is no form.
         arrow: type of a .parquet file's column of truth values, dates or times, which its cells do
             not tell; "" of others.
 
@@ -76,6 +77,7 @@ class Column:
     decimals: tuple[int, ...] = ()
     digits: int = 0
     dates: str = ""
+    start: int = 0
     step: int = 0
     arrow: str = ""
 
@@ -134,7 +136,7 @@ class Column:
             found = number_of(self.dates, text, strict=False)
             if found is None:
                 raise ValueError(f"{text!r} is no date as {self.dates} has it")
-            return found // self.step
+            return (found - self.start) // self.step
         if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
             raise ValueError(f"{text!r} is no finite number{lost_zero(text)}")
         number = float(text)
@@ -330,7 +332,7 @@ class Column:
     def typed(self, value: int | float) -> int | float | str:
         """A number of the column as a value: a date as it is written, or of its type."""
         if self.dates:
-            return date_of(self.dates, int(value) * self.step)
+            return date_of(self.dates, self.start + int(value) * self.step)
         return int(value) if self.type == "integer" else float(value)
 
 

@@ -9,6 +9,7 @@ microseconds where it has parts of a second (%3f, which `strftime` does not know
 beginning of 1970 by the same clock.
 """
 
+import math
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -16,13 +17,14 @@ from functools import lru_cache
 __all__ = [
     "EXACT",
     "FORMS",
-    "coarsest",
     "date_like",
     "date_of",
     "finer_form",
     "form_of",
     "number_of",
     "seconds_of",
+    "spacing",
+    "strides",
 ]
 
 _TIMES = ("", "{}%H:%M", "{}%H:%M:%S", "{}%H:%M:%S.%f")
@@ -107,17 +109,30 @@ def date_like(form: str) -> bool:
     return found.replace(tzinfo=None) == day
 
 
-def coarsest(form: str, numbers: set[int]) -> int:
-    """The largest of a second, minute, hour and day that all times are whole numbers of.
+def spacing(numbers: set[int]) -> tuple[int, int]:
+    """The first, from 0 on, and the step of the coarsest grid that has all of some numbers.
 
-    Returns:
-        How many units of the form that is.
+    The step is the greatest common divisor of their differences: 7 days of Mondays, whose first is
+    4, as 1970 began with a Thursday. Months have no such step, but of days.
     """
-    unit = _unit(form)
-    for step in (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)):
-        if step >= unit and not any(number % (step // unit) for number in numbers):
-            return step // unit
-    return 1
+    low = min(numbers, default=0)
+    step = math.gcd(*(number - low for number in numbers)) or 1
+    return low % step, step
+
+
+def strides(form: str, start: int, step: int) -> int:
+    """How many days, or hours, minutes or seconds if it is no whole days, a step is of a grid.
+
+    Args:
+        form: of the dates, one unit of which is 1.
+        start: as `spacing` has it.
+        step: likewise.
+    """
+    for size in (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)):
+        each = size // _unit(form)
+        if each and not start % each and not step % each:
+            return step // each
+    return step
 
 
 def seconds_of(form: str) -> float:

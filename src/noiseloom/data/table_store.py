@@ -15,12 +15,12 @@ from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
 from noiseloom.data.table_dates import (
     EXACT,
-    coarsest,
     date_of,
     finer_form,
     form_of,
     number_of,
     seconds_of,
+    spacing,
 )
 from noiseloom.data.table_files import Rows
 from noiseloom.data.table_numbers import Writing, lost_zero
@@ -51,7 +51,8 @@ class Stored:
         natural: whether texts that are all numbers may be meant as numbers.
         kind: text, number, or identifier: every text another; None while all are missing.
         dates: of numbers that are dates, their form; "" for others, or not known yet.
-        step: how many units of the form one of them is.
+        start: what 0 counts as then, in units of the form.
+        step: how many of these units one of them is.
         numbers: of a column of numbers, NaN where missing.
         codes: of a column of text, the place in `index`, -1 where missing.
         index: texts by first appearance.
@@ -71,6 +72,7 @@ class Stored:
     natural: bool = True
     kind: Literal["text", "number", "identifier"] | None = None
     dates: str = ""
+    start: int = 0
     step: int = 1
     numbers: "array[float]" = field(default_factory=lambda: array("d"))
     codes: "array[int]" = field(default_factory=lambda: array("i"))
@@ -122,8 +124,8 @@ class Stored:
         """After the last cell: text of which none comes twice is an identifier; steps of dates."""
         if self.kind == "number" and self.dates:
             known = {int(number) for number in set(self.numbers) if not math.isnan(number)}
-            self.step = coarsest(self.dates, known)
-            self.numbers = array("d", (number // self.step for number in self.numbers))
+            start, step = self.start, self.step = spacing(known)
+            self.numbers = array("d", ((number - start) // step for number in self.numbers))
         if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
             self._forget()
 
@@ -217,7 +219,7 @@ class Stored:
                 -1
                 if math.isnan(number)
                 else self.index.setdefault(
-                    date_of(form, int(number) * self.step, self._bare)
+                    date_of(form, self.start + int(number) * self.step, self._bare)
                     if form
                     else str(int(number)),
                     len(self.index),

@@ -55,9 +55,10 @@ def read_table(
     are more than `max_classes`, it is an identifier, and left out with a note, as is one that
     counts the rows. Digits that begin with 0 or are more than 15 are words.
 
-    Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers, of
-    days, or of the largest unit up to a second that all of them are whole numbers of, and are
-    written back as they were; few different ones are categories.
+    Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers of the
+    largest step by which all of them lie apart, such as hours, days or weeks, and are written back
+    as they were, so that draws between Mondays are Mondays; those between the first days of months
+    are any days. Few different ones are categories.
 
     A held-out row with a category that no training row has is an error that names it, unless `rare`
     or the schema makes a class for such; held-out numbers beyond the training rows are in the
