@@ -1,6 +1,8 @@
 """Columns of a .parquet file have, in what is written, the types that they had there."""
 
+import random
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 import torch
@@ -164,3 +166,43 @@ def test_nanoseconds_are_cut_off_and_said(tmp_path, zone):
         assert (told in again.notes) == (nano > 0)
         splits.append(split)
     assert splits[0].fingerprint() == splits[1].fingerprint()
+
+
+def test_numbers_and_words_keep_their_types(tmp_path):
+    """Of every width, decimals and coded columns too; floats of 32 bits where they are read so."""
+    many = [i * i for i in range(N)]
+    word = pyarrow.dictionary(pyarrow.int8(), pyarrow.string())
+    found = table(
+        byte=pyarrow.array([i % 7 - 3 for i in range(N)], pyarrow.int8()),
+        short=pyarrow.array([n % 30_011 for n in many], pyarrow.uint16()),
+        long=pyarrow.array([None if i == 5 else n for i, n in enumerate(many)], pyarrow.uint64()),
+        price=pyarrow.array([Decimal(n) / 100 for n in many], pyarrow.decimal128(10, 2)),
+        few=pyarrow.array([[0.1, 2.5, 1e30][i % 3] for i in range(N)], pyarrow.float32()),
+        cents=pyarrow.array([n % 9973 / 100 for n in many], pyarrow.float32()),
+        half=pyarrow.array([i % 3 / 2 for i in range(N)], pyarrow.float16()),
+        word=pyarrow.array(["ab"[i % 2] for i in range(N)]).cast(word),
+        text=pyarrow.array(["cde"[i % 3] for i in range(N)], pyarrow.large_string()),
+    )
+    parquet.write_table(found, tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    assert TableVocabulary.from_facts(words.facts()) == words
+    words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
+    written = parquet.read_table(tmp_path / "b.parquet")
+    assert written.schema.remove_metadata() == found.schema
+    again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
+    rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
+    assert rows == sorted(split.train.values.tolist())
+
+
+def test_floats_that_are_drawn_between_others_are_written_to_the_last_digit(tmp_path):
+    draw = random.Random(0)
+    floats = pyarrow.array([draw.gauss(0, 1) for _ in range(N)], pyarrow.float32())
+    parquet.write_table(table(real=floats), tmp_path / "a.parquet")
+    split, words = read_table(tmp_path / "a.parquet")
+    for name, rng in (("drawn", Rng(0)), ("medians", None)):
+        words.write_rows(tmp_path / f"{name}.parquet", split.train.values, rng)
+        again, _ = read_table(tmp_path / f"{name}.parquet", vocabulary=words)
+        rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
+        assert rows == sorted(split.train.values.tolist())
+    kinds = [parquet.read_schema(tmp_path / f"{n}.parquet")[0].type for n in ("drawn", "medians")]
+    assert kinds == [pyarrow.float64(), pyarrow.float32()]

@@ -56,8 +56,8 @@ class Column:
         dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
         start: what 0 counts as then, in units of the form, from 0 to `step` - 1.
         step: how many of these units one of the numbers is; 0 where there is no form.
-        arrow: type of a .parquet file's column of truth values, dates or times, which its cells do
-            not tell; "" of others.
+        arrow: type of a .parquet file's column, where its cells do not tell, as of truth values,
+            dates or whole numbers of 8 bits; "" of others.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.

@@ -21,6 +21,7 @@ __all__ = ["ENDINGS", "ColumnError", "Rows", "opened", "pyarrow_for"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
+_PLAIN = ("int64", "double", "string")  # which cells are of in a .parquet file that is written
 
 
 class ColumnError(ValueError):
@@ -47,7 +48,7 @@ class Rows(NamedTuple):
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
         comma: whether commas separate its cells, so that no number has one.
-        types: of columns of truth values, dates and times, as the file has them.
+        types: of columns, where the file has them and their cells do not tell.
         notes: what people should know of how it was read, once it is.
     """
 
@@ -176,6 +177,8 @@ def _parquet(file: IO[bytes], path: Path, wanted: Callable[[str], bool]) -> Rows
         if column.name not in chosen:
             texts.append(_text)
             continue
+        if str(kind) not in _PLAIN:
+            types[column.name] = str(kind)
         if pyarrow.types.is_dictionary(kind):
             kind = kind.value_type
         if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
@@ -185,10 +188,8 @@ def _parquet(file: IO[bytes], path: Path, wanted: Callable[[str], bool]) -> Rows
             )
         # Numbers are told from their text as in any file; what the file calls text stays so. Those
         # of 32 and 16 bits are written in as few digits as tell them apart, 0.1 as 0.1.
-        if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        if str(kind) in ("string", "large_string", "string_view"):
             words.add(column.name)
-        if pyarrow.types.is_boolean(kind) or pyarrow.types.is_temporal(kind):
-            types[column.name] = str(kind)
         single, half = pyarrow.types.is_float32(kind), pyarrow.types.is_float16(kind)
         texts.append(_short(np.float32 if single else np.float16) if single or half else _text)
 
