@@ -245,6 +245,19 @@ def test_parts_of_a_second_may_come_late_in_a_column(tmp_path, whole, zone, unit
         read_table(table(tmp_path / "a.csv", cells), schema=schema)
 
 
+def test_parts_of_a_second_may_come_in_a_later_part_of_a_file(tmp_path):
+    moments = [START + timedelta(seconds=i * i % 99_991) for i in range(9_000)]
+    moments[8_500] += timedelta(microseconds=250_000)
+    cells = [moment.isoformat() for moment in moments]
+    cells[77] = ""
+    split, words = read_table(table(tmp_path / "a.csv", cells))
+    column = words.columns[0]
+    assert (column.dates, column.step) == ("%Y-%m-%dT%H:%M:%S.%f", 250_000)
+    tokens = words.encode([[cell, i % 5] for i, cell in enumerate(cells)])
+    seen = sorted(split.train.values.tolist() + split.held_out.values.tolist())
+    assert sorted(tokens.tolist()) == seen
+
+
 def test_a_schema_has_an_offset_as_cells_have_it(tmp_path):
     cells = dates("%d/%m/%Y %H:%M+0200", step=timedelta(hours=1))
     path = table(tmp_path / "a.csv", cells)
