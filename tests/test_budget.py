@@ -138,21 +138,33 @@ def test_a_prior_has_a_quarter_at_most_and_the_first_stage_the_rest(
     # which is less than a quarter of 200 s, and more than one of 20.
     paid = within(200.0, {"coded": coded}, tmp_path)
     assert paid == {"coded": {"steps": 350, "prior_steps": 100}}
-    assert "350 updates and 100 of its prior in 200 s" in capsys.readouterr().err
+    told = "350 updates and 100 of its prior, with 5,000 samples read for its codes, in 200 s"
+    assert told in capsys.readouterr().err
     assert within(20.0, {"coded": coded}, tmp_path / "b") == {
         "coded": {"steps": 30, "prior_steps": 20}
     }
     found = within(0.9, {"coded": coded}, tmp_path / "c")["coded"]
     assert "a quarter of a budget of 0.9 s does not pay for one update of the prior" in str(found)
+    assert "which takes 0.25 s (0.05 s of it reading)" in str(found)
     kept = json.loads((tmp_path / "b" / "grid" / "budget.json").read_text())["cells"]["coded"]
     assert (kept["prior_steps"], kept["prior_seconds"], kept["steps"]) == (20, 5.0, 30)
     # No sample is read twice: 160 updates of 50 read all 8,000 in 8 s, and 400 as well.
     long = replace(coded, prior_steps=400)
     paid = within(1000.0, {"coded": long}, tmp_path / "d")["coded"]
     assert paid == {"prior_steps": 400, "steps": int((1000 - 400 * 0.2 - 8) / 0.5)}
-    # A table is counted, of all of them.
+    # A table is counted, of all of them where a quarter pays for that, 8 s: 1 ms a sample.
     table = replace(coded, prior="tabular")
-    assert within(20.0, {"coded": table}, tmp_path / "e") == {"coded": {"steps": 24}}
+    assert within(40.0, {"coded": table}, tmp_path / "e") == {"coded": {"steps": 64}}
+    told = "0.5 s an update, 64 updates, with 8,000 samples read for its codes, in 40 s"
+    assert told in capsys.readouterr().err
+    assert within(20.0, {"coded": table}, tmp_path / "f") == {
+        "coded": {"steps": 30, "prior_samples": 5000}
+    }
+    found = within(0.003, {"coded": table}, tmp_path / "g")["coded"]
+    assert "a quarter of a budget of 0.003 s does not pay for one sample of codes" in str(found)
+    found = within(0.6, {"coded": table}, tmp_path / "h")["coded"]
+    told = "does not pay for one update, which takes 0.5 s beside 0.15 s of a prior"
+    assert told in str(found)
 
 
 def test_a_prior_and_the_reading_of_its_codes_are_timed_apart(tmp_path, monkeypatch) -> None:

@@ -406,7 +406,7 @@ def test_each_of_several_processes_keeps_a_log(capsys, tmp_path):
 
 
 def test_one_table_is_of_one_data_set(capsys, tmp_path, fitted, monkeypatch):
-    out, words = tmp_path / "grid", ["--grid", "code=binary", "--seeds", "1"]
+    out, words = tmp_path / "grid", ["--grid", "code=binary,gray", "--seeds", "1"]
     assert compare(out, *words) == 0
     capsys.readouterr()
     load = noiseloom.recipes.BitsDigits.load
@@ -417,4 +417,12 @@ def test_one_table_is_of_one_data_set(capsys, tmp_path, fitted, monkeypatch):
 
     monkeypatch.setattr(noiseloom.recipes.BitsDigits, "load", other)
     assert compare(out, *words) == 2
-    assert "was trained on other data: choose another --out" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("was trained on other data: choose another --out") == 1
+    assert "skipped" not in told
+
+
+def test_a_value_that_is_given_twice_is_refused(capsys, tmp_path):
+    assert compare(tmp_path / "grid", "--grid", "code=binary,gray,binary", "--seeds", "1") == 2
+    assert "binary is given twice: code=binary,gray,binary" in capsys.readouterr().err
+    assert combinations(["td=0,1"], ["td=1"]) == [{"td": "0"}, {"td": "1"}]

@@ -167,6 +167,22 @@ def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_
     assert json.loads(shown.out)["cells"][1]["recipe"]["width"] == 64
 
 
+def test_data_that_have_changed_are_told_of_once_before_anything_is_timed(
+    capsys, tmp_path, text, measured
+) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--budget", "0.1", "--out"]
+    assert main([*words, str(tmp_path / "grid"), "--state", "masked,uniform"]) == 0
+    text.write_text(text.read_text() + "and so on; ")
+    capsys.readouterr()
+    assert main([*words, str(tmp_path / "grid"), "--state", "masked,uniform,bits"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("was trained on other data: choose another --out") == 1
+    assert "skipped" not in told
+    assert measured == [["masked", "uniform"]]
+    assert main([*words, str(tmp_path / "twice"), "--state", "masked,masked"]) == 2
+    assert "masked is given twice: state=masked,masked" in capsys.readouterr().err
+
+
 def test_a_cell_that_cannot_be_timed_is_left_out(capsys, tmp_path, text) -> None:
     words = ["compare", "--data", str(text), "--grid", "width=16,15", *TINY, "--state", "bits"]
     assert main([*words, "--budget", "0.2", "--out", str(tmp_path / "grid"), "--json"]) == 0

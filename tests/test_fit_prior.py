@@ -260,8 +260,8 @@ def test_of_many_samples_as_many_are_encoded_as_the_prior_learns_from(run, monke
     assert kept["train.codes"].shape == (noiseloom.fit_prior.DRAWS * 12 * 16, 2)
     asked.clear()
     for enough in (50, samples):  # that a table counts
-        monkeypatch.setattr(noiseloom.fit_prior, "ENOUGH", enough)
-        assert main(["prior", str(run), "--force", "--prior", "tabular"]) == 0
+        words = ["prior", str(run), "--force", "--prior", "tabular", "--prior-samples"]
+        assert main([*words, str(enough)]) == 0
     assert [len(rows or ()) for _, rows in asked[::2]] == [50, 0]
 
 

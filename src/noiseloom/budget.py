@@ -7,7 +7,8 @@ is kept in a file, and a comparison that goes on reads it there. What is trained
 after that.
 
 A run of two stages has one budget: its prior gets a quarter of it at most, reading samples for
-their codes among it, and the first stage what is left.
+their codes among it, and the first stage what is left. A table, which is counted, is of so many
+samples as can be read in that quarter.
 """
 
 import bisect
@@ -24,7 +25,6 @@ from typing import Any
 
 import torch
 
-from noiseloom.fit_prior import ENOUGH
 from noiseloom.pace import READ, prior_updates, readings, updates
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.run_folder import write_text
@@ -134,8 +134,8 @@ def updates_within(
         jobs: runs that will share the CPU's threads.
 
     Returns:
-        Of each the options that say its updates, `steps` and of a run of two stages `prior_steps`;
-        or what is wrong with it.
+        Of each the options that say its updates, `steps` and of a run of two stages `prior_steps`,
+        or `prior_samples` of a table that has not the time for all; or what is wrong with it.
 
     Raises:
         ValueError: the file is of another budget, device, or kind.
@@ -175,11 +175,13 @@ def updates_within(
             one = kept["cells"][name]
             source = "measured now" if name in new else f"as in {file.name}"
             prior = f" and {one['prior_steps']:,} of its prior" if "prior_steps" in one else ""
+            if "read" in one:
+                prior += f", with {one['read']:,} samples read for its codes,"
             say(
                 f"{titles[name]}: {one['seconds']:.3g} s an update, {one['steps']:,} updates"
                 f"{prior} in {seconds:g} s ({source})"
             )
-    steps = ("steps", "prior_steps")
+    steps = ("steps", "prior_steps", "prior_samples")
     return {
         name: failed.get(name)
         or {key: int(kept["cells"][name][key]) for key in steps if key in kept["cells"][name]}
@@ -204,32 +206,51 @@ def _afforded(
     left = seconds
     if isinstance(codes, Timing):
         assert isinstance(recipe, TwoStages)
-        samples, size = len(recipe.load(data).train), recipe.prior_batch_size
         one = prior.seconds if isinstance(prior, Timing) else 0.0
-
-        def cost(count: int) -> float:
-            """Of so many updates, and of reading every sample that they learn from once."""
-            read = min(samples, count * size if one else ENOUGH)
-            return count * one + read / READ * codes.seconds
-
-        most = recipe.prior_steps if one else 0
-        told = {"prior_steps": most} if one else {}
-        if one and cost(most) > SHARE * seconds:
-            count = bisect.bisect_right(range(1, most + 1), SHARE * seconds, key=cost)
-            if not count:
-                raise ValueError(
-                    f"a quarter of a budget of {seconds:g} s does not pay for one update of the "
-                    f"prior, which takes {cost(1):.2g} s"
-                )
-            told = {"prior_steps": count}
-        told["prior_seconds"] = cost(told.get("prior_steps", 0))
+        told = _of_prior(seconds, recipe, len(recipe.load(data).train), one, codes.seconds / READ)
         left -= told["prior_seconds"]
     if left < first.seconds:
+        beside = f" beside {told['prior_seconds']:.2g} s of a prior" if told else ""
         raise ValueError(
             f"a budget of {seconds:g} s does not pay for one update, which takes "
-            f"{first.seconds:.2g} s{' beside a prior' * bool(told)}"
+            f"{first.seconds:.2g} s{beside}"
         )
     return {**asdict(first), **told, "steps": int(left / first.seconds)}
+
+
+def _of_prior(
+    seconds: float, recipe: TwoStages, samples: int, one: float, reading: float
+) -> dict[str, Any]:
+    """What is kept of the second stage of a run: options, samples that are read, and seconds.
+
+    Args:
+        seconds: the budget.
+        recipe: of the run.
+        samples: to learn from.
+        one: seconds of an update of the prior; 0 of one that is counted.
+        reading: seconds of reading a sample for its codes.
+    """
+    share = SHARE * seconds
+    size = recipe.prior_batch_size if one else 1
+    most = recipe.prior_steps if one else min(samples, recipe.prior_samples)
+
+    def cost(count: int) -> float:
+        """Of so many updates, or samples of a table: each that is used is read once."""
+        return count * one + min(samples, count * size) * reading
+
+    count = most
+    if cost(most) > share:
+        count = bisect.bisect_right(range(1, most + 1), share, key=cost)
+        if not count:
+            first = "update of the prior, whose codes are read" if one else "sample of codes"
+            raise ValueError(
+                f"a quarter of a budget of {seconds:g} s does not pay for one {first}, which "
+                f"takes {cost(1):.2g} s ({min(samples, size) * reading:.2g} s of it reading)"
+            )
+    told = {"read": min(samples, count * size), "prior_seconds": cost(count)}
+    if one:
+        return {"prior_steps": count, **told}
+    return {"prior_samples": count, **told} if count < most else told
 
 
 def _measured(

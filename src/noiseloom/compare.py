@@ -81,7 +81,7 @@ def compare(
         budget: seconds of training of every run, which say its number of steps (`budget.json`).
 
     Raises:
-        FileExistsError: `out` holds something else.
+        FileExistsError: `out` holds something else, or runs that were trained on other data.
         ValueError: no cell can be made, or a budget that is none, or not that of `out`.
         OSError: a process was killed.
     """
@@ -122,6 +122,7 @@ def compare(
             skip(typed, str(error))
     if good:
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
+        _check_data(kind, out, data)
     if good and budget is not None:
         asked, widths = equal_states(good, good[0].recipe.facts(split))
         for note in widths.values():
@@ -213,7 +214,8 @@ def _afforded(
     named, titles = [], dict[str, str]()
     for cell in cells:
         run = trained(cell.recipe, 0)
-        differs = [t for t in changes(run) if not t.startswith(("steps=", "prior_steps="))]
+        paid = ("steps=", "prior_steps=", "prior_samples=")
+        differs = [text for text in changes(run) if not text.startswith(paid)]
         named.append((",".join(differs) or run.name, run))
         titles.setdefault(named[-1][0], text_of(cell.options))
     found = updates_within(
@@ -288,6 +290,24 @@ def _hear_of_missing(metrics: Sequence[str], results: Sequence[dict[str, float] 
         say(f"so far {error}")
 
 
+def _check_data(kind: type[Recipe], out: Path, data: str | None) -> None:
+    """Raise FileExistsError where the runs of a comparison, of which one tells, had other data."""
+    for path in sorted((out / "runs").glob("*/recipe.yaml")):
+        try:
+            recipe = recipe_of(read_description(path.parent), kind)
+        except (ValueError, OSError):  # which is told with its cell
+            continue
+        _check_trained_on(recipe, path.parent, data)
+        return
+
+
+def _check_trained_on(recipe: Recipe, folder: Path, data: str | None) -> None:
+    described = read_description(folder)
+    same = described["data"] == absolute(data)
+    if not (same and same_data(recipe.load(data), described["facts"])):
+        raise FileExistsError(f"{folder} was trained on other data: choose another --out")
+
+
 def _judge(task: _Task) -> list[dict[str, float] | str]:
     """Metrics of one run with each of the sampling options, or what is wrong with them.
 
@@ -301,10 +321,7 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             names = [f.name for f in fields(recipe) if f.name not in recipe.changeable()]
             options = {name: getattr(recipe, name) for name in names}
             resumed(folder, options, type(recipe))
-            described = read_description(folder)
-            same = described["data"] == absolute(task.data)
-            if not (same and same_data(recipe.load(task.data), described["facts"])):
-                raise FileExistsError(f"{folder} was trained on other data: choose another --out")
+            _check_trained_on(recipe, folder, task.data)
         if finished(recipe, folder):
             newest = checkpoint.newest(folder / "state")
             assert newest is not None

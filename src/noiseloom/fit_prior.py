@@ -37,8 +37,6 @@ __all__ = ["DRAWS", "fit_prior", "prior_loss"]
 
 DRAWS = 4
 """Codes of each training sample: where the encoder is unsure, the prior learns how unsure."""
-ENOUGH = 100_000
-"""Samples that a table counts at most, of which all windows of a long text would take hours."""
 
 
 def fit_prior(
@@ -133,7 +131,7 @@ def _encoded(recipe: TwoStages, run: Run, split: Split[Any], rng: Rng) -> tuple[
     A prior that is trained reads as many samples as it makes use of.
     """
     used = recipe.prior_steps * recipe.prior_batch_size
-    learnt = ENOUGH if recipe.prior == "tabular" else used
+    learnt = recipe.prior_samples if recipe.prior == "tabular" else used
     found = []
     for name, part, draws, most in (
         ("train", split.train, DRAWS, learnt),

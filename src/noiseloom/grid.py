@@ -21,7 +21,7 @@ def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[st
         cells: entries that are grids of their own, their words separated by blanks.
 
     Raises:
-        ValueError: an entry without name, or without value.
+        ValueError: an entry without name, or without value, or with one twice.
 
     Example:
         >>> combinations(["td=0,1"], ["code=gray head=softmax"])
@@ -36,6 +36,9 @@ def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[st
             values = re.split(r",(?![^\[]*\])(?!(?:\[[^\[\]]*\],?)+\])", text)
             if not name or not all(values):
                 raise ValueError(f"expected NAME=VALUE,VALUE in the grid, got {word!r}")
+            twice = [value for i, value in enumerate(values) if value in values[:i]]
+            if twice:
+                raise ValueError(f"{twice[0]} is given twice: {word}")
             axes[name.replace("-", "_")] = values
         if axes:
             found += [

@@ -13,7 +13,7 @@ _LENIENT = {"recall", "density"}
 
 
 def remarks(recipe: Recipe, metrics: Mapping[str, float]) -> list[str]:
-    """The caveat of a recipe, and of rows what there are too few of them for.
+    """The caveat of a recipe, and of rows which metrics do not tell.
 
     Args:
         recipe: of the run.
@@ -27,7 +27,9 @@ def too_few(metrics: Mapping[str, float], names: Collection[str] | None = None) 
     """A sentence that names metrics whose anchors are the wrong way round; "" of none.
 
     Where real rows with noise are better than held-out ones without, a metric does not tell good
-    samples from bad ones: of a few rows chance is more than what is wrong with them.
+    samples from bad ones: of a few rows chance is more than what is wrong with them. Nor does it
+    where held-out rows are others than those trained on, as of a later time: then so are samples
+    that follow these, however many rows there are.
 
     Args:
         metrics: an evaluation.
@@ -35,7 +37,7 @@ def too_few(metrics: Mapping[str, float], names: Collection[str] | None = None) 
 
     Example:
         >>> too_few({"n": 64, "pair": 0.2, "pair_held_out": 0.3, "pair_noised": 0.25})
-        'pair: 64 rows are too few to tell: real ones with noise are better than held-out ones'
+        'pair cannot tell good from bad: real rows with noise are better than held-out ones; ...'
     """
     found = []
     for name in shown(metrics) if names is None else names:
@@ -47,6 +49,7 @@ def too_few(metrics: Mapping[str, float], names: Collection[str] | None = None) 
     if not found:
         return ""
     return (
-        f"{', '.join(found)}: {metrics.get('n', 0):,.0f} rows are too few to tell: real ones with "
-        "noise are better than held-out ones"
+        f"{', '.join(found)} cannot tell good from bad: real rows with noise are better than "
+        f"held-out ones; {metrics.get('n', 0):,.0f} rows are too few, or held-out ones are unlike "
+        "the others"
     )

@@ -11,7 +11,7 @@ from table_cases import written
 
 from noiseloom import Rng
 from noiseloom.data import read_table
-from noiseloom.data.table_dates import FORMS, coarsest, date_of, form_of, number_of
+from noiseloom.data.table_dates import FORMS, date_of, form_of, number_of, spacing, strides
 from noiseloom.data.table_vocabulary import TableVocabulary
 
 START = datetime(2001, 2, 3)
@@ -37,19 +37,58 @@ def test_a_form_is_found_and_inverts(form):
     assert date_of(form, number_of(form, cell)) == cell
 
 
+@pytest.mark.parametrize(
+    ("cell", "form"),
+    [
+        ("2024-05-01T10:05Z", "%Y-%m-%dT%H:%MZ"),
+        ("2024-05-01T10:05:07Z", "%Y-%m-%dT%H:%M:%SZ"),
+        ("2024-05-01T10:05:07.629", "%Y-%m-%dT%H:%M:%S.%3f"),
+        ("2024-05-01T10:05:07.629Z", "%Y-%m-%dT%H:%M:%S.%3fZ"),
+        ("2024-05-01 10:05:07.000629+00:00", "%Y-%m-%d %H:%M:%S.%f+00:00"),
+        ("2024-05-01T10:05:07+02:00", "%Y-%m-%dT%H:%M:%S+02:00"),
+        ("2024-05-01 10:05:07-03", "%Y-%m-%d %H:%M:%S-03"),
+        ("2024-05-01T10:05:07.629-0330", "%Y-%m-%dT%H:%M:%S.%3f-0330"),
+    ],
+)
+def test_times_of_iso_have_milliseconds_and_offsets(cell, form):
+    assert form_of(cell) == form
+    assert date_of(form, number_of(form, cell)) == cell
+    moment = datetime.fromisoformat(cell).replace(tzinfo=None) - datetime(1970, 1, 1)
+    unit = timedelta(milliseconds=1) if "%3f" in form else timedelta(seconds=1)
+    unit = timedelta(microseconds=1) if "%f" in form else unit
+    assert number_of(form, cell) == moment / unit
+
+
 def test_numbers_are_days_and_seconds_of_the_unix_epoch():
     assert number_of("%Y-%m-%d", "1970-01-02") == 1
     assert number_of("%Y-%m-%d", "2024-05-01") == (date(2024, 5, 1) - date(1970, 1, 1)).days
     assert number_of("%Y-%m-%d", "9999-12-31") == 2_932_896
     assert number_of("%Y-%m-%dT%H:%M:%SZ", "2001-09-09T01:46:40Z") == 10**9
-    assert coarsest("%Y-%m-%d %H:%M", {0, 86_400}) == 86_400
-    assert coarsest("%Y-%m-%d %H:%M", {0, 7_200}) == 3_600
-    assert coarsest("%Y-%m-%d", {3}) == 1
+    assert spacing({0, 86_400, 3 * 86_400}) == (0, 86_400)
+    assert spacing({-3_600, 7_200, 9_000}) == (0, 1_800)
+    assert spacing({-10, 4, 18, 25}) == (4, 7)  # the first Monday of 1970 is its fifth day
+    assert spacing({3}) == spacing(set()) == (0, 1)
+    assert strides("%Y-%m-%d", 4, 7) == 7
+    assert strides("%Y-%m-%d %H:%M", 0, 172_800) == 2
+    assert strides("%Y-%m-%d %H:%M", 7_200, 172_800) == 48
+    assert strides("%Y-%m-%d %H:%M:%S.%f", 1, 2_000_000) == 2_000_000
 
 
 @pytest.mark.parametrize(
     "cell",
-    ["05/01/2024", "2024-13-01", "2024-5-1", "20240501", "12", "2023-02-29", "May 2024", "a-b-c-d"],
+    [
+        "05/01/2024",
+        "2024-13-01",
+        "2024-5-1",
+        "20240501",
+        "12",
+        "2023-02-29",
+        "May 2024",
+        "a-b-c-d",
+        "2024-05-01T10:05.629Z",
+        "2024-05-01Z",
+        "2024-05-01T10:05:07+32:00",
+    ],
 )
 def test_what_can_be_read_in_two_ways_or_none_is_no_date(cell):
     assert form_of(cell) == ""
@@ -64,6 +103,9 @@ def test_what_can_be_read_in_two_ways_or_none_is_no_date(cell):
         ("%Y-%m-%d %H:%M:%S", timedelta(hours=1)),
         ("%Y-%m-%dT%H:%M:%SZ", timedelta(seconds=7)),
         ("%Y-%m-%d %H:%M:%S.%f", timedelta(microseconds=12_345_671)),
+        ("%Y-%m-%dT%H:%M:%S+02:00", timedelta(hours=1)),
+        ("%Y-%m-%d", timedelta(weeks=1)),
+        ("%Y-%m-%d %H:%M", timedelta(minutes=15)),
     ],
 )
 def test_dates_are_bins_of_whole_numbers_that_are_written_back(tmp_path, form, step):
@@ -84,8 +126,7 @@ def test_dates_are_bins_of_whole_numbers_that_are_written_back(tmp_path, form, s
         moment = datetime.strptime(when, form)
         assert moment.strftime(form) == when
         assert low <= moment <= high
-        if step != timedelta(seconds=7) and "%f" not in form:  # of whole hours and days
-            assert (moment - datetime(1970, 1, 1)) % step == timedelta(0)
+        assert (moment - START) % step == timedelta(0)
     assert torch.equal(words.encode(rows), split.train.values.long())
     words.write_rows(tmp_path / "b.csv", split.train.values, Rng(1))
     assert read_table(tmp_path / "b.csv")[1].columns[0].dates == form
@@ -173,6 +214,59 @@ def test_missing_dates_are_a_class_and_templates_know_dates(tmp_path):
     other = table(tmp_path / "b.csv", ["2003-01-01", "yesterday"])
     with pytest.raises(ValueError, match="line 3, column 'when': 'yesterday' is no date as"):
         read_table(other, vocabulary=words)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 149, 599])
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+@pytest.mark.parametrize("unit", ["milliseconds", "microseconds"])
+def test_parts_of_a_second_may_come_late_in_a_column(tmp_path, whole, zone, unit):
+    """Python writes no parts where these are 0, be it in the first row or in many."""
+    draw = random.Random(0)
+    size = timedelta(**{unit: 1})
+    moments = [START + draw.randrange(10**7) * timedelta(seconds=1) for _ in range(600)]
+    moments[whole:] = [moment + draw.randrange(1, 1000) * size for moment in moments[whole:]]
+    cells = [m.isoformat(timespec=unit if m.microsecond else "seconds") + zone for m in moments]
+    split, words = read_table(table(tmp_path / "a.csv", cells))
+    part = "%3f" if unit == "milliseconds" else "%f"
+    assert words.columns[0].dates == f"%Y-%m-%dT%H:%M:%S.{part}{zone}"
+    column = words.columns[0]
+    low, high = (
+        number_of(column.dates, column.typed(end)) for end in (column.lows[0], column.highs[-1])
+    )
+    tokens = words.encode([{"when": cell, "x": i % 5} for i, cell in enumerate(cells)])
+    seen = sorted(split.train.values.tolist() + split.held_out.values.tolist())
+    assert sorted(tokens.tolist()) == seen
+    assert low >= (min(moments) - datetime(1970, 1, 1)) / size
+    assert high <= (max(moments) - datetime(1970, 1, 1)) / size
+    rows = words.decode(split.train.values, Rng(0))
+    assert torch.equal(words.encode(rows), split.train.values.long())
+    schema = {"when": {"kind": "date", "format": "%Y-%m-%dT%H:%M:%SZ"}}
+    with pytest.raises(ValueError, match="is no date as %Y-%m-%dT%H:%M:%SZ has it"):
+        read_table(table(tmp_path / "a.csv", cells), schema=schema)
+
+
+def test_parts_of_a_second_may_come_in_a_later_part_of_a_file(tmp_path):
+    moments = [START + timedelta(seconds=i * i % 99_991) for i in range(9_000)]
+    moments[8_500] += timedelta(microseconds=250_000)
+    cells = [moment.isoformat() for moment in moments]
+    cells[77] = ""
+    split, words = read_table(table(tmp_path / "a.csv", cells))
+    column = words.columns[0]
+    assert (column.dates, column.step) == ("%Y-%m-%dT%H:%M:%S.%f", 250_000)
+    tokens = words.encode([[cell, i % 5] for i, cell in enumerate(cells)])
+    seen = sorted(split.train.values.tolist() + split.held_out.values.tolist())
+    assert sorted(tokens.tolist()) == seen
+
+
+def test_a_schema_has_an_offset_as_cells_have_it(tmp_path):
+    cells = dates("%d/%m/%Y %H:%M+0200", step=timedelta(hours=1))
+    path = table(tmp_path / "a.csv", cells)
+    schema = {"when": {"kind": "date", "format": "%d/%m/%Y %H:%M%z"}}
+    told = r"format has the offset as all cells have it, such as '%Y-%m-%dT%H:%M:%S\+02:00'"
+    with pytest.raises(ValueError, match=told):
+        read_table(path, schema=schema)
+    schema["when"]["format"] = "%d/%m/%Y %H:%M+0200"
+    assert read_table(path, schema=schema)[1].columns[0].called == "date, in bins"
 
 
 @pytest.mark.parametrize("kind", ["text", "day", "time"])

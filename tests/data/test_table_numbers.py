@@ -4,6 +4,7 @@ import csv
 import math
 import random
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,8 +147,10 @@ def test_floats_of_32_bits_are_not_written_as_64(tmp_path):
         }
         parquet.write_table(arrow.table(columns), path)
         split, vocabulary = read_table(path)
-        found[kind] = split.fingerprint(), vocabulary.facts()
-        assert vocabulary.columns[0].decimals == (1, 2)
+        column = vocabulary.columns[0]
+        found[kind] = split.fingerprint(), replace(column, arrow="")
+        told = "float" if kind == "float32" else ""
+        assert (column.decimals, column.arrow) == ((1, 2), told)
     assert found["float32"] == found["float64"]
 
 

@@ -145,3 +145,32 @@ def test_an_evaluation_counts_rows_that_break_rules(tmp_path):
     found = RECIPES["table"](samples=40).evaluate(lambda given: drawn, data, Rng(0))
     assert found["invalid"] == pytest.approx(0.75)
     assert found["invalid_held_out"] == 0
+
+
+def test_a_rule_on_few_different_dates_says_that_the_schema_has_to_name_them(tmp_path):
+    lines = ["day,word", *(f"2020-0{1 + i % 4}-01,{'uv'[i % 2]}" for i in range(100))]
+    path = written(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    rules = ["day < 2021-01-01"]
+    told = "'day' has text.*: its dates are categories, as they are few; write day: date in the"
+    with pytest.raises(ValueError, match=told):
+        read_table(path, schema={"rules": rules})
+    words = read_table(path, schema={"rules": rules, "day": "date"})[1]
+    assert words.rules == tuple(rules)
+    with pytest.raises(ValueError, match=r"'word' has text, and rules compare numbers or dates$"):
+        read_table(path, schema={"rules": ["word < 2021-01-01"]})
+
+
+def test_rules_compare_weeks_with_days_between_them(tmp_path):
+    """Saturdays are the last before the first of January 2005, which is one of them itself."""
+    days = [np.datetime64("2003-01-04") + 7 * (37 * i % 104) for i in range(400)]
+    assert max(days) == np.datetime64("2004-12-25")
+    lines = ["day,next", *(f"{day},{day + 7}" for day in days)]
+    path = written(tmp_path / "a.csv", "\n".join(lines) + "\n")
+    rules = ["day < 2004-12-26", "day < 2004-12-28", "day >= 2003-01-04", "day < next"]
+    split, words = read_table(path, schema={"rules": rules, "day": "date", "next": "date"})
+    assert all(rule(split.train.values).all() for rule in words.comparisons())
+    assert words.columns[0].step == 7
+    for rule in ("day < 2004-12-25", "day <= 2004-12-24"):
+        schema = {"rules": [rule], "day": "date", "next": "date"}
+        with pytest.raises(ValueError, match="training rows break it"):
+            read_table(path, schema=schema)

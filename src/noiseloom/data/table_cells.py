@@ -36,7 +36,7 @@ def read_cells(
         FileNotFoundError: no such file.
         ValueError: a column that is none of these, no rows, or what is no table.
     """
-    with opened(Path(path).expanduser()) as table:
+    with opened(Path(path).expanduser(), {*names}.__contains__) as table:
         check_names(table.names, [*names, *left_out], "the vocabulary")
         places, rows = [], []
         for place, row in table.rows:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from noiseloom.data.table_dates import date_of, number_of
+from noiseloom.data.table_dates import EXACT, date_of, number_of
 from noiseloom.data.table_numbers import Reals, counted, drawn, lost_zero, written
 from noiseloom.rng import Rng
 
@@ -54,9 +54,10 @@ class Column:
             them; empty where they are not known.
         digits: the most of a number there; 0 where they are not known.
         dates: of whole numbers that are dates, the form of these (`noiseloom.data.table_dates`).
-        step: how many units of the form one of these numbers is; 0 where there is no form.
-        arrow: type of a .parquet file's column of truth values, dates or times, which its cells do
-            not tell; "" of others.
+        start: what 0 counts as then, in units of the form, from 0 to `step` - 1.
+        step: how many of these units one of the numbers is; 0 where there is no form.
+        arrow: type of a .parquet file's column, where its cells do not tell, as of truth values,
+            dates or whole numbers of 8 bits; "" of others.
 
     Raises:
         ValueError: none or equal values, intervals that overlap or hold no number.
@@ -76,6 +77,7 @@ class Column:
     decimals: tuple[int, ...] = ()
     digits: int = 0
     dates: str = ""
+    start: int = 0
     step: int = 0
     arrow: str = ""
 
@@ -134,7 +136,7 @@ class Column:
             found = number_of(self.dates, text, strict=False)
             if found is None:
                 raise ValueError(f"{text!r} is no date as {self.dates} has it")
-            return found // self.step
+            return (found - self.start) // self.step
         if not NUMBER.fullmatch(text) or not math.isfinite(float(text)):
             raise ValueError(f"{text!r} is no finite number{lost_zero(text)}")
         number = float(text)
@@ -205,6 +207,19 @@ class Column:
     def text(self, value: Value) -> str:
         """A value as the file would have it; empty where it is missing."""
         return written(value, self.decimals)
+
+    def known(self, cell: str) -> str:
+        """A cell that a person gave, as the column writes it; a time between its steps stays so.
+
+        Raises:
+            ValueError: as `parse`.
+        """
+        value = self.parse(cell)
+        if self.dates and value is not None:
+            found = number_of(self.dates, cell.strip(), strict=False)
+            return date_of(self.dates, found) if found is not None else cell
+        whole = self.type == "integer" and isinstance(value, int) and abs(value) < EXACT
+        return str(value) if whole else cell
 
     def log_widths(self) -> Reals:
         """Nats that a class loses, (K,): log(high - low), of whole numbers log(how many there are).
@@ -317,7 +332,7 @@ class Column:
     def typed(self, value: int | float) -> int | float | str:
         """A number of the column as a value: a date as it is written, or of its type."""
         if self.dates:
-            return date_of(self.dates, int(value) * self.step)
+            return date_of(self.dates, self.start + int(value) * self.step)
         return int(value) if self.type == "integer" else float(value)
 
 

@@ -7,18 +7,21 @@ import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import NUMBER
 
 __all__ = ["ENDINGS", "ColumnError", "Rows", "opened", "pyarrow_for"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
+_PLAIN = ("int64", "double", "string")  # which cells are of in a .parquet file that is written
 
 
 class ColumnError(ValueError):
@@ -45,7 +48,8 @@ class Rows(NamedTuple):
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
         comma: whether commas separate its cells, so that no number has one.
-        types: of columns of truth values, dates and times, as the file has them.
+        types: of columns, where the file has them and their cells do not tell.
+        notes: what people should know of how it was read, once it is.
     """
 
     names: tuple[str, ...]
@@ -54,6 +58,7 @@ class Rows(NamedTuple):
     words: frozenset[str] = frozenset()
     comma: bool = True
     types: Mapping[str, str] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def check(self, place: int, cells: Sequence[str]) -> None:
         """Raise where a row has another length than the header.
@@ -68,8 +73,13 @@ class Rows(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Rows]:
+def opened(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Rows]:
     """Open a table, .csv, .tsv, either with .gz too, or .parquet; errors become one line.
+
+    Args:
+        path: of the file.
+        wanted: whether a column is; of a .parquet file the others are not read, be they of any
+            type, and their cells are empty.
 
     Raises:
         FileNotFoundError: no such file.
@@ -86,7 +96,9 @@ def opened(path: Path) -> Iterator[Rows]:
             _binary(path) as file,
             io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text,  # not of Parquet
         ):
-            table = _parquet(file, path) if path.suffix.lower() == ".parquet" else _csv(text)
+            table = (
+                _parquet(file, path, wanted) if path.suffix.lower() == ".parquet" else _csv(text)
+            )
             _check_names(table.names)
             yield table
     except ColumnError as error:
@@ -154,36 +166,70 @@ def pyarrow_for(path: Path) -> ModuleType:
     return found
 
 
-def _parquet(file: IO[bytes], path: Path) -> Rows:
+def _parquet(file: IO[bytes], path: Path, wanted: Callable[[str], bool]) -> Rows:
     pyarrow = pyarrow_for(path)
     found = pyarrow.parquet.ParquetFile(file)
     words, types, texts = set(), dict[str, str](), list[Callable[[object], str]]()
+    names, notes = tuple(found.schema_arrow.names), list[str]()
+    chosen = [name for name in names if wanted(name)]
     for column in found.schema_arrow:
         kind = column.type
+        if column.name not in chosen:
+            texts.append(_text)
+            continue
+        if str(kind) not in _PLAIN:
+            types[column.name] = str(kind)
         if pyarrow.types.is_dictionary(kind):
             kind = kind.value_type
         if pyarrow.types.is_nested(kind) or pyarrow.types.is_binary(kind):
-            raise ValueError(f"column {column.name!r} is of {kind}: a cell must be one value")
+            raise ValueError(
+                f"column {column.name!r} is of {kind}: a cell must be one value; leave it out "
+                f"({said('leave_out', [column.name])})"
+            )
         # Numbers are told from their text as in any file; what the file calls text stays so. Those
         # of 32 and 16 bits are written in as few digits as tell them apart, 0.1 as 0.1.
-        if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        if str(kind) in ("string", "large_string", "string_view"):
             words.add(column.name)
-        if pyarrow.types.is_boolean(kind) or pyarrow.types.is_temporal(kind):
-            types[column.name] = str(kind)
         single, half = pyarrow.types.is_float32(kind), pyarrow.types.is_float16(kind)
         texts.append(_short(np.float32 if single else np.float16) if single or half else _text)
-    batches = (batch.columns for batch in found.iter_batches(4096))
-    rows = (
-        row for columns in batches for row in zip(*(c.to_pylist() for c in columns), strict=True)
-    )
-    cells = ([text(v) for text, v in zip(texts, row, strict=True)] for row in rows)
-    names = tuple(found.schema_arrow.names)
-    return Rows(names, enumerate(cells, 1), "row", frozenset(words), types=types)
+
+    def rows() -> Iterator[list[str]]:
+        for batch in found.iter_batches(4096, columns=chosen if len(chosen) < len(names) else None):
+            given = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns = [
+                _values(given[name], name, pyarrow, notes) if name in given else [None] * len(batch)
+                for name in names
+            ]
+            for row in zip(*columns, strict=True):
+                yield [text(value) for text, value in zip(texts, row, strict=True)]
+
+    return Rows(names, enumerate(rows(), 1), "row", frozenset(words), types=types, notes=notes)
+
+
+def _values(array: object, name: str, pyarrow: ModuleType, notes: list[str]) -> list[object]:
+    """Cells as Python has them, whose times have no nanoseconds: these are cut off, with a note."""
+    column: Any = array
+    kind, coarse = column.type, None
+    if pyarrow.types.is_timestamp(kind) and kind.unit == "ns":
+        coarse = pyarrow.timestamp("us", kind.tz)
+    elif pyarrow.types.is_time64(kind):
+        coarse = pyarrow.time64("us")
+    if coarse is not None:
+        try:
+            column = column.cast(coarse)
+        except ValueError:  # it would lose some
+            column = column.cast(coarse, safe=False)
+            note = f"column {name!r} has nanoseconds, which are cut off: microseconds are left"
+            notes += [note] * (note not in notes)
+    found: list[object] = column.to_pylist()
+    return found
 
 
 def _text(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, datetime) and value.tzinfo:  # a zone has two offsets in a year
+        return str(value.astimezone(UTC))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from noiseloom.data.option_names import said
 from noiseloom.data.table_bins import binned
 from noiseloom.data.table_columns import NUMBER, Column
+from noiseloom.data.table_dates import strides
 from noiseloom.data.table_schema import Defaults, Wish
 from noiseloom.data.table_store import Stored
 
@@ -88,7 +89,9 @@ def numeric(
     else:
         unique = len(np.unique(numbers))
         few = unique <= min(defaults.bins, len(numbers) // 4)
-        if few and not (dense and span <= 2 * unique):
+        # Of a few dates far apart any two have a step, and seven Mondays are no range of days.
+        apart = strides(stored.dates, stored.start, stored.step) if stored.dates else 1
+        if few and not (dense and (high - low) * apart + 1 <= 2 * unique):
             if stored.dates:
                 stored.to_text()
             return categorical(stored, train, wish, defaults)

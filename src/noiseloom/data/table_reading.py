@@ -239,6 +239,7 @@ class Reading:
             decimals=decimals,
             digits=digits,
             dates=stored.dates,
+            start=stored.start if stored.dates else 0,
             step=stored.step if stored.dates else 0,
             arrow=stored.arrow,
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.table_columns import NUMBER, Column, Reals
-from noiseloom.data.table_dates import number_of, seconds_of
+from noiseloom.data.table_dates import form_of, number_of, seconds_of
 
 __all__ = ["Comparison", "comparison"]
 
@@ -67,10 +67,10 @@ class Comparison:
             values: numbers of the left column, and of the right one if there is one, NaN where they
                 are missing, each of shape (N,).
         """
-        a = values[0] * _scale(self.columns[self.left])
+        a = _counted(self.columns[self.left], values[0])
         b = np.full_like(a, self.number)
         if self.right is not None:
-            b = values[1] * _scale(self.columns[self.right])
+            b = _counted(self.columns[self.right], values[1])
         return _LAWS[self.sign](a, b) | np.isnan(a) | np.isnan(b)
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ class Comparison:
             number = np.full(len(rows), self.number)
             return number, number, np.ones(len(rows), dtype=np.bool_)
         low, high, closed = self.columns[place].ends()
-        at, scale = rows[:, place].cpu().long().numpy(), _scale(self.columns[place])
-        return low[at] * scale, high[at] * scale, closed[at]
+        at, column = rows[:, place].cpu().long().numpy(), self.columns[place]
+        return _counted(column, low[at]), _counted(column, high[at]), closed[at]
 
 
 def comparison(text: str, columns: Sequence[Column]) -> Comparison:
@@ -139,8 +139,13 @@ def comparison(text: str, columns: Sequence[Column]) -> Comparison:
 
 def _compared(text: str, column: Column) -> Column:
     if column.type == "text":
+        dates = all(form_of(str(value)) for value in column.values)
+        few = (
+            f": its dates are categories, as they are few; write {column.name}: date in the schema"
+        )
         raise ValueError(
             f"rule {text!r}: column {column.name!r} has text, and rules compare numbers or dates"
+            f"{few * dates}"
         )
     return column
 
@@ -152,9 +157,12 @@ def _number(column: Column, text: str) -> float | None:
     return float(text) if NUMBER.fullmatch(text) else None
 
 
-def _scale(column: Column) -> float:
-    """What one of its numbers is, in seconds of dates."""
-    return column.step * seconds_of(column.dates) if column.dates else 1.0
+def _counted(column: Column, numbers: Reals) -> Reals:
+    """Its numbers, those of dates in seconds."""
+    if not column.dates:
+        return numbers
+    found: Reals = (column.start + numbers * column.step) * seconds_of(column.dates)
+    return found
 
 
 def _reaches(a: Ends, b: Ends) -> Truths:

@@ -155,6 +155,11 @@ def _wish(name: str, asked: object, called: str) -> Wish:
         if key == "values":
             rest[key] = _values(value, here)
         elif key == "format":
+            if "%z" in str(value).lower():
+                raise ValueError(
+                    f"{here}: format has the offset as all cells have it, such as "
+                    f"'%Y-%m-%dT%H:%M:%S+02:00', and not %z or %Z, got {value!r}"
+                )
             if not isinstance(value, str) or not date_like(value):
                 raise ValueError(
                     f"{here}: format must say where day, month and year are, such as '%d/%m/%Y', "

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from noiseloom.data.option_names import said
 from noiseloom.data.table_columns import GAPS, NUMBER, Reals
-from noiseloom.data.table_dates import coarsest, date_of, form_of, number_of
+from noiseloom.data.table_dates import (
+    EXACT,
+    date_of,
+    finer_form,
+    form_of,
+    number_of,
+    seconds_of,
+    spacing,
+)
 from noiseloom.data.table_files import Rows
 from noiseloom.data.table_numbers import Writing, lost_zero
 
@@ -43,7 +51,8 @@ class Stored:
         natural: whether texts that are all numbers may be meant as numbers.
         kind: text, number, or identifier: every text another; None while all are missing.
         dates: of numbers that are dates, their form; "" for others, or not known yet.
-        step: how many units of the form one of them is.
+        start: what 0 counts as then, in units of the form.
+        step: how many of these units one of them is.
         numbers: of a column of numbers, NaN where missing.
         codes: of a column of text, the place in `index`, -1 where missing.
         index: texts by first appearance.
@@ -63,6 +72,7 @@ class Stored:
     natural: bool = True
     kind: Literal["text", "number", "identifier"] | None = None
     dates: str = ""
+    start: int = 0
     step: int = 1
     numbers: "array[float]" = field(default_factory=lambda: array("d"))
     codes: "array[int]" = field(default_factory=lambda: array("i"))
@@ -73,6 +83,8 @@ class Stored:
     arrow: str = ""
     strokes: bool = False
     _missing_first: int = 0
+    _found: bool = False  # the form of its dates, and not told
+    _bare: bool = False  # some times are whole seconds, where others have parts of one
     _plain: bool = True
     _coded: bool = False
 
@@ -91,9 +103,9 @@ class Stored:
         if self.kind is None and first is not None:
             number = self.wanted == "number" or (not self.wanted and _is_number(first))
             if not number and not self.told and (not self.wanted or not self.natural):
-                self.dates = form_of(first)  # also of what a file calls text
-            elif self.wanted == "date":
-                self.dates = self.dates or self._form(first, where[found.index(first)])
+                self.dates, self._found = form_of(first), True  # also of what a file calls text
+            elif self.wanted == "date" and not self.dates:
+                self.dates, self._found = self._form(first, where[found.index(first)]), True
             number = number or bool(self.dates)
             self.kind = "number" if number else "text"
             if number:
@@ -112,8 +124,8 @@ class Stored:
         """After the last cell: text of which none comes twice is an identifier; steps of dates."""
         if self.kind == "number" and self.dates:
             known = {int(number) for number in set(self.numbers) if not math.isnan(number)}
-            self.step = coarsest(self.dates, known)
-            self.numbers = array("d", (number // self.step for number in self.numbers))
+            start, step = self.start, self.step = spacing(known)
+            self.numbers = array("d", ((number - start) // step for number in self.numbers))
         if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
             self._forget()
 
@@ -149,12 +161,16 @@ class Stored:
                 writing.missing()
                 continue
             if self.dates:
-                date = number_of(self.dates, cell, strict=self.wanted != "date")
+                strict = self.wanted != "date"
+                date = number_of(self.dates, cell, strict)
+                if date is None and self._refined(cell, kept):
+                    date = number_of(self.dates, cell, strict)
                 if date is None:
                     raise ValueError(
                         f"{place}, column {self.name!r}: {cell!r} is no date as {self.dates}"
                         f"{' has it' if self.wanted == 'date' else _BEFORE}"
                     )
+                self._bare = self._bare or ("." not in cell and seconds_of(self.dates) < 1)
                 kept.append(date)
                 writing.missing()
                 continue
@@ -175,6 +191,25 @@ class Stored:
         self.numbers.extend(kept)
         return True
 
+    def _refined(self, cell: str, kept: "array[float]") -> bool:
+        """Whether times were whole seconds so far, and this one has parts of one: all have now.
+
+        Args:
+            cell: the time.
+            kept: numbers that are not among `numbers` yet.
+        """
+        form = finer_form(self.dates, cell) if self._found else ""
+        if not form:
+            return False
+        scale = round(seconds_of(self.dates) / seconds_of(form))
+        for numbers in (self.numbers, kept):
+            if any(abs(number) * scale >= EXACT for number in numbers):
+                return False
+        for numbers in (self.numbers, kept):
+            numbers[:] = array("d", (number * scale for number in numbers))
+        self.dates, self._bare = form, True
+        return True
+
     def to_text(self) -> None:
         """Make text of numbers that are dates, or codes, as it stood in the file."""
         form = self.dates
@@ -184,7 +219,9 @@ class Stored:
                 -1
                 if math.isnan(number)
                 else self.index.setdefault(
-                    date_of(form, int(number) * self.step) if form else str(int(number)),
+                    date_of(form, self.start + int(number) * self.step, self._bare)
+                    if form
+                    else str(int(number)),
                     len(self.index),
                 )
             )

@@ -235,7 +235,8 @@ class TableVocabulary:
             rng: as `decode` has it.
             force: replace a file that is there.
             known: cells that are known, as `read_cells` has them, a row for each: they are written
-                as they were given, where a class alone would give another number of its interval.
+                as they were given, where a class alone would give another number of its interval;
+                dates and whole numbers as the column has them (2021-2-1 as 2021-02-01).
 
         Raises:
             FileExistsError: there is such a file, and no `force`.
@@ -249,7 +250,7 @@ class TableVocabulary:
         for row, cells in zip(rows, known, strict=True) if known is not None else ():
             for c, (column, cell) in enumerate(zip(self.columns, cells, strict=True)):
                 if cell and column.parse(cell) is not None:
-                    row[c] = cell
+                    row[c] = column.known(cell)
         check_writable(Path(path))  # before a folder is made for it
         words = [column.type == "text" for column in self.columns]
         types = [column.arrow for column in self.columns]

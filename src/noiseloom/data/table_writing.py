@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from noiseloom.data.table_columns import NUMBER
 from noiseloom.data.table_files import pyarrow_for
@@ -15,6 +18,8 @@ __all__ = ["WRITTEN", "check_writable", "write_table"]
 
 WRITTEN = (".csv", ".tsv", ".parquet")
 """Endings of tables that are written."""
+_CODED = re.compile("dictionary<values=string, indices=(u?int[0-9]+), ordered=0>")
+_DECIMAL = re.compile(r"(decimal[0-9]+)\(([0-9]+), (-?[0-9]+)\)")
 _WHOLE = 2**63  # of 64 bits, above the largest
 
 
@@ -40,9 +45,10 @@ def write_table(
 ) -> None:
     """Write cells as a table.
 
-    A column of a .parquet file whose cells are all numbers has numbers, whole ones of 64 bits or
-    floats, and none where a cell is empty; others have text, or truth values, dates or times where
-    a file had these and all cells are such.
+    A column of a .parquet file has its type where all its cells are of it, numbers to the last
+    digit: of floats of 32 bits not all that are drawn between others are. Else one whose cells are
+    all numbers has these, whole ones of 64 bits or floats, and none where a cell is empty, and
+    others have text.
 
     Args:
         path: .csv, .tsv or .parquet; it is replaced.
@@ -77,17 +83,34 @@ def write_table(
 
 def _typed(pyarrow: ModuleType, cells: Sequence[str], name: str) -> object:
     """Cells as an array of a type; None where one of them is no such value."""
+    coded, decimal = _CODED.fullmatch(name), _DECIMAL.fullmatch(name)
     plain, _, zone = name.removesuffix("]").partition(", tz=")
     found = pyarrow.array([cell or None for cell in cells], pyarrow.string())
     try:
-        kind = pyarrow.type_for_alias(f"{plain}]" if zone else name)
+        if coded:
+            values = found.dictionary_encode()
+            places = values.indices.cast(pyarrow.type_for_alias(coded[1]))
+            return pyarrow.DictionaryArray.from_arrays(places, values.dictionary)
+        if decimal:
+            kind = getattr(pyarrow, decimal[1])(int(decimal[2]), int(decimal[3]))
+        else:
+            kind = pyarrow.type_for_alias(f"{plain}]" if zone else name)
         if not pyarrow.types.is_timestamp(kind):
-            return found.cast(kind)
+            return found.cast(kind) if _fits(cells, name) else None
         # Draws have microseconds; cut to milliseconds they stay in bins whose ends are such.
         fine = found.cast(pyarrow.timestamp("us", zone or None))
         return fine.cast(pyarrow.timestamp(kind.unit, zone or None), safe=kind.unit == "ns")
     except (ValueError, NotImplementedError):  # Arrow's own errors are these
         return None
+
+
+def _fits(cells: Sequence[str], name: str) -> bool:
+    """Whether numbers would be read again, and lie in the same bins: 0.0999999999 would be 0.1."""
+    short = {"float": np.float32, "halffloat": np.float16}.get(name)
+    if short is None:
+        return True
+    with np.errstate(over="ignore"):
+        return all(float(str(short(cell))) == float(cell) for cell in cells if cell)
 
 
 def _values(cells: Sequence[str], words: bool) -> list[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_files import Rows, opened
-from noiseloom.data.table_like import read_like
+from noiseloom.data.table_like import read_like, said_nothing
 from noiseloom.data.table_reading import Reading
 from noiseloom.data.table_schema import Defaults, check_names, read_schema
 from noiseloom.data.table_store import Cells, Stored, read_columns
@@ -55,9 +55,10 @@ def read_table(
     are more than `max_classes`, it is an identifier, and left out with a note, as is one that
     counts the rows. Digits that begin with 0 or are more than 15 are words.
 
-    Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers, of
-    days, or of the largest unit up to a second that all of them are whole numbers of, and are
-    written back as they were; few different ones are categories.
+    Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers of the
+    largest step by which all of them lie apart, such as hours, days or weeks, and are written back
+    as they were, so that draws between Mondays are Mondays; those between the first days of months
+    are any days. Few different ones are categories.
 
     A held-out row with a category that no training row has is an error that names it, unless `rare`
     or the schema makes a class for such; held-out numbers beyond the training rows are in the
@@ -110,7 +111,13 @@ def read_table(
         )
     defaults = Defaults(bins, whole, rare, max_classes)
     wishes, rules = read_schema(schema)
-    with opened(Path(path).expanduser()) as table:
+    unread = {n for n, wish in wishes.items() if wish.kind == "leave_out"} | {*leave_out}
+    read = {*vocabulary.names, *said_nothing(vocabulary)} if vocabulary else set[str]()
+
+    def wanted(name: str) -> bool:
+        return name == split_by or (name in read if vocabulary else name not in unread)
+
+    with opened(Path(path).expanduser(), wanted) as table:
         if vocabulary is not None:
             by = split_by if split_by in table.names else None
             split = _like(table, vocabulary, missing, held_out, seed, by, held_out_value)
@@ -131,6 +138,7 @@ def read_table(
         if not where:
             raise ValueError("there are no rows below the header")
         reading = Reading(columns, where, table.unit, left_out, faults, table.names)
+        reading.notes += table.notes
         reading.identifiers(wishes, split_by)
         part = columns.pop(split_by) if split_by else None
         if split_by:

@@ -22,6 +22,8 @@ class PriorTraining:
         prior_width: features of its transformer.
         prior_depth: number of its blocks.
         prior_dropout: rate in it, against learning the training codes by heart.
+        prior_samples: samples that a table counts at most, since all windows of a long text would
+            take hours; a prior that is trained reads as many as it makes use of.
     """
 
     prior: Literal["autoregressive", "tabular", "bits", "none"] = "autoregressive"
@@ -31,9 +33,10 @@ class PriorTraining:
     prior_width: int = 128
     prior_depth: int = 4
     prior_dropout: float = 0.1
+    prior_samples: int = 100_000
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "width", "depth"):
+        for name in ("steps", "batch_size", "width", "depth", "samples"):
             value = getattr(self, f"prior_{name}")
             if value < 1:
                 raise ValueError(f"prior_{name} must be at least 1, got {value}")
@@ -47,8 +50,9 @@ class PriorTraining:
         """The options of the prior that change nothing, and what they do not change."""
         told = {"tabular": "a tabular prior, which is counted", "none": "a run without a prior"}
         if self.prior not in told:
-            return {}
-        names = [field.name for field in fields(PriorTraining) if field.name != "prior"]
+            return {"prior_samples": "a prior that is trained"}
+        heard = ("prior", "prior_samples") if self.prior == "tabular" else ("prior",)
+        names = [field.name for field in fields(PriorTraining) if field.name not in heard]
         return dict.fromkeys(names, told[self.prior])
 
     def second_stage(self, first: Training) -> Training:
