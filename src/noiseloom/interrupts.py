@@ -37,7 +37,7 @@ def deferred() -> Iterator[list[int]]:
     """A block at whose end Ctrl-C or SIGTERM comes; meanwhile it is in the list that is yielded.
 
     A second one comes at once, in the middle. Other threads than the main one are never
-    interrupted.
+    interrupted. It is not for a block with a `yield` of a generator, which others may run beside.
     """
     came: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -6,9 +6,10 @@ import signal
 import pytest
 import torch
 from safetensors.torch import load_file
-from toy_run import finish, losses, toy_loss
+from toy_run import OPTIONS, Points, Toy, finish, losses, toy_loss
 
 from noiseloom.interrupts import deferred, terminable
+from noiseloom.training import train
 
 BOTH = signal.SIGINT, signal.SIGTERM
 
@@ -52,6 +53,24 @@ def test_signals_mean_what_they_did_once_a_training_has_ended(tmp_path):
     before = [signal.getsignal(number) for number in BOTH]
     finish(tmp_path)
     assert [signal.getsignal(number) for number in BOTH] == before
+
+
+def test_between_two_updates_signals_are_as_before(tmp_path):
+    before = [signal.getsignal(number) for number in BOTH]
+    trainings = [train(Toy(), toy_loss, Points(), OPTIONS, tmp_path / name) for name in "ab"]
+    for _ in zip(*trainings, strict=True):  # in turns, as they are timed
+        assert [signal.getsignal(number) for number in BOTH] == before
+
+
+def test_one_of_several_trainings_in_turns_that_is_stopped_stops_all(tmp_path):
+    losses = (toy_loss, interrupted(signal.SIGINT), toy_loss)
+    trainings = [
+        train(Toy(), loss, Points(), OPTIONS, tmp_path / str(i)) for i, loss in enumerate(losses)
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        for _ in zip(*trainings, strict=True):
+            pass
+    assert [path.name for path in (tmp_path / "1" / "state").iterdir()] == ["step-00000007"]
 
 
 def test_a_signal_that_is_ignored_stays_ignored():

@@ -11,6 +11,7 @@ The loop prints nothing; `show` does. Losses stay on the device and are fetched 
 """
 
 import contextlib
+import functools
 import math
 import time
 import warnings
@@ -179,30 +180,31 @@ class _Run:
             began = time.perf_counter()
             window: deque[tuple[int, float]] = deque()
             # With several processes no one can stop alone: they would wait for each other.
-            single = self.accelerator.num_processes == 1
-            heard = stack.enter_context(deferred()) if single else []
+            hold: Callable[[], contextlib.AbstractContextManager[list[int]]] = deferred
+            if self.accelerator.num_processes > 1:
+                hold = functools.partial(contextlib.nullcontext, [])
             for step in range(self.start + 1, options.steps + 1):
-                loss, norm = self._update(step)
-                record = {"step": step, "learning_rate": options.rate(step)}
-                record["seconds"] = round(earlier + time.perf_counter() - began, 3)
-                pending.append((record, loss, norm))
-                stop = bool(heard)
-                save = stop or step % options.checkpoint_every == 0 or step == options.steps
-                if not (save or step % every == 0):
+                # Not beyond an update: between two of them others have their turn, and signals too.
+                with hold() as heard:
+                    loss, norm = self._update(step)
+                    record = {"step": step, "learning_rate": options.rate(step)}
+                    record["seconds"] = round(earlier + time.perf_counter() - began, 3)
+                    pending.append((record, loss, norm))
+                    save = step % options.checkpoint_every == 0 or step == options.steps
+                    if save or heard or step % every == 0:
+                        records = self._fetch(pending)
+                        pending.clear()
+                        if (save or heard) and resident:
+                            records[-1]["peak_gigabytes"] = peak_gigabytes()
+                        for sink in sinks:
+                            sink.write(records)
+                    if (save or heard) and not pending and main:
+                        metrics.sync()
+                        self._save(step)
+                if pending:
                     continue
-                records = self._fetch(pending)
-                pending.clear()
-                if save and resident:
-                    records[-1]["peak_gigabytes"] = peak_gigabytes()
-                for sink in sinks:
-                    sink.write(records)
-                if save and main:
-                    metrics.sync()
-                    self._save(step)
                 yield _progress(records, options, window, (self.start, began))
                 self.model.train()  # whoever is iterating may have evaluated it
-                if stop:
-                    return
             self.accelerator.wait_for_everyone()
 
     def _forget(self) -> None:
