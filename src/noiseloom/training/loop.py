@@ -11,7 +11,6 @@ The loop prints nothing; `show` does. Losses stay on the device and are fetched 
 """
 
 import contextlib
-import functools
 import math
 import time
 import warnings
@@ -180,12 +179,11 @@ class _Run:
             began = time.perf_counter()
             window: deque[tuple[int, float]] = deque()
             # With several processes no one can stop alone: they would wait for each other.
-            hold: Callable[[], contextlib.AbstractContextManager[list[int]]] = deferred
-            if self.accelerator.num_processes > 1:
-                hold = functools.partial(contextlib.nullcontext, [])
+            single = self.accelerator.num_processes == 1
             for step in range(self.start + 1, options.steps + 1):
                 # Not beyond an update: between two of them others have their turn, and signals too.
-                with hold() as heard:
+                with contextlib.ExitStack() as held:
+                    heard = held.enter_context(deferred()) if single else []
                     loss, norm = self._update(step)
                     record = {"step": step, "learning_rate": options.rate(step)}
                     record["seconds"] = round(earlier + time.perf_counter() - began, 3)
