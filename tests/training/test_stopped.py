@@ -70,6 +70,8 @@ def test_one_of_several_trainings_in_turns_that_is_stopped_stops_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         for _ in zip(*trainings, strict=True):
             pass
+    for training in trainings:
+        training.close()
     assert [path.name for path in (tmp_path / "1" / "state").iterdir()] == ["step-00000007"]
 
 
