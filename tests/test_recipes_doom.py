@@ -512,7 +512,10 @@ def test_videos_follow_actions_of_ones_own(place, capsys):
         (["none.npy"], "there is no file none.npy"),
         (["."], ".: actions are read from .npy or .csv"),
         (["own.txt"], "own.txt: actions are read from .npy or .csv"),
-        (["empty.csv"], "need shape (N, 4), a row for each frame to make, got (0, 4)"),
+        (
+            ["empty.csv"],
+            "empty.csv is empty: actions are a row for each frame to make, of 4 numbers",
+        ),
         (["head.csv"], "line 1 looks like a header (LEFT, RIGHT, UP, DOWN), and none is expected"),
         (["late.csv"], "late.csv cannot be read: line 2 looks like a header (LEFT), and none"),
         (["word.csv"], "word.csv cannot be read: row 1: 'LEFT' is not a number"),
