@@ -687,7 +687,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert "Traceback" not in told
     assert told.splitlines()[-1].startswith("noiseloom: stopped; go on with: noiseloom train")
     assert told.splitlines()[-1].endswith("--resume")
-    assert main(["train", "--out", str(run), "--resume", "--steps", "1", "--no-evaluate"]) == 0
+    kept = list((run / "state").glob("step-*"))  # of the update that it was at, if it was at one
+    more = str(int(kept[0].name.removeprefix("step-")) + 1 if kept else 1)
+    assert main(["train", "--out", str(run), "--resume", "--steps", more, "--no-evaluate"]) == 0
 
 
 def test_public_names():
