@@ -434,6 +434,8 @@ def test_another_run_that_was_begun_goes_on_by_its_own_name(run, tmp_path, monke
     assert main(["prior", str(out)]) == 0
     assert same(out, whole)
     assert fails(capsys, *words, out).endswith(f"{out} exists: choose another --out")
+    shutil.rmtree(out / "prior")  # as if killed before it was begun
+    assert f"go on with noiseloom prior {out}, or" in fails(capsys, *words, out)
 
 
 def test_another_run_must_be_one(run, tmp_path, capsys):

@@ -137,7 +137,7 @@ def _check_free(out: Path, force: bool) -> None:
         )
     if not is_free(out):
         found = read_prior(out) if (out / "recipe.yaml").is_file() else None
-        begun = found is not None and not found[1]
+        begun = (out / "recipe.yaml").is_file() and not (found and found[1])
         more = f"go on with noiseloom prior {shlex.quote(str(out))}, or " if begun else ""
         raise FileExistsError(f"{out} exists: {more}choose another --out")
 

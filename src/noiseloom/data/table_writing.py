@@ -100,7 +100,7 @@ def _typed(pyarrow: ModuleType, cells: Sequence[str], name: str) -> object:
         # Draws have microseconds; cut to milliseconds they stay in bins whose ends are such.
         fine = found.cast(pyarrow.timestamp("us", zone or None))
         return fine.cast(pyarrow.timestamp(kind.unit, zone or None), safe=kind.unit == "ns")
-    except (ValueError, NotImplementedError):  # Arrow's own errors are these
+    except (ValueError, NotImplementedError):  # a cell that is none, or a cast Arrow has not
         return None
 
 
