@@ -34,19 +34,25 @@ FOUND = table(
 )
 
 
-def test_truth_values_dates_and_times_are_written_as_they_were(tmp_path):
-    parquet.write_table(FOUND, tmp_path / "a.parquet")
+def read_and_written(found, tmp_path):
+    """A table that is written from another's rows: of the same types, and read as the same rows."""
+    parquet.write_table(found, tmp_path / "a.parquet")
     split, words = read_table(tmp_path / "a.parquet")
     assert TableVocabulary.from_facts(words.facts()) == words
     words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
     written = parquet.read_table(tmp_path / "b.parquet")
-    assert written.schema.remove_metadata() == FOUND.schema
-    assert set(written["truth"].to_pylist()) == {True, False, None}
-    assert set(written["few"].to_pylist()) == set(DAYS[:3])
-    assert all(min(TIMES) <= time <= max(TIMES) for time in written["time"].to_pylist())
+    assert written.schema.remove_metadata() == found.schema
     again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
     rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
     assert rows == sorted(split.train.values.tolist())
+    return written, split, words
+
+
+def test_truth_values_dates_and_times_are_written_as_they_were(tmp_path):
+    written, split, words = read_and_written(FOUND, tmp_path)
+    assert set(written["truth"].to_pylist()) == {True, False, None}
+    assert set(written["few"].to_pylist()) == set(DAYS[:3])
+    assert all(min(TIMES) <= time <= max(TIMES) for time in written["time"].to_pylist())
 
     words.write_rows(tmp_path / "none.parquet", torch.zeros(0, 8, dtype=torch.int64))
     empty = parquet.read_schema(tmp_path / "none.parquet")
@@ -183,15 +189,7 @@ def test_numbers_and_words_keep_their_types(tmp_path):
         word=pyarrow.array(["ab"[i % 2] for i in range(N)]).cast(word),
         text=pyarrow.array(["cde"[i % 3] for i in range(N)], pyarrow.large_string()),
     )
-    parquet.write_table(found, tmp_path / "a.parquet")
-    split, words = read_table(tmp_path / "a.parquet")
-    assert TableVocabulary.from_facts(words.facts()) == words
-    words.write_rows(tmp_path / "b.parquet", split.train.values, Rng(0))
-    written = parquet.read_table(tmp_path / "b.parquet")
-    assert written.schema.remove_metadata() == found.schema
-    again, _ = read_table(tmp_path / "b.parquet", vocabulary=words)
-    rows = sorted(again.train.values.tolist() + again.held_out.values.tolist())
-    assert rows == sorted(split.train.values.tolist())
+    read_and_written(found, tmp_path)
 
 
 def test_floats_that_are_drawn_between_others_are_written_to_the_last_digit(tmp_path):
