@@ -1,5 +1,5 @@
 # To be sourced: agendas on the GPUs of a machine that is lent for a while.
-#   begin DIR          a folder, and a daemon for each GPU by which programs share it
+#   begin DIR          a folder, and a daemon for each of GPUS (2) by which programs share it
 #   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done
 #   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
 #   weights                      packs weights, for `restored` to go on from another time
@@ -12,7 +12,7 @@ begin() {
   mkdir -p "$W/runs" "$W/logs"
   echo $$ > "$W/pid"
   export TORCHINDUCTOR_CACHE_DIR=$W/inductor TRITON_CACHE_DIR=$W/triton
-  for gpu in 0 1; do
+  for gpu in $(seq 0 $((${GPUS:-2} - 1))); do
     shared "$gpu"
     (mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
       CUDA_VISIBLE_DEVICES=$gpu nvidia-cuda-mps-control -d)
