@@ -81,7 +81,7 @@ def timed(monkeypatch):
     """What is timed, a second an update of the slow run and half of it of others."""
     asked = []
 
-    def measured(recipes, data, jobs):
+    def measured(recipes, data, jobs, file):
         asked.append(list(recipes))
         return {name: Timing(1.0 if name == "slow" else 0.5, 5, 20) for name in recipes}
 
@@ -125,7 +125,7 @@ def test_a_prior_has_a_quarter_at_most_and_the_first_stage_the_rest(
 ) -> None:
     coded = DiscoMixture(prior="autoregressive", prior_steps=100, prior_batch_size=50)
 
-    def measured(recipes, data, jobs):
+    def measured(recipes, data, jobs, file):
         prior = (
             {"the prior of coded": Timing(0.2, 5, 20)}
             if recipes["coded"].prior != "tabular"

@@ -45,9 +45,9 @@ def measured(monkeypatch):
     """The runs that were timed, a list each time."""
     asked, original = [], noiseloom.budget._measured
 
-    def spy(recipes, data, jobs):
+    def spy(recipes, data, jobs, file):
         asked.append([recipe.state for recipe in recipes.values()])
-        return original(recipes, data, jobs)
+        return original(recipes, data, jobs, file)
 
     monkeypatch.setattr(noiseloom.budget, "_measured", spy)
     return asked

@@ -1,10 +1,11 @@
 """Equal measured cost: as many updates of each run as a person's budget of training time pays for.
 
 Before anything is trained, an update of every run is timed by the loop that trains it, all of them
-in turn in one process, so that whatever else the machine does hits all alike, and the median is
-taken; so all are in memory at once. The number of updates that this makes is fixed from then on: it
-is kept in a file, and a comparison that goes on reads it there. What is trained depends on no clock
-after that.
+in turn, so that whatever else the machine does hits all alike, and the median is taken; so all are
+in memory at once. On a GPU each has a process of its own, as it has where it is trained: compiled
+networks and recorded graphs that share a process are slower than they are alone. The number of
+updates that this makes is fixed from then on: it is kept in a file, and a comparison that goes on
+reads it there. What is trained depends on no clock after that.
 
 A run of two stages has one budget: its prior gets a quarter of it at most, reading samples for
 their codes among it, and the first stage what is left. A table, which is counted, is of so many
@@ -18,13 +19,14 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from noiseloom.jobs import Aside
 from noiseloom.pace import READ, prior_updates, readings, updates
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.run_folder import write_text
@@ -120,6 +122,7 @@ def updates_within(
     titles: Mapping[str, str],
     data: str | None,
     jobs: int,
+    recipe_file: str | None = None,
 ) -> dict[str, dict[str, Any] | Exception]:
     """How many updates of each run a budget pays for: measured once, and kept in a file.
 
@@ -132,6 +135,7 @@ def updates_within(
         titles: of each, what people call it.
         data: where the data lies.
         jobs: runs that will share the CPU's threads.
+        recipe_file: file that defines the recipe, if it is not this package's.
 
     Returns:
         Of each the options that say its updates, `steps` and of a run of two stages `prior_steps`,
@@ -158,7 +162,7 @@ def updates_within(
                     "added would not cost as much; choose another --out"
                 )
         kept = kept or {"budget": seconds, **here, "cells": {}}
-        timings = _measured(new, data, jobs)
+        timings = _measured(new, data, jobs, recipe_file)
         for name, recipe in new.items():
             try:
                 kept["cells"][name] = {
@@ -254,30 +258,39 @@ def _of_prior(
 
 
 def _measured(
-    recipes: Mapping[str, Recipe], data: str | None, jobs: int
+    recipes: Mapping[str, Recipe], data: str | None, jobs: int, recipe_file: str | None
 ) -> dict[str, Timing | Exception]:
     say(
         f"timing {len(recipes)} run{'s' * (len(recipes) > 1)} in turn: {WARM_UP} or more updates "
         f"of each to warm up, then the median of {MEASURED} or more"
     )
-    before = torch.get_num_threads()
+    before, apart = torch.get_num_threads(), _apart()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, before)
-        loops = {}
+        loops: dict[str, Iterator[int]] = {}
+
+        def add(name: str, make: Callable[..., Generator[int, None, None]], *args: Any) -> None:  # noqa: ANN401
+            place = len(loops)
+            loop = (
+                Aside(make, *args, place=place, logs=Path(folder) / "logs", recipe_file=recipe_file)
+                if apart
+                else make(*args)
+            )
+            loops[name] = stack.enter_context(contextlib.closing(loop))
+
         for i, (name, recipe) in enumerate(recipes.items()):
             place, threads = Path(folder) / str(i), _threads(recipe, jobs)
-            loop = updates(recipe, data, place, threads)
-            loops[name] = stack.enter_context(contextlib.closing(loop))
+            add(name, updates, recipe, data, place, threads)
             if isinstance(recipe, TwoStages) and recipe.wants_prior:
-                loop = readings(recipe, data, threads)
-                loops[_CODES + name] = stack.enter_context(contextlib.closing(loop))
+                add(_CODES + name, readings, recipe, data, threads)
                 if recipe.prior != "tabular":  # which is counted
-                    loop = prior_updates(recipe, data, place / "prior", threads)
-                    loops[_PRIOR + name] = stack.enter_context(contextlib.closing(loop))
-        found = in_turns(loops)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return found
+                    add(_PRIOR + name, prior_updates, recipe, data, place / "prior", threads)
+        return in_turns(loops)
+
+
+def _apart() -> bool:
+    """Whether each run is timed in a process of its own."""
+    return torch.cuda.is_available()
 
 
 def _threads(recipe: Recipe, jobs: int) -> int:

@@ -219,9 +219,22 @@ def _afforded(
         named.append((",".join(differs) or run.name, run))
         titles.setdefault(named[-1][0], text_of(cell.options))
     found = updates_within(
-        budget, dict(named), out / "budget.json", titles=titles, data=data, jobs=jobs
+        budget,
+        dict(named),
+        out / "budget.json",
+        titles=titles,
+        data=data,
+        jobs=jobs,
+        recipe_file=_own_file(cells),
     )
     return [found[name] for name, _ in named]
+
+
+def _own_file(cells: Sequence[Cell]) -> str | None:
+    """The file that defines the recipe, if it is not this package's."""
+    own = [sys.modules[type(cell.recipe).__module__] for cell in cells[:1]]
+    files = [module.__file__ for module in own if not module.__name__.startswith("noiseloom.")]
+    return files[0] if files else None
 
 
 @dataclass(frozen=True)
@@ -262,9 +275,8 @@ def _judge_all(
         )
         for name, asked in places.items()
     ]
-    own = [sys.modules[type(cell.recipe).__module__] for cell in cells[:1]]
-    files = [module.__file__ for module in own if not module.__name__.startswith("noiseloom.")]
-    for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, out / "logs", *files), 1):
+    file = _own_file(cells)
+    for done, (k, results) in enumerate(in_jobs(_judge, tasks, jobs, out / "logs", file), 1):
         name, asked = list(places.items())[k]
         found |= dict(zip(asked, results, strict=True))
         say(f"run {done} of {len(tasks)} is done: {name}")

@@ -1,21 +1,21 @@
-"""Independent pieces of work in this process, or in several side by side."""
+"""Independent pieces of work in this process, or in several side by side or by turns."""
 
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from noiseloom.interrupts import end_with_parent
 from noiseloom.world import world_size
 
-__all__ = ["check_jobs", "in_jobs"]
+__all__ = ["Aside", "check_jobs", "in_jobs"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,13 +54,10 @@ def in_jobs(
     places: Queue[int] = context.Queue()
     for place in range(jobs):
         places.put(place)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     threads = max(1, torch.get_num_threads() // jobs)
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(
-        jobs, context, initializer=_begin, initargs=(places, gpus, threads, str(logs), recipe_file)
-    ) as pool:
+    first = (places, _gpus(), threads, str(logs), recipe_file)
+    with ProcessPoolExecutor(jobs, context, initializer=_begin, initargs=first) as pool:
         futures = {pool.submit(work, task): i for i, task in enumerate(tasks)}
         try:
             for future in as_completed(futures):
@@ -75,6 +72,72 @@ def in_jobs(
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
             raise
+
+
+class Aside(Iterator[T]):
+    """What a generator yields, one at a time, made in a process of its own.
+
+    The first is made at once, beside whatever else runs; each of the others when it is asked for,
+    while the process does nothing in between. `close` ends it wherever it is.
+
+    Args:
+        make: a function of a module, which returns the generator.
+        args: its arguments.
+        place: number of the process, which says its GPU and what its log is called.
+        logs: folder for what it says.
+        recipe_file: file that defines the recipe, if it is not this package's.
+
+    Raises:
+        OSError: by `next`, if the process was killed. An error of the generator comes as it is.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Generator[T, None, None]],
+        *args: Any,  # noqa: ANN401
+        place: int,
+        logs: Path,
+        recipe_file: str | None = None,
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        places: Queue[int] = context.Queue()
+        places.put(place)
+        first = (places, _gpus(), torch.get_num_threads(), str(logs), recipe_file)
+        self._pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=first)
+        others = set(multiprocessing.active_children())
+        self._made: Future[T] | None = self._pool.submit(_first_of, make, args)
+        self._processes = set(multiprocessing.active_children()) - others
+
+    def __next__(self) -> T:
+        made, self._made = self._made or self._pool.submit(_next), None
+        try:
+            return made.result()
+        except BrokenProcessPool as error:
+            raise OSError("its process was killed, perhaps for want of memory") from error
+
+    def close(self) -> None:
+        """End the process."""
+        for process in self._processes:
+            process.terminate()
+        self._pool.shutdown()
+
+
+_begun: Generator[Any, None, None]  # in a process of its own, what it is there for
+
+
+def _first_of(make: Callable[..., Generator[T, None, None]], args: tuple[Any, ...]) -> T:
+    global _begun
+    _begun = make(*args)
+    return next(_begun)
+
+
+def _next() -> Any:  # noqa: ANN401
+    return next(_begun)
+
+
+def _gpus() -> list[str]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
 def check_jobs(jobs: int) -> None:

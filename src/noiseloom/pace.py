@@ -95,7 +95,9 @@ def _built(recipe: Recipe, data: str | None) -> tuple[Split[Any], dict[str, Any]
     split = recipe.load(data)
     facts = json.loads(json.dumps(recipe.facts(split)))
     with Rng(recipe.seed).fold("initialisation").torch():
-        return split, facts, recipe.build(facts)
+        parts = recipe.build(facts)
+    parts.denoiser.to("cuda" if torch.cuda.is_available() else "cpu")  # codes are read there, too
+    return split, facts, parts
 
 
 def _endless(
