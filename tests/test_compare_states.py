@@ -138,6 +138,16 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
     assert len(json.loads((out / "budget.json").read_text())["cells"]) == 6
 
 
+def test_a_budget_that_hardly_pays_for_the_warm_up_says_so(capsys, tmp_path, text) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--warmup", "10000", "--budget", "0.2"]
+    assert main([*words, "--state", "masked,uniform", "--out", str(tmp_path / "grid")]) == 0
+    told, table = capsys.readouterr().err, (tmp_path / "grid" / "table.json").read_text()
+    for cell in json.loads(table)["cells"]:
+        note = f"state={cell['options']['state']}: {cell['recipe']['steps']:,} updates, 10,000 of "
+        assert f"{note}them to warm up, are a beginning: a larger --budget says more" in told
+        assert note in table
+
+
 def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_path, text) -> None:
     words = ["compare", "--data", str(text), *TINY, "--prior-steps", "2", "--width", "64"]
     words += ["--budget", "0.3", "--json", "--out"]
@@ -148,18 +158,19 @@ def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_
     assert told
     assert latent["recipe"]["width"] == int(told[1]) < 64
     assert told[0] in (tmp_path / "grid" / "table.md").read_text()
-    assert latent["mean"]["parameters"] == pytest.approx(masked["mean"]["parameters"], rel=0.1)
-    # A prior is beside these: in a column, and in a warning with how much it makes of a difference.
+    # A prior is among these, has a column, and is in the warning where a difference is left.
     table = (tmp_path / "grid" / "table.md").read_text()
     assert "| parameters | prior_parameters |" in table
     sums = [
         cell["mean"]["parameters"] + cell["mean"].get("prior_parameters", 0)
         for cell in (masked, latent)
     ]
-    told = f"warning: parameters with those of priors differ by {sums[1] / sums[0] - 1:.1%}: "
-    told += f"{sums[0]:,.0f} of state=masked, {sums[1]:,.0f} of state=latent"
-    assert told in table
-    assert told in shown.err
+    assert sums[1] == pytest.approx(sums[0], rel=0.1)
+    assert latent["mean"]["prior_parameters"] <= sums[0] / 4
+    few, many = sorted(zip(sums, ("masked", "latent"), strict=True))
+    told = f"warning: parameters with those of priors differ by {many[0] / few[0] - 1:.1%}: "
+    told += f"{few[0]:,.0f} of state={few[1]}, {many[0]:,.0f} of state={many[1]}"
+    assert (told in table) is (told in shown.err) is (many[0] > 1.05 * few[0])
     named = ["--cells", "state=masked", "state=latent width=64"]
     assert main([*words, str(tmp_path / "own"), *named]) == 0
     shown = capsys.readouterr()

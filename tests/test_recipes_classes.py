@@ -19,6 +19,7 @@ from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
 from noiseloom.data import palette as palettes
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
+from noiseloom.remarks import by_heart, remarks
 from noiseloom.training import train
 
 STATES = ("masked", "uniform", "marginal", "bits", "onehot", "embedding", "autoregressive")
@@ -261,6 +262,45 @@ def test_the_bits_of_a_chain_come_near_its_entropy(state, more, excess, tmp_path
     impossible = (CHAIN[drawn[:, :-1], drawn[:, 1:]] == 0).float().mean()
     chance = 4 / 9
     assert float(impossible) < 0.2 * chance
+
+
+@dataclass(frozen=True)
+class Few(Chain):
+    """The same of twenty rows to learn from, and ten that are held out."""
+
+    judged: int = 45
+
+    def load(self, data: str | None) -> Split:
+        return Split(Tokens(rows(20, 0), (3,) * 8), Tokens(rows(10, 1), (3,) * 8))
+
+
+@pytest.mark.parametrize(("state", "draws"), [("masked", 4), ("bits", 4), ("autoregressive", 1)])
+def test_bounds_of_few_rows_are_means_over_several_draws_of_each(state, draws, monkeypatch):
+    recipe = Few(state=state, levels=2)
+    parts, facts, data = parts_of(recipe)
+    asked, inner = [], Few.nats
+    monkeypatch.setattr(Few, "nats", lambda *a, **k: asked.append(len(a[2])) or inner(*a, **k))
+    found = recipe.examine(parts, facts, data, Rng(0))
+    assert asked == [10 * draws, 20]
+    held = data.held_out.values
+    nats = inner(recipe, parts, held.repeat(draws, 1), Rng(0).fold("bits"))[-1].sum(0)
+    each = nats.reshape(draws, 10).mean(0) / 8 / math.log(2)
+    assert found["bits_per_token"] == pytest.approx(float(each.mean()))
+    assert found["bits_per_token_se"] == pytest.approx(float(each.std() / math.sqrt(10)))
+    seen = inner(recipe, parts, data.train.values, Rng(0).fold("train"))[-1].sum(0)
+    assert found["bits_per_token_train"] == pytest.approx(float(seen.mean()) / 8 / math.log(2))
+
+
+def test_rows_that_were_learnt_by_heart_are_told(tmp_path):
+    recipe = Few(state="autoregressive")
+    parts, facts, data = learnt(recipe, tmp_path)
+    data = Split(data.train, Tokens(rows(200, 2), (3,) * 8))
+    found = recipe.examine(parts, facts, data, Rng(0))
+    distinct = math.log2(len(data.train.values.unique(dim=0))) / 8
+    assert found["bits_per_token_train"] < distinct + 0.15
+    assert found["bits_per_token"] > 1.5  # the chain has 0.96
+    assert by_heart(found).startswith("rows were learnt by heart: of training rows a token takes")
+    assert remarks(recipe, found) == [by_heart(found)]
 
 
 @pytest.mark.parametrize("times", ["shared", "independent"])

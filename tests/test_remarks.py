@@ -6,7 +6,7 @@ from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.metrics import discrete_report
 from noiseloom.recipes import RECIPES, BitsDigits
-from noiseloom.remarks import remarks, too_few
+from noiseloom.remarks import by_heart, remarks, too_few, unsure
 
 PAIR = {"n": 64.0, "pair": 0.1, "pair_held_out": 0.3, "pair_noised": 0.25}
 TOLD = (
@@ -36,6 +36,25 @@ def test_held_out_rows_of_another_kind_are_a_cause_that_is_named_too():
     found = discrete_report("table", train[:8_000], train, held_out, keys, sizes=(10,) * 4)
     assert found["marginal_noised"] < found["marginal_held_out"]
     assert "8,000 rows are too few, or held-out ones are unlike the others" in too_few(found)
+
+
+def test_training_rows_that_cost_a_fifth_less_were_learnt_unless_it_is_chance():
+    held = {"bits_per_token": 2.0}
+    assert by_heart(held) == by_heart({"bits_per_token_train": 0.1}) == ""
+    assert by_heart(held | {"bits_per_token_train": 1.6}) == ""
+    told = by_heart(held | {"bits_per_token_train": 1.59})
+    assert "of training rows a token takes 1.59 bits, of held-out ones 2;" in told
+    assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.1}) == told
+    assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.14}) == ""
+
+
+def test_a_metric_that_a_run_knows_less_well_than_seeds_agree_is_told_once():
+    means = [{"bits_se": 0.01, "words_se": 0.3}, {"bits_se": 0.05, "words_se": 0.1}]
+    spreads = [{"bits": 0.005, "words": 0.2}, {"bits": 0.02, "words": 0.2}]
+    told = list(unsure(means, spreads, ["bits", "words", "valid"]))
+    assert len(told) == 1
+    assert told[0].startswith("bits of a run is known to ± 0.05 (which rows are held out")
+    assert list(unsure(means, [{}, {}], ["bits"])) == []  # of one seed it is what is shown
 
 
 def test_a_table_of_few_rows_says_so_on_the_terminal_in_files_and_on_its_page(tmp_path, capsys):

@@ -37,6 +37,29 @@ def test_the_order_does_not_matter() -> None:
     assert there[3].width < 64
 
 
+def test_a_prior_counts_and_has_a_quarter_at_most() -> None:
+    latent = replace(BASE, state="latent", prior_width=64)
+    alone = parameters(replace(latent, prior="none"), FACTS)
+    kind = latent.prior_kind(FACTS)
+    assert parameters(latent, FACTS) - alone == numel(kind.make())
+    counted = replace(latent, prior="tabular")
+    assert parameters(counted, FACTS) == alone  # of a table nothing is trained
+    masked = replace(BASE, state="masked")
+    *_, found = of_one_size([masked, masked, latent], FACTS)
+    target = parameters(masked, FACTS)
+    assert abs(parameters(found, FACTS) / target - 1) < 0.1
+    prior, wider = (numel(replace(kind, width=found.prior_width + more).make()) for more in (0, 4))
+    assert prior <= target / 4 < wider
+    small = replace(latent, prior_width=12)
+    assert of_one_size([masked, masked, small], FACTS)[2].prior_width == 12
+    least = of_one_size([replace(masked, width=8, depth=1)] * 2 + [latent], FACTS)[2]
+    assert least.prior_width == 4
+
+
+def numel(module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 def test_a_larger_network_is_made_as_well() -> None:
     small = replace(BASE, state="bits", width=16)
     *_, found = of_one_size([BASE, BASE, small], FACTS)
@@ -80,7 +103,8 @@ def test_only_cells_that_differ_in_state_alone_are_of_one_size() -> None:
     assert [cell.recipe.width for cell in found][::2] == [64, 64]
     assert all(cell.recipe.width < 64 for cell in found[1::2])
     assert list(told) == ["state=latent depth=1", "state=latent depth=4"]
-    assert all(text.endswith(" as the other states, without its prior") for text in told.values())
+    for cell, text in zip(found[1::2], told.values(), strict=True):
+        assert text.endswith(f"states, with its prior, of width {cell.recipe.prior_width}")
     named = cells("state=masked", "state=latent width=64", "depth=2")
     assert equal_states(named, FACTS) == (named, {})
 

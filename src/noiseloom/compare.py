@@ -9,7 +9,7 @@ has cells or seeds which the next one in its folder lacks is kept beside it, as 
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from noiseloom.fit import Options, absolute, finished, fit, resumed
 from noiseloom.grid import changes, combinations, run_name, seeded, trained
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Recipe
-from noiseloom.remarks import too_few
+from noiseloom.remarks import by_heart, too_few, unsure
 from noiseloom.run_folder import (
     read_description,
     recipe_of,
@@ -107,7 +107,7 @@ def compare(
     began = source()["git"]  # hours may pass, and the checkout may be another one at the end
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
-    widths: dict[str, str] = {}
+    beforehand: dict[str, str] = {}
 
     def skip(cell: Mapping[str, str], reason: str) -> None:
         skipped.append({"options": cell, "reason": reason})
@@ -124,8 +124,8 @@ def compare(
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
         _check_data(kind, out, data)
     if good and budget is not None:
-        asked, widths = equal_states(good, good[0].recipe.facts(split))
-        for note in widths.values():
+        asked, beforehand = equal_states(good, good[0].recipe.facts(split))
+        for note in beforehand.values():
             say(note)
         good = []
         for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
@@ -133,6 +133,13 @@ def compare(
                 skip(cell.options, _reason(paid))
             else:
                 good.append(Cell(cell.options, replace(cell.recipe, **paid)))
+        for name, recipe in ((text_of(cell.options), cell.recipe) for cell in good):
+            if recipe.steps < 3 * recipe.warmup:
+                beforehand[f"{name}, updates"] = note = (
+                    f"{name}: {recipe.steps:,} updates, {recipe.warmup:,} of them to warm up, are "
+                    "a beginning: a larger --budget says more"
+                )
+                say(note)
     errors = _judge_all(good, seeds, jobs, out, data, command, metrics)
     for i, text in errors.items():
         skip(good[i].options, text)
@@ -143,7 +150,7 @@ def compare(
         for values in cell.values:
             values["steps"] = float(cell.recipe.steps)
     rates = [cell.values[0].get("updates_per_second") for cell in good]
-    told = [note for note in (*_unequal(good), short_note(rates)) if note]
+    told = [note for note in (_unequal(good), short_note(rates)) if note]
     for note in told:
         say(note)
     few = _few(good, metrics)
@@ -156,7 +163,7 @@ def compare(
         "budget": budget,
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [
-            *widths.values(),
+            *beforehand.values(),
             *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good), *few) if n),
         ],
         **source(),
@@ -188,22 +195,24 @@ def compare(
     )
 
 
-def _unequal(cells: Sequence[Cell]) -> Iterator[str]:
-    """Warnings of parameters that differ, without priors and with them."""
+def _unequal(cells: Sequence[Cell]) -> str | None:
+    """A warning of parameters that differ, those of priors among them."""
     named = {text_of(cell.options): cell.values[0] for cell in cells}
-    alone = {name: values["parameters"] for name, values in named.items()}
     priors = {name: values.get("prior_parameters", 0.0) for name, values in named.items()}
-    if note := unequal_note(alone):
-        yield note
-    whole = {name: alone[name] + priors[name] for name in named}
-    if any(priors.values()) and (note := unequal_note(whole, " with those of priors")):
-        yield note
+    whole = {name: named[name]["parameters"] + priors[name] for name in named}
+    return unequal_note(whole, " with those of priors" if any(priors.values()) else "")
 
 
 def _few(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:
-    """Which of the metrics that are shown have too few rows, a sentence for each that differs."""
+    """What is to be known of the metrics that are shown, a sentence for each that differs.
+
+    Which have too few rows, whose rows were learnt by heart, and what one run does not know well.
+    """
     names = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
-    told = [too_few(record(c)["mean"], names) for c in cells if c.recipe.shows == "rows"]
+    found = [(text_of(c.options), record(c)) for c in cells if c.recipe.shows == "rows"]
+    told = [too_few(seen["mean"], names) for _, seen in found]
+    told += [f"{title}: {text}" for title, seen in found if (text := by_heart(seen["mean"]))]
+    told += unsure([r["mean"] for _, r in found], [r["deviation"] for _, r in found], names)
     return [text for text in dict.fromkeys(told) if text]
 
 

@@ -183,6 +183,11 @@ MEANINGS = {
         "but exact of the autoregressive state; "
         "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws",
     ),
+    "bits_per_token_train": (
+        "bits, training rows",
+        "≈",
+        "the same of rows that the model was trained on: far below, it has learnt rows by heart",
+    ),
     "bits_per_row": ("bits per sequence", "↓", "the same of a whole one, with where it ends"),
     "bits_per_token_one_call": (
         "bits, one call",

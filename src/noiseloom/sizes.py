@@ -6,7 +6,9 @@ from dataclasses import replace
 from statistics import median_low
 from typing import Any
 
-from noiseloom.recipes import Recipe
+from torch import nn
+
+from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.rng import Rng
 from noiseloom.table import Cell, text_of
 
@@ -39,7 +41,9 @@ def equal_states(
         for i, was, now in zip(group, asked, of_one_size(asked, facts), strict=True):
             if now != was:
                 found[i] = Cell(cells[i].options, now)
-                prior = ", without its prior" if getattr(now, "wants_prior", False) else ""
+                prior = ""
+                if _prior(now, facts):
+                    prior = f", with its prior, of width {now.prior_width}"
                 told[text_of(cells[i].options)] = (
                     f"{text_of(cells[i].options)}: width {now.width} for {was.width}, for about as "
                     f"many parameters as the other states{prior}"
@@ -52,8 +56,9 @@ def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any
 
     So the order of recipes does not matter, and of states that are alike most keep their width.
     Widths are multiples of two numbers for each head, which rotary positions turn: what is left of
-    a difference is the smaller, the wider the networks are. A recipe that cannot be built is left
-    as it is.
+    a difference is the smaller, the wider the networks are. Priors count; they have a quarter of
+    all at most, and are made narrower for it, down to a width of 4. A recipe that cannot be built
+    is left as it is.
 
     Args:
         recipes: of runs on the same data, with a transformer of a width and heads.
@@ -71,19 +76,30 @@ def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any
 
 
 def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
-    """How many a recipe trains at once, those of an encoder among them; 0 of one that is none."""
+    """How many a recipe trains, of an encoder and a prior, too; 0 of one that is none."""
     try:
         with Rng(recipe.seed).fold("initialisation").torch():
             parts = recipe.build(json.loads(json.dumps(facts)))
     except ValueError:
         return 0
-    return sum(p.numel() for p in parts.denoiser.parameters())
+    return sum(p.numel() for p in parts.denoiser.parameters()) + _prior(recipe, facts)
+
+
+def _prior(recipe: Recipe, facts: Mapping[str, Any]) -> int:
+    """Parameters of the prior that a recipe trains; a table, which is counted, has none."""
+    if not isinstance(recipe, TwoStages) or not recipe.wants_prior:
+        return 0
+    with Rng(recipe.seed).fold("initialisation").torch():
+        prior = recipe.prior_kind(json.loads(json.dumps(facts))).make()
+    return sum(p.numel() for p in prior.parameters()) if isinstance(prior, nn.Module) else 0
 
 
 def _resized(recipe: Recipe, facts: Mapping[str, Any], target: int) -> Recipe:
     sized: Any = recipe  # of any kind with these two options
     if parameters(recipe, facts) == target:
         return recipe
+    while _prior(sized, facts) > target / 4 and sized.prior_width > 4:
+        sized = replace(sized, prior_width=max(4, sized.prior_width - 4))
     step = 2 * sized.heads
     width, below = step, 0
     while (count := parameters(replace(sized, width=width), facts)) <= target:

@@ -24,7 +24,10 @@ from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
 
-__all__ = ["ClassBits"]
+__all__ = ["SEEN", "ClassBits"]
+
+SEEN = 256
+"""Training rows whose bits are measured beside those of held-out ones, at most."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +99,32 @@ class ClassBits(ClassOptions):
         is that of one call beside it (`noiseloom.bound`). Of the state latent with codes as the
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
         none, if training dropped codes. Where samples are told none, it is with none alone.
+
+        Where there are fewer held-out rows than `judged`, bounds are of several draws of each.
+        Training rows, at most `SEEN`, have `bits_per_token_train`: far less, and the model has
+        learnt rows by heart.
         """
-        held = data.held_out
-        rows = evenly(len(held), self.judged)
-        others, key = held[rows], rng.fold("bits")
-        tokens = others.pop("tokens")
-        end = end_of(facts)
+        held, seen = data.held_out, data.train
+        others = held[evenly(len(held), self.judged)]
+        tokens, key, end = others.pop("tokens"), rng.fold("bits"), end_of(facts)
+        draws = 1 if isinstance(parts.denoiser, NextToken) else self.judged // len(tokens)
+
+        def nats_of(way: Way | None = None) -> Tensor:
+            """Means over draws of the rows, (calls, 2, N)."""
+            several = {n: v.repeat(draws, *[1] * (v.ndim - 1)) for n, v in others.items()}
+            found = self.nats(parts, tokens.repeat(draws, 1), key, way, several)
+            return found.reshape(*found.shape[:2], draws, len(tokens)).mean(2)
+
         found = super().examine(parts, facts, data, rng)
         if self.unlike or parts.steering is not None:
             return found | (self.usage_of_rows(parts, tokens) if self.coded else {})
-        first, nats = self.nats(parts, tokens, key, beside=others)[[0, -1]]
+        first, nats = nats_of()[[0, -1]]
         found["bits_per_token"], error = mean_bits(nats.sum(0), tokens, end)
         if not math.isnan(error):
             found["bits_per_token_se"] = error
+        shown = seen[evenly(len(seen), min(self.judged, SEEN))]
+        each = self.nats(parts, learnt := shown.pop("tokens"), rng.fold("train"), beside=shown)
+        found["bits_per_token_train"], _ = mean_bits(each[-1].sum(0), learnt, end)
         if end is not None:
             found["bits_per_row"], error = mean_and_error(nats.sum(0) / math.log(2))
             found |= {} if math.isnan(error) else {"bits_per_row_se": error}
@@ -120,6 +136,5 @@ class ClassBits(ClassOptions):
         ways: tuple[Way, ...] = ("surest", "none") if self.knows_none else ("surest",)
         ways = () if self.codes == "none" else ways
         for way in ways:
-            each = self.nats(parts, tokens, key, way)[-1].sum(0)
-            found[f"bits_per_token_{way}"], _ = mean_bits(each, tokens, end)
+            found[f"bits_per_token_{way}"], _ = mean_bits(nats_of(way)[-1].sum(0), tokens, end)
         return found | self.usage_of_rows(parts, tokens)
