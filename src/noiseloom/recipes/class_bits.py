@@ -24,7 +24,10 @@ from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Facts, Given, Parts
 from noiseloom.rng import Rng
 
-__all__ = ["SEEN", "ClassBits"]
+__all__ = ["ROW", "SEEN", "ClassBits"]
+
+ROW = 32
+"""Tokens of a row that is drawn once for its bound; shorter ones are drawn more often."""
 
 SEEN = 256
 """Training rows whose bits are measured beside those of held-out ones, at most."""
@@ -100,14 +103,16 @@ class ClassBits(ClassOptions):
         encoder draws them, `codes` of these bits for the codes; and with its surest ones, and with
         none, if training dropped codes. Where samples are told none, it is with none alone.
 
-        Where there are fewer held-out rows than `judged`, bounds are of several draws of each.
+        Bounds are means over several draws of each row where there are fewer than `judged`, or rows
+        are shorter than `ROW` tokens: as many as make up so many rows of so many tokens.
         Training rows, at most `SEEN`, have `bits_per_token_train`: far less, and the model has
         learnt rows by heart.
         """
         held, seen = data.held_out, data.train
         others = held[evenly(len(held), self.judged)]
         tokens, key, end = others.pop("tokens"), rng.fold("bits"), end_of(facts)
-        draws = 1 if isinstance(parts.denoiser, NextToken) else self.judged // len(tokens)
+        draws = max(self.judged // len(tokens), self.judged * ROW // tokens.numel(), 1)
+        draws = 1 if isinstance(parts.denoiser, NextToken) else draws
 
         def nats_of(way: Way | None = None) -> Tensor:
             """Means over draws of the rows, (calls, 2, N)."""

@@ -65,7 +65,7 @@ class ClassOptions(LatentRows, Choosing):
         depth: blocks.
         heads: attention heads.
         dropout: rate in the network.
-        judged: held-out rows whose bits an evaluation measures.
+        judged: held-out rows whose bits an evaluation measures, few or short ones by several draws.
         levels: noise levels of each of them.
     """
 
