@@ -502,7 +502,7 @@ def test_other_data_are_judged_by_the_words_of_the_run(kind, files, tmp_path, ca
     other = tmp_path / ("other.csv" if kind == "table" else "other.txt")
     other.write_text({**some, "table": table}[kind])
     assert main(["evaluate", str(out), "--data", str(other), "--samples", "24"]) == 0
-    kept = list((out / "evaluations").glob("*data=*"))
+    kept = list((out / "evaluations").glob("*data=*.json"))
     assert 0 < json.loads(kept[0].read_text())["bits_per_token"] < 12
     assert ("column 'gain': 30 numbers" in capsys.readouterr().err) is (kind == "table")
     wrong = {**some, "table": table + "@,1,1\n"}[kind]
