@@ -7,6 +7,7 @@ import yaml
 
 from noiseloom.cli import main
 from noiseloom.recipes import RECIPES
+from noiseloom.run_folder import read_description
 
 TINY = ["--steps", "2", "--batch-size", "8", "--width", "8", "--depth", "1", "--heads", "2"]
 
@@ -116,3 +117,23 @@ def test_sequences_are_told_in_options_too(tmp_path, capsys):
     assert "--held-out must be between 0 and 1 and --longest at least 1" in last(capsys)
     assert main([*command, "--longest", "2"]) == 2
     assert "--longest is 2: raise it, or leave longer ones out with --longer drop" in last(capsys)
+
+
+def test_a_run_that_wrote_its_schema_goes_on_by_it(tmp_path, capsys):
+    path, out, schema = tmp_path / "a.csv", tmp_path / "run", tmp_path / "s.yaml"
+    rows = "".join(f"n{i},{i % 7},{'xyz'[i % 3]},7\n" for i in range(60))
+    path.write_text("who,a,b,same\n" + rows)
+    options = ["--constant", "leave_out", "--schema", str(schema)]
+    assert train(path, out, *options) == 0
+    before = read_description(out)["facts"]
+    assert set(before["vocabulary"]["left_out"]) == {"who", "same"}
+    assert yaml.safe_load(schema.read_text())["who"] == "leave_out"
+    capsys.readouterr()
+    assert train(path, out, *options, "--resume", "--steps", "4") == 0
+    assert "going on after step 2" in capsys.readouterr().err
+    assert read_description(out)["facts"] == before
+    path.write_text("who,a,b,same\n" + rows.replace("n3,3,", "n3,4,"))
+    assert train(path, out, *options, "--resume", "--steps", "6") == 2
+    told = last(capsys)
+    assert "the data are not those" in told
+    assert "held-out samples would become training ones" in told
