@@ -229,6 +229,8 @@ class Reading:
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
         gap = bool(missing[rows].any()) or (wish is not None and wish.missing)
         decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
+        # Whole numbers of 64 bits tell so themselves, unless they are so large that they are words.
+        told = column.type != "text" and stored.arrow == "int64"
         return replace(
             column,
             gap=gap,
@@ -238,7 +240,7 @@ class Reading:
             dates=stored.dates,
             start=stored.start if stored.dates else 0,
             step=stored.step if stored.dates else 0,
-            arrow=stored.arrow,
+            arrow="" if told else stored.arrow,
         )
 
     def _classes(
