@@ -137,3 +137,35 @@ def test_a_run_that_wrote_its_schema_goes_on_by_it(tmp_path, capsys):
     told = last(capsys)
     assert "the data are not those" in told
     assert "held-out samples would become training ones" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "what"),
+    [
+        (["--held-out-value", "test"], "held_out_value", "a table without --split"),
+        (["--split", "part", "--held-out", "0.5"], "held_out", "a table with --split"),
+        (["--split", "part", "--split-seed", "7"], "split_seed", "a table with --split"),
+    ],
+)
+def test_what_says_nothing_of_a_split_is_refused(tmp_path, capsys, options, name, what):
+    path = tmp_path / "a.csv"
+    rows = (f"{i % 7},{'xyz'[i % 3]},{'test' if i % 5 == 0 else 'train'}\n" for i in range(60))
+    path.write_text("a,b,part\n" + "".join(rows))
+    assert train(path, tmp_path / "run", *options) == 2
+    assert last(capsys).endswith(f"error: {name} changes nothing of {what}: leave it out")
+    assert not (tmp_path / "run").exists()
+    given = ["--split", "part", "--held-out-value", "test", "--held-out", "0.1"]
+    assert train(path, tmp_path / "run", *given) == 0
+
+
+def test_a_column_of_sequences_that_splits_them_leaves_nothing_to_draw(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    rows = (
+        f"{'ACGT'[i % 4]}{'ACGT'[i // 4]},{'test' if i % 5 == 0 else 'train'}\n" for i in range(16)
+    )
+    path.write_text("sequence,part\n" + "".join(rows))
+    command = ["train", "sequences", "--data", str(path), "--out", str(tmp_path / "run"), *TINY]
+    command += ["--no-evaluate", "--split", "part"]
+    assert main([*command, "--split-seed", "7"]) == 2
+    assert "split_seed changes nothing of sequences with --split: leave it out" in last(capsys)
+    assert main(command) == 0
