@@ -110,6 +110,7 @@ def test_the_numbers_are_kept_and_never_measured_again(capsys, tmp_path, timed) 
         "updates": 20,
         "threads": replace(RECIPES["fast"]).threads or torch.get_num_threads(),
         "steps": 21,
+        "fingerprint": BitsDigits().load(None).fingerprint(),
     }
     before = file.read_bytes()
     assert within(10.5, RECIPES, tmp_path) == {"slow": {"steps": 10}, "fast": {"steps": 21}}
@@ -198,6 +199,33 @@ def test_what_cannot_be_equal_is_refused(tmp_path, timed, monkeypatch) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=r"budget\.json is damaged"):
             within(0.75, RECIPES, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("steps", -5), ("steps", 0), ("steps", 2.5), ("prior_steps", 0), ("seconds", -1.0)],
+)
+def test_numbers_that_cannot_be_measured_are_damage(capsys, tmp_path, timed, name, value) -> None:
+    within(10.5, RECIPES, tmp_path)
+    file = tmp_path / "grid" / "budget.json"
+    kept = json.loads(file.read_text())
+    kept["cells"]["fast"][name] = value
+    file.write_text(json.dumps(kept))
+    capsys.readouterr()
+    with pytest.raises(ValueError, match=rf"budget\.json is damaged \(fast: {name} {value}\)"):
+        within(10.5, RECIPES, tmp_path)
+    assert not capsys.readouterr().err
+
+
+def test_numbers_without_a_fingerprint_are_taken(tmp_path, timed) -> None:
+    within(10.5, RECIPES, tmp_path)
+    file = tmp_path / "grid" / "budget.json"
+    kept = json.loads(file.read_text())
+    for one in kept["cells"].values():
+        del one["fingerprint"]
+    file.write_text(json.dumps(kept))
+    assert within(10.5, RECIPES, tmp_path) == {"slow": {"steps": 10}, "fast": {"steps": 21}}
+    assert timed == [["slow", "fast"]]
 
 
 @pytest.mark.parametrize(

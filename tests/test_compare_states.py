@@ -194,6 +194,29 @@ def test_data_that_have_changed_are_told_of_once_before_anything_is_timed(
     assert "masked is given twice: state=masked,masked" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("states", ["masked,uniform", "uniform", "uniform,bits"])
+def test_what_was_timed_on_other_data_is_no_measure(
+    capsys, monkeypatch, tmp_path, text, measured, states
+) -> None:
+    """Stopped after the timing, a comparison has no runs that would tell."""
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    words = ["compare", "--data", str(text), *TINY, "--budget", "0.1"]
+    words += ["--out", str(tmp_path / "grid"), "--state"]
+    with monkeypatch.context() as patched:
+        patched.setattr(noiseloom.compare, "_judge_all", stop)
+        assert main([*words, "masked,uniform"]) == 130
+    text.write_text(text.read_text() * 20)
+    capsys.readouterr()
+    assert main([*words, states]) == 2
+    told = capsys.readouterr().err
+    assert "budget.json was measured on other data: choose another --out" in told.splitlines()[-1]
+    assert "an update" not in told
+    assert measured == [["masked", "uniform"]]
+
+
 def test_a_cell_that_cannot_be_timed_is_left_out(capsys, tmp_path, text) -> None:
     words = ["compare", "--data", str(text), "--grid", "width=16,15", *TINY, "--state", "bits"]
     assert main([*words, "--budget", "0.2", "--out", str(tmp_path / "grid"), "--json"]) == 0

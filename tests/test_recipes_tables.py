@@ -7,6 +7,7 @@ import yaml
 
 from noiseloom.cli import main
 from noiseloom.recipes import RECIPES
+from noiseloom.run_folder import read_description
 
 TINY = ["--steps", "2", "--batch-size", "8", "--width", "8", "--depth", "1", "--heads", "2"]
 
@@ -116,3 +117,55 @@ def test_sequences_are_told_in_options_too(tmp_path, capsys):
     assert "--held-out must be between 0 and 1 and --longest at least 1" in last(capsys)
     assert main([*command, "--longest", "2"]) == 2
     assert "--longest is 2: raise it, or leave longer ones out with --longer drop" in last(capsys)
+
+
+def test_a_run_that_wrote_its_schema_goes_on_by_it(tmp_path, capsys):
+    path, out, schema = tmp_path / "a.csv", tmp_path / "run", tmp_path / "s.yaml"
+    rows = "".join(f"n{i},{i % 7},{'xyz'[i % 3]},7\n" for i in range(60))
+    path.write_text("who,a,b,same\n" + rows)
+    options = ["--constant", "leave_out", "--schema", str(schema)]
+    assert train(path, out, *options) == 0
+    before = read_description(out)["facts"]
+    assert set(before["vocabulary"]["left_out"]) == {"who", "same"}
+    assert yaml.safe_load(schema.read_text())["who"] == "leave_out"
+    capsys.readouterr()
+    assert train(path, out, *options, "--resume", "--steps", "4") == 0
+    assert "going on after step 2" in capsys.readouterr().err
+    assert read_description(out)["facts"] == before
+    path.write_text("who,a,b,same\n" + rows.replace("n3,3,", "n3,4,"))
+    assert train(path, out, *options, "--resume", "--steps", "6") == 2
+    told = last(capsys)
+    assert "the data are not those" in told
+    assert "held-out samples would become training ones" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "what"),
+    [
+        (["--held-out-value", "test"], "held_out_value", "a table without --split"),
+        (["--split", "part", "--held-out", "0.5"], "held_out", "a table with --split"),
+        (["--split", "part", "--split-seed", "7"], "split_seed", "a table with --split"),
+    ],
+)
+def test_what_says_nothing_of_a_split_is_refused(tmp_path, capsys, options, name, what):
+    path = tmp_path / "a.csv"
+    rows = (f"{i % 7},{'xyz'[i % 3]},{'test' if i % 5 == 0 else 'train'}\n" for i in range(60))
+    path.write_text("a,b,part\n" + "".join(rows))
+    assert train(path, tmp_path / "run", *options) == 2
+    assert last(capsys).endswith(f"error: {name} changes nothing of {what}: leave it out")
+    assert not (tmp_path / "run").exists()
+    given = ["--split", "part", "--held-out-value", "test", "--held-out", "0.1"]
+    assert train(path, tmp_path / "run", *given) == 0
+
+
+def test_a_column_of_sequences_that_splits_them_leaves_nothing_to_draw(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    rows = (
+        f"{'ACGT'[i % 4]}{'ACGT'[i // 4]},{'test' if i % 5 == 0 else 'train'}\n" for i in range(16)
+    )
+    path.write_text("sequence,part\n" + "".join(rows))
+    command = ["train", "sequences", "--data", str(path), "--out", str(tmp_path / "run"), *TINY]
+    command += ["--no-evaluate", "--split", "part"]
+    assert main([*command, "--split-seed", "7"]) == 2
+    assert "split_seed changes nothing of sequences with --split: leave it out" in last(capsys)
+    assert main(command) == 0

@@ -100,3 +100,87 @@ def test_defaults_files_and_grids_are_passed_over(tmp_path):
     table = json.loads((tmp_path / "grid" / "table.json").read_text())
     assert [cell["options"] for cell in table["cells"]] == [{"m": "0"}, {"m": "1"}]
     assert not table["skipped"]
+
+
+ROWS = [*TINY[:-1], "--heads=2", "--length=8", "--judged=4", "--samples=4", "--seeds=1", "--json"]
+
+
+def compared(capsys, tmp_path, *words):
+    """What a comparison of states answers, and what it says."""
+    path = tmp_path / "mine.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log; " * 40)
+    capsys.readouterr()
+    command = ["compare", "--data", str(path), "--out", str(tmp_path / "grid"), *ROWS]
+    code = main([*command, *map(str, words)])
+    shown = capsys.readouterr()
+    return (json.loads(shown.out) if code == 0 else {}), shown.err
+
+
+@pytest.mark.parametrize(
+    ("states", "words", "name", "what"),
+    [
+        ("masked,autoregressive", "--temperature 0.5", "temperature", "state masked"),
+        ("masked,autoregressive", "--unmask confidence", "unmask", "state autoregressive"),
+        ("uniform,bits", "--sampler heun", "sampler", "state uniform"),
+        ("bits,masked", "--code gray", "code", "state masked"),
+        ("uniform,latent", "--m 3", "m", "a model without codes"),
+    ],
+)
+def test_options_of_some_states_are_passed_over_by_the_others(
+    states, words, name, what, tmp_path, capsys
+):
+    found, told = compared(capsys, tmp_path, "--state", states, *words.split())
+    assert [cell["options"]["state"] for cell in found["cells"]] == states.split(",")
+    assert found["skipped"] == []
+    note = f"passed over where they change nothing: {name} (of {what})"
+    assert told.count(note) == 1
+    assert note in found["notes"]
+    value = words.split()[1]
+    assert value in [str(cell["recipe"][name]) for cell in found["cells"]]
+
+
+@pytest.mark.parametrize(
+    ("states", "words", "told"),
+    [
+        (
+            "masked,uniform",
+            "--temperature 0.5",
+            "temperature changes nothing of state masked or state uniform",
+        ),
+        ("uniform,bits", "--unmask confidence", "unmask changes nothing of state uniform or state"),
+        ("masked,uniform", "--code gray", "code changes nothing of state masked or state uniform"),
+        ("masked,uniform", "--m 3", "m changes nothing of a model without codes: leave it out"),
+        ("masked,bits", "--prior tabular", "prior changes nothing of a model without codes"),
+    ],
+)
+def test_options_of_no_state_are_refused_in_a_comparison(states, words, told, tmp_path, capsys):
+    _, said = compared(capsys, tmp_path, "--state", states, *words.split())
+    line = said.splitlines()[-1]
+    assert f"error: {told}" in line
+    assert "skipped" not in said
+    assert line.endswith(": leave it out")
+    assert not (tmp_path / "grid").exists()
+
+
+def test_an_option_that_a_cell_names_is_its_own(tmp_path, capsys):
+    cells = ["--cells", "state=masked temperature=0.5", "state=masked"]
+    found, told = compared(capsys, tmp_path, *cells)
+    assert "skipped state=masked temperature=0.5: temperature and top_p are of state" in told
+    assert len(found["cells"]) == 1
+    assert "passed over" not in told
+
+
+def test_that_there_is_no_prior_is_true_of_a_model_without_codes(tmp_path, capsys):
+    found, told = compared(capsys, tmp_path, "--state", "masked,uniform", "--prior", "none")
+    assert len(found["cells"]) == 2
+    assert "passed over" not in told
+
+
+def test_a_row_of_another_state_has_no_code(tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.write_text("abcd" * 100)
+    words = ["train", "text", "--data", path, *TINY, "--heads=2", "--length=8", "--out"]
+    line = told(capsys, *words, tmp_path / "run", "--state", "masked", "--code", "gray")
+    assert line.endswith("code changes nothing of state masked: leave it out")
+    line = told(capsys, *words, tmp_path / "run", "--state", "bits", "--features", "8")
+    assert line.endswith("features changes nothing of state bits: leave it out")

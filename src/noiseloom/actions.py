@@ -120,7 +120,8 @@ def _compare(words: list[str], command: str) -> None:
     cells, words = take_many(words, "--cells")
     grid, words = state_axis(words, grid, cells)
     kind, words, config = _with_recipe("compare", words, Compare)
-    options = parse_words("compare", words, Compare, kind, config=config).build(Compare)
+    args = parse_words("compare", words, Compare, kind, config=config)
+    options = args.build(Compare)
     out = _folder(options.out, "compare")
     if not grid and not cells:
         raise UsageError(
@@ -160,6 +161,7 @@ def _compare(words: list[str], command: str) -> None:
         command=command,
         as_json=options.json,
         budget=budget,
+        typed=args.typed & args.of(kind).keys(),
     )
 
 

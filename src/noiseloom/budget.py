@@ -29,7 +29,7 @@ import torch
 from noiseloom.jobs import Aside
 from noiseloom.pace import READ, prior_updates, readings, updates
 from noiseloom.recipes import Recipe, TwoStages
-from noiseloom.run_folder import write_text
+from noiseloom.run_folder import same_data, write_text
 from noiseloom.table import device
 from noiseloom.terminal import say
 
@@ -56,6 +56,7 @@ SHARE = 0.25
 STATES = 60.0
 """Seconds of training of each kind of state, where nobody says how long or how many updates."""
 _PRIOR, _CODES = "the prior of ", "the codes of "
+_COUNTS = ("steps", "prior_steps", "prior_samples")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ def updates_within(
         or `prior_samples` of a table that has not the time for all; or what is wrong with it.
 
     Raises:
-        ValueError: the file is of another budget, device, or kind.
+        ValueError: the file is of another budget or device, or damaged.
+        FileExistsError: it is of other data.
     """
     check_budget(seconds)
     kept = _read(file)
@@ -151,7 +153,11 @@ def updates_within(
             f"{file.parent} was begun with --budget {kept['budget']:g}: give the same, or choose "
             "another --out"
         )
-    new = {name: recipe for name, recipe in recipes.items() if name not in kept.get("cells", {})}
+    known = kept.get("cells", {})
+    new = {name: recipe for name, recipe in recipes.items() if name not in known}
+    told = next((n for n in recipes if "fingerprint" in known.get(n, {})), None)  # as all others
+    if told is not None and not same_data(recipes[told].load(data), known[told]):
+        raise FileExistsError(f"{file} was measured on other data: choose another --out")
     failed: dict[str, Exception] = {}
     if new:
         here = {"device": device(), "torch": torch.__version__}
@@ -165,9 +171,11 @@ def updates_within(
         timings = _measured(new, data, jobs, recipe_file)
         for name, recipe in new.items():
             try:
+                split = recipe.load(data)
                 kept["cells"][name] = {
-                    **_afforded(seconds, recipe, name, timings, data),
+                    **_afforded(seconds, recipe, name, timings, len(split.train)),
                     "threads": _threads(recipe, jobs),
+                    "fingerprint": split.fingerprint(),
                 }
             except Exception as error:  # of timing, too
                 failed[name] = error
@@ -185,10 +193,9 @@ def updates_within(
                 f"{titles[name]}: {one['seconds']:.3g} s an update, {one['steps']:,} updates"
                 f"{prior} in {seconds:g} s ({source})"
             )
-    steps = ("steps", "prior_steps", "prior_samples")
     return {
         name: failed.get(name)
-        or {key: int(kept["cells"][name][key]) for key in steps if key in kept["cells"][name]}
+        or {key: kept["cells"][name][key] for key in _COUNTS if key in kept["cells"][name]}
         for name in recipes
     }
 
@@ -198,7 +205,7 @@ def _afforded(
     recipe: Recipe,
     name: str,
     timings: Mapping[str, Timing | Exception],
-    data: str | None,
+    samples: int,
 ) -> dict[str, Any]:
     """What is kept of a run: its timings, and how many updates they make."""
     first, prior, codes = (timings.get(what + name) for what in ("", _PRIOR, _CODES))
@@ -211,7 +218,7 @@ def _afforded(
     if isinstance(codes, Timing):
         assert isinstance(recipe, TwoStages)
         one = prior.seconds if isinstance(prior, Timing) else 0.0
-        told = _of_prior(seconds, recipe, len(recipe.load(data).train), one, codes.seconds / READ)
+        told = _of_prior(seconds, recipe, samples, one, codes.seconds / READ)
         left -= told["prior_seconds"]
     if left < first.seconds:
         beside = f" beside {told['prior_seconds']:.2g} s of a prior" if told else ""
@@ -304,8 +311,12 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text())
         float(found["budget"]), str(found["device"]), str(found["torch"])
-        for one in found["cells"].values():
-            int(one["steps"]), float(one["seconds"])
+        for title, one in found["cells"].items():
+            counts = {"steps": one["steps"]} | {n: one[n] for n in _COUNTS if n in one}
+            wrong = [n for n, count in counts.items() if type(count) is not int or count < 1]
+            wrong += ["seconds"] * (not 0 < one["seconds"] < math.inf)
+            if wrong:
+                raise ValueError(f"{title}: {wrong[0]} {one[wrong[0]]}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{file} is damaged ({error}): choose another --out, or remove it to measure again"

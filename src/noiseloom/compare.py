@@ -9,7 +9,7 @@ has cells or seeds which the next one in its folder lacks is kept beside it, as 
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from noiseloom.commands import load
 from noiseloom.costs import costs, short_note, unequal_note
 from noiseloom.evaluations import evaluation_file
 from noiseloom.fit import Options, absolute, finished, fit, resumed
-from noiseloom.grid import changes, combinations, run_name, seeded, trained
+from noiseloom.grid import (
+    changes,
+    combinations,
+    made,
+    passed_over,
+    run_name,
+    seeded,
+    trained,
+)
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Recipe
 from noiseloom.remarks import by_heart, too_few, unsure
@@ -63,6 +71,7 @@ def compare(
     command: str,
     as_json: bool,
     budget: float | None = None,
+    typed: Collection[str] = (),
 ) -> None:
     """Train and judge every cell with every seed; `table.json` and `table.md` in `out`.
 
@@ -79,21 +88,23 @@ def compare(
         command: what was typed.
         as_json: answer a program.
         budget: seconds of training of every run, which say its number of steps (`budget.json`).
+        typed: names of the options of all cells that are in no file.
 
     Raises:
         FileExistsError: `out` holds something else, or runs that were trained on other data.
-        ValueError: no cell can be made, or a budget that is none, or not that of `out`.
+        ValueError: no cell can be made, or a budget that is none, or not that of `out`; an option
+            that was typed for all cells and changes nothing of any.
         OSError: a process was killed.
     """
     metrics = default_metrics(kind) if metrics is None else metrics
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
-    if any("seed" in typed for typed, _ in cells):
+    if any("seed" in named for named, _ in cells):
         raise ValueError("seed is no option of a grid: --seeds N has N of them, from --seed on")
     if budget is not None:
         check_budget(budget)
         check_jobs(jobs)  # before anything is timed
-        if any("steps" in typed for typed, _ in cells):
+        if any("steps" in named for named, _ in cells):
             raise ValueError("--budget says the steps of every run: leave them out of the grid")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     foreign = sorted(
@@ -113,13 +124,18 @@ def compare(
         skipped.append({"options": cell, "reason": reason})
         say(f"skipped {text_of(cell)}: {reason}")
 
-    for typed, options in cells:
+    given = list[Options]()
+    for named, options in cells:
         try:
-            cell = Cell(typed, kind(**options))
+            cell = Cell(named, made(kind, named, options))
             cell.recipe.check()
             good.append(cell)
+            given.append(options)
         except ValueError as error:
-            skip(typed, str(error))
+            skip(named, str(error))
+    over = passed_over([c.recipe for c in good], [c.options for c in good], given, typed)
+    if over:
+        say(over)
     if good:
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
         _check_data(kind, out, data)
@@ -163,6 +179,7 @@ def compare(
         "budget": budget,
         "steps": sorted({cell.recipe.steps for cell in good}),
         "notes": [
+            *([over] if over else []),
             *beforehand.values(),
             *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good), *few) if n),
         ],

@@ -168,11 +168,12 @@ def _fit(
     if judge:
         _check(recipe, resume)
     facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))
-    if resume and facts != described["facts"]:
+    if resume and _learnt(facts) != _learnt(described["facts"]):
         raise ValueError(
-            f"the data are not those {out} was trained on: with others, held-out pictures would "
+            f"the data are not those {out} was trained on: with others, held-out samples would "
             "become training ones; train another run, with --init-from to start from its weights"
         )
+    facts = described["facts"] if resume else facts
     if isinstance(recipe, TwoStages) and recipe.wants_prior:
         recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
     if made < recipe.steps:
@@ -180,6 +181,15 @@ def _fit(
             _first_stage(recipe, facts, out, split, data, command, init_from, resume, made)
     if isinstance(recipe, TwoStages) and awaits_prior(recipe, out):
         fit_prior(recipe, out, split)
+
+
+def _learnt(facts: Facts) -> Facts:
+    """Facts but for why columns of a table are left out: a schema that a run wrote has its own."""
+    words = facts.get("vocabulary")
+    if not isinstance(words, Mapping):
+        return facts
+    kept = {name: value for name, value in words.items() if name != "left_out"}
+    return {**facts, "vocabulary": kept}
 
 
 def _check(recipe: Recipe, resume: bool) -> None:

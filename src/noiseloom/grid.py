@@ -3,14 +3,14 @@
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from hashlib import blake2b
 from typing import Any
 
 from noiseloom.recipes import Recipe
 
-__all__ = ["changes", "combinations", "run_name", "seeded", "trained"]
+__all__ = ["changes", "combinations", "made", "passed_over", "run_name", "seeded", "trained"]
 
 
 def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -45,6 +45,70 @@ def combinations(grid: Sequence[str], cells: Sequence[str] = ()) -> list[dict[st
                 dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
             ]
     return [cell for i, cell in enumerate(found) if cell not in found[:i]]
+
+
+def made(kind: type[Recipe], named: Collection[str], options: Mapping[str, Any]) -> Recipe:
+    """The recipe of a cell, without those options of all cells that are refused as not its own.
+
+    Args:
+        kind: the recipe's class.
+        named: options that the cell itself names.
+        options: all that were given.
+
+    Raises:
+        ValueError: what cannot be made.
+    """
+    try:
+        return kind(**options)
+    except ValueError:
+        drawn = set(kind.changeable()) - set(named)
+        idle = kind(**{k: v for k, v in options.items() if k not in drawn}).idle
+        kept = {k: v for k, v in options.items() if k not in drawn or k not in idle}
+        found = kind(**kept)
+        if options.keys() - kept.keys() <= found.idle.keys():
+            return found
+        raise  # by the options that are left, some would change something
+
+
+def passed_over(
+    recipes: Sequence[Recipe],
+    cells: Sequence[Collection[str]],
+    options: Sequence[Mapping[str, Any]],
+    typed: Collection[str],
+) -> str:
+    """A sentence on the options of all cells that change nothing of some, or "".
+
+    Args:
+        recipes: of the cells.
+        cells: the options that each of them names.
+        options: all that were given for each.
+        typed: names of those that are in no file.
+
+    Raises:
+        ValueError: one that was typed changes nothing of any cell.
+    """
+    told: dict[str, list[str]] = {}
+    for recipe, named, given in zip(recipes, cells, options, strict=True):
+        common = [f for f in fields(recipe) if f.name in given and f.name not in named]
+        quiet = {**recipe.unheard, **recipe.idle}
+        for name in [f.name for f in common if f.name in quiet and given[f.name] != f.default]:
+            if name in recipe.idle or _refused(recipe, name):
+                told.setdefault(name, []).append(quiet[name])
+    for name in sorted(typed & told.keys()):
+        if len(told[name]) == len(recipes):
+            whose = " or ".join(dict.fromkeys(told[name]))
+            raise ValueError(f"{name} changes nothing of {whose}: leave it out")
+    found = [f"{name} (of {', '.join(dict.fromkeys(whys))})" for name, whys in told.items()]
+    return f"passed over where they change nothing: {'; '.join(found)}" if found else ""
+
+
+def _refused(recipe: Recipe, name: str) -> bool:
+    """Whether an option may not be typed for a run: of one without codes a prior may be none."""
+    try:
+        recipe.check_typed([name])
+    except ValueError:
+        return True
+    return False
 
 
 def seeded(recipe: Recipe, j: int) -> Recipe:

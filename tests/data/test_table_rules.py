@@ -3,6 +3,8 @@
 import itertools
 import operator
 import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from table_cases import written
 from noiseloom import Rng
 from noiseloom.data import Tokens, read_table, vocabulary
 from noiseloom.data.table_columns import Column
+from noiseloom.data.table_dates import number_of
 from noiseloom.data.table_rules import comparison
 from noiseloom.recipes import RECIPES
 from noiseloom.recipes.classes import TokenSplit
@@ -174,3 +177,50 @@ def test_rules_compare_weeks_with_days_between_them(tmp_path):
         schema = {"rules": [rule], "day": "date", "next": "date"}
         with pytest.raises(ValueError, match="training rows break it"):
             read_table(path, schema=schema)
+
+
+def moments(name, form):
+    """A column of a class for each minute from 10:00 to 12:00 UTC by a clock, of a second each."""
+    zone = datetime.fromisoformat(f"2024-03-01T00:00{form[-6:]}").tzinfo
+    day = datetime(2024, 3, 1, 10, tzinfo=UTC)
+    cells = [(day + timedelta(minutes=m)).astimezone(zone).replace(tzinfo=None) for m in range(121)]
+    numbers = tuple(number_of(form, moment.strftime(form)) for moment in cells)
+    return Column(name, "integer", "integer", (), numbers, numbers, numbers, dates=form, step=1)
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize("parts", ["", ".%f"])
+def test_times_of_different_offsets_are_compared_as_instants(sign, parts):
+    forms = [f"%Y-%m-%dT%H:%M:%S{parts}+02:00", "%Y-%m-%d %H:%M-05:30"]
+    columns = tuple(moments(name, form) for name, form in zip("ab", forms, strict=True))
+    rule = comparison(f"a {sign} b", columns)
+    rows = torch.tensor(list(itertools.product(range(121), range(121))))
+    expected = [SIGNS[sign](k, m) for k, m in rows.tolist()]  # class k is k minutes past 10 UTC
+    assert rule(rows).tolist() == expected
+    values = [np.array(c.lows, dtype=float)[rows[:, i]] for i, c in enumerate(columns)]
+    assert rule.holds(values).tolist() == expected
+    cell = f"2024-03-01T13:00:00{'.000000' if parts else ''}+02:00"
+    at_eleven = comparison(f"a {sign} {cell}", columns)(rows)
+    assert at_eleven.tolist() == [SIGNS[sign](k, 60) for k, _ in rows.tolist()]
+
+
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "+0000", "+00"])
+def test_a_file_with_two_offsets_keeps_a_rule_by_the_instant(tmp_path, zone):
+    minutes = [f"{i % 60:02}:{i * 7 % 60:02}" for i in range(200)]
+    lines = [f"2024-03-01T12:{m}+02:00,2024-03-01T11:{m}{zone}\n" for m in minutes]
+    path = written(tmp_path / "a.csv", "a,b\n" + "".join(lines))
+    split, words = read_table(path, schema={"a": "date", "b": "date", "rules": ["a < b"]})
+    assert words.comparisons()[0](split.train.values).all()
+    with pytest.raises(ValueError, match="180 of 180 training rows break it"):
+        read_table(path, schema={"a": "date", "b": "date", "rules": ["a >= b"]})
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M", "%Y-%m-%d"])
+def test_times_with_an_offset_are_not_compared_with_those_without(form):
+    bare = Column("b", "integer", "integer", (), (0, 9), (0, 9), (0, 9), dates=form, step=1)
+    zoned = moments("a", "%Y-%m-%d %H:%M+02:00")
+    for rule in ("a < b", "b < a"):
+        with pytest.raises(ValueError, match="'a' has an offset from UTC, and 'b' none") as error:
+            comparison(rule, (zoned, bare))
+        assert "\n" not in str(error.value)
+    assert comparison("b < c", (bare, replace(bare, name="c")))

@@ -8,6 +8,7 @@ from table_cases import table
 
 from noiseloom.data import read_table
 from noiseloom.data.table_schema import read_schema
+from noiseloom.data.table_writing import write_table
 
 
 @pytest.mark.parametrize("options", [{}, {"rare": 3}, {"bins": 7, "whole": 20}])
@@ -70,6 +71,8 @@ def test_mixed_labels_are_categories_where_a_schema_says_so(tmp_path):
         ("a: {kind: categorical, values: [x, x]}", "a value is there twice"),
         ("a: {kind: categorical, values: x}", "values must be a list"),
         ("a: {kind: categorical, missing: 1}", "missing must be true or false"),
+        ("a: {kind: leave_out, gaps: 1}", "gaps must be true or false"),
+        ("a: {kind: leave_out, missing: true}", "leave_out has gaps, not 'missing'"),
         ("no: real", "write the column False in quotes"),
         ("a: {kind", "is no schema"),
     ],
@@ -92,3 +95,32 @@ def test_the_schema_of_the_readme_is_one(tmp_path):
     wishes, rules = read_schema(tmp_path / "schema.yaml")
     assert list(wishes) == ["who", "sex", "age", "fare", "sailed"]
     assert len(rules) == 3
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_gaps_of_what_is_left_out_drop_the_same_rows_by_a_schema(tmp_path, form):
+    rows = [("" if i % 5 == 0 else "same", f"{i % 9}", "xyz"[i % 3]) for i in range(200)]
+    path = tmp_path / f"a.{form}"
+    write_table(path, ["k", "a", "b"], rows, [True, False, True])
+    options = {"constant": "leave_out", "missing": "drop"}
+    split, vocabulary = read_table(path, **options)
+    assert len(split.train) + len(split.held_out) == 160  # a fifth has no k
+    vocabulary.write_schema(tmp_path / "schema.yaml")
+    again, same = read_table(path, schema=tmp_path / "schema.yaml", **options)
+    assert again.fingerprint() == split.fingerprint()
+    assert same.columns == vocabulary.columns
+    assert same.schema() == vocabulary.schema()
+    assert read_table(path, vocabulary=same, missing="drop")[0].fingerprint() == again.fingerprint()
+    # Nowhere else has a column that is left out a say, whatever is in it.
+    every = read_table(path, schema={"k": {"kind": "leave_out", "gaps": True}}, missing="refuse")[0]
+    assert len(every.train) + len(every.held_out) == 200
+
+
+def test_a_column_of_any_cells_can_be_left_out_but_for_its_gaps(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "".join(f"{['', i, f'n{i}'][i % 3]},{i % 7}\n" for i in range(900))
+    path.write_text("k,a\n" + rows)
+    schema = {"k": {"kind": "leave_out", "gaps": True}}
+    split, vocabulary = read_table(path, schema=schema, missing="drop")
+    assert len(split.train) + len(split.held_out) == 600
+    assert vocabulary.schema()["k"] == schema["k"]

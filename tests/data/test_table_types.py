@@ -204,3 +204,13 @@ def test_floats_that_are_drawn_between_others_are_written_to_the_last_digit(tmp_
         assert rows == sorted(split.train.values.tolist())
     kinds = [parquet.read_schema(tmp_path / f"{n}.parquet")[0].type for n in ("drawn", "medians")]
     assert kinds == [pyarrow.float64(), pyarrow.float32()]
+
+
+@pytest.mark.parametrize("kind", [pyarrow.int64(), pyarrow.uint64()])
+def test_whole_numbers_that_floats_would_round_keep_their_type(tmp_path, kind):
+    large = [2**53 + 1, 2**53 + 3, 2**62 + 1]
+    values = [large[i % 3] if i % 7 else [i % 2, None][i % 3 == 0] for i in range(N)]
+    found = table(k=pyarrow.array(values, kind))
+    written, _, words = read_and_written(found, tmp_path)
+    assert set(written["k"].to_pylist()) == set(values)
+    assert words.columns[1].arrow == ""  # the cells of x tell

@@ -6,7 +6,7 @@ fifth of January to some and the first of May to others, and has to be told by a
 ISO may end in an offset from UTC, which is a part of the form, so that all of a column have the
 same: Z, +02:00, +0200 or +02. A number counts days, seconds where a form has times, or milli- or
 microseconds where it has parts of a second (%3f, which `strftime` does not know, or %f), from the
-beginning of 1970 by the same clock.
+beginning of 1970 by the same clock; `offset_of` is what that clock is ahead of UTC.
 """
 
 import math
@@ -22,6 +22,7 @@ __all__ = [
     "finer_form",
     "form_of",
     "number_of",
+    "offset_of",
     "seconds_of",
     "spacing",
     "strides",
@@ -39,6 +40,7 @@ FORMS = tuple(dict.fromkeys([*_ISO, *_OTHERS, *_NAMED]))
 EXACT = 2**53
 """Whole numbers below are floats, and all dates are counted as such."""
 _START = datetime(1970, 1, 1)
+_OFFSET = re.compile(r"%(?:[HMSfp]|3f) ?(?:Z|UTC|([+-][0-9]{2}):?([0-9]{2})?)$")
 _PART = re.compile(r"\.%3?f")
 _TAIL = re.compile(
     r"(.{11}[0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(\.[0-9]{3}(?:[0-9]{3})?)?(Z|[+-](?:0[0-9]|1[0-4])(?::?[0-5][0-9])?)?"
@@ -138,6 +140,15 @@ def strides(form: str, start: int, step: int) -> int:
 def seconds_of(form: str) -> float:
     """Seconds of the unit of a form."""
     return _unit(form).total_seconds()
+
+
+def offset_of(form: str) -> int | None:
+    """Seconds by which the clock of a form is ahead of UTC; None where it does not say."""
+    found = _OFFSET.search(form)
+    if found is None:
+        return None
+    hours, minutes = found[1] or "+00", found[2] or "00"
+    return int(hours) * 3600 + int(hours[0] + minutes) * 60
 
 
 def _written(form: str, moment: datetime) -> str:

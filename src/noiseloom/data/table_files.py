@@ -21,7 +21,7 @@ __all__ = ["ENDINGS", "ColumnError", "Rows", "opened", "pyarrow_for"]
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 """Of the files that are tables."""
-_PLAIN = ("int64", "double", "string")  # which cells are of in a .parquet file that is written
+_PLAIN = ("double", "string")  # which cells are of in a .parquet file that is written
 
 
 class ColumnError(ValueError):
@@ -48,7 +48,7 @@ class Rows(NamedTuple):
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
         comma: whether commas separate its cells, so that no number has one.
-        types: of columns, where the file has them and their cells do not tell.
+        types: of columns, where the file has them and they are neither floats nor text.
         notes: what people should know of how it was read, once it is.
     """
 

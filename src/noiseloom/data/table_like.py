@@ -14,11 +14,10 @@ from noiseloom.data.characters import smallest
 from noiseloom.data.table_cells import encode_cells
 from noiseloom.data.table_columns import GAPS, Column
 from noiseloom.data.table_files import Rows
-from noiseloom.data.table_reading import CONSTANT
 from noiseloom.data.table_schema import check_names
 from noiseloom.data.table_vocabulary import TableVocabulary
 
-__all__ = ["read_like", "said_nothing"]
+__all__ = ["read_like"]
 
 _CHUNK = 4096
 
@@ -45,7 +44,7 @@ def read_like(
     at = {name: place for place, name in enumerate(table.names)}
     looked = list(vocabulary.names)
     if missing == "drop":  # what was left out as it says nothing has had its say on rows before
-        looked += [name for name in said_nothing(vocabulary) if name in at]
+        looked += [name for name in vocabulary.gaps_of if name in at]
     kind, kept, where, found = smallest(max(vocabulary.sizes)), [], array("q"), list[str]()
     gaps, total, beyond = 0, 0, Counter[str]()
     while rows := list(itertools.islice(table.rows, _CHUNK)):
@@ -79,11 +78,6 @@ def read_like(
     known = {*vocabulary.names, *vocabulary.left_out, words}
     notes = _notes([n for n in table.names if n not in known], missing, gaps, total, beyond)
     return torch.cat(kept), where, found if words else None, [*notes, *table.notes]
-
-
-def said_nothing(vocabulary: TableVocabulary) -> list[str]:
-    """Columns that were left out since all training rows had one value."""
-    return [name for name, why in vocabulary.left_out.items() if why == CONSTANT]
 
 
 def _encode(

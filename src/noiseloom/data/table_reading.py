@@ -19,13 +19,10 @@ from noiseloom.data.table_making import categorical, numeric
 from noiseloom.data.table_rules import Comparison
 from noiseloom.data.table_schema import Defaults, Wish
 from noiseloom.data.table_store import DATES, Stored, date_hint
-from noiseloom.data.table_vocabulary import TableVocabulary
+from noiseloom.data.table_vocabulary import CONSTANT, TableVocabulary, left_by
 from noiseloom.data.tokens import Tokens
 
-__all__ = ["CONSTANT", "Reading"]
-
-CONSTANT = "all training rows have one value"
-"""Why a column is left out that says nothing."""
+__all__ = ["Reading"]
 
 
 class Reading:
@@ -195,7 +192,7 @@ class Reading:
         """The first fault, and what each column is taken for so far."""
         first, *others = self.faults.values()
         known: dict[str, Any] = {column.name: column.schema() for column in made}
-        schema = {name: known.get(name, "leave_out") for name in self.names}
+        schema = {name: known.get(name, left_by(self.left_out.get(name))) for name in self.names}
         if others:
             more = ", ".join(repr(name) for name in list(self.faults)[1:4])
             more += ", ..." * (len(others) > 3)
@@ -232,6 +229,8 @@ class Reading:
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
         gap = bool(missing[rows].any()) or (wish is not None and wish.missing)
         decimals, digits = stored.writing.of(train) if stored.kind == "number" else ((), 0)
+        # Whole numbers of 64 bits tell so themselves, unless they are so large that they are words.
+        told = column.type != "text" and stored.arrow == "int64"
         return replace(
             column,
             gap=gap,
@@ -241,7 +240,7 @@ class Reading:
             dates=stored.dates,
             start=stored.start if stored.dates else 0,
             step=stored.step if stored.dates else 0,
-            arrow=stored.arrow,
+            arrow="" if told else stored.arrow,
         )
 
     def _classes(

@@ -4,6 +4,8 @@
     price >= 0
     born < 2020-01-01
 
+Times with an offset from UTC are compared as instants, and only with others that have one.
+
 A value that is missing, or "other", keeps any rule. A row of classes keeps a rule where some
 numbers in its intervals do: that an interval holds more than its numbers can say is no fault of
 who draws it, and the tokens of a row that keeps a rule do so, too.
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from noiseloom.data.table_columns import NUMBER, Column, Reals
-from noiseloom.data.table_dates import form_of, number_of, seconds_of
+from noiseloom.data.table_dates import form_of, number_of, offset_of, seconds_of
 
 __all__ = ["Comparison", "comparison"]
 
@@ -49,7 +51,7 @@ class Comparison:
         left: place of a column.
         sign: one of < <= > >= == !=.
         right: place of another, or None for a number.
-        number: that one; of a column of dates in seconds.
+        number: that one; of a column of dates in seconds, of UTC where it has an offset.
         columns: all of the table.
     """
 
@@ -105,7 +107,8 @@ def comparison(text: str, columns: Sequence[Column]) -> Comparison:
         columns: all of the table.
 
     Raises:
-        ValueError: no such rule, a name that is none, a column of text, or dates and numbers.
+        ValueError: no such rule, a name that is none, a column of text, dates and numbers, or times
+            of which some have an offset.
     """
     names = [column.name for column in columns]
     signs = list(_SIGN.finditer(text))
@@ -120,6 +123,7 @@ def comparison(text: str, columns: Sequence[Column]) -> Comparison:
             other = _compared(text, columns[names.index(right)])
             if bool(column.dates) != bool(other.dates):
                 raise ValueError(f"rule {text!r}: one column has dates, and the other numbers")
+            _check_offsets(text, column, other)
             there = names.index(right)
             return Comparison(text, names.index(left), sign, there, 0.0, tuple(columns))
         number = _number(column, right)
@@ -150,19 +154,37 @@ def _compared(text: str, column: Column) -> Column:
     return column
 
 
+def _check_offsets(text: str, *columns: Column) -> None:
+    told = [column for column in columns if offset_of(column.dates) is not None]
+    if len(told) == 1:
+        other = next(column for column in columns if column is not told[0])
+        raise ValueError(
+            f"rule {text!r}: {told[0].name!r} has an offset from UTC, and {other.name!r} none "
+            f"({told[0].dates}, {other.dates}): they cannot be compared"
+        )
+
+
 def _number(column: Column, text: str) -> float | None:
     if column.dates:
         found = number_of(column.dates, text, strict=False)
-        return None if found is None else found * seconds_of(column.dates)
+        return None if found is None else float(_seconds(column.dates, np.array(float(found))))
     return float(text) if NUMBER.fullmatch(text) else None
 
 
 def _counted(column: Column, numbers: Reals) -> Reals:
-    """Its numbers, those of dates in seconds."""
+    """Its numbers, those of dates in seconds, of UTC where they have an offset."""
     if not column.dates:
         return numbers
-    found: Reals = (column.start + numbers * column.step) * seconds_of(column.dates)
-    return found
+    return _seconds(column.dates, column.start + numbers * column.step)
+
+
+def _seconds(form: str, units: Reals) -> Reals:
+    """Seconds of dates, the same of the same instant whatever its unit."""
+    one, ahead = seconds_of(form), offset_of(form) or 0
+    if one >= 1:
+        return units * one - ahead
+    each = round(1 / one)  # divided, not multiplied: whole numbers, and one rounding of a quotient
+    return (units - ahead * each) / each
 
 
 def _reaches(a: Ends, b: Ends) -> Truths:

@@ -6,6 +6,7 @@
     class: {kind: categorical, values: [first, second, third], other: true}
     when: {kind: date, format: '%d/%m/%Y'}
     name: leave_out
+    country: {kind: leave_out, gaps: true}
     rules: [age >= 0, paid <= fare]
 
 Columns that it does not name are inferred. A list called rules has what rows keep
@@ -33,8 +34,10 @@ _MAY_HAVE: dict[str, tuple[str, ...]] = {
     "integer": ("low", "high", "bins", "missing"),
     "real": ("bins", "missing"),
     "date": ("bins", "format", "missing"),
-    "leave_out": (),
+    "leave_out": ("gaps",),
 }
+
+_SWITCHES = ("other", "missing", "gaps")
 
 
 class Wish(NamedTuple):
@@ -49,6 +52,7 @@ class Wish(NamedTuple):
         format: of dates, as of `strftime`; one of `noiseloom.data.table_dates` is found.
         other: whether values that are no categories share a class.
         missing: whether missing values have a class, though none may be missing in training.
+        gaps: of what is left out, whether rows without it are left out where missing ones are.
     """
 
     kind: str
@@ -59,6 +63,7 @@ class Wish(NamedTuple):
     format: str | None = None
     other: bool = False
     missing: bool = False
+    gaps: bool = False
 
     @property
     def cells(self) -> Cells:
@@ -150,7 +155,7 @@ def _wish(name: str, asked: object, called: str) -> Wish:
     rest = {key: value for key, value in asked.items() if key != "kind"}
     for key, value in rest.items():
         if key not in _MAY_HAVE[kind]:
-            allowed = ", ".join(_MAY_HAVE[kind]) or "no settings"
+            allowed = ", ".join(_MAY_HAVE[kind])
             raise ValueError(f"{here}: {kind} has {allowed}, not {key!r}")
         if key == "values":
             rest[key] = _values(value, here)
@@ -165,8 +170,8 @@ def _wish(name: str, asked: object, called: str) -> Wish:
                     f"{here}: format must say where day, month and year are, such as '%d/%m/%Y', "
                     f"got {value!r}"
                 )
-        elif (type(value) is not bool) if key in ("other", "missing") else type(value) is not int:
-            wanted = "true or false" if key in ("other", "missing") else "a whole number"
+        elif type(value) is not (bool if key in _SWITCHES else int):
+            wanted = "true or false" if key in _SWITCHES else "a whole number"
             raise ValueError(f"{here}: {key} must be {wanted}, got {value!r}")
     if {"low", "high"} & rest.keys() and "bins" in rest:
         raise ValueError(f"{here}: whole numbers have low and high one by one, or bins")

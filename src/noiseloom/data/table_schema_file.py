@@ -16,6 +16,7 @@ _HEAD = """\
 #   {kind: integer, low: 0, high: 9}  every whole number a class; or bins: 32
 #   {kind: real, bins: 32}  intervals that hold about equally many rows
 #   {kind: date, format: '%d/%m/%Y', bins: 32}  days or seconds, written back as dates
+#   {kind: leave_out, gaps: true}  rows without it are left out where missing values are dropped
 # missing: true keeps a class for missing values. Columns without a line are inferred.
 """
 

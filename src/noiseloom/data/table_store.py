@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -288,6 +288,10 @@ def date_hint(cell: str) -> str:
     return DATES if _STROKES.match(cell) else ""
 
 
+def _there(cell: str) -> str:
+    return "" if cell.strip().lower() in GAPS else "there"
+
+
 def _is_number(cell: str) -> bool:
     return NUMBER.fullmatch(cell) is not None and not _is_code(cell)
 
@@ -298,6 +302,7 @@ def read_columns(
     wanted: Mapping[str, Cells],
     cap: int,
     forms: Mapping[str, str] | None = None,
+    gaps: Collection[str] = (),
 ) -> tuple[dict[str, Stored], "array[int]", dict[str, str]]:
     """Read a table to its end.
 
@@ -307,6 +312,7 @@ def read_columns(
         wanted: text, number or date, of columns of which it is known.
         cap: how many different texts a column may have.
         forms: of dates, where they are known.
+        gaps: columns of text of which no more is kept than where they are missing.
 
     Returns:
         The columns by name; where in the file each row is; and of columns that are refused, and are
@@ -334,7 +340,7 @@ def read_columns(
         for name, column in zip(table.names, zip(*(c for _, c in rows), strict=True), strict=True):
             if name in columns:
                 try:
-                    columns[name].extend(column, places)
+                    columns[name].extend(map(_there, column) if name in gaps else column, places)
                 except ValueError as error:
                     faults[name] = str(error)
                     del columns[name]

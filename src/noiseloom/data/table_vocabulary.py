@@ -18,7 +18,12 @@ from noiseloom.data.table_schema_file import free_path, write_schema
 from noiseloom.data.table_writing import check_writable, write_table
 from noiseloom.rng import Rng
 
-__all__ = ["TableVocabulary"]
+__all__ = ["BUT_GAPS", "CONSTANT", "TableVocabulary", "left_by"]
+
+CONSTANT = "all training rows have one value"
+"""Why a column is left out that says nothing."""
+BUT_GAPS = "by the schema, but for its gaps"
+"""Why one is left out of which no more is wanted."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class TableVocabulary:
     def names(self) -> tuple[str, ...]:
         """Names of the T columns."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def gaps_of(self) -> list[str]:
+        """Columns that are left out, and whose gaps leave out rows where missing ones do."""
+        return [name for name, why in self.left_out.items() if why in (CONSTANT, BUT_GAPS)]
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """The rules: of rows of tokens (N, T) each says which can keep it, bool (N,)."""
@@ -156,7 +166,7 @@ class TableVocabulary:
     def schema(self) -> dict[str, Any]:
         """What `read_table` takes as `schema` to make the same columns of the same rows."""
         found: dict[str, Any] = {column.name: column.schema() for column in self.columns}
-        found |= dict.fromkeys(self.left_out, "leave_out")
+        found |= {name: left_by(why) for name, why in self.left_out.items()}
         return {**found, "rules": list(self.rules)} if self.rules else found
 
     def write_schema(self, path: str | os.PathLike[str], force: bool = False) -> None:
@@ -270,3 +280,8 @@ class TableVocabulary:
                 f"0 .. {self.sizes[c] - 1}"
             )
         return values
+
+
+def left_by(why: str | None) -> str | dict[str, Any]:
+    """What a schema says of a column that was left out for a reason."""
+    return {"kind": "leave_out", "gaps": True} if why in (CONSTANT, BUT_GAPS) else "leave_out"

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from noiseloom.data.option_names import said
 from noiseloom.data.split import Split
 from noiseloom.data.table_files import Rows, opened
-from noiseloom.data.table_like import read_like, said_nothing
+from noiseloom.data.table_like import read_like
 from noiseloom.data.table_reading import Reading
 from noiseloom.data.table_schema import Defaults, check_names, read_schema
 from noiseloom.data.table_store import Cells, Stored, read_columns
-from noiseloom.data.table_vocabulary import TableVocabulary
+from noiseloom.data.table_vocabulary import BUT_GAPS, TableVocabulary
 from noiseloom.data.tokens import Tokens
 from noiseloom.rng import Rng
 
@@ -111,8 +111,9 @@ def read_table(
         )
     defaults = Defaults(bins, whole, rare, max_classes)
     wishes, rules = read_schema(schema)
-    unread = {n for n, wish in wishes.items() if wish.kind == "leave_out"} | {*leave_out}
-    read = {*vocabulary.names, *said_nothing(vocabulary)} if vocabulary else set[str]()
+    gaps = {n for n, w in wishes.items() if w.gaps and missing == "drop"} - {*leave_out, split_by}
+    unread = {n for n, w in wishes.items() if w.kind == "leave_out"} - gaps | {*leave_out}
+    read = {*vocabulary.names, *vocabulary.gaps_of} if vocabulary else set[str]()
 
     def wanted(name: str) -> bool:
         return name == split_by or (name in read if vocabulary else name not in unread)
@@ -125,14 +126,15 @@ def read_table(
         check_names(wishes, table.names)
         check_names([*([split_by] if split_by else []), *leave_out], table.names)
         skipped = [n for n, wish in wishes.items() if wish.kind == "leave_out" and n != split_by]
-        left_out = dict.fromkeys(skipped, "by the schema")
+        left_out = {n: BUT_GAPS if wishes[n].gaps else "by the schema" for n in skipped}
         left_out |= dict.fromkeys((n for n in leave_out if n != split_by), "as asked")
         cells: dict[str, Cells] = {n: w.cells for n, w in wishes.items() if n not in left_out}
-        if split_by:
-            cells[split_by] = "text"
+        cells |= dict.fromkeys([*gaps, *([split_by] if split_by else [])], "text")
         forms = {n: wish.format for n, wish in wishes.items() if wish.format}
         cap = _MOST if rare > 1 else defaults.max_classes
-        columns, where, faults = read_columns(table, left_out, cells, cap, forms)
+        columns, where, faults = read_columns(
+            table, left_out.keys() - gaps, cells, cap, forms, gaps
+        )
         if split_by in faults:
             raise ValueError(faults[split_by])
         if not where:
@@ -144,6 +146,8 @@ def read_table(
         if split_by:
             reading.left_out[split_by] = "says what is held out"
         rows = reading.rows(missing)
+        for name in gaps:  # which have had their say
+            del columns[name]
         if part:
             held = reading.by_column(part, rows, held_out_value)
         else:

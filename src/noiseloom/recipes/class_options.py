@@ -144,11 +144,18 @@ class ClassOptions(LatentRows, Choosing):
     def idle(self) -> Mapping[str, str]:
         """What is of token by token says nothing of noise, and the other way round."""
         names = set() if self.base == "masked" else {"unmask", "order_noise"}
+        names |= set() if self.base in CODES else {"sampler", "churn_noise"}
         if self.state == "autoregressive":
             names |= {field.name for field in fields(Sampling)} - {"guidance"}
         else:
             names |= {"temperature", "top_p", "beams"}
         return {**super().idle, **dict.fromkeys(names, f"state {self.state}")}
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """What is of other codes than its own, or of any."""
+        names = ["code"] * (self.base != "bits") + ["features"] * (self.base != "embedding")
+        return {**super().unheard, **dict.fromkeys(names, f"state {self.state}")}
 
     @property
     def base(self) -> str:

@@ -4,7 +4,7 @@
 that the model decides how long a sequence is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -58,6 +58,12 @@ class Sequences(GuidedRows):
     split_seed: int = 0
     split: str = ""
     chemistry: bool | None = None
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """What draws held-out sequences where a column says which they are."""
+        drawn = ("held_out", "split_seed") if self.split else ()
+        return {**super().unheard, **dict.fromkeys(drawn, "sequences with --split")}
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:

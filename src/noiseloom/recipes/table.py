@@ -6,7 +6,7 @@ The inferred schema can be written, edited and given back (`--schema FILE.yaml`)
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -69,6 +69,14 @@ class Tables(GuidedRows):
     split: str = ""
     held_out_value: str = ""
     sampling_steps: int = 32
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """What draws held-out rows where a column says which they are, or its word without one."""
+        if not self.split:
+            return {**super().unheard, "held_out_value": "a table without --split"}
+        drawn = dict.fromkeys(("held_out", "split_seed"), "a table with --split")
+        return {**super().unheard, **drawn}
 
     @property
     def alike(self) -> bool:
