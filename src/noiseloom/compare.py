@@ -189,7 +189,7 @@ def compare(
     answer(
         as_json,
         table,
-        ["", *few, f"kept in {out / 'table.json'}{others}"],
+        ["", *few, f"kept in {out / 'table.json'}{others}", *_samples(out)],
         head,
         lines,
     )
@@ -201,6 +201,12 @@ def _unequal(cells: Sequence[Cell]) -> str | None:
     priors = {name: values.get("prior_parameters", 0.0) for name, values in named.items()}
     whole = {name: named[name]["parameters"] + priors[name] for name in named}
     return unequal_note(whole, " with those of priors" if any(priors.values()) else "")
+
+
+def _samples(out: Path) -> list[str]:
+    """Where samples lie that can be read, if there are any."""
+    found = next(out.glob("runs/**/*.samples.*"), None)
+    return [f"samples of each run: {out / 'runs'}/**/*.samples{found.suffix}"] if found else []
 
 
 def _few(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:

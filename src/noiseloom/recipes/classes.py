@@ -47,7 +47,8 @@ from noiseloom.recipes.class_pieces import (
     no_ends,
 )
 from noiseloom.recipes.forcing import token_plan
-from noiseloom.recipes.recipe import Drawing, Facts, Given, Parts
+from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
+from noiseloom.recipes.samples import few_rows
 from noiseloom.rng import Rng
 from noiseloom.sampling import Solver, sample
 from noiseloom.shapes import Cond
@@ -311,6 +312,7 @@ class Classes(ClassBits):
         windows = isinstance(train, TokenWindows)
         seen = train.running(_JUDGED) if windows else train[evenly(len(train), most)]["tokens"]
         held = data.held_out[evenly(len(data.held_out), most)]["tokens"]
-        return discrete_report(
+        found = discrete_report(
             self.kind, rows, seen, held, rng.fold("report"), sizes=train.sizes, **options
         )
+        return Findings(found, few_rows(getattr(data, "vocabulary", None), rows))

@@ -16,6 +16,8 @@ from noiseloom.metrics import colour_distances, image_report, noised_tokens
 from noiseloom.metrics.lite0 import Lite0Features
 from noiseloom.recipes.classes import Classes, TokenSplit
 from noiseloom.recipes.picture_folder import photograph_features
+from noiseloom.recipes.recipe import Findings
+from noiseloom.recipes.samples import few_rows
 from noiseloom.rng import Rng
 
 __all__ = ["PalettePictures"]
@@ -88,4 +90,4 @@ class PalettePictures(Classes):
         for suffix, rows in (("", drawn), ("_held_out", real), ("_noised", worse)):
             distances = colour_distances(rows.cpu().reshape(shape), seen, K)
             found |= {f"{name}{suffix}": value for name, value in distances.items()}
-        return found
+        return Findings(found, few_rows(palette, tokens))
