@@ -4,6 +4,7 @@ import csv
 import gzip
 import os
 import random
+import re
 import sys
 import threading
 import tracemalloc
@@ -117,12 +118,59 @@ def test_other_files_are_refused(tmp_path):
         read_table(tmp_path / "a.csv.gz")
 
 
-def test_codes_with_a_leading_zero_stay_text_wherever_they_come(tmp_path):
-    long = "12345678901234567"  # a float would lose its last digit
-    for zips in (["10115", "02134"], ["02134", "10115"], [long, "17"], ["17", long]):
-        text = "zip,b\n" + "".join(f"{zips[i // 30]},{i % 2}\n" for i in range(60))
-        column = read_table(written(tmp_path / "a.csv", text))[1].columns[0]
-        assert column.values == tuple(sorted(zips))
+@pytest.mark.parametrize("codes", [("10115", "02134"), ("1" * 16, "0" * 16)])
+def test_codes_of_one_length_are_text_wherever_they_come_and_one_is_named(tmp_path, codes):
+    """They may be digits that could be a number, which is told; codes alone are of any length."""
+    for pair in (codes, codes[::-1]):
+        text = "zip,b\n" + "".join(f"{pair[i // 30]},{i % 2}\n" for i in range(60))
+        split, vocabulary = read_table(written(tmp_path / "a.csv", text))
+        assert vocabulary.columns[0].values == tuple(sorted(codes))
+        mixed = "10115" in codes
+        line = 2 if pair[0] == "02134" else 32
+        told = f"column 'zip' has categories; '02134' in line {line} is no number, so that all"
+        assert [note.startswith(told) for note in split.notes] == [True] * mixed
+    text = "area,b\n" + "".join(f"{('030', '0221')[i // 30]},{i % 2}\n" for i in range(60))
+    split, vocabulary = read_table(written(tmp_path / "a.csv", text))
+    assert (vocabulary.columns[0].values, split.notes) == (("0221", "030"), ())
+
+
+@pytest.mark.parametrize("rows", [60, 5_000])
+@pytest.mark.parametrize(
+    ("numbers", "code", "why"),
+    [
+        (lambda i: 20 + i % 60, "007", "the 0 in front would be lost"),
+        (lambda i: 100 + 37 * i, "1234567890123456", "of over 15 digits some are lost"),
+        (lambda i: 1000 * (i % 1_000), "012", "the 0 in front would be lost"),
+        (lambda i: i % 60 - 9, "01", "the 0 in front would be lost"),
+    ],
+)
+def test_one_code_among_numbers_of_other_lengths_is_named(tmp_path, rows, numbers, code, why):
+    cells = [str(numbers(i)) for i in range(rows)]
+    text = "a,b\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate([*cells, code]))
+    path = written(tmp_path / "a.csv", text)
+    told = f"line {rows + 2}, column 'a': '{code}' is no number, as {why}"
+    with pytest.raises(ValueError, match=f"{told}.*, and all before it are: mend it, or say in"):
+        read_table(path)
+    text = "a,b\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate([code, *cells]))
+    path = written(tmp_path / "a.csv", text)
+    told = rf"line 3, column 'a': '{cells[0]}' is a number, and text is before it \('{code}' in"
+    with pytest.raises(ValueError, match=rf"{told} line 2\): if it is a name too, say in the"):
+        read_table(path)
+
+
+def test_codes_of_other_lengths_are_none_beside_numbers(tmp_path):
+    cells = ["10115", "02134", "0221"]
+    text = "a,b\n" + "".join(f"{cells[i // 20]},{i % 2}\n" for i in range(60))
+    told = "line 42, column 'a': '0221' has 4 digits, and all before it have 5: mend it, or say"
+    with pytest.raises(ValueError, match=told):
+        read_table(written(tmp_path / "a.csv", text))
+    each = "".join(f"{10_000 + i},{i % 2}\n" for i in range(300))
+    path = written(tmp_path / "a.csv", f"a,b\n{each}02134,1\n")
+    told = "column 'a' is left out: .* all different; '02134' in line 302 is no number"
+    assert any(re.match(told, note) for note in read_table(path)[0].notes)
+    path = written(tmp_path / "a.csv", f"a,b\n10000,1\n{each}02134,1\n")
+    with pytest.raises(ValueError, match=r"more than 256 different.*; '02134' in line 303 is no"):
+        read_table(path)
 
 
 def test_missing_values_are_a_class_or_no_rows(tmp_path):

@@ -18,7 +18,7 @@ from noiseloom.data.table_files import ColumnError
 from noiseloom.data.table_making import categorical, numeric
 from noiseloom.data.table_rules import Comparison
 from noiseloom.data.table_schema import Defaults, Wish
-from noiseloom.data.table_store import DATES, Stored, date_hint
+from noiseloom.data.table_store import Stored, date_hint
 from noiseloom.data.table_vocabulary import TableVocabulary
 from noiseloom.data.tokens import Tokens
 
@@ -68,7 +68,7 @@ class Reading:
                 told = "every row has another text"
                 if column.known < len(self.where):
                     told = f"its first {column.known:,} texts are all different"
-                self.leave_out(name, told + DATES * column.strokes)
+                self.leave_out(name, told + column.hint)
                 continue
             whole = column.kind == "number" and not (column.pointed or column.dates)
             whole = whole and len(self.where) >= 8
@@ -225,8 +225,8 @@ class Reading:
         asked = column is not None and wish is not None and column.size > 1
         if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None
-        if stored.strokes:
-            self.notes.append(f"column {stored.name!r} has categories{DATES}")
+        if stored.hint:
+            self.notes.append(f"column {stored.name!r} has categories{stored.hint}")
         missing = stored.missing(len(self.where))
         gaps = int(missing[train].sum())
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
