@@ -83,7 +83,7 @@ PLAIN = "".join(f"{i % 7},{'xyz'[i % 3]}\n" for i in range(40))
         ("a,b\n" + PLAIN + "1,17\n", {}, "line 42, column 'b': '17' is a number, and text is"),
         ("a,b\n" + PLAIN + "1e999,x\n", {}, "line 42, column 'a': 1e999 is too large"),
         ("a,b\n" + PLAIN + '1,"x\n', {}, "line 42: unexpected end of data"),
-        ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' has a decimal comma"),
+        ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' is a number with a comma"),
         ("a,b\n" + "5,x\n5,y\n" * 9, {}, "column 'a' has one value in all training rows"),
         ("a,b\n" + "?,x\n,y\n" * 9, {}, "column 'a' has one value in all training rows"),
         ("a,b\n1,x\n", {}, "there are 1 rows: both parts need one"),
@@ -156,6 +156,21 @@ def test_one_code_among_numbers_of_other_lengths_is_named(tmp_path, rows, number
     told = rf"line 3, column 'a': '{cells[0]}' is a number, and text is before it \('{code}' in"
     with pytest.raises(ValueError, match=rf"{told} line 2\): if it is a name too, say in the"):
         read_table(path)
+
+
+@pytest.mark.parametrize("cell", ["1,5", "-1000,5", "1,234", "1,234,567.8", "1.234,5", "12,345."])
+def test_a_number_with_a_comma_is_refused_in_quotes_too(tmp_path, cell):
+    rows = [f'"{cell}",{i % 2}\n' if i == 3 else f'"word {i % 5}",{i % 2}\n' for i in range(60)]
+    path = written(tmp_path / "a.csv", "a,b\n" + "".join(rows))
+    told = f"line 5, column 'a': '{cell}' is a number with a comma: write numbers with points alone"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_table(path)
+    assert cell in read_table(path, schema={"a": "categorical"}, rare=1)[1].columns[0].values
+    path = written(tmp_path / "b.csv", "a,b\n" + "".join([*rows[3:], *rows[:3]]))
+    with pytest.raises(ValueError, match=r"line 2, column 'a'.* with a comma"):
+        read_table(path)
+    for text in ("1,2,3", "1, 5", "12,34,56", "1,5 m"):
+        read_table(written(tmp_path / "c.csv", "a,b\n" + "".join(rows).replace(cell, text)), rare=1)
 
 
 def test_codes_of_other_lengths_are_none_beside_numbers(tmp_path):

@@ -47,7 +47,6 @@ class Rows(NamedTuple):
         rows: where in the file a row is, and its cells.
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
-        comma: whether commas separate its cells, so that no number has one.
         types: of columns, where the file has them and their cells do not tell.
         notes: what people should know of how it was read, once it is.
     """
@@ -56,7 +55,6 @@ class Rows(NamedTuple):
     rows: Iterator[tuple[int, list[str]]]
     unit: str = "line"
     words: frozenset[str] = frozenset()
-    comma: bool = True
     types: Mapping[str, str] = MappingProxyType({})
     notes: Sequence[str] = ()
 
@@ -134,7 +132,7 @@ def _csv(text: IO[str]) -> Rows:
         except csv.Error as error:
             raise ValueError(f"line {reader.line_num}: {error}") from error
 
-    return Rows(tuple(name.strip() for name in names), rows(), comma=delimiter == ",")
+    return Rows(tuple(name.strip() for name in names), rows())
 
 
 def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:

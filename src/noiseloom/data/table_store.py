@@ -35,7 +35,10 @@ _CHUNK = 4096
 _MEND = ": mend it, or say in the schema that the column is categorical"
 _BEFORE = f", and all before it are{_MEND}"
 _STROKES = re.compile(r"[0-9]{1,2}[/-][0-9]{1,2}[/-][0-9]{4}\b")
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+# Of decimals, of thousands, and of decimals where points are of thousands.
+_COMMA = re.compile(
+    r"[+-]?(?:[0-9]+,[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)"
+)
 
 
 @dataclass
@@ -48,7 +51,6 @@ class Stored:
             of cell later is an error.
         cap: how many different texts there may be.
         told: whether a person said that it is to be kept, so that it is no identifier.
-        comma: whether commas separate cells, so that no number has one.
         natural: whether texts that are all numbers may be meant as numbers.
         kind: text, number, or identifier: every text another; None while all are missing.
         dates: of numbers that are dates, their form; "" for others, or not known yet.
@@ -71,7 +73,6 @@ class Stored:
     wanted: Cells | None
     cap: int
     told: bool
-    comma: bool
     natural: bool = True
     kind: Literal["text", "number", "identifier"] | None = None
     dates: str = ""
@@ -281,8 +282,11 @@ class Stored:
                 )
             self.mixed = True
         self._count(cell)
-        if not self.comma and _COMMA.fullmatch(cell):
-            raise ValueError(f"{here} has a decimal comma: write numbers with points")
+        if _COMMA.fullmatch(cell):
+            raise ValueError(
+                f"{here} is a number with a comma: write numbers with points alone, or say in the "
+                "schema that the column is categorical"
+            )
 
     def _count(self, cell: str) -> None:
         if cell.isdigit():
@@ -339,9 +343,7 @@ def read_columns(
     for name in table.names:
         if name not in leave_out:
             known: Any = given.get(name)
-            columns[name] = Stored(
-                name, known, cap, name in wanted, table.comma, name not in table.words
-            )
+            columns[name] = Stored(name, known, cap, name in wanted, name not in table.words)
             columns[name].dates = forms.get(name, "")
             columns[name].arrow = table.types.get(name, "")
     where: array[int] = array("q")

@@ -167,7 +167,7 @@ def _like(
         held = _drawn(len(where), held_out, seed)
     else:
         assert split_by
-        part = Stored(split_by, "text", len(words), True, table.comma)
+        part = Stored(split_by, "text", len(words), True)
         part.extend(words, [f"{table.unit} {place}" for place in where])
         reading = Reading({}, where, table.unit, {})
         held = reading.by_column(part, np.arange(len(where)), held_out_value)
