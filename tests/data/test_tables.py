@@ -14,6 +14,7 @@ import torch
 from table_cases import people, written
 
 from noiseloom.data import Split, read_table
+from noiseloom.data.table_cells import read_cells
 from noiseloom.data.tables import _MOST
 from noiseloom.data.tokens import Tokens
 
@@ -171,6 +172,21 @@ def test_a_number_with_a_comma_is_refused_in_quotes_too(tmp_path, cell):
         read_table(path)
     for text in ("1,2,3", "1, 5", "12,34,56", "1,5 m"):
         read_table(written(tmp_path / "c.csv", "a,b\n" + "".join(rows).replace(cell, text)), rare=1)
+
+
+def test_an_empty_line_of_one_column_is_a_missing_cell(tmp_path):
+    """But for those at the end of the file, and before the header."""
+    cells = ["" if i % 3 == 0 else "xy"[i % 2] for i in range(90)]
+    cells[-1] = '""'  # which says that there is one
+    path = written(tmp_path / "a.csv", "\na\n" + "\n".join(cells) + "\n\n\n")
+    split, vocabulary = read_table(path)
+    assert len(split.train) + len(split.held_out) == 90
+    assert "31 of 90 rows have missing values, which are a class" in split.notes
+    assert vocabulary.columns[0].gap
+    with pytest.raises(ValueError, match="line 3, column 'a': a value is missing"):
+        read_table(path, missing="refuse")
+    rows, places = read_cells(written(tmp_path / "b.csv", "a\nx\n\r\ny\n"), ["a"], [])
+    assert (rows, places) == ([["x"], [""], ["y"]], ["line 2", "line 3", "line 4"])
 
 
 def test_codes_of_other_lengths_are_none_beside_numbers(tmp_path):

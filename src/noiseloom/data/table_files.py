@@ -125,10 +125,15 @@ def _csv(text: IO[str]) -> Rows:
     names = next(row for row in reader if any(map(str.strip, row)))
 
     def rows() -> Iterator[tuple[int, list[str]]]:
+        empty = list[int]()  # lines, which are cells if a column is alone, but for the last
         try:
             for row in reader:
                 if row:
+                    yield from ((line, [""]) for line in empty)
+                    empty.clear()
                     yield reader.line_num, row
+                elif len(names) == 1:
+                    empty.append(reader.line_num)
         except csv.Error as error:
             raise ValueError(f"line {reader.line_num}: {error}") from error
 
