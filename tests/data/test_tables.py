@@ -326,6 +326,28 @@ def test_a_category_of_held_out_rows_alone_is_named_or_other(tmp_path):
         assert vocabulary.decode(split.held_out.values)[0] == [1, None]
 
 
+def test_a_word_that_the_schema_lacks_is_told_so_wherever_it_is(tmp_path):
+    rows = "".join(f"{i % 7},{('Bonn', 'York')[i % 2]},train\n" for i in range(40))
+    schema = {"b": {"kind": "categorical", "values": ["Bonn", "Ulm"]}}
+    for text in (rows, rows.replace("York", "Bonn") + "1,York,test\n"):
+        path = written(tmp_path / "a.csv", "a,b,part\n" + text + "2,Bonn,test\n")
+        with pytest.raises(ValueError, match="no class for 'York': the schema has none; give"):
+            read_table(path, split_by="part", schema=schema)
+    path = written(tmp_path / "a.csv", "a,b\n" + rows.replace(",train", ""))
+    for seed in range(9):  # whichever row is drawn
+        with pytest.raises(ValueError, match="the schema has none"):
+            read_table(path, schema=schema, seed=seed)
+
+
+@pytest.mark.parametrize(("count", "told"), [(2, "1 other column is"), (3, "2 other columns are")])
+def test_other_columns_that_are_refused_are_counted(tmp_path, count, told):
+    names = "abc"[:count]
+    rows = (",".join("5" * count) + "\n") * 9
+    path = written(tmp_path / "a.csv", ",".join(names) + "\n" + rows)
+    with pytest.raises(ValueError, match=f"; {told} refused too: 'b'"):
+        read_table(path)
+
+
 def test_rare_categories_share_a_class(tmp_path):
     words = [f"w{i}" for i in range(300)] + ["a", "b"] * 200
     random.Random(0).shuffle(words)

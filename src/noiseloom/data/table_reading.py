@@ -167,7 +167,9 @@ class Reading:
         for c, column in enumerate(made):
             stored = self.columns.pop(column.name)
             try:
-                classes = self._classes(stored, column, rows, held)
+                wish = wishes.get(column.name)
+                listed = wish is not None and bool(wish.values)
+                classes = self._classes(stored, column, rows, held, listed)
             except ValueError as error:
                 self.faults[column.name] = str(error)
                 raise self._error(made) from error
@@ -199,7 +201,8 @@ class Reading:
         if others:
             more = ", ".join(repr(name) for name in list(self.faults)[1:4])
             more += ", ..." * (len(others) > 3)
-            first += f"; {len(others)} other columns are refused too: {more}"
+            told = "columns are" if len(others) > 1 else "column is"
+            first += f"; {len(others)} other {told} refused too: {more}"
         return ColumnError(first, schema, self.faults)
 
     def _column(
@@ -250,6 +253,7 @@ class Reading:
         column: Column,
         rows: NDArray[np.intp],
         held: NDArray[np.bool_],
+        listed: bool,
     ) -> Classes:
         cells = stored.cells()[rows]
         if stored.kind == "number":
@@ -272,22 +276,15 @@ class Reading:
             classes = column.classes(values)[cells]
         if (classes < 0).any():
             at = int((classes < 0).argmax())
-            self._refuse(stored, column, at, rows, held)
+            why = "no training row has it" if held[at] and not listed else "the schema has none"
+            self._refuse(stored, column, rows[at], why)
         return classes
 
-    def _refuse(
-        self,
-        stored: Stored,
-        column: Column,
-        at: int,
-        rows: NDArray[np.intp],
-        held: NDArray[np.bool_],
-    ) -> None:
-        cell = stored.cells()[rows[at]]
+    def _refuse(self, stored: Stored, column: Column, row: int | np.intp, why: str) -> None:
+        cell = stored.cells()[row]
         text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
-        why = "no training row has it" if held[at] else "the schema has none"
         raise ValueError(
-            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
+            f"{self._place(row)}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
             f"more, or other: true in the schema{date_hint(text)}"
         )
 
