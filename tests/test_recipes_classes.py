@@ -343,10 +343,23 @@ def test_a_plan_from_a_file_is_the_plan_of_that_name(tmp_path, state):
     )
     assert torch.equal(one, two)
     schedule = parts.diffusion.schedule
-    assert by_file.whole_plan(schedule).t.shape[-1] == 8
+    assert torch.equal(by_file.plan_of(facts, schedule).t, by_name.plan_of(facts, schedule).t)
     SamplingPlan.pyramid(2, 7, 1).save(file)  # which is read when it is needed
     with pytest.raises(ValueError, match="other sequences than of 8 tokens"):
         by_file.plan_of(facts, schedule)
+
+
+@pytest.mark.parametrize("kind", ["table", "sequences"])
+def test_the_plan_that_is_shown_is_the_plan_that_runs(kind, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    capsys.readouterr()
+    command = ["sample", str(out), "--plan", "pyramid:1", "-n", "2"]
+    assert main([*command, "--out", str(tmp_path / "x.csv")]) == 0
+    length = noiseloom.load(out).facts["length"]
+    head, *picture = capsys.readouterr().err.splitlines()
+    rows = 3 + length - 1  # each token has three steps, and begins one after that before it
+    assert f"{rows} rows of {length} tokens" in head
+    assert {len(line) for line in picture} == {length}
 
 
 def test_frequencies_are_those_of_training_and_leave_no_class_out():
