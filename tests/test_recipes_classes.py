@@ -467,6 +467,32 @@ def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, caps
     assert "left out" in capsys.readouterr().err
 
 
+def test_a_prior_is_refused_by_the_state_of_a_run(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "table", "--no-evaluate", "--state", "bits")
+    capsys.readouterr()
+    assert main(["prior", str(out)]) == 2
+    told = "has no codes for a prior to draw: its state is bits, and codes are of state latent"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("sequences", "x.txt"), ("sequences", "ACG.smi"), ("text", "so.md")]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_known_of_sequences_is_no_file(kind, name, there, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    capsys.readouterr()
+    if there:
+        (tmp_path / name).write_text("AC_T\n")
+    path = str(tmp_path / name)
+    assert main(["sample", str(out), "--known", path, "--out", str(tmp_path / "o.txt")]) == 2
+    thing = "sequence" if kind == "sequences" else "text"
+    told = (
+        f"what is known is a {thing} itself, with '_' for each unknown token, and no file: {path}"
+    )
+    assert told in capsys.readouterr().err
+
+
 @TOLD
 @pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
 def test_a_sequence_does_not_end_before_what_is_known_of_it(state, files, tmp_path, capsys):
