@@ -15,8 +15,9 @@ from torch import Tensor
 import noiseloom
 from noiseloom import Rng, SamplingPlan
 from noiseloom.cli import main
-from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.data import Split, Tokens, image_folder, read_palette, template, vocabulary
 from noiseloom.data import palette as palettes
+from noiseloom.data.characters import LETTERS, Characters
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.remarks import by_heart, remarks
@@ -465,6 +466,21 @@ def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, caps
     run = noiseloom.load(out)
     assert run.facts["length"] == 2
     assert "left out" in capsys.readouterr().err
+
+
+def test_what_is_known_of_letters_is_read_as_their_text_was(files, tmp_path):
+    out = trained(files, tmp_path, "text", "--no-evaluate", "--alphabet", "letters")
+    file = tmp_path / "x.txt"
+    command = ["sample", str(out), "--known", "SO, It??-- Ö", "--gap", "?", "-n", "3"]
+    assert main([*command, "--out", str(file)]) == 0
+    for line in file.read_text().removesuffix("\n").split("\n"):
+        assert len(line) == 12
+        assert (line[:5], line[7]) == ("so it", " ")
+    one = template("SO, It__-- Ö", Characters(LETTERS), length=12)
+    for found, same in zip(one, template("so it__ ", Characters(LETTERS), length=12), strict=True):
+        assert torch.equal(found, same)
+    with pytest.raises(ValueError, match="'S', character 1, is none of the 28"):
+        template("SO", Characters(LETTERS + "!"))
 
 
 def test_a_prior_is_refused_by_the_state_of_a_run(files, tmp_path, capsys):
