@@ -354,6 +354,13 @@ def test_other_columns_that_are_refused_are_counted(tmp_path, count, told):
         read_table(path)
 
 
+def test_a_number_without_a_class_is_named_with_all_its_digits(tmp_path):
+    rows = "".join(f"{(20240101, 20190304)[i % 2]},{i % 3},train\n" for i in range(40))
+    path = written(tmp_path / "a.csv", "a,b,part\n" + rows + "20240230,1,test\n")
+    with pytest.raises(ValueError, match="there is no class for '20240230': no training row"):
+        read_table(path, split_by="part")
+
+
 def test_rare_categories_share_a_class(tmp_path):
     words = [f"w{i}" for i in range(300)] + ["a", "b"] * 200
     random.Random(0).shuffle(words)

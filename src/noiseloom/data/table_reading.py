@@ -73,7 +73,7 @@ class Reading:
             whole = column.kind == "number" and not (column.pointed or column.dates)
             whole = whole and len(self.where) >= 8
             if whole and (np.diff(column.values()) == 1).all():
-                self.leave_out(name, "it counts the rows")
+                self.leave_out(name, f"it counts the rows{column.hint}")
 
     def rows(self, missing: str) -> NDArray[np.intp]:
         """The rows that are kept."""
@@ -221,15 +221,17 @@ class Reading:
             if len(wrong):
                 raise ValueError(
                     f"{self._place(wrong[0])}, column {stored.name!r}: "
-                    f"{stored.values()[wrong[0]]:g} is no whole number"
+                    f"{stored.values()[wrong[0]]:.15g} is no whole number"
                 )
         number = stored.kind == "number" and not (wish and wish.kind == "categorical")
         column = (numeric if number else categorical)(stored, train, wish, defaults)
         asked = column is not None and wish is not None and column.size > 1
         if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None
-        if stored.hint:
-            self.notes.append(f"column {stored.name!r} has categories{stored.hint}")
+        if hint := stored.hint:
+            of = "bins" if column.bins else "whole numbers"
+            of = "categories" if column.kind == "categorical" else of
+            self.notes.append(f"column {stored.name!r} has {of}{hint}")
         missing = stored.missing(len(self.where))
         gaps = int(missing[train].sum())
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
@@ -262,7 +264,7 @@ class Reading:
             if (outside & ~held).any():  # a range of the schema, which may be of other rows
                 at = int((outside & ~held).argmax())
                 raise ValueError(
-                    f"{self._place(rows[at])}, column {column.name!r}: {cells[at]:g} is not in "
+                    f"{self._place(rows[at])}, column {column.name!r}: {cells[at]:.15g} is not in "
                     f"{column.lows[0]} .. {column.highs[-1]}, as the schema has it"
                 )
             if outside.any():
@@ -282,7 +284,7 @@ class Reading:
 
     def _refuse(self, stored: Stored, column: Column, row: int | np.intp, why: str) -> None:
         cell = stored.cells()[row]
-        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
+        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:.15g}"
         raise ValueError(
             f"{self._place(row)}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
             f"more, or other: true in the schema{date_hint(text)}"

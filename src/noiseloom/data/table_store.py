@@ -21,16 +21,16 @@ from noiseloom.data.table_dates import (
     number_of,
     seconds_of,
     spacing,
+    without_marks,
 )
 from noiseloom.data.table_files import Rows
 from noiseloom.data.table_numbers import Writing, is_code, lost, lost_zero
 
-__all__ = ["DATES", "Stored", "date_hint", "read_columns"]
+__all__ = ["Stored", "date_hint", "read_columns"]
 
 Cells: TypeAlias = Literal["text", "number", "date"]
 
-DATES = "; if these are dates, say in the schema how: {kind: date, format: '%d/%m/%Y'}"
-"""What to do where texts look like dates that can be read in two ways."""
+_DATES = "; if these are dates, say in the schema how: {{kind: date, format: '{}'}}"
 _CHUNK = 4096
 _MEND = ": mend it, or say in the schema that the column is categorical"
 _BEFORE = f", and all before it are{_MEND}"
@@ -137,9 +137,14 @@ class Stored:
 
     @property
     def hint(self) -> str:
-        """Why it is of text, where that may be a mistake; "" elsewhere."""
-        told = f"; {self.code} is no number, so that all of them are text" if self.mixed else ""
-        return told or DATES * self.strokes
+        """Why it is what it is, where that may be a mistake; "" elsewhere."""
+        if self.mixed:
+            return f"; {self.code} is no number, so that all of them are text"
+        if self.strokes:
+            return _DATES.format("%d/%m/%Y")
+        bare = self.kind == "number" and not (self.told or self.pointed or self.dates)
+        bare = bare and without_marks({n for n in self.numbers if not math.isnan(n)})
+        return _DATES.format("%Y%m%d") if bare else ""
 
     def values(self) -> Reals:
         """The numbers, float64, shape (N,)."""
@@ -306,8 +311,8 @@ class Stored:
 
 
 def date_hint(cell: str) -> str:
-    """`DATES` where a text looks like one; "" where not."""
-    return DATES if _STROKES.match(cell) else ""
+    """What to do where a text looks like a date that can be read in two ways; "" where not."""
+    return _DATES.format("%d/%m/%Y") if _STROKES.match(cell) else ""
 
 
 def _is_number(cell: str) -> bool:
