@@ -401,3 +401,30 @@ def test_calls_of_a_token_and_of_a_row_are_not_held_against_each_other() -> None
     _, better, text = MEANINGS["network_evaluations"]
     assert better == ""
     assert "not comparable" in text
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_is_told_of_the_data_is_told_once(capfd, tmp_path, jobs):
+    """By a cell of other options again, as its data are read in another way."""
+    path, rows = (
+        tmp_path / "mine.csv",
+        "".join(f"{i % 9},{i / 7},{'xy'[i % 2]},5\n" for i in range(90)),
+    )
+    path.write_text("n,r,w,five\n" + rows)
+    command = [
+        "compare",
+        "--data",
+        str(path),
+        "--steps",
+        "2",
+        "--constant",
+        "leave_out",
+        *TINY[2:-2],
+    ]
+    command += ["--jobs", jobs, "--out", str(tmp_path / "out"), "--seeds", "2"]
+    assert main([*command, "--grid", "state=masked,uniform", "bins=4,5"]) == 0
+    logs = "".join(log.read_text() for log in (tmp_path / "out").glob("logs/*"))
+    told = capfd.readouterr().err
+    assert told.count("data: column 'five' is left out") == 1
+    assert len(re.findall(r"^n +integer", told, re.M)) == (1 if jobs == "2" else 2)
+    assert "column 'five'" not in logs

@@ -15,8 +15,9 @@ from torch import Tensor
 import noiseloom
 from noiseloom import Rng, SamplingPlan
 from noiseloom.cli import main
-from noiseloom.data import Split, Tokens, image_folder, read_palette, vocabulary
+from noiseloom.data import Split, Tokens, image_folder, read_palette, template, vocabulary
 from noiseloom.data import palette as palettes
+from noiseloom.data.characters import LETTERS, Characters
 from noiseloom.data.tokens import evenly
 from noiseloom.recipes import RECIPES, Classes
 from noiseloom.remarks import by_heart, remarks
@@ -343,10 +344,23 @@ def test_a_plan_from_a_file_is_the_plan_of_that_name(tmp_path, state):
     )
     assert torch.equal(one, two)
     schedule = parts.diffusion.schedule
-    assert by_file.whole_plan(schedule).t.shape[-1] == 8
+    assert torch.equal(by_file.plan_of(facts, schedule).t, by_name.plan_of(facts, schedule).t)
     SamplingPlan.pyramid(2, 7, 1).save(file)  # which is read when it is needed
     with pytest.raises(ValueError, match="other sequences than of 8 tokens"):
         by_file.plan_of(facts, schedule)
+
+
+@pytest.mark.parametrize("kind", ["table", "sequences"])
+def test_the_plan_that_is_shown_is_the_plan_that_runs(kind, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    capsys.readouterr()
+    command = ["sample", str(out), "--plan", "pyramid:1", "-n", "2"]
+    assert main([*command, "--out", str(tmp_path / "x.csv")]) == 0
+    length = noiseloom.load(out).facts["length"]
+    head, *picture = capsys.readouterr().err.splitlines()
+    rows = 3 + length - 1  # each token has three steps, and begins one after that before it
+    assert f"{rows} rows of {length} tokens" in head
+    assert {len(line) for line in picture} == {length}
 
 
 def test_frequencies_are_those_of_training_and_leave_no_class_out():
@@ -452,6 +466,47 @@ def test_a_schema_is_printed_written_edited_and_given_back(files, tmp_path, caps
     run = noiseloom.load(out)
     assert run.facts["length"] == 2
     assert "left out" in capsys.readouterr().err
+
+
+def test_what_is_known_of_letters_is_read_as_their_text_was(files, tmp_path):
+    out = trained(files, tmp_path, "text", "--no-evaluate", "--alphabet", "letters")
+    file = tmp_path / "x.txt"
+    command = ["sample", str(out), "--known", "SO, It??-- Ö", "--gap", "?", "-n", "3"]
+    assert main([*command, "--out", str(file)]) == 0
+    for line in file.read_text().removesuffix("\n").split("\n"):
+        assert len(line) == 12
+        assert (line[:5], line[7]) == ("so it", " ")
+    one = template("SO, It__-- Ö", Characters(LETTERS), length=12)
+    for found, same in zip(one, template("so it__ ", Characters(LETTERS), length=12), strict=True):
+        assert torch.equal(found, same)
+    with pytest.raises(ValueError, match="'S', character 1, is none of the 28"):
+        template("SO", Characters(LETTERS + "!"))
+
+
+def test_a_prior_is_refused_by_the_state_of_a_run(files, tmp_path, capsys):
+    out = trained(files, tmp_path, "table", "--no-evaluate", "--state", "bits")
+    capsys.readouterr()
+    assert main(["prior", str(out)]) == 2
+    told = "has no codes for a prior to draw: its state is bits, and codes are of state latent"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("sequences", "x.txt"), ("sequences", "ACG.smi"), ("text", "so.md")]
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_known_of_sequences_is_no_file(kind, name, there, files, tmp_path, capsys):
+    out = trained(files, tmp_path, kind, "--no-evaluate")
+    capsys.readouterr()
+    if there:
+        (tmp_path / name).write_text("AC_T\n")
+    path = str(tmp_path / name)
+    assert main(["sample", str(out), "--known", path, "--out", str(tmp_path / "o.txt")]) == 2
+    thing = "sequence" if kind == "sequences" else "text"
+    told = (
+        f"what is known is a {thing} itself, with '_' for each unknown token, and no file: {path}"
+    )
+    assert told in capsys.readouterr().err
 
 
 @TOLD

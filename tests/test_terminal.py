@@ -1,11 +1,14 @@
 """Which numbers of an evaluation are metrics, and which stand beside one."""
 
 import json
+import math
+
+import pytest
 
 from noiseloom.recipes import BitsDigits
 from noiseloom.scores import scores
 from noiseloom.table import METRICS, Cell, chosen, rows
-from noiseloom.terminal import bare, metrics_rows
+from noiseloom.terminal import bare, metrics_rows, number
 
 OURS = {"n": 9.0, "kid": 0.5, "kid_se": 0.1, "kid_held_out": 0.25, "kid_se_held_out": 0.125}
 OWN = {"random_walk": 1.0, "four_season": 2.0, "phase_se": 3.0, "in_se_order": 4.0}
@@ -63,3 +66,14 @@ def test_anchors_of_a_metric_without_a_value_are_no_metrics(tmp_path):
     assert page.count("<tr><th>") == 5  # with the head
     assert "held out" not in page.replace("prior_bits_held_out", "")
     assert "<td>&ndash;</td><td>0.75<small>±&nbsp;0.12</small></td><td>0.5</td>" in page
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 7])
+@pytest.mark.parametrize("value", [0.465625, 173.010380622837374, 0.1, 1e9 / 3, -2 / 3e5])
+def test_a_spread_of_rounding_is_none(value, seeds):
+    """As of sums in another order: a few units in the last of 53 bits."""
+    units = math.ulp(value) * math.sqrt(seeds)
+    for spread in (units / 2, units, 4 * units):
+        assert number(value, spread) == number(value, 0.0) == f"{number(value)} ± 0"
+    assert number(1.0, 1e-9) == "1.0000000000 ± 1e-09"  # floats of 32 bits may differ so
+    assert number(3e-18, 4e-17) == "3e-18 ± 4e-17"  # and not in 18 digits

@@ -68,7 +68,7 @@ def start(
             say(f"starting from {init_from}: {told}")
     if "plan" in recipe.paths or recipe.restarts:
         # It may be a file, which has not been read yet, or have no row to restart from.
-        recipe.whole_plan(parts.diffusion.schedule)
+        recipe.plan_of(facts, parts.diffusion.schedule)
     if main:
         before = read_description(folder) if resume else {}
         text = describe(

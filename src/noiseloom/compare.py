@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from noiseloom.budget import check_budget, updates_within
 from noiseloom.commands import load
 from noiseloom.costs import costs, short_note, unequal_note
 from noiseloom.evaluations import evaluation_file
-from noiseloom.fit import Options, absolute, finished, fit, resumed
+from noiseloom.fit import Options, absolute, finished, fit, resumed, say_data
 from noiseloom.grid import (
     changes,
     combinations,
@@ -119,6 +119,7 @@ def compare(
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
     beforehand: dict[str, str] = {}
+    said = set[str]()
 
     def skip(cell: Mapping[str, str], reason: str) -> None:
         skipped.append({"options": cell, "reason": reason})
@@ -139,6 +140,7 @@ def compare(
     if good:
         split = good[0].recipe.load(data)  # what is wrong with the data is wrong with every cell
         _check_data(kind, out, data)
+        say_data(good[0].recipe, split, said)
     if good and budget is not None:
         asked, beforehand = equal_states(good, good[0].recipe.facts(split))
         for note in beforehand.values():
@@ -156,7 +158,7 @@ def compare(
                     "a beginning: a larger --budget says more"
                 )
                 say(note)
-    errors = _judge_all(good, seeds, jobs, out, data, command, metrics)
+    errors = _judge_all(good, seeds, jobs, out, data, command, metrics, said)
     for i, text in errors.items():
         skip(good[i].options, text)
     good = [cell for cell in good if cell.values]
@@ -278,12 +280,14 @@ class _Task:
         folder: of the run.
         data: where the data lies.
         command: what was typed.
+        said: what has been said of the data.
     """
 
     recipes: tuple[Recipe, ...]
     folder: Path
     data: str | None
     command: str
+    said: set[str] = field(default_factory=set)
 
 
 def _judge_all(
@@ -294,6 +298,7 @@ def _judge_all(
     data: str | None,
     command: str,
     metrics: Sequence[str],
+    said: set[str],
 ) -> dict[int, str]:
     """Fill in the values of every cell; returns what was wrong with those that cannot be made."""
     found: dict[tuple[int, int], dict[str, float] | str] = {}
@@ -303,7 +308,11 @@ def _judge_all(
         places.setdefault(run_name(trained(cells[i].recipe, j)), []).append((i, j))
     tasks = [
         _Task(
-            tuple(seeded(cells[i].recipe, j) for i, j in asked), out / "runs" / name, data, command
+            tuple(seeded(cells[i].recipe, j) for i, j in asked),
+            out / "runs" / name,
+            data,
+            command,
+            said,
         )
         for name, asked in places.items()
     ]
@@ -371,7 +380,7 @@ def _judge(task: _Task) -> list[dict[str, float] | str]:
             assert newest is not None
             checkpoint.publish(newest, folder)  # a kill may have come between the two
         else:
-            fit(recipe, folder, data=task.data, resume=begun, command=task.command)
+            fit(recipe, folder, data=task.data, resume=begun, command=task.command, said=task.said)
     except Exception as error:  # one cell that does not fit in memory is not the end of the others
         return [_reason(error)] * len(task.recipes)
     return [_evaluation(asked, folder) for asked in task.recipes]

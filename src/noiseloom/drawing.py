@@ -213,7 +213,7 @@ def _codes_of(run: Run, source: str, file: str, n: int | None, changes: Options)
 
 def _say_plan(run: Run) -> None:
     """The order in which tokens become certain, where they have times of their own."""
-    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    plan = run.recipe.plan_of(run.facts, run.diffusion.schedule)
     if plan.s[0].numel() > 1:
         say_plan(plan)
 

@@ -33,6 +33,8 @@ __all__ = [
     "scatter_axes",
 ]
 
+_MOST = 512  # rows or tokens of a plan that are drawn, which has some hundred pixels for them
+
 INK = "#010203"  # stands for the colour of the text around
 BLUE = "#4a8fe0"  # reads well on white and on black
 LINES = (BLUE, "#e08a3c", "#4fae6a", "#d9534f", "#9a78d0", "#8c8c8c", "#c9a227", "#3fb5b5")
@@ -101,8 +103,11 @@ def plan_map(times: Tensor, *, small: bool = False) -> str:
     """
     figure = Figure((2.3, 2.0) if small else (4.1, 2.9), layout="constrained")
     axes = figure.add_subplot()
-    mesh = axes.pcolormesh(times.flip(0).numpy(), vmin=0, vmax=1, cmap="viridis", rasterized=True)
     rows, tokens = times.shape
+    edges = [np.linspace(0, size, min(size, _MOST) + 1) for size in (rows, tokens)]
+    shown = times[edges[0][:-1].astype(int)][:, edges[1][:-1].astype(int)].flip(0).numpy()
+    mesh = axes.pcolormesh(edges[1], edges[0], shown, vmin=0, vmax=1, cmap="viridis")
+    mesh.set_rasterized(True)
     axes.set_yticks([rows, rows - rows // 2, 0], ["0", f"{rows // 2:,}", f"{rows:,}"])
     axes.set(xlabel="token", ylabel="step", xlim=(0, tokens), ylim=(0, rows))
     axes.xaxis.set_major_locator(MaxNLocator(4 if small else 8, integer=True))

@@ -93,11 +93,12 @@ def fit(
     init_from: str | None = None,
     resume: bool = False,
     judge: bool = False,
+    said: set[str] | None = None,
 ) -> None:
     """Make a run's updates, those that are left, and the prior over its codes if it has some.
 
     See `train` and `fit_prior`. A new run that fails before its first checkpoint leaves nothing
-    behind.
+    behind. What of the data is in `said` is not said again, and all that is said goes there.
 
     Raises:
         FileExistsError: a new run in a folder that holds something, or another process there.
@@ -115,7 +116,15 @@ def fit(
     elif MAIN:
         check_free(out)
     with claimed(out) if MAIN else contextlib.nullcontext():
-        _fit(recipe, out, command, data, init_from, resume, judge)
+        _fit(recipe, out, command, data, init_from, resume, judge, set() if said is None else said)
+
+
+def say_data(recipe: Recipe, split: Split[Any], said: set[str]) -> None:
+    """Say what people should know of the data, but for what has been said; all of it goes there."""
+    for text in (*(f"data: {note}" for note in split.notes), recipe.introduce(split)):
+        if text and text not in said:
+            say(text)
+            said.add(text)
 
 
 def finished(recipe: Recipe, out: Path) -> bool:
@@ -133,6 +142,7 @@ def _fit(
     init_from: str | None,
     resume: bool,
     judge: bool,
+    said: set[str],
 ) -> None:
     described = read_description(out) if resume else {}
     newest = checkpoint.newest(out / "state") if resume else None
@@ -161,10 +171,8 @@ def _fit(
             f"load of recipe {recipe.name!r} must return a noiseloom.data.Split, not "
             f"{type(split).__name__}"
         )
-    for note in split.notes if MAIN else ():
-        say(f"data: {note}")
-    if MAIN and (introduction := recipe.introduce(split)):
-        say(introduction)
+    if MAIN:
+        say_data(recipe, split, said)
     if judge:
         _check(recipe, resume)
     facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))

@@ -26,7 +26,7 @@ from noiseloom.prior_folder import (
     write_prior,
 )
 from noiseloom.priors import PriorKind
-from noiseloom.recipes import Facts, TwoStages
+from noiseloom.recipes import Classes, Facts, TwoStages
 from noiseloom.run_folder import (
     claimed,
     describe,
@@ -79,9 +79,12 @@ def make_prior(
     described = read_description(run)
     stored, facts = recipe_of(described), described["facts"]
     if not isinstance(stored, TwoStages) or not stored.coded:
-        coded = isinstance(stored, TwoStages)
-        why = "was trained with --m 0" if coded else f"is a run of {stored.name!r}"
-        raise ValueError(f"{run} has no codes for a prior to draw: it {why}")
+        why = f"it is a run of {stored.name!r}"
+        if isinstance(stored, TwoStages):
+            why = "it was trained with --m 0"
+        if isinstance(stored, Classes):
+            why = f"its state is {stored.state}, and codes are of state latent"
+        raise ValueError(f"{run} has no codes for a prior to draw: {why}")
     place = PRIOR if out else place_of_new(run)
     begun = None if force or out else read_prior(run, place)
     going_on = begun is not None and place == NEXT

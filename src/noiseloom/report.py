@@ -135,7 +135,7 @@ def _shown(run: Run, data: Split[Any] | None, seed: int) -> str:
 
 
 def _plan(run: Run) -> str:
-    plan = run.recipe.whole_plan(run.diffusion.schedule)
+    plan = run.recipe.plan_of(run.facts, run.diffusion.schedule)
     if plan.s[0].numel() == 1:
         return ""
     text = "When each token becomes certain: yellow is noise, violet is clean."
@@ -185,7 +185,7 @@ def _header(
     if "sampling_steps" in recipe.idle:
         shown["sampling"] = "token by token"
     if run and recipe.restarts:
-        rows = len(recipe.whole_plan(run.diffusion.schedule))
+        rows = len(recipe.plan_of(facts, run.diffusion.schedule))
         shown["sampling"] += f", {rows:,} with restarts"
     shown["seed"] = str(recipe.seed)
     shown["noiseloom"] = str(described.get("noiseloom", ""))

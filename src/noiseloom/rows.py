@@ -47,6 +47,7 @@ __all__ = [
 
 COUNT = 12
 """Rows of a report."""
+_FILES = (*FASTA, ".csv", ".md", ".npy", ".smi", ".txt")  # for which a template may be mistaken
 
 
 def rows_endings(run: Run) -> tuple[str, ...]:
@@ -87,7 +88,18 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
     elif isinstance(words, Numbers):
         tokens, there = number_templates(known, words, gap=gap)
     else:
-        one, mask = template(known, words, gap=gap, length=run.facts["length"])
+        thing = "sequence" if isinstance(words, Symbols) else "text"
+        file = (
+            f"what is known is a {thing} itself, with {gap!r} for each unknown token, and no file"
+        )
+        if _is_file(known):
+            raise ValueError(f"{file}: {known}")
+        try:
+            one, mask = template(known, words, gap=gap, length=run.facts["length"])
+        except ValueError as error:
+            if Path(known).suffix.lower() not in _FILES:
+                raise
+            raise ValueError(f"{file}: {known}") from error
         tokens, there = one[None], mask[None]
     each = which_template(len(tokens), count, known)
     return {"tokens": tokens[each], "known": there[each]}
@@ -255,6 +267,13 @@ def say_if_unused_to(run: Run) -> None:
 
 def _words(run: Run) -> Vocabulary:
     return vocabulary(run.facts["vocabulary"])
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # as of a text that is longer than any name
+        return False
 
 
 def _line(row: Any) -> str:  # noqa: ANN401

@@ -56,6 +56,8 @@ ANCHORS = {
 """What gives a number its meaning: endings of the names of metrics, and what they were taken of."""
 
 
+_ROUNDING = 1e-12  # of a value; a float has 53 bits, 1e-16
+_DIGITS = 15  # so many it has after the point, of values below 1
 _EVERY = 5.0  # seconds between two lines
 
 
@@ -159,12 +161,17 @@ def counted(count: int, things: str) -> str:
 
 
 def number(value: float | None, spread: float | None = None) -> str:
-    """Four digits, whole above 10,000, or as many as the spread has two of; a dash for nothing."""
+    """Four digits, whole above 10,000, or as many as the spread has two of; a dash for nothing.
+
+    A spread that is rounding's, as of sums in another order, is 0.
+    """
+    spread = 0.0 if value and spread and spread < _ROUNDING * abs(value) else spread
     if value is None or not spread:
         form = ",.0f" if abs(value or 0) >= 9999.5 else ".4g"
         return "-" if value is None else f"{value:{form}}" + (" ± 0" if spread == 0 else "")
     digits = 1 - math.floor(math.log10(spread))
-    return f"{value:.{max(digits, 0)}f} ± {spread:.2g}"
+    form = ".2g" if digits > _DIGITS else f".{max(digits, 0)}f"
+    return f"{value:{form}} ± {spread:.2g}"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

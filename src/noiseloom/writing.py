@@ -10,7 +10,7 @@ import torch
 
 from noiseloom.commands import load
 from noiseloom.data import Vocabulary, vocabulary
-from noiseloom.data.characters import LETTERS, Characters, letters
+from noiseloom.data.characters import Characters
 from noiseloom.data.pieces import Pieces
 from noiseloom.fit import Options
 from noiseloom.interrupts import terminable
@@ -96,8 +96,8 @@ def streamed(
     words: Vocabulary | None = vocabulary(told) if told else None
     if not (isinstance(recipe, Classes) and isinstance(words, Characters | Pieces)):
         raise ValueError(f"{run.folder} makes no text: a stream is of a run of recipe text")
-    if isinstance(words, Characters) and words.characters == LETTERS:
-        prompt = letters(prompt)  # as its text was read
+    if isinstance(words, Characters):
+        prompt = words.folded(prompt)
     known = torch.as_tensor(words.tokens(prompt, "the prompt"), dtype=torch.int64)[None]
     rng = Rng(seed).fold("stream").samples(1, device=run.device)
 

@@ -233,6 +233,10 @@ def test_a_broken_line_is_named(tmp_path):
     path.write_text("CCO ethanol\nC1CC\nCCN\n")
     with pytest.raises(ValueError, match=r"mine.smi, line 2: 'C1CC' is no SMILES .* mend it"):
         read_molecules(path)
+    headed = tmp_path / "headed.smi"
+    headed.write_text("smiles name\nCCO ethanol\n")
+    with pytest.raises(ValueError, match=r"line 1: .* take it out, as a header would have to be"):
+        read_molecules(headed)
     found, notes = read_molecules(path, skip_bad=True)
     assert found.keys == ["CCO", "CCN"]
     assert notes == ("1 molecules that RDKit cannot read are left out",)

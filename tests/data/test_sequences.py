@@ -170,6 +170,13 @@ def test_what_are_no_rows_of_numbers_is_refused(tmp_path, array, told):
         ("x.txt", b"ab\ncd", {"spelling": "words"}, "spelling must be auto"),
         ("x.txt", b"ab\ncd", {"longer": "cut"}, "longer refuse or drop"),
         ("x.smi", b"CCO a\nCXO b\n", {}, "line 2: 'X', character 2, begins no symbol of SMILES"),
+        (
+            "x.smi",
+            b"smiles id\nCCO a\n",
+            {},
+            "line 1: 'm', .*: if this line is a header, remove it",
+        ),
+        ("x.smi", b"CCO a\nCXO b\n", {}, "begins no symbol of SMILES$"),
         ("x.smi", b"CCO a\nC[NO b\n", {}, r"line 2: '\[', character 2, begins no symbol"),
         ("x.fa", b"", {}, "holds no sequence"),
         ("x.fa", b"MKV\n>a\nMK\n", {}, "line 1: no record begins with '>' before it"),

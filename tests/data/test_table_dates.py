@@ -182,6 +182,33 @@ def test_dates_with_strokes_are_told_of_where_they_are_categories_or_left_out(tm
         read_table(table(tmp_path / "c.csv", each))
 
 
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [
+        ([7 * (i % 90) for i in range(300)], "has bins"),
+        ([i % 9 for i in range(300)], "has whole numbers"),
+        ([31 * (i % 9) for i in range(300)], "has categories"),
+        (list(range(20)), "is left out: it counts the rows"),
+    ],
+)
+def test_dates_without_marks_are_told_of(tmp_path, days, told):
+    cells = [(START + timedelta(days=day)).strftime("%Y%m%d") for day in days]
+    path = table(tmp_path / "a.csv", cells)
+    how = "if these are dates, say in the schema how: {kind: date, format: '%Y%m%d'}"
+    assert [note for note in read_table(path)[0].notes if "dates" in note] == [
+        f"column 'when' {told}; {how}"
+    ]
+    schema = {"when": {"kind": "date", "format": "%Y%m%d"}}
+    split, words = read_table(path, schema=schema)
+    assert not any("dates" in note for note in split.notes)
+    assert {row[0] for row in words.decode(split.train.values, Rng(0))} <= set(cells)
+    schema = {"when": {"kind": "integer", "bins": 4}}
+    assert not any("dates" in note for note in read_table(path, schema=schema)[0].notes)
+    for wrong in ("20240230", "20241301", "18240101", "2024010"):
+        split, _ = read_table(table(tmp_path / "b.csv", [*cells, wrong]), rare=1)
+        assert not any("dates" in note for note in split.notes)
+
+
 def test_a_schema_says_what_strokes_mean(tmp_path):
     path = table(tmp_path / "a.csv", dates("%d/%m/%Y"))
     with pytest.raises(ValueError, match=r"more than 256.*\{kind: date, format: '%d/%m/%Y'\}"):

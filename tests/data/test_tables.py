@@ -4,6 +4,7 @@ import csv
 import gzip
 import os
 import random
+import re
 import sys
 import threading
 import tracemalloc
@@ -13,6 +14,7 @@ import torch
 from table_cases import people, written
 
 from noiseloom.data import Split, read_table
+from noiseloom.data.table_cells import read_cells
 from noiseloom.data.tables import _MOST
 from noiseloom.data.tokens import Tokens
 
@@ -81,8 +83,14 @@ PLAIN = "".join(f"{i % 7},{'xyz'[i % 3]}\n" for i in range(40))
         ),
         ("a,b\n" + PLAIN + "1,17\n", {}, "line 42, column 'b': '17' is a number, and text is"),
         ("a,b\n" + PLAIN + "1e999,x\n", {}, "line 42, column 'a': 1e999 is too large"),
-        ("a,b\n" + PLAIN + '1,"x\n', {}, "line 42: unexpected end of data"),
-        ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' has a decimal comma"),
+        ("a,b\n" + PLAIN + '1,"x\n', {}, 'line 42: a " opens a cell and is never closed'),
+        ("a,b\n" + '1,"x\n' + PLAIN, {}, 'line 2: a " opens a cell and is never closed'),
+        ("a,b\n" + '"1\n",x\n1,"x\n' + PLAIN, {}, 'line 4: a " opens a cell and is never closed'),
+        ("a,b\n" + '1,"x\n' + PLAIN * 999, {}, 'line 2: a " opens a cell and is never closed'),
+        ('\na,"b\n' + PLAIN, {}, 'line 2: a " opens a cell and is never closed'),
+        ('a,"b c" \n' + PLAIN, {}, """line 1: ',' expected after '"'"""),
+        ("a,b\n" + '1,"x\n\nx" \n' + PLAIN, {}, """line 2 to 4: ',' expected after '"'"""),
+        ("a;b\n" + "1,5;x\n2,5;y\n" * 9, {}, "line 2, column 'a': '1,5' is a number with a comma"),
         ("a,b\n" + "5,x\n5,y\n" * 9, {}, "column 'a' has one value in all training rows"),
         ("a,b\n" + "?,x\n,y\n" * 9, {}, "column 'a' has one value in all training rows"),
         ("a,b\n1,x\n", {}, "there are 1 rows: both parts need one"),
@@ -117,12 +125,89 @@ def test_other_files_are_refused(tmp_path):
         read_table(tmp_path / "a.csv.gz")
 
 
-def test_codes_with_a_leading_zero_stay_text_wherever_they_come(tmp_path):
-    long = "12345678901234567"  # a float would lose its last digit
-    for zips in (["10115", "02134"], ["02134", "10115"], [long, "17"], ["17", long]):
-        text = "zip,b\n" + "".join(f"{zips[i // 30]},{i % 2}\n" for i in range(60))
-        column = read_table(written(tmp_path / "a.csv", text))[1].columns[0]
-        assert column.values == tuple(sorted(zips))
+@pytest.mark.parametrize("codes", [("10115", "02134"), ("1" * 16, "0" * 16)])
+def test_codes_of_one_length_are_text_wherever_they_come_and_one_is_named(tmp_path, codes):
+    """They may be digits that could be a number, which is told; codes alone are of any length."""
+    for pair in (codes, codes[::-1]):
+        text = "zip,b\n" + "".join(f"{pair[i // 30]},{i % 2}\n" for i in range(60))
+        split, vocabulary = read_table(written(tmp_path / "a.csv", text))
+        assert vocabulary.columns[0].values == tuple(sorted(codes))
+        mixed = "10115" in codes
+        line = 2 if pair[0] == "02134" else 32
+        told = f"column 'zip' has categories; '02134' in line {line} is no number, so that all"
+        assert [note.startswith(told) for note in split.notes] == [True] * mixed
+    text = "area,b\n" + "".join(f"{('030', '0221')[i // 30]},{i % 2}\n" for i in range(60))
+    split, vocabulary = read_table(written(tmp_path / "a.csv", text))
+    assert (vocabulary.columns[0].values, split.notes) == (("0221", "030"), ())
+
+
+@pytest.mark.parametrize("rows", [60, 5_000])
+@pytest.mark.parametrize(
+    ("numbers", "code", "why"),
+    [
+        (lambda i: 20 + i % 60, "007", "the 0 in front would be lost"),
+        (lambda i: 100 + 37 * i, "1234567890123456", "of over 15 digits some are lost"),
+        (lambda i: 1000 * (i % 1_000), "012", "the 0 in front would be lost"),
+        (lambda i: i % 60 - 9, "01", "the 0 in front would be lost"),
+    ],
+)
+def test_one_code_among_numbers_of_other_lengths_is_named(tmp_path, rows, numbers, code, why):
+    cells = [str(numbers(i)) for i in range(rows)]
+    text = "a,b\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate([*cells, code]))
+    path = written(tmp_path / "a.csv", text)
+    told = f"line {rows + 2}, column 'a': '{code}' is no number, as {why}"
+    with pytest.raises(ValueError, match=f"{told}.*, and all before it are: mend it, or say in"):
+        read_table(path)
+    text = "a,b\n" + "".join(f"{cell},{i % 2}\n" for i, cell in enumerate([code, *cells]))
+    path = written(tmp_path / "a.csv", text)
+    told = rf"line 3, column 'a': '{cells[0]}' is a number, and text is before it \('{code}' in"
+    with pytest.raises(ValueError, match=rf"{told} line 2\): if it is a name too, say in the"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("cell", ["1,5", "-1000,5", "1,234", "1,234,567.8", "1.234,5", "12,345."])
+def test_a_number_with_a_comma_is_refused_in_quotes_too(tmp_path, cell):
+    rows = [f'"{cell}",{i % 2}\n' if i == 3 else f'"word {i % 5}",{i % 2}\n' for i in range(60)]
+    path = written(tmp_path / "a.csv", "a,b\n" + "".join(rows))
+    told = f"line 5, column 'a': '{cell}' is a number with a comma: write numbers with points alone"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_table(path)
+    assert cell in read_table(path, schema={"a": "categorical"}, rare=1)[1].columns[0].values
+    path = written(tmp_path / "b.csv", "a,b\n" + "".join([*rows[3:], *rows[:3]]))
+    with pytest.raises(ValueError, match=r"line 2, column 'a'.* with a comma"):
+        read_table(path)
+    for text in ("1,2,3", "1, 5", "12,34,56", "1,5 m"):
+        read_table(written(tmp_path / "c.csv", "a,b\n" + "".join(rows).replace(cell, text)), rare=1)
+
+
+def test_an_empty_line_of_one_column_is_a_missing_cell(tmp_path):
+    """But for those at the end of the file, and before the header."""
+    cells = ["" if i % 3 == 0 else "xy"[i % 2] for i in range(90)]
+    cells[-1] = '""'  # which says that there is one
+    path = written(tmp_path / "a.csv", "\na\n" + "\n".join(cells) + "\n\n\n")
+    split, vocabulary = read_table(path)
+    assert len(split.train) + len(split.held_out) == 90
+    assert "31 of 90 rows have missing values, which are a class" in split.notes
+    assert vocabulary.columns[0].gap
+    with pytest.raises(ValueError, match="line 3, column 'a': a value is missing"):
+        read_table(path, missing="refuse")
+    rows, places = read_cells(written(tmp_path / "b.csv", "a\nx\n\r\ny\n"), ["a"], [])
+    assert (rows, places) == ([["x"], [""], ["y"]], ["line 2", "line 3", "line 4"])
+
+
+def test_codes_of_other_lengths_are_none_beside_numbers(tmp_path):
+    cells = ["10115", "02134", "0221"]
+    text = "a,b\n" + "".join(f"{cells[i // 20]},{i % 2}\n" for i in range(60))
+    told = "line 42, column 'a': '0221' has 4 digits, and all before it have 5: mend it, or say"
+    with pytest.raises(ValueError, match=told):
+        read_table(written(tmp_path / "a.csv", text))
+    each = "".join(f"{10_000 + i},{i % 2}\n" for i in range(300))
+    path = written(tmp_path / "a.csv", f"a,b\n{each}02134,1\n")
+    told = "column 'a' is left out: .* all different; '02134' in line 302 is no number"
+    assert any(re.match(told, note) for note in read_table(path)[0].notes)
+    path = written(tmp_path / "a.csv", f"a,b\n10000,1\n{each}02134,1\n")
+    with pytest.raises(ValueError, match=r"more than 256 different.*; '02134' in line 303 is no"):
+        read_table(path)
 
 
 def test_missing_values_are_a_class_or_no_rows(tmp_path):
@@ -245,6 +330,35 @@ def test_a_category_of_held_out_rows_alone_is_named_or_other(tmp_path):
     for schema in (None, {"b": {"kind": "categorical", "missing": True}}):
         split, vocabulary = read_table(gap, split_by="part", schema=schema)
         assert vocabulary.decode(split.held_out.values)[0] == [1, None]
+
+
+def test_a_word_that_the_schema_lacks_is_told_so_wherever_it_is(tmp_path):
+    rows = "".join(f"{i % 7},{('Bonn', 'York')[i % 2]},train\n" for i in range(40))
+    schema = {"b": {"kind": "categorical", "values": ["Bonn", "Ulm"]}}
+    for text in (rows, rows.replace("York", "Bonn") + "1,York,test\n"):
+        path = written(tmp_path / "a.csv", "a,b,part\n" + text + "2,Bonn,test\n")
+        with pytest.raises(ValueError, match="no class for 'York': the schema has none; give"):
+            read_table(path, split_by="part", schema=schema)
+    path = written(tmp_path / "a.csv", "a,b\n" + rows.replace(",train", ""))
+    for seed in range(9):  # whichever row is drawn
+        with pytest.raises(ValueError, match="the schema has none"):
+            read_table(path, schema=schema, seed=seed)
+
+
+@pytest.mark.parametrize(("count", "told"), [(2, "1 other column is"), (3, "2 other columns are")])
+def test_other_columns_that_are_refused_are_counted(tmp_path, count, told):
+    names = "abc"[:count]
+    rows = (",".join("5" * count) + "\n") * 9
+    path = written(tmp_path / "a.csv", ",".join(names) + "\n" + rows)
+    with pytest.raises(ValueError, match=f"; {told} refused too: 'b'"):
+        read_table(path)
+
+
+def test_a_number_without_a_class_is_named_with_all_its_digits(tmp_path):
+    rows = "".join(f"{(20240101, 20190304)[i % 2]},{i % 3},train\n" for i in range(40))
+    path = written(tmp_path / "a.csv", "a,b,part\n" + rows + "20240230,1,test\n")
+    with pytest.raises(ValueError, match="there is no class for '20240230': no training row"):
+        read_table(path, split_by="part")
 
 
 def test_rare_categories_share_a_class(tmp_path):

@@ -93,6 +93,10 @@ class Characters:
         found: NDArray[np.intp] = self._order[places]
         return found
 
+    def folded(self, text: str) -> str:
+        """A text as files were read: where all characters are those of text8, by `letters`."""
+        return letters(text) if self.characters == LETTERS else text
+
     def facts(self) -> dict[str, Any]:
         """What `vocabulary` makes it of again."""
         return {"kind": "characters", "characters": self.characters}

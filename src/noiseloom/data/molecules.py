@@ -192,6 +192,8 @@ def parse_molecules(
                 raise ValueError(
                     f"{places[row]}: {text[:60]!r} is no SMILES of a molecule that RDKit can read: "
                     "mend it or take it out"
+                    + ", as a header would have to be"
+                    * places[row].endswith(" line 1")
                 )
             left["that RDKit cannot read"] += 1
             continue

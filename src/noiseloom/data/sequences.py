@@ -163,7 +163,15 @@ def _different(records: list[Record], held: list[bool] | None) -> tuple[list[int
 
 
 def _cutter(path: Path, spelling: Spelling) -> Callable[[Record], list[str]]:
-    return lambda record: spelt(record.text, spelling, f"{path}, line {record.line}")
+    def cut(record: Record) -> list[str]:
+        try:
+            return spelt(record.text, spelling, f"{path}, line {record.line}")
+        except ValueError as error:
+            if record.line > 1:
+                raise
+            raise ValueError(f"{error}: if this line is a header, remove it") from error
+
+    return cut
 
 
 def _short(

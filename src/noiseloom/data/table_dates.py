@@ -11,6 +11,7 @@ beginning of 1970 by the same clock; `offset_of` is what that clock is ahead of 
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -26,6 +27,7 @@ __all__ = [
     "seconds_of",
     "spacing",
     "strides",
+    "without_marks",
 ]
 
 _TIMES = ("", "{}%H:%M", "{}%H:%M:%S", "{}%H:%M:%S.%f")
@@ -109,6 +111,14 @@ def date_like(form: str) -> bool:
     except ValueError:
         return False
     return found.replace(tzinfo=None) == day
+
+
+def without_marks(numbers: Iterable[float]) -> bool:
+    """Whether some numbers are all dates from 1900 to 2100 that are written as 20240101."""
+    return all(
+        19_000_101 <= number <= 21_001_231 and number_of("%Y%m%d", f"{number:.0f}") is not None
+        for number in numbers
+    )
 
 
 def spacing(numbers: set[int]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ import gzip
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,7 +47,6 @@ class Rows(NamedTuple):
         rows: where in the file a row is, and its cells.
         unit: what "where" counts, line or row.
         words: columns that the file itself says are text.
-        comma: whether commas separate its cells, so that no number has one.
         types: of columns, where the file has them and they are neither floats nor text.
         notes: what people should know of how it was read, once it is.
     """
@@ -56,7 +55,6 @@ class Rows(NamedTuple):
     rows: Iterator[tuple[int, list[str]]]
     unit: str = "line"
     words: frozenset[str] = frozenset()
-    comma: bool = True
     types: Mapping[str, str] = MappingProxyType({})
     notes: Sequence[str] = ()
 
@@ -120,21 +118,37 @@ def _csv(text: IO[str]) -> Rows:
     if not "".join(head).strip():
         raise ValueError("the file is empty")
     delimiter = max(",;\t", key=lambda mark: _fits(head, mark))
-    # Strict: a quote that is never closed would make one cell of the rest of the file.
-    reader = csv.reader(
-        itertools.chain(head, text), delimiter=delimiter, skipinitialspace=True, strict=True
-    )
-    names = next(row for row in reader if any(map(str.strip, row)))
+    read = _lines(itertools.chain(head, text), delimiter)
+    names = next(row for _, row in read if any(map(str.strip, row)))
 
     def rows() -> Iterator[tuple[int, list[str]]]:
-        try:
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-        except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from error
+        empty = list[int]()  # lines, which are cells if a column is alone, but for the last
+        for line, row in read:
+            if row:
+                yield from ((at, [""]) for at in empty)
+                empty.clear()
+                yield line, row
+            elif len(names) == 1:
+                empty.append(line)
 
-    return Rows(tuple(name.strip() for name in names), rows(), comma=delimiter == ",")
+    return Rows(tuple(name.strip() for name in names), rows())
+
+
+def _lines(text: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with their last lines; what is none is an error that names its first."""
+    # Strict: a quote that is never closed would make one cell of the rest of the file.
+    reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
+    first = 1
+    try:
+        for row in reader:
+            yield reader.line_num, row
+            first = reader.line_num + 1
+    except csv.Error as error:
+        many = reader.line_num > first
+        if str(error) == "unexpected end of data" or (many and "larger than" in str(error)):
+            raise ValueError(f'line {first}: a " opens a cell and is never closed') from error
+        last = f" to {reader.line_num}" * many
+        raise ValueError(f"line {first}{last}: {error}") from error
 
 
 def _fits(head: Sequence[str], mark: str) -> tuple[bool, int]:

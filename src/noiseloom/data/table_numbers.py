@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from noiseloom.rng import Rng
 
-__all__ = ["Reals", "Writing", "counted", "drawn", "lost_zero", "written"]
+__all__ = ["Reals", "Writing", "counted", "drawn", "is_code", "lost", "lost_zero", "written"]
 
 Reals: TypeAlias = NDArray[np.float64]
 
@@ -159,8 +159,23 @@ def drawn(
     return found
 
 
+def is_code(cell: str) -> bool:
+    """Whether digits are no number: with a 0 in front, or so many that a float would lose some."""
+    return cell.isascii() and cell.isdigit() and bool(lost(cell))
+
+
+def lost(text: str) -> str:
+    """What digits would lose if they were a number, to go on with; "" where nothing."""
+    if _ZERO.fullmatch(text):
+        return ", as the 0 in front would be lost"
+    long = text.isdigit() and len(text) > _DIGITS
+    return (
+        f", as of over {_DIGITS} digits some are lost (say real in the schema if they may)" * long
+    )
+
+
 def lost_zero(text: str) -> str:
     """Why digits with a 0 in front are no number; "" of others."""
     if not _ZERO.fullmatch(text):
         return ""
-    return ", as the 0 in front would be lost: codes are categorical, and numbers have none there"
+    return f"{lost(text)}: codes are categorical, and numbers have none there"

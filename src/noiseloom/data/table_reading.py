@@ -18,7 +18,7 @@ from noiseloom.data.table_files import ColumnError
 from noiseloom.data.table_making import categorical, numeric
 from noiseloom.data.table_rules import Comparison
 from noiseloom.data.table_schema import Defaults, Wish
-from noiseloom.data.table_store import DATES, Stored, date_hint
+from noiseloom.data.table_store import Stored, date_hint
 from noiseloom.data.table_vocabulary import CONSTANT, TableVocabulary, left_by
 from noiseloom.data.tokens import Tokens
 
@@ -65,12 +65,12 @@ class Reading:
                 told = "every row has another text"
                 if column.known < len(self.where):
                     told = f"its first {column.known:,} texts are all different"
-                self.leave_out(name, told + DATES * column.strokes)
+                self.leave_out(name, told + column.hint)
                 continue
             whole = column.kind == "number" and not (column.pointed or column.dates)
             whole = whole and len(self.where) >= 8
             if whole and (np.diff(column.values()) == 1).all():
-                self.leave_out(name, "it counts the rows")
+                self.leave_out(name, f"it counts the rows{column.hint}")
 
     def rows(self, missing: str) -> NDArray[np.intp]:
         """The rows that are kept."""
@@ -164,7 +164,9 @@ class Reading:
         for c, column in enumerate(made):
             stored = self.columns.pop(column.name)
             try:
-                classes = self._classes(stored, column, rows, held)
+                wish = wishes.get(column.name)
+                listed = wish is not None and bool(wish.values)
+                classes = self._classes(stored, column, rows, held, listed)
             except ValueError as error:
                 self.faults[column.name] = str(error)
                 raise self._error(made) from error
@@ -196,7 +198,8 @@ class Reading:
         if others:
             more = ", ".join(repr(name) for name in list(self.faults)[1:4])
             more += ", ..." * (len(others) > 3)
-            first += f"; {len(others)} other columns are refused too: {more}"
+            told = "columns are" if len(others) > 1 else "column is"
+            first += f"; {len(others)} other {told} refused too: {more}"
         return ColumnError(first, schema, self.faults)
 
     def _column(
@@ -215,15 +218,17 @@ class Reading:
             if len(wrong):
                 raise ValueError(
                     f"{self._place(wrong[0])}, column {stored.name!r}: "
-                    f"{stored.values()[wrong[0]]:g} is no whole number"
+                    f"{stored.values()[wrong[0]]:.15g} is no whole number"
                 )
         number = stored.kind == "number" and not (wish and wish.kind == "categorical")
         column = (numeric if number else categorical)(stored, train, wish, defaults)
         asked = column is not None and wish is not None and column.size > 1
         if column is None or not (asked or len(np.unique(stored.cells()[train])) > 1):
             return None
-        if stored.strokes:
-            self.notes.append(f"column {stored.name!r} has categories{DATES}")
+        if hint := stored.hint:
+            of = "bins" if column.bins else "whole numbers"
+            of = "categories" if column.kind == "categorical" else of
+            self.notes.append(f"column {stored.name!r} has {of}{hint}")
         missing = stored.missing(len(self.where))
         gaps = int(missing[train].sum())
         # Where only held-out rows lack it too: that values may be missing was chosen beforehand.
@@ -249,6 +254,7 @@ class Reading:
         column: Column,
         rows: NDArray[np.intp],
         held: NDArray[np.bool_],
+        listed: bool,
     ) -> Classes:
         cells = stored.cells()[rows]
         if stored.kind == "number":
@@ -257,7 +263,7 @@ class Reading:
             if (outside & ~held).any():  # a range of the schema, which may be of other rows
                 at = int((outside & ~held).argmax())
                 raise ValueError(
-                    f"{self._place(rows[at])}, column {column.name!r}: {cells[at]:g} is not in "
+                    f"{self._place(rows[at])}, column {column.name!r}: {cells[at]:.15g} is not in "
                     f"{column.lows[0]} .. {column.highs[-1]}, as the schema has it"
                 )
             if outside.any():
@@ -271,22 +277,15 @@ class Reading:
             classes = column.classes(values)[cells]
         if (classes < 0).any():
             at = int((classes < 0).argmax())
-            self._refuse(stored, column, at, rows, held)
+            why = "no training row has it" if held[at] and not listed else "the schema has none"
+            self._refuse(stored, column, rows[at], why)
         return classes
 
-    def _refuse(
-        self,
-        stored: Stored,
-        column: Column,
-        at: int,
-        rows: NDArray[np.intp],
-        held: NDArray[np.bool_],
-    ) -> None:
-        cell = stored.cells()[rows[at]]
-        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:g}"
-        why = "no training row has it" if held[at] else "the schema has none"
+    def _refuse(self, stored: Stored, column: Column, row: int | np.intp, why: str) -> None:
+        cell = stored.cells()[row]
+        text = list(stored.index)[cell] if stored.kind == "text" else f"{cell:.15g}"
         raise ValueError(
-            f"{self._place(rows[at])}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
+            f"{self._place(row)}, {column.refusal(text)}: {why}; give {said('rare', 1)} or "
             f"more, or other: true in the schema{date_hint(text)}"
         )
 

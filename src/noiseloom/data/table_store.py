@@ -21,20 +21,24 @@ from noiseloom.data.table_dates import (
     number_of,
     seconds_of,
     spacing,
+    without_marks,
 )
 from noiseloom.data.table_files import Rows
-from noiseloom.data.table_numbers import Writing, lost_zero
+from noiseloom.data.table_numbers import Writing, is_code, lost, lost_zero
 
-__all__ = ["DATES", "Stored", "date_hint", "read_columns"]
+__all__ = ["Stored", "date_hint", "read_columns"]
 
 Cells: TypeAlias = Literal["text", "number", "date"]
 
-DATES = "; if these are dates, say in the schema how: {kind: date, format: '%d/%m/%Y'}"
-"""What to do where texts look like dates that can be read in two ways."""
+_DATES = "; if these are dates, say in the schema how: {{kind: date, format: '{}'}}"
 _CHUNK = 4096
-_BEFORE = ", and all before it are: mend it, or say in the schema that the column is categorical"
+_MEND = ": mend it, or say in the schema that the column is categorical"
+_BEFORE = f", and all before it are{_MEND}"
 _STROKES = re.compile(r"[0-9]{1,2}[/-][0-9]{1,2}[/-][0-9]{4}\b")
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+# Of decimals, of thousands, and of decimals where points are of thousands.
+_COMMA = re.compile(
+    r"[+-]?(?:[0-9]+,[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+)"
+)
 
 
 @dataclass
@@ -47,7 +51,6 @@ class Stored:
             of cell later is an error.
         cap: how many different texts there may be.
         told: whether a person said that it is to be kept, so that it is no identifier.
-        comma: whether commas separate cells, so that no number has one.
         natural: whether texts that are all numbers may be meant as numbers.
         kind: text, number, or identifier: every text another; None while all are missing.
         dates: of numbers that are dates, their form; "" for others, or not known yet.
@@ -60,6 +63,8 @@ class Stored:
         writing: how its numbers are written.
         known: how many cells of text there were, until they were too many.
         arrow: its type in a .parquet file, as `Column` has it.
+        code: of text, its first cell of digits that are no number (02134), and where that is.
+        mixed: whether there are digits beside it that could be a number, all equally many.
         strokes: whether its first text looks like a date of which a schema has to say how it is
             read, and none does.
     """
@@ -68,7 +73,6 @@ class Stored:
     wanted: Cells | None
     cap: int
     told: bool
-    comma: bool
     natural: bool = True
     kind: Literal["text", "number", "identifier"] | None = None
     dates: str = ""
@@ -81,12 +85,14 @@ class Stored:
     writing: Writing = field(default_factory=Writing)
     known: int = 0
     arrow: str = ""
+    code: str = ""
+    mixed: bool = False
     strokes: bool = False
     _missing_first: int = 0
     _found: bool = False  # the form of its dates, and not told
     _bare: bool = False  # some times are whole seconds, where others have parts of one
     _plain: bool = True
-    _coded: bool = False
+    _digits: int = 0  # so many have all cells of digits; below 0 where they differ
 
     def extend(self, cells: Iterable[str], where: Sequence[str]) -> None:
         """Keep some more cells.
@@ -128,6 +134,17 @@ class Stored:
             self.numbers = array("d", ((number - start) // step for number in self.numbers))
         if self.kind == "text" and not self.told and len(self.index) == self.known > 1:
             self._forget()
+
+    @property
+    def hint(self) -> str:
+        """Why it is what it is, where that may be a mistake; "" elsewhere."""
+        if self.mixed:
+            return f"; {self.code} is no number, so that all of them are text"
+        if self.strokes:
+            return _DATES.format("%d/%m/%Y")
+        bare = self.kind == "number" and not (self.told or self.pointed or self.dates)
+        bare = bare and without_marks({n for n in self.numbers if not math.isnan(n)})
+        return _DATES.format("%Y%m%d") if bare else ""
 
     def values(self) -> Reals:
         """The numbers, float64, shape (N,)."""
@@ -174,17 +191,18 @@ class Stored:
                 kept.append(date)
                 writing.missing()
                 continue
-            if _is_code(cell) and self._plain and not self.wanted:
+            code = not self.wanted and self._plain and is_code(cell)
+            if code and len(cell) == self._digits:
+                self.code = f"{cell!r} in {place}"
                 return False
-            if not NUMBER.fullmatch(cell):
-                before = "" if self.wanted else _BEFORE
-                raise ValueError(
-                    f"{place}, column {self.name!r}: {cell!r} is no number{lost_zero(cell)}{before}"
-                )
+            if code or not NUMBER.fullmatch(cell):
+                why = lost_zero(cell) if self.wanted else lost(cell) + _BEFORE
+                raise ValueError(f"{place}, column {self.name!r}: {cell!r} is no number{why}")
             number = float(cell)
             if math.isinf(number):
                 raise ValueError(f"{place}, column {self.name!r}: {cell} is too large a number")
             self._plain = self._plain and cell.isdigit()
+            self._count(cell)
             self.pointed = self.pointed or not cell.lstrip("+-").isdigit()
             writing.add(cell)
             kept.append(number)
@@ -213,7 +231,7 @@ class Stored:
     def to_text(self) -> None:
         """Make text of numbers that are dates, or codes, as it stood in the file."""
         form = self.dates
-        self.kind, self._coded, self.dates = "text", not form, ""
+        self.kind, self.mixed, self.dates = "text", not form, ""
         for number in self.numbers:
             self.codes.append(
                 -1
@@ -246,22 +264,38 @@ class Stored:
                         f"{place}, column {self.name!r}: more than {self.cap:,} different texts: "
                         f"leave it out ({said('leave_out', [self.name])}), throw those in few rows "
                         f"together ({said('rare', 5)}), or raise {said('max_classes')}"
-                        f"{date_hint(cell)}"
+                        f"{self.hint or date_hint(cell)}"
                     )
             self.codes.append(index[cell])
 
     def _check(self, cell: str, place: str) -> None:
         if self.wanted:
             return
-        self._coded = self._coded or _is_code(cell)
         here = f"{place}, column {self.name!r}: {cell!r}"
-        if self.index and NUMBER.fullmatch(cell) and not (self._coded and cell.isdigit()):
+        if is_code(cell):
+            if self.mixed and len(cell) != self._digits:
+                raise ValueError(
+                    f"{here} has {len(cell)} digits, and all before it have {self._digits}{_MEND}"
+                )
+            self.code = self.code or f"{cell!r} in {place}"
+        elif self.index and NUMBER.fullmatch(cell):
+            if not (self.code and cell.isdigit() and len(cell) == self._digits):
+                raise ValueError(
+                    f"{here} is a number, and text is before it "
+                    f"({self.code or repr(next(iter(self.index)))}): if it is a name too, say in "
+                    "the schema that the column is categorical"
+                )
+            self.mixed = True
+        self._count(cell)
+        if _COMMA.fullmatch(cell):
             raise ValueError(
-                f"{here} is a number, and text is before it ({next(iter(self.index))!r}): if it is "
-                "a name too, say in the schema that the column is categorical"
+                f"{here} is a number with a comma: write numbers with points alone, or say in the "
+                "schema that the column is categorical"
             )
-        if not self.comma and _COMMA.fullmatch(cell):
-            raise ValueError(f"{here} has a decimal comma: write numbers with points")
+
+    def _count(self, cell: str) -> None:
+        if cell.isdigit():
+            self._digits = len(cell) if self._digits in (0, len(cell)) else -1
 
     def _form(self, cell: str, place: str) -> str:
         found = form_of(cell)
@@ -276,16 +310,9 @@ class Stored:
         self.kind, self.codes, self.index = "identifier", array("i"), {}
 
 
-def _is_code(cell: str) -> bool:
-    """Whether digits are no number: with a 0 in front, or so many that a float would lose some."""
-    return (
-        cell.isascii() and cell.isdigit() and ((cell != "0" and cell[0] == "0") or len(cell) > 15)
-    )
-
-
 def date_hint(cell: str) -> str:
-    """`DATES` where a text looks like one; "" where not."""
-    return DATES if _STROKES.match(cell) else ""
+    """What to do where a text looks like a date that can be read in two ways; "" where not."""
+    return _DATES.format("%d/%m/%Y") if _STROKES.match(cell) else ""
 
 
 def _there(cell: str) -> str:
@@ -293,7 +320,7 @@ def _there(cell: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return NUMBER.fullmatch(cell) is not None and not _is_code(cell)
+    return NUMBER.fullmatch(cell) is not None and not is_code(cell)
 
 
 def read_columns(
@@ -327,9 +354,7 @@ def read_columns(
     for name in table.names:
         if name not in leave_out:
             known: Any = given.get(name)
-            columns[name] = Stored(
-                name, known, cap, name in wanted, table.comma, name not in table.words
-            )
+            columns[name] = Stored(name, known, cap, name in wanted, name not in table.words)
             columns[name].dates = forms.get(name, "")
             columns[name].arrow = table.types.get(name, "")
     where: array[int] = array("q")

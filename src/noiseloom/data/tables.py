@@ -53,7 +53,8 @@ def read_table(
     A column of text has
     its words as categories, sorted; where every row has another word, or so have all until there
     are more than `max_classes`, it is an identifier, and left out with a note, as is one that
-    counts the rows. Digits that begin with 0 or are more than 15 are words.
+    counts the rows. Digits that begin with 0 or are more than 15 are words, and
+    so are others beside these, with a note, if all are equally many; if not, they are an error.
 
     Dates that can be read in one way only (`noiseloom.data.table_dates`) are whole numbers of the
     largest step by which all of them lie apart, such as hours, days or weeks, and are written back
@@ -170,7 +171,7 @@ def _like(
         held = _drawn(len(where), held_out, seed)
     else:
         assert split_by
-        part = Stored(split_by, "text", len(words), True, table.comma)
+        part = Stored(split_by, "text", len(words), True)
         part.extend(words, [f"{table.unit} {place}" for place in where])
         reading = Reading({}, where, table.unit, {})
         held = reading.by_column(part, np.arange(len(where)), held_out_value)

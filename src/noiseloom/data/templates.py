@@ -42,7 +42,7 @@ def template(
     Args:
         text: characters or symbols of the vocabulary, and a gap for each token that is to be made.
             What is between gaps is cut by itself: no gap lies within a symbol of SMILES, or
-            within a word if tokens are pieces.
+            within a word if tokens are pieces. Of a text that was read as letters it is read so.
         vocabulary: of text or sequences.
         gap: the character that stands for one unknown token, which the vocabulary must not have.
         length: T, tokens of the model; that of the vocabulary, or else of the template, by default.
@@ -73,6 +73,7 @@ def template(
             found.append(0)
             known.append(False)
         where = f"the template after gap {number}" if number else "the template"
+        part = vocabulary.folded(part) if isinstance(vocabulary, Characters) else part
         tokens = [int(token) for token in vocabulary.tokens(part, where)]
         found += tokens
         known += [True] * len(tokens)

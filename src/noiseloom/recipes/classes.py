@@ -216,12 +216,6 @@ class Classes(ClassBits):
         plan = token_plan(self.plan, self.sampling_steps, facts["length"])
         return self.complete(plan, schedule)
 
-    def whole_plan(self, schedule: Schedule) -> SamplingPlan:
-        """The plan, of 16 tokens where it is by token and of no file: for people to see."""
-        if self.by_file:
-            return self.complete(SamplingPlan.load(self.plan), schedule)
-        return self.plan_of({"length": 16}, schedule)
-
     def make_solver(self) -> Solver:
         """The solver these options name."""
         if self.unmask == "confidence":

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -181,6 +181,10 @@ class Sampling:
     def whole_plan(self, schedule: Schedule) -> SamplingPlan:
         """The plan of all that a sample consists of, what is known among it: for people to see."""
         return self.make_plan(schedule)
+
+    def plan_of(self, facts: dict[str, Any], schedule: Schedule) -> SamplingPlan:
+        """The same of what a run makes, by its facts: of rows of tokens their number decides."""
+        return self.whole_plan(schedule)
 
     def make_solver(self) -> Solver:
         """The solver these options name."""
