@@ -214,3 +214,9 @@ def test_whole_numbers_that_floats_would_round_keep_their_type(tmp_path, kind):
     written, _, words = read_and_written(found, tmp_path)
     assert set(written["k"].to_pylist()) == set(values)
     assert words.columns[1].arrow == ""  # the cells of x tell
+    # Negative ones as well.
+    below = [-(2**53) - 1 if i % 2 else None if i % 3 else 7 for i in range(N)]
+    if kind == pyarrow.int64():
+        (again := tmp_path / "again").mkdir()
+        written, _, _ = read_and_written(table(k=pyarrow.array(below, kind)), again)
+        assert set(written["k"].to_pylist()) == set(below)
