@@ -64,8 +64,9 @@ class OneHots:
     def moved(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor) -> Tensor:
         here, pi, now = self.parts(x, p, t)
         then = self.parts(x, p, s)[2]
-        kept = (functional.logsigmoid(now) - functional.logsigmoid(then)).exp().to(p.dtype)
-        arrives = kept * here + (1 - kept) * (pi * here).sum(-1, keepdim=True)
+        log = functional.logsigmoid(now) - functional.logsigmoid(then)
+        kept, lost = log.exp().to(p.dtype), -torch.expm1(log).to(p.dtype)
+        arrives = kept * here + lost * (pi * here).sum(-1, keepdim=True)
         w = self.weighed(here, p, pi, now)
         spread = (-then).sigmoid().to(p.dtype) * pi * w.sum(-1, keepdim=True)
         law = arrives * (then.sigmoid().to(p.dtype) * w + spread)

@@ -30,7 +30,7 @@ from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
 from noiseloom.rng import Rng
-from noiseloom.schedule import wide
+from noiseloom.schedule import precise, wide
 from noiseloom.shapes import align, mean_like
 
 __all__ = ["CategoricalDiffusion", "drawn"]
@@ -164,13 +164,14 @@ class CategoricalDiffusion:
     def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
         now, then = (self._log_snr(align(v, x)) for v in (t, s))
-        p = prediction.mean
+        p = precise(prediction.mean)
         if self.kind == "absorbing":
             freed = _lifted(_freed(now, then)).to(p.dtype)
             law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
             hidden = (x == self.num_classes)[..., None]
             return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
-        kept = (_log_keep(now) - _log_keep(then)).exp().to(p.dtype)  # gamma_t / gamma_s
+        log = _log_keep(now) - _log_keep(then)  # of gamma_t / gamma_s
+        kept = log.exp().to(p.dtype), (-torch.expm1(log)).to(p.dtype)
         gamma = now.sigmoid().to(p.dtype), then.sigmoid().to(p.dtype)
         noise = (-now).sigmoid().to(p.dtype), (-then).sigmoid().to(p.dtype)
         return ratios.moved(p, x, self._law(p), gamma, noise, kept)
@@ -215,7 +216,7 @@ class CategoricalDiffusion:
             Eq. 18; A. Lou, C. Meng, S. Ermon, 2024, 2310.16834, Theorem 3.6.
         """
         t = align(t, clean)
-        p, share = prediction.mean, self.noise(t)
+        p, share = precise(prediction.mean), self.noise(t)
         if self.kind == "absorbing":
             nats = -self._log_probability(prediction, clean)
             weight = (self.rate(t) / share).nan_to_num(0.0, posinf=0.0).to(nats.dtype)
@@ -258,7 +259,8 @@ class CategoricalDiffusion:
                 f"each clean class, got {tuple(grad.shape)}"
             )
         said = prediction.logits
-        logits = (prediction.mean.log() if said is None else said.log_softmax(-1)) + grad
+        logits = precise(prediction.mean).log() if said is None else precise(said).log_softmax(-1)
+        logits = logits + grad
         if logits.device.type == "cpu" and (logits == -torch.inf).all(-1).any():
             raise ValueError("a likelihood and a denoiser that leave no class possible")
         return Prediction(logits.softmax(-1), logits)
@@ -302,8 +304,8 @@ class CategoricalDiffusion:
 
     def _log_probability(self, prediction: Prediction, clean: Tensor) -> Tensor:
         if prediction.logits is None:
-            return prediction.mean.gather(-1, clean[..., None])[..., 0].log()
-        logits = prediction.logits.float()
+            return precise(prediction.mean.gather(-1, clean[..., None])[..., 0]).log()
+        logits = precise(prediction.logits)
         return logits.gather(-1, clean[..., None])[..., 0] - logits.logsumexp(-1)
 
     def _mixed(self, x: Tensor, share: Tensor, rng: Rng) -> Tensor:

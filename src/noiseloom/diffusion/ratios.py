@@ -15,6 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from noiseloom.schedule import unrounded
+
 __all__ = ["Law", "evidence", "law_of", "moved", "shortfall"]
 
 
@@ -79,7 +81,7 @@ def moved(
     law: Law,
     gamma: tuple[Tensor, Tensor],
     noise: tuple[Tensor, Tensor],
-    kept: Tensor,
+    kept: tuple[Tensor, Tensor],
 ) -> Tensor:
     """The law of x_s given x_t, sum_k p_k q(x_s | x_t, x_0 = k), shape (*x.shape, K).
 
@@ -89,14 +91,14 @@ def moved(
         law: pi.
         gamma: at t and at s.
         noise: 1 - gamma, likewise.
-        kept: gamma_t / gamma_s.
+        kept: gamma_t / gamma_s, and 1 less that, which a short step would round off.
     """
     rest, (own,), (far, near) = _parts(p, x[..., None], law.at(x), gamma[0], noise[0])
     every = rest.sum(-1) / far + own / near
-    anew = (1 - kept) * law.at(x)  # the chance to arrive from any other class
+    anew = kept[1] * law.at(x)  # the chance to arrive from any other class
     level = noise[1] * every
     found = rest * (gamma[1] * anew / far)[..., None] + law.pi * (anew * level)[..., None]
-    here = (kept + anew) * (gamma[1] * own / near + level * law.at(x))
+    here = (kept[0] + anew) * (gamma[1] * own / near + level * law.at(x))
     found = found.scatter(-1, x[..., None], here[..., None])
     return found / found.sum(-1, keepdim=True)
 
@@ -166,4 +168,7 @@ def _weighed(values: Tensor, pi: Tensor | float) -> Tensor:
     """The sum of pi times values over classes."""
     if isinstance(pi, float):
         return values.sum(-1) * pi
-    return values @ pi if pi.ndim == 1 else (values * pi).sum(-1)
+    if pi.ndim > 1:
+        return (values * pi).sum(-1)
+    with unrounded(values):
+        return values @ pi
