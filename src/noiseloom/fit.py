@@ -168,11 +168,13 @@ def _fit(
     if judge:
         _check(recipe, resume)
     facts = json.loads(json.dumps({**recipe.facts(split), "fingerprint": split.fingerprint()}))
-    if resume and facts != described["facts"]:
+    whole = described["facts"] if resume else json.loads(json.dumps(recipe.settled(facts)))
+    if facts != {name: value for name, value in whole.items() if name != "derived"}:
         raise ValueError(
             f"the data are not those {out} was trained on: with others, held-out pictures would "
             "become training ones; train another run, with --init-from to start from its weights"
         )
+    facts = whole
     if isinstance(recipe, TwoStages) and recipe.wants_prior:
         recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
     if made < recipe.steps:
