@@ -53,9 +53,10 @@ class OneHots:
             w = self.weighed(here, law, pi, now)
             ratios.append(gamma * w + noise * pi * w.sum(-1, keepdim=True))
         r_0, r = ratios
-        none = (pi <= 0) | (here > 0)
+        none = (r_0 <= 0) | (here > 0)
         d = torch.where(none, 0, r_0.masked_fill(none, 1).log() - r.masked_fill(none, 1).log())
         total = torch.where(none, 0, r_0 * (torch.expm1(-d) + d)).sum(-1)
+        total = total + torch.where((r_0 <= 0) & (here <= 0), r, 0).sum(-1)
         t = align(t, clean)
         share = self.diffusion.noise(t)
         beta = (self.diffusion.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from noiseloom.diffusion import ratios
+from noiseloom.diffusion.class_data import as_classes
 from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
@@ -105,10 +106,15 @@ class CategoricalDiffusion:
         """A draw of q(x_t | x_0).
 
         Args:
-            clean: x_0, int64 in 0 .. K - 1.
+            clean: x_0, whole numbers in 0 .. K - 1, of which pi has each.
             t: time, a left prefix of its shape.
             rng: key of the draw.
+
+        Raises:
+            TypeError: other numbers.
+            ValueError: other classes (on the CPU, where a look at them waits for nothing).
         """
+        clean = as_classes(clean, self.num_classes, self.probabilities)
         share = self.noise(align(t, clean)).to(torch.float32)
         return self._mixed(clean, share, rng)
 
@@ -202,6 +208,8 @@ class CategoricalDiffusion:
 
             beta pi_y sum_{j != y} r_0(j) (exp(-d(j)) - 1 + d(j)),
 
+        where r_0(j) is 0, of a class that pi has not, r(j).
+
         Args:
             prediction: p(x_0 | x_t), with logits where there are some.
             clean: x_0, int64.
@@ -226,7 +234,11 @@ class CategoricalDiffusion:
         gamma, noise = (v.sigmoid().to(p.dtype) for v in (now, -now))
         total = ratios.shortfall(p, clean, x, law, gamma, noise)
         beta = (self.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
-        return mean_like(beta * law.at(x) * total, t)
+        own = law.at(x)
+        nats = beta * own * total
+        if isinstance(own, Tensor):  # noise leads to no class that pi has not: nothing is due there
+            nats = torch.where(own > 0, nats, 0)
+        return mean_like(nats, t)
 
     def cross_entropy(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The -ln p(x_0), of masks alone where some tokens are masked: `loss` without its weights.

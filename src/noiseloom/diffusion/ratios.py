@@ -27,10 +27,12 @@ class Law:
     Attributes:
         pi: probabilities, shape (K,) or (T, K); of the uniform law one number.
         inverse: 1 / pi, 0 where pi is.
+        none: 1 where pi is 0, and 0 elsewhere; None if it is 0 nowhere.
     """
 
     pi: Tensor | float
     inverse: Tensor | float
+    none: Tensor | None = None
 
     def at(self, x: Tensor) -> Tensor | float:
         """The pi of classes x, shape (...)."""
@@ -56,7 +58,8 @@ def _law(probabilities: Tensor, dtype: torch.dtype, device: torch.device) -> Law
     with torch.inference_mode(False):  # copied once: a copy would wait for the device
         pi = probabilities.double()
         inverse = torch.where(pi > 0, 1 / pi.masked_fill(pi <= 0, 1), 0)
-        return Law(pi.to(device, dtype), inverse.to(device, dtype))
+        none = (pi <= 0).to(device, dtype) if bool((pi <= 0).any()) else None
+        return Law(pi.to(device, dtype), inverse.to(device, dtype), none)
 
 
 def evidence(x: Tensor, law: Law, gamma: Tensor, noise: Tensor, classes: int) -> Tensor:
@@ -106,11 +109,12 @@ def moved(
 def shortfall(
     p: Tensor, clean: Tensor, x: Tensor, law: Law, gamma: Tensor, noise: Tensor
 ) -> Tensor:
-    """What a prediction falls short, sum over j != y, pi_j > 0 of r - r_0 + r_0 log(r_0 / r).
+    """What a prediction falls short, sum over j != y of r - r_0 + r_0 log(r_0 / r).
 
     With f(e) = e - log(1 + e) >= 0 it is sum_j r_0(j) f(r(j) / r_0(j) - 1), where r_0(j) is noise
     pi_j S_0 for all j but c: near time 1 these ratios are 1 but for terms of gamma, and the loss
-    divides by gamma, so that 1 must not be there to be rounded.
+    divides by gamma, so that 1 must not be there to be rounded. Where pi_j is 0, and j is not c, it
+    is r(j), what the prediction hopes for and cannot be.
 
     Args:
         p: of the clean class, shape (*x.shape, K), which add up to 1.
@@ -144,10 +148,10 @@ def shortfall(
     ratio = (noise * pi_c * (others + own * far / near) + gamma * p_c) / due
     high = lacks > -0.5  # below, 1 + lacks has lost digits of the ratio
     log = torch.where(high, lacks.where(high, 0).log1p(), ratio.where(~high, 1).log())
-    elsewhere = ~same if isinstance(pi_c, float) else ~same & (pi_c > 0)
     absent = law.at(x) + (~same).to(p.dtype) * pi_c  # whose ratio is not 1 + level
     total = noise * (total - absent * (level - level.log1p()))
-    return unit * (total + torch.where(elsewhere, due * (lacks - log), 0))
+    total = unit * (total + torch.where(same, 0, due * (lacks - log)))
+    return total if law.none is None else total + _weighed(rest, law.none) * (gamma / far)
 
 
 def _parts(
