@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from test_categorical import LAW, K, kinds, made, time
+from test_classes import network
 from torch import Tensor
 
 from noiseloom import Prediction, Rng
+from noiseloom.class_denoiser import ClassDenoiser
 from noiseloom.diffusion import CategoricalDiffusion
+from noiseloom.next_token import NextToken
 
 HOLE = torch.tensor([0.4, 0.6, 0.0], dtype=torch.float64)
 
@@ -100,3 +103,45 @@ def test_data_elsewhere_are_not_waited_for(monkeypatch: Any) -> None:
         Rng, "uniform", lambda self, shape, *a, **k: torch.empty(shape, device="meta")
     )
     assert diffusion.corrupt(clean, torch.tensor(0.5), Rng(0)).shape == (4, 5)
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_classes_of_any_whole_type_are_states_of_int64(kind: str, dtype: torch.dtype) -> None:
+    diffusion, wide = made(kind), Rng(1).integers(K, (6, 4))
+    clean, t = wide.to(dtype), time(0.5)
+    x = diffusion.corrupt(clean, t, Rng(0))
+    assert x.dtype == torch.int64
+    assert torch.equal(x, diffusion.corrupt(wide, t, Rng(0)))
+    p = Prediction(Rng(2).normal((6, 4, K)).softmax(-1))
+    for name, found, expected in (
+        ("up", *(diffusion.renoise(v, t, time(0.7), Rng(3)) for v in (x.to(dtype), x))),
+        ("down", *(diffusion.reverse(v, p, t, time(0.2), Rng(3)) for v in (x.to(dtype), x))),
+        ("law", *(diffusion.moved(v, p, t, time(0.2)) for v in (x.to(dtype), x))),
+        ("said", *(diffusion.evidence(v, t) for v in (x.to(dtype), x))),
+        ("loss", *(diffusion.loss(p, v, x, t) for v in (clean, wide))),
+        ("masks", *(diffusion.cross_entropy(p, v, x, t) for v in (clean, wide))),
+    ):
+        assert found.dtype == expected.dtype, name
+        assert torch.equal(found, expected), name
+
+
+@pytest.mark.parametrize("looks_up", [True, False])
+def test_a_denoiser_is_told_classes_of_any_whole_type(looks_up: bool) -> None:
+    denoiser = ClassDenoiser(network(K + 1), made("absorbing"))
+    denoiser.looks_up = looks_up
+    x = torch.tensor([[0, 3, 2, 3]])
+    found, expected = (denoiser(v, torch.tensor(0.5))[0].mean for v in (x.int(), x))
+    assert torch.equal(found, expected)
+
+
+def test_rows_of_the_autoregressive_model_need_places_and_keys() -> None:
+    model = NextToken(network(K + 1, causal=True), K)
+    assert model.sample(0, Rng(0).samples(3)).shape == (3, 0)
+    assert model.sample(0, Rng(0).samples(3)).dtype == torch.int64
+    with pytest.raises(ValueError, match="one key per sample, as Rng"):
+        model.sample(3, Rng(0))
+    with pytest.raises(ValueError, match="length must be at least 0, got -1"):
+        model.sample(-1, Rng(0).samples(3))
+    rows = Rng(1).integers(K, (5, 4))
+    assert torch.equal(model.log_prob(rows.int()), model.log_prob(rows))

@@ -111,7 +111,7 @@ class ClassDenoiser(nn.Module):
             known = told.pop("estimate")
             if known.ndim > x.ndim:
                 told["estimate"] = functional.pad(known.to(dtype), (0, width - classes))
-        state = x if self.looks_up else functional.one_hot(x, width).to(dtype)
+        state = x if self.looks_up else functional.one_hot(x.long(), width).to(dtype)
         clock = self.diffusion.schedule.time(torch.zeros(())) if self.timeless else t
         prediction, carry = self.inner(state, clock, told, carry, rng)
         logits = _present(prediction, self.absent, absent)

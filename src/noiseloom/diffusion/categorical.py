@@ -41,7 +41,9 @@ _STEP = 1e-4  # of the difference that gives the rate of a schedule
 
 @dataclass(frozen=True, eq=False)
 class CategoricalDiffusion:
-    """Noise on classes 0 .. K - 1, each token of a state (B, ...) of int64 by itself.
+    """Noise on classes 0 .. K - 1, each token of a state (B, ...) by itself.
+
+    States are int64 whatever whole numbers the data are.
 
     Args:
         num_classes: K >= 2; the mask of an absorbing diffusion is class K besides.
@@ -163,13 +165,14 @@ class CategoricalDiffusion:
         t, s = align(t, x), align(s, x)
         check_order(t, s, down=True)
         if self.kind == "absorbing":
+            x = x.long()
             return where_moved(self._unmasked(x, prediction.mean, t, s, rng), x, t, s)
         new = drawn(self.moved(x, prediction, t, s), rng)
-        return where_moved(new, x, t, s)
+        return where_moved(new, x.long(), t, s)
 
     def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
-        now, then = (self._log_snr(align(v, x)) for v in (t, s))
+        now, then, x = *(self._log_snr(align(v, x)) for v in (t, s)), x.long()
         p = precise(prediction.mean)
         if self.kind == "absorbing":
             freed = _lifted(_freed(now, then)).to(p.dtype)
@@ -187,6 +190,7 @@ class CategoricalDiffusion:
 
         Of a mask it is nothing, 0 for all, and of a class that is seen beside masks everything.
         """
+        x = x.long()
         if self.kind == "absorbing":
             hidden = (x == self.num_classes)[..., None]
             found = torch.where(hidden, 0.0, -torch.inf).expand(*x.shape, self.num_classes).clone()
@@ -212,7 +216,7 @@ class CategoricalDiffusion:
 
         Args:
             prediction: p(x_0 | x_t), with logits where there are some.
-            clean: x_0, int64.
+            clean: x_0.
             x: x_t.
             t: its time.
 
@@ -223,7 +227,7 @@ class CategoricalDiffusion:
             S. Sahoo et al., 2024, arXiv 2406.07524, Eq. 10; Y. Schiff et al., 2024, 2412.10193,
             Eq. 18; A. Lou, C. Meng, S. Ermon, 2024, 2310.16834, Theorem 3.6.
         """
-        t = align(t, clean)
+        t, clean, x = align(t, clean), clean.long(), x.long()
         p, share = precise(prediction.mean), self.noise(t)
         if self.kind == "absorbing":
             nats = -self._log_probability(prediction, clean)
@@ -245,7 +249,7 @@ class CategoricalDiffusion:
 
         It has the same optimum. Arguments and result are those of `loss`.
         """
-        nats = -self._log_probability(prediction, clean)
+        nats = -self._log_probability(prediction, clean.long())
         if self.kind == "absorbing":
             nats = torch.where(x == self.num_classes, nats, 0)
         return mean_like(nats, align(t, clean))
@@ -322,7 +326,7 @@ class CategoricalDiffusion:
 
     def _mixed(self, x: Tensor, share: Tensor, rng: Rng) -> Tensor:
         """Each token with probability `share` anew."""
-        u = rng.fold("replaced").uniform(x.shape, device=x.device)
+        u, x = rng.fold("replaced").uniform(x.shape, device=x.device), x.long()
         return torch.where(u < share, self._anew(x, rng.fold("class")), x)
 
     def _anew(self, x: Tensor, rng: Rng) -> Tensor:
