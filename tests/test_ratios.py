@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from noiseloom import Cosine, Prediction, Rng
 from noiseloom.diffusion import CategoricalDiffusion
-from noiseloom.diffusion.categorical import drawn as drawn_of
+from noiseloom.diffusion.class_draws import drawn as drawn_of
 from noiseloom.noise import LinearGamma
 from noiseloom.shapes import align, mean_like
 

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noiseloom.diffusion import ratios
+from noiseloom.diffusion import masks, ratios
 from noiseloom.diffusion.class_data import as_classes
+from noiseloom.diffusion.class_draws import drawn, drawn_alike
 from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
@@ -34,7 +35,7 @@ from noiseloom.rng import Rng
 from noiseloom.schedule import precise, wide
 from noiseloom.shapes import align, mean_like
 
-__all__ = ["CategoricalDiffusion", "drawn"]
+__all__ = ["CategoricalDiffusion"]
 
 _STEP = 1e-4  # of the difference that gives the rate of a schedule
 
@@ -130,7 +131,8 @@ class CategoricalDiffusion:
         """
         t, s = align(t, x), align(s, x)
         check_order(t, s, down=False)
-        share = -torch.expm1(_log_keep(self._log_snr(s)) - _log_keep(self._log_snr(t)))
+        log, before = (functional.logsigmoid(self._log_snr(v)) for v in (s, t))  # of gamma
+        share = -torch.expm1(log - before)
         return where_moved(self._mixed(x, share.nan_to_num(0.0).to(torch.float32), rng), x, t, s)
 
     def reverse(
@@ -162,24 +164,22 @@ class CategoricalDiffusion:
             raise ValueError("classes are always drawn: leave stochasticity at 0, or use churned")
         if rng is None:
             raise ValueError("a move of classes is a draw: give rng")
-        t, s = align(t, x), align(s, x)
+        t, s, x = align(t, x), align(s, x), x.long()
         check_order(t, s, down=True)
         if self.kind == "absorbing":
-            x = x.long()
-            return where_moved(self._unmasked(x, prediction.mean, t, s, rng), x, t, s)
-        new = drawn(self.moved(x, prediction, t, s), rng)
-        return where_moved(new, x.long(), t, s)
+            now, then = self._log_snr(t), self._log_snr(s)
+            new = masks.unmasked(x, prediction.mean, now, then, rng)
+        else:
+            new = drawn(self.moved(x, prediction, t, s), rng)
+        return where_moved(new, x, t, s)
 
     def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
         now, then, x = *(self._log_snr(align(v, x)) for v in (t, s)), x.long()
         p = precise(prediction.mean)
         if self.kind == "absorbing":
-            freed = _lifted(_freed(now, then)).to(p.dtype)
-            law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
-            hidden = (x == self.num_classes)[..., None]
-            return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
-        log = _log_keep(now) - _log_keep(then)  # of gamma_t / gamma_s
+            return masks.moved(p, x, now, then)
+        log = functional.logsigmoid(now) - functional.logsigmoid(then)  # of gamma_t / gamma_s
         kept = log.exp().to(p.dtype), (-torch.expm1(log)).to(p.dtype)
         gamma = now.sigmoid().to(p.dtype), then.sigmoid().to(p.dtype)
         noise = (-now).sigmoid().to(p.dtype), (-then).sigmoid().to(p.dtype)
@@ -192,9 +192,7 @@ class CategoricalDiffusion:
         """
         x = x.long()
         if self.kind == "absorbing":
-            hidden = (x == self.num_classes)[..., None]
-            found = torch.where(hidden, 0.0, -torch.inf).expand(*x.shape, self.num_classes).clone()
-            return found.scatter_(-1, x.clamp_max(self.num_classes - 1)[..., None], 0.0)
+            return masks.evidence(x, self.num_classes)
         now = self._log_snr(align(t, x))
         gamma, noise = (v.sigmoid().to(torch.float32) for v in (now, -now))
         law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device)
@@ -301,23 +299,6 @@ class CategoricalDiffusion:
     def _law(self, p: Tensor) -> ratios.Law:
         return ratios.law_of(self.probabilities, self.num_classes, p.dtype, p.device)
 
-    def _unmasked(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        """The draw of `moved` for masks, whose law over K + 1 values need not be written down.
-
-        One uniform number says both whether a mask goes, and for which class. Few go in a row: on
-        the CPU, which need not wait to know them, only their classes are looked for.
-        """
-        freed = _freed(self._log_snr(t), self._log_snr(s))
-        mass = wide(p).sum(-1)
-        u = wide(rng.uniform(x.shape, device=x.device)) * (freed * mass + (1 - freed))
-        goes = (x == self.num_classes) & (u < freed * mass)
-        place = (u / freed.clamp_min(1e-300)).minimum(mass)
-        if x.device.type != "cpu":
-            return torch.where(goes, _placed(p, place), x)
-        new = x.clone()
-        new[goes] = _placed(p[goes], place[goes])
-        return new
-
     def _log_probability(self, prediction: Prediction, clean: Tensor) -> Tensor:
         if prediction.logits is None:
             return precise(prediction.mean.gather(-1, clean[..., None])[..., 0]).log()
@@ -337,50 +318,4 @@ class CategoricalDiffusion:
             return rng.integers(self.num_classes, x.shape, x.device)
         law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device).pi
         assert isinstance(law, Tensor)
-        return _drawn_alike(law, rng.uniform(x.shape, device=x.device))
-
-
-def drawn(law: Tensor, rng: Rng) -> Tensor:
-    """A class for each row of probabilities (..., K), which need not add up to 1.
-
-    By one uniform number a token, the place in the cumulative sum: unlike the largest of K Gumbel
-    numbers in float32 it does not favour likely classes, and a class of probability 0 is never
-    drawn.
-    """
-    law = wide(law)
-    return _placed(law, rng.uniform(law.shape[:-1], device=law.device).to(law) * law.sum(-1))
-
-
-def _placed(p: Tensor, place: Tensor) -> Tensor:
-    """The first class whose cumulative sum is above `place`, which is below their sum."""
-    total = wide(p).cumsum(-1)
-    # What rounding has put at the very end still belongs to the last class that there is.
-    return (total <= place[..., None].minimum(total[..., -1:] * (1 - 1e-12))).sum(-1)
-
-
-def _freed(now: Tensor, then: Tensor) -> Tensor:
-    """The share of masks that go from log-SNR `now` to `then`."""
-    return -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
-
-
-def _drawn_alike(law: Tensor, u: Tensor) -> Tensor:
-    """What `drawn` gives of a law (K,) or (T, K) for uniform numbers u (..., T): by bisection."""
-    law = wide(law)
-    total, u = law.cumsum(-1), wide(u)
-    end = total[..., -1] * (1 - 1e-12)
-    place = (u * law.sum(-1)).minimum(end)
-    if law.ndim == 1:
-        return torch.searchsorted(total, place, right=True)
-    columns = place.movedim(-1, 0)
-    found = torch.searchsorted(total, columns.flatten(1).contiguous(), right=True)
-    return found.reshape(columns.shape).movedim(0, -1)
-
-
-def _log_keep(log_snr: Tensor) -> Tensor:
-    """Log of gamma."""
-    return functional.logsigmoid(log_snr)
-
-
-def _lifted(t: Tensor) -> Tensor:
-    """With an axis for classes; a number stays one, and on the host."""
-    return t[..., None] if t.ndim else t
+        return drawn_alike(law, rng.uniform(x.shape, device=x.device))
