@@ -1,14 +1,21 @@
 """Samples that are no draws of the model have no bits per token, and it is said."""
 
 import json
+import math
 import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from test_bound_terms import made
+from test_categorical import made as noise
+from test_categorical import pushed
+from torch import Tensor
+from torch.nn.functional import one_hot
 
-from noiseloom import Rng, SamplingPlan, TabularPrior
+from noiseloom import Prediction, Rng, SamplingPlan, TabularPrior
+from noiseloom.bound import nats_bound
 from noiseloom.cli import main
 
 TINY = ["--steps=4", "--batch-size=8", "--width=16", "--depth=1", "--heads=2", "--length=8"]
@@ -20,6 +27,27 @@ def bits(found: dict[str, float]) -> list[str]:
     return [name for name in found if name.startswith("bits_per_token")]
 
 
+def one_sided(x: Tensor, t: Tensor, *rest: object) -> tuple[Prediction, None]:
+    """Of two equal tokens of two classes, masks know the first from the second, and no more."""
+    p = torch.tensor([0.5, 0.5, 0.0]).double().expand(*x.shape, 3).clone()
+    p = torch.where((x < 3)[..., None], one_hot(x.clamp(max=2), 3).double(), p)
+    told = (x[:, 1] < 3) & (x[:, 0] == 3)
+    p[told, 0] = p[told, 1]
+    return Prediction(p), None
+
+
+def test_a_bound_is_none_of_samples_from_left_to_right() -> None:
+    diffusion, rows = noise("absorbing"), (torch.arange(20_000) % 2)[:, None].expand(-1, 2)
+    bound = nats_bound(one_sided, diffusion, rows, Rng(0)) / math.log(2)
+    assert float(bound.mean()) == pytest.approx(1.5, abs=5 * float(bound.std()) / 20_000**0.5)
+    cost = []
+    for plan in (SamplingPlan.uniform(200), SamplingPlan.autoregressive(1, 2)):
+        law = pushed(one_sided, diffusion, plan, 2).reshape(4, 4)
+        cost.append(-float((law[0, 0].log2() + law[1, 1].log2()) / 2))
+    assert cost[0] == pytest.approx(-math.log2(3 / 8), abs=0.01)  # below the bound, as it should be
+    assert cost[1] == pytest.approx(2, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -27,7 +55,14 @@ def bits(found: dict[str, float]) -> list[str]:
         ({"state": "bits", "td": 0.5}, "--td 0.5"),
         ({"unmask": "confidence"}, "--unmask confidence"),
         ({"state": "bits", "self_guidance": 3.0}, "--self-guidance 3"),
-        ({"state": "bits", "churn": 2.0, "churn_noise": 1.003}, "--churn-noise 1.003"),
+        ({"churn": 2.0}, "--churn 2"),
+        ({"state": "bits", "churn": 2.0, "churn_noise": 1.003}, "--churn 2"),
+        ({"resample": 4}, "--resample 4"),
+        ({"restarts": ((3, 2, 0.5, 2.0),)}, "--restarts [[3,2,0.5,2.0]]"),
+        ({"plan": "autoregressive"}, "--plan autoregressive"),
+        ({"plan": "pyramid:2", "rest": 0.3}, "--plan pyramid:2 and --rest 0.3"),
+        ({"plan": "full-sequence", "rest": 0.3}, "--rest 0.3"),
+        ({"state": "bits", "momentum": 0.5}, "--momentum 0.5"),
         ({"state": "autoregressive", "temperature": 0.5}, "--temperature 0.5"),
         ({"state": "autoregressive", "top_p": 0.9}, "--top-p 0.9"),
         ({"state": "autoregressive", "beams": 3}, "--beams 3"),
@@ -54,9 +89,11 @@ def test_samplers_that_are_not_the_model_have_none_and_say_so(
     "options",
     [
         {},
-        {"churn": 2.0},
-        {"state": "bits", "self_guidance": 1.0},
-        {"state": "bits", "sampler": "dpm++2m", "self_conditioning": 0.0},
+        {"plan": "karras"},
+        {"plan": "full-sequence"},
+        {"rest": 0.3},  # which a plan of one time for all has not
+        {"state": "bits", "self_guidance": 1.0, "sampler": "ddpm-small"},
+        {"state": "bits", "self_conditioning": 0.0, "sampler": "ddpm"},
         {"state": "autoregressive"},
         {**LATENT, "codes": "marginal"},
         {**LATENT, "codes": "none", "code_temperature": 0.5},  # which draws nothing then
@@ -66,6 +103,35 @@ def test_samplers_of_the_model_have_them(options: dict[str, Any]) -> None:
     recipe, parts, facts, data = made(**options)  # without a prior, which these need not have
     assert "bits_per_token" in bits(recipe.examine(parts, facts, data, Rng(0)))
     assert not recipe.caveat
+
+
+@pytest.mark.parametrize(
+    ("options", "draws", "how"),
+    [
+        ({"self_conditioning": 0.5}, "--self-guidance 1", "handed from step to step"),
+        ({"state": "bits"}, "--self-guidance 1 --sampler ddpm-small", "the flow (--sampler ddim)"),
+        ({"state": "bits", "sampler": "ddpm"}, "--self-guidance 1", "handed from step to step"),
+        (
+            {"state": "bits", "self_guidance": 1.0, "sampler": "heun"},
+            "--sampler ddpm-small",
+            "the flow (--sampler heun)",
+        ),
+        (
+            {"state": "latent", "latent_base": "bits", "codes": "none", "self_conditioning": 0.0},
+            "--sampler ddpm-small",
+            "the flow (--sampler ddim)",
+        ),
+    ],
+)
+def test_samples_of_a_kin_of_the_model_have_them_and_it_is_said(
+    options: dict[str, Any], draws: str, how: str
+) -> None:
+    """The flow and the noisy moves have one law where the denoiser is exact, and no other."""
+    recipe, parts, facts, data = made(**options)
+    assert "bits_per_token" in bits(recipe.examine(parts, facts, data, Rng(0)))
+    assert f"which {draws} draws from" in recipe.caveat
+    assert how in recipe.caveat
+    assert ("--sampler" in recipe.caveat) is ("sampler" in how or "sampler" in draws)
 
 
 def test_samples_that_a_guide_leads_have_none() -> None:
@@ -118,6 +184,21 @@ def test_a_comparison_has_a_dash_and_the_line(text: str, tmp_path: Any, capsys: 
     assert ahead[place] == "-"
     assert body.count("samples with --td 1 are no draws of the model") == 1
     capsys.readouterr()
+
+
+def test_a_plan_from_a_file_is_not_the_model_s_if_tokens_have_times_of_their_own(
+    tmp_path: Any,
+) -> None:
+    path = tmp_path / "plan.json"
+    recipe, parts, facts, data = made()
+    SamplingPlan.pyramid(3, facts["length"], 1).save(path)
+    recipe = replace(recipe, plan=str(path))
+    assert not bits(recipe.examine(parts, facts, data, Rng(0)))
+    told = f"samples with --plan {path}, whose tokens have times of their own, are no draws"
+    assert recipe.caveat.startswith(told)
+    SamplingPlan.full_sequence(3, facts["length"]).save(path)
+    assert bits(recipe.examine(parts, facts, data, Rng(0)))
+    assert not recipe.caveat
 
 
 @pytest.mark.parametrize("steps", [0.0, 1.0])

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from noiseloom import Cosine, Prediction, Rng, SamplingPlan
-from noiseloom.diffusion.categorical import CategoricalDiffusion, drawn
+from noiseloom.diffusion import CategoricalDiffusion
+from noiseloom.diffusion.class_draws import drawn
 from noiseloom.noise import LinearGamma
 
 K = 3

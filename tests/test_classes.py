@@ -24,7 +24,7 @@ from noiseloom import (
 from noiseloom.bound import _levels, nats_bound
 from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.diffusion import CategoricalDiffusion
-from noiseloom.diffusion.categorical import drawn
+from noiseloom.diffusion.class_draws import drawn
 from noiseloom.encodings import Bits, OneHot
 from noiseloom.information import information_schedule
 from noiseloom.nets import CausalTransformer, Transformer

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from noiseloom import Rng
+from noiseloom import Rng, information
 from noiseloom.encodings import Bits, OneHot
-from noiseloom.information import Tabulated, information_schedule
+from noiseloom.information import Tabulated, affordable_draws, information_schedule
 
 CODES = {"bits": Bits(27).table, "onehot": OneHot(5).table, "random": Rng(1).normal((9, 16))}
 LAWS = {"bits": 27, "onehot": 5, "random": 9}
@@ -89,6 +89,30 @@ def test_columns_that_are_alike_have_the_schedule_of_one() -> None:
     t = torch.linspace(0, 1, 21, dtype=torch.float64)[2:-2]
     for other, close in ((many, 0.01), (few, 0.03)):
         assert float((other.time(one.log_snr(t)) - t).abs().max()) < close
+
+
+@pytest.mark.parametrize("kind", ["bits", "random"])
+def test_of_many_classes_a_cheaper_one_is_nearly_that(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the draws, and no levels between two at which as much is lost."""
+    codes = Bits(512).table if kind == "bits" else Rng(1).normal((512, 16))
+    p = 1 / torch.arange(1, 513)
+    dear, levels = information_schedule(codes, p), []
+    normal = information._nats
+    monkeypatch.setattr(information, "_nats", lambda *a: levels.append(a[2]) or normal(*a))
+    cheap = information_schedule(codes, p, draws=1000, tolerance=0.01)
+    assert len(set(levels)) < 45  # of 113
+    t = torch.linspace(0, 1, 41, dtype=torch.float64)[2:-2]
+    assert float((cheap.time(dear.log_snr(t)) - t).abs().max()) < 0.02
+    same = information_schedule(codes, p, draws=1000)
+    assert float((cheap.time(same.log_snr(t)) - t).abs().max()) < 0.005  # of the levels alone
+
+
+def test_the_cost_is_that_of_some_two_thousand_classes_and_no_more() -> None:
+    assert affordable_draws(27) == affordable_draws(2048) == 2000
+    assert affordable_draws(4096) == 1024
+    assert affordable_draws(8192) == affordable_draws(100_000) == 1000
 
 
 def test_columns_of_one_class_have_no_schedule() -> None:

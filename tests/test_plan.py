@@ -235,6 +235,13 @@ def test_rows_touch_until_one_overshoots():
     assert SamplingPlan.uniform(1).gapless
 
 
+def test_a_time_is_shared_if_no_token_is_ahead():
+    for plan in (SamplingPlan.uniform(5), SamplingPlan.full_sequence(5, 3).rest(0.1)):
+        assert plan.shared
+    for plan in (SamplingPlan.pyramid(5, 3, 2), SamplingPlan.full_sequence(5, 3).hold([1])):
+        assert not plan.shared
+
+
 def test_a_plan_among_known_tokens_keeps_its_shape_there():
     plan = SamplingPlan.trapezoid(3, 5, 1)
     whole = plan.among(8, [1, 2, 3, 5, 6], at=0.25)

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from noiseloom import Cosine, Prediction, Rng
 from noiseloom.diffusion import CategoricalDiffusion
-from noiseloom.diffusion.categorical import drawn as drawn_of
+from noiseloom.diffusion.class_draws import drawn as drawn_of
 from noiseloom.noise import LinearGamma
 from noiseloom.shapes import align, mean_like
 
@@ -53,9 +53,10 @@ class OneHots:
             w = self.weighed(here, law, pi, now)
             ratios.append(gamma * w + noise * pi * w.sum(-1, keepdim=True))
         r_0, r = ratios
-        none = (pi <= 0) | (here > 0)
+        none = (r_0 <= 0) | (here > 0)
         d = torch.where(none, 0, r_0.masked_fill(none, 1).log() - r.masked_fill(none, 1).log())
         total = torch.where(none, 0, r_0 * (torch.expm1(-d) + d)).sum(-1)
+        total = total + torch.where((r_0 <= 0) & (here <= 0), r, 0).sum(-1)
         t = align(t, clean)
         share = self.diffusion.noise(t)
         beta = (self.diffusion.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
@@ -64,8 +65,9 @@ class OneHots:
     def moved(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor) -> Tensor:
         here, pi, now = self.parts(x, p, t)
         then = self.parts(x, p, s)[2]
-        kept = (functional.logsigmoid(now) - functional.logsigmoid(then)).exp().to(p.dtype)
-        arrives = kept * here + (1 - kept) * (pi * here).sum(-1, keepdim=True)
+        log = functional.logsigmoid(now) - functional.logsigmoid(then)
+        kept, lost = log.exp().to(p.dtype), -torch.expm1(log).to(p.dtype)
+        arrives = kept * here + lost * (pi * here).sum(-1, keepdim=True)
         w = self.weighed(here, p, pi, now)
         spread = (-then).sigmoid().to(p.dtype) * pi * w.sum(-1, keepdim=True)
         law = arrives * (then.sigmoid().to(p.dtype) * w + spread)

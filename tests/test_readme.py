@@ -10,17 +10,34 @@ import torch
 from PIL import Image
 
 import noiseloom
+from noiseloom import Rng
 from noiseloom.metrics.digit_classifier import DigitClassifier
 from noiseloom.run_folder import MODELS
 
 ROOT = Path(__file__).parent.parent
 
 
+def python():
+    """The pieces of Python of the README."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_readme_code_learns_classes_and_says_their_bits(capsys):
+    _, code = python()
+    names = {}
+    with Rng(0).torch():
+        exec(code, names)
+    bits, drawn = float(names["bits"]), names["drawn"]
+    assert 2 < bits < 2.4  # a bound on -log2 of a quarter
+    assert drawn.shape == (8, 6)
+    assert (drawn == drawn[:, :1]).float().mean() > 0.9
+    assert "bits a row" in capsys.readouterr().out
+
+
 def test_readme_code_draws_digits_of_the_classes_asked_for(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names = {}
-    exec(code, names)
+    exec(python()[0], names)
     digits = names["digits"]
     assert digits.shape == (16, 1, 8, 8)
     assert len(capsys.readouterr().out.splitlines()) == 20

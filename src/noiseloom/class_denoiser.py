@@ -18,6 +18,7 @@ from noiseloom.denoiser import LOG_SNR_LIMIT, Preconditioned
 from noiseloom.diffusion import CategoricalDiffusion, Prediction
 from noiseloom.noise import Schedule
 from noiseloom.rng import Rng
+from noiseloom.schedule import precise, unrounded
 from noiseloom.shapes import Cond, align
 
 __all__ = ["ClassDenoiser", "CodeDenoiser", "LogitHead", "Remembering", "absent_classes"]
@@ -110,11 +111,11 @@ class ClassDenoiser(nn.Module):
             known = told.pop("estimate")
             if known.ndim > x.ndim:
                 told["estimate"] = functional.pad(known.to(dtype), (0, width - classes))
-        state = x if self.looks_up else functional.one_hot(x, width).to(dtype)
+        state = x if self.looks_up else functional.one_hot(x.long(), width).to(dtype)
         clock = self.diffusion.schedule.time(torch.zeros(())) if self.timeless else t
         prediction, carry = self.inner(state, clock, told, carry, rng)
         logits = _present(prediction, self.absent, absent)
-        logits = logits + self.diffusion.evidence(x, t).to(logits.dtype)
+        logits = logits + self.diffusion.evidence(x, t)
         return Prediction(logits.softmax(-1), logits, hidden=prediction.hidden), carry
 
 
@@ -224,8 +225,9 @@ class CodeDenoiser(nn.Module):
 
     @property
     def codes(self) -> Tensor:
-        """The codes as they are diffused, shape (K, n)."""
-        return functional.rms_norm(self.table, self.table.shape[-1:]) if self.learnt else self.table
+        """The codes as they are diffused, shape (K, n), in float32 or better."""
+        table = precise(self.table)
+        return functional.rms_norm(table, table.shape[-1:]) if self.learnt else table
 
     def encode(self, data: Tensor) -> Tensor:
         """The codes of classes (B, T), shape (B, T, n)."""
@@ -233,8 +235,10 @@ class CodeDenoiser(nn.Module):
 
     def decode(self, state: Tensor) -> Tensor:
         """The class of the nearest code, among those that a place has, shape (B, T)."""
+        state = precise(state)
         codes = self.codes.to(state)
-        score = state @ codes.T - codes.square().sum(-1) / 2
+        with unrounded(state):
+            score = state @ codes.T - codes.square().sum(-1) / 2
         absent = self.absent
         return (score if absent is None else score.masked_fill(absent, -torch.inf)).argmax(-1)
 
@@ -253,10 +257,12 @@ class CodeDenoiser(nn.Module):
         Without what all classes share, and at a log-SNR of at most 20.
         """
         codes = self.codes
+        x = x.to(torch.promote_types(x.dtype, codes.dtype))
         alpha, sigma = self.inner.schedule(align(t, x))
         gain = alpha / (sigma * sigma).clamp_min(1e-30)
         gain = torch.minimum(gain, math.exp(LOG_SNR_LIMIT) / alpha.clamp_min(1e-30))
-        return gain * (x @ codes.T - alpha * codes.square().sum(-1) / 2)
+        with unrounded(x):
+            return gain * (x @ codes.T - alpha * codes.square().sum(-1) / 2)
 
     def forward(
         self,
@@ -268,15 +274,18 @@ class CodeDenoiser(nn.Module):
     ) -> tuple[Prediction, Carry]:
         """The mean, in the shape of x, with logits (B, T, 1, K) and the codes they are of."""
         codes, evidence, told = self.codes, self.evidence(x, t), dict(cond or {})
+        dtype = next((p.dtype for p in self.inner.parameters()), x.dtype)
         absent = told.pop("absent", None)
         if "estimate" in told:
             # Beside a state that is preceded by K probabilities, unless the network knows better.
             own = getattr(self.network, "estimate_features", None) == codes.shape[1]
-            told["estimate"] = functional.pad(told["estimate"], (0 if own else len(codes), 0))
-        seen = torch.cat((evidence.softmax(-1), x), -1)
+            known = told["estimate"].to(dtype)
+            told["estimate"] = functional.pad(known, (0 if own else len(codes), 0))
+        seen = torch.cat((evidence.softmax(-1), x), -1).to(dtype)
         prediction, carry = self.inner(seen, t, told, carry, rng)
         logits = _present(prediction, self.absent, absent) + evidence
-        mean = logits.softmax(-1) @ codes
+        with unrounded(x):
+            mean = logits.softmax(-1) @ codes.to(logits)
         # A code is the one group of its token.
         return Prediction(mean, logits[..., None, :], codes, hidden=prediction.hidden), carry
 
@@ -289,8 +298,8 @@ def absent_classes(sizes: Sequence[int] | None, classes: int) -> Tensor | None:
 
 
 def _present(prediction: Prediction, *absent: Tensor | None) -> Tensor:
-    logits = prediction.logits
-    assert logits is not None
+    assert prediction.logits is not None
+    logits = precise(prediction.logits)
     for classes in absent:
         if classes is not None:
             logits = logits.masked_fill(classes, -torch.inf)

@@ -181,7 +181,7 @@ def _fit(
             f"the data are not those {out} was trained on: with others, held-out samples would "
             "become training ones; train another run, with --init-from to start from its weights"
         )
-    facts = described["facts"] if resume else facts
+    facts = described["facts"] if resume else json.loads(json.dumps(recipe.settled(facts)))
     if isinstance(recipe, TwoStages) and recipe.wants_prior:
         recipe.prior_kind(facts).make()  # what cannot be made is refused before the first stage
     if made < recipe.steps:
@@ -192,12 +192,12 @@ def _fit(
 
 
 def _learnt(facts: Facts) -> Facts:
-    """Facts but for why columns of a table are left out: a schema that a run wrote has its own."""
+    """Facts of the data alone, but for why columns are left out: a written schema has its own."""
+    found = {name: value for name, value in facts.items() if name != "derived"}
     words = facts.get("vocabulary")
-    if not isinstance(words, Mapping):
-        return facts
-    kept = {name: value for name, value in words.items() if name != "left_out"}
-    return {**facts, "vocabulary": kept}
+    if isinstance(words, Mapping):
+        found["vocabulary"] = {name: v for name, v in words.items() if name != "left_out"}
+    return found
 
 
 def _check(recipe: Recipe, resume: bool) -> None:

@@ -181,7 +181,8 @@ MEANINGS = {
         "↓",
         "of held-out rows under the model, of sequences by their symbols and end; an upper bound, "
         "but exact of the autoregressive state; "
-        "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws",
+        "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws, "
+        "and of codes that of noisy moves, as --sampler ddpm-small draws",
     ),
     "bits_per_token_train": (
         "bits, training rows",

@@ -19,6 +19,7 @@ for each would gain little: of columns of 2 to 32 classes half is lost at log-SN
 S. Dieleman et al., 2022, arXiv 2211.15089, Section 3.4, warp times to the same end by the loss.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,11 +29,12 @@ from torch import Tensor
 from noiseloom.rng import Rng
 from noiseloom.schedule import Pair, wide
 
-__all__ = ["Tabulated", "information_schedule"]
+__all__ = ["Tabulated", "affordable_draws", "information_schedule"]
 
 _LIMIT = 14.0  # |log-SNR| at the ends
 _STEP = 0.25
 _LEAST = 64  # draws of a place
+_BLOCK = 128  # draws whose distances to all codes are held at once
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,14 @@ class Tabulated(Pair):
         return found.to(log_snr.dtype)
 
 
-def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) -> Tabulated:
+def affordable_draws(classes: int) -> int:
+    """Draws that take seconds: 2,000 of up to 2,048 classes, at least 1,000 of more."""
+    return min(2000, max(1000, 2**22 // classes))
+
+
+def information_schedule(
+    codes: Tensor, frequencies: Tensor, draws: int = 2000, tolerance: float = 0.0
+) -> Tabulated:
     """The schedule of codes whose tokens lose their entropy evenly.
 
     Args:
@@ -79,6 +88,7 @@ def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) 
         frequencies: of the classes, shape (K,), or (T, K) for places with laws of their own.
         draws: of class and noise, the same for all log-SNRs, shared out among the places, at least
             64 for each; those of a time are off by about 1 in the root of it.
+        tolerance: between two log-SNRs at which shares are lost that differ by less, it is linear.
 
     Raises:
         ValueError: nothing to lose: each place has one class.
@@ -93,7 +103,7 @@ def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) 
         kept = p > 0
         if kept.sum() > 1:
             draw = rng.fold("place", place) if place else rng
-            lost += _lost(codes.double()[kept], p[kept], levels, each, draw)
+            lost += _lost(codes.double()[kept], p[kept], levels, each, draw, tolerance)
             entropy -= (p[kept] * p[kept].log()).sum()
     if not entropy > 0:
         raise ValueError("each place has one class, which noise takes nothing from")
@@ -104,18 +114,45 @@ def information_schedule(codes: Tensor, frequencies: Tensor, draws: int = 2000) 
     return Tabulated(tuple(times.tolist()), tuple(levels.tolist()))
 
 
-def _lost(codes: Tensor, p: Tensor, levels: Tensor, draws: int, rng: Rng) -> Tensor:
+def _lost(
+    codes: Tensor, p: Tensor, levels: Tensor, draws: int, rng: Rng, tolerance: float
+) -> Tensor:
     """H(x | noisy code) at each log-SNR, nats."""
     # Equally many draws in equal parts of the law, whose classes therefore have their frequencies.
     u = (torch.arange(draws) + 0.5) / draws
     classes = torch.searchsorted(p.cumsum(0), u.double()).clamp(max=len(p) - 1)
     noise = rng.normal((draws, codes.shape[1])).double()
-    lost, half = [], codes.square().sum(-1) / 2
-    for level in levels:
-        x = codes[classes] + noise * (-level / 2).exp()
-        near = level.exp() * (x @ codes.T - half) + p.log()
-        lost.append(-near.log_softmax(-1).gather(1, classes[:, None]).mean())
-    return torch.stack(lost)
+    most = -float((p * p.log()).sum()) * tolerance
+    known: dict[int, float] = {}
+
+    def at(i: int) -> float:
+        if i not in known:
+            known[i] = _nats(codes, p, float(levels[i]), classes, noise)
+        return known[i]
+
+    lost = torch.empty_like(levels)
+    gaps = [(0, len(levels) - 1)]
+    while gaps:  # it falls with the log-SNR: nothing happens between two levels that lose as much
+        low, high = gaps.pop()
+        middle = (low + high) // 2
+        if high - low < 2 or abs(at(high) - at(low)) < most:
+            lost[low : high + 1] = torch.linspace(at(low), at(high), high - low + 1).to(lost)
+        else:
+            gaps += [(low, middle), (middle, high)]
+    return lost
+
+
+def _nats(codes: Tensor, p: Tensor, level: float, classes: Tensor, noise: Tensor) -> float:
+    """The mean of -ln p(x | noisy code) of drawn classes, for drawn noise, at one log-SNR."""
+    gain, total = math.exp(level), 0.0
+    prior = p.log() - gain * codes.square().sum(-1) / 2
+    blocks = (torch.split(drawn, _BLOCK) for drawn in (classes, noise))
+    for own, eps in zip(*blocks, strict=True):
+        x = codes[own] + eps * math.exp(-level / 2)
+        near = torch.addmm(prior, x, codes.T, alpha=gain)
+        # Nearness to the own code, in which nothing is lost to rounding, needs no more digits.
+        total += float((near - near.gather(1, own[:, None])).float().logsumexp(1).sum())
+    return total / len(classes)
 
 
 @lru_cache(maxsize=64)

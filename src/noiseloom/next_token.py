@@ -53,6 +53,7 @@ class NextToken(nn.Module):
             dropout: keys (B,), needed in training where the rate is not 0.
             cond: what the network is told besides, batch first.
         """
+        tokens = tokens.long()
         start = torch.full_like(tokens[:, :1], self.num_classes)
         before = self._shown(torch.cat((start, tokens[:, :-1]), 1))
         told = {**(cond or {}), **({} if dropout is None else {"dropout": dropout})}
@@ -63,7 +64,7 @@ class NextToken(nn.Module):
         self, tokens: Tensor, dropout: Tensor | None = None, cond: Cond | None = None
     ) -> Tensor:
         """The exact log-probability, nats, shape (B,)."""
-        nats = self.conditionals(tokens, dropout, cond).gather(-1, tokens[..., None])
+        nats = self.conditionals(tokens, dropout, cond).gather(-1, tokens.long()[..., None])
         return nats[..., 0].sum(1)
 
     @torch.no_grad()
@@ -82,7 +83,7 @@ class NextToken(nn.Module):
         """Draw token by token; the network reads each once, and remembers it.
 
         Args:
-            length: T.
+            length: T >= 0.
             rng: one key per sample (B,).
             temperature: of each factor, >= 0.
             top_p: mass of the nucleus of each, in (0, 1].
@@ -99,10 +100,15 @@ class NextToken(nn.Module):
             int64, shape (B, T).
 
         Raises:
-            ValueError: logits that are not numbers.
+            ValueError: logits that are not numbers, one key for all, or a length below 0.
         """
         check_choice(temperature, top_p)
-        assert isinstance(rng.root, Tensor)
+        if not isinstance(rng.root, Tensor):
+            raise ValueError(
+                "rows are drawn by one key per sample, as Rng(0).samples(8) has, got one for all"
+            )
+        if length < 0:
+            raise ValueError(f"length must be at least 0, got {length}")
         device = next(self.parameters()).device
         count = len(rng.root)
         u = rng.uniform((count, length), device=device)
@@ -125,9 +131,9 @@ class NextToken(nn.Module):
             if end is not None and bool((token == end).all()):
                 made += [token] * (length - i - 1)
                 break
-        if not logits.isfinite().any(-1).all():
+        if made and not logits.isfinite().any(-1).all():
             raise ValueError("the model's logits are not numbers: try an earlier checkpoint")
-        return torch.cat(made, 1)
+        return torch.cat([token[:, :0], *made], 1)
 
     def _shown(self, tokens: Tensor) -> Tensor:
         if getattr(self.network, "reads_classes", False):

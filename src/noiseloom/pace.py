@@ -93,7 +93,7 @@ def readings(recipe: TwoStages, data: str | None, threads: int) -> Generator[int
 
 def _built(recipe: Recipe, data: str | None) -> tuple[Split[Any], dict[str, Any], Parts]:
     split = recipe.load(data)
-    facts = json.loads(json.dumps(recipe.facts(split)))
+    facts = json.loads(json.dumps(recipe.settled(recipe.facts(split))))
     with Rng(recipe.seed).fold("initialisation").torch():
         parts = recipe.build(facts)
     parts.denoiser.to("cuda" if torch.cuda.is_available() else "cpu")  # codes are read there, too

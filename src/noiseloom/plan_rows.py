@@ -126,6 +126,12 @@ class PlanRows:
         return torch.equal(self.t[1:], self.s[:-1])
 
     @property
+    def shared(self) -> bool:
+        """Whether all tokens are at one time, from the first row to the last."""
+        both = torch.stack((self.t, self.s)).reshape(2, len(self), -1)
+        return bool((both == both[..., :1]).all())
+
+    @property
     def joint(self) -> bool:
         """Whether a row moves several tokens, which biases the samples of a causal denoiser.
 

@@ -170,7 +170,7 @@ class Preconditioning:
         """What the network sees of a state; classes, which have no scale, as they are."""
         if not x.is_floating_point():
             return x
-        return x * level[2] if self.manifold is None else self.manifold.features(x)
+        return (x * level[2]).to(x.dtype) if self.manifold is None else self.manifold.features(x)
 
     def told(self, x: Tensor, t: Tensor) -> Tensor:
         """The log-SNR that the network is told, `network_clock`."""

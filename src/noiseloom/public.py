@@ -2,7 +2,7 @@
 
 from noiseloom.beam import beam_search
 from noiseloom.bound import nats_bound
-from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
+from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser, Remembering
 from noiseloom.conditioning import SelfConditioned, SelfGuided
 from noiseloom.context import (
     Context,
@@ -54,8 +54,9 @@ from noiseloom.guidance import (
     vanilla_history,
 )
 from noiseloom.guide_folder import load_guide
+from noiseloom.information import information_schedule
 from noiseloom.langevin import corrected
-from noiseloom.latents import Latent, latent_loss
+from noiseloom.latents import Latent, latent_bound, latent_loss
 from noiseloom.likelihood import flow_log_likelihood
 from noiseloom.loading import load
 from noiseloom.manifolds import Torus
@@ -94,7 +95,7 @@ from noiseloom.steering import steered
 from noiseloom.stochastic import churned, restarted, restarts
 from noiseloom.streaming import stream
 from noiseloom.terminal import save_picture
-from noiseloom.tokens import forcing_times, fused_snr_weight, sigmoid_weight
+from noiseloom.tokens import forcing_times, fused_snr_weight, ramp_times, sigmoid_weight
 from noiseloom.training.precision import compiled
 from noiseloom.unmasking import by_confidence
 
@@ -141,6 +142,7 @@ __all__ = [
     "PropertyGuided",
     "Recipe",
     "RectifiedFlow",
+    "Remembering",
     "RewardGuided",
     "RiemannianDiffusion",
     "Rng",
@@ -183,7 +185,9 @@ __all__ = [
     "guide_loss",
     "heun",
     "hidden_guided",
+    "information_schedule",
     "jacobian_squares",
+    "latent_bound",
     "latent_loss",
     "load",
     "load_guide",
@@ -191,6 +195,7 @@ __all__ = [
     "nats_bound",
     "nudged",
     "push",
+    "ramp_times",
     "resampled",
     "restarted",
     "restarts",

@@ -1,12 +1,13 @@
-"""What a schedule is, and how its two numbers are cast, combined and remembered."""
+"""What a schedule is, how its two numbers are cast, combined and remembered, and in what types."""
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Pair", "Schedule", "wide"]
+__all__ = ["Pair", "Schedule", "precise", "unrounded", "wide"]
 
 
 @runtime_checkable
@@ -65,3 +66,15 @@ def _log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
 def wide(t: Tensor) -> Tensor:
     """In float64, where the device has it."""
     return t if t.device.type == "mps" else t.double()  # Apple's GPUs have no float64
+
+
+def precise(value: Tensor) -> Tensor:
+    """In float32 or better, as moves and losses are, whatever a network runs in."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def unrounded(x: Tensor) -> AbstractContextManager[object]:
+    """Products in the type of what is multiplied, also within somebody's autocast."""
+    kind = x.device.type
+    known = torch.amp.is_autocast_available(kind)
+    return torch.autocast(kind, enabled=False) if known else nullcontext()

@@ -79,7 +79,7 @@ def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
     """How many a recipe trains, of an encoder and a prior, too; 0 of one that is none."""
     try:
         with Rng(recipe.seed).fold("initialisation").torch():
-            parts = recipe.build(json.loads(json.dumps(facts)))
+            parts = recipe.build(json.loads(json.dumps(recipe.settled(dict(facts)))))
     except ValueError:
         return 0
     return sum(p.numel() for p in parts.denoiser.parameters()) + _prior(recipe, facts)

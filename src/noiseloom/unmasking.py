@@ -8,7 +8,8 @@ import math
 
 import torch
 
-from noiseloom.diffusion.categorical import CategoricalDiffusion, drawn
+from noiseloom.diffusion import CategoricalDiffusion
+from noiseloom.diffusion.class_draws import drawn
 from noiseloom.sampling import Solver
 from noiseloom.shapes import align
 

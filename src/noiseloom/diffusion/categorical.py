@@ -25,22 +25,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noiseloom.diffusion import ratios
+from noiseloom.diffusion import masks, ratios
+from noiseloom.diffusion.class_data import as_classes
+from noiseloom.diffusion.class_draws import drawn, drawn_alike
 from noiseloom.diffusion.gaussian import check_order, where_moved
 from noiseloom.diffusion.prediction import Prediction
 from noiseloom.noise import LinearGamma, Schedule
 from noiseloom.rng import Rng
-from noiseloom.schedule import wide
+from noiseloom.schedule import precise, wide
 from noiseloom.shapes import align, mean_like
 
-__all__ = ["CategoricalDiffusion", "drawn"]
+__all__ = ["CategoricalDiffusion"]
 
 _STEP = 1e-4  # of the difference that gives the rate of a schedule
 
 
 @dataclass(frozen=True, eq=False)
 class CategoricalDiffusion:
-    """Noise on classes 0 .. K - 1, each token of a state (B, ...) of int64 by itself.
+    """Noise on classes 0 .. K - 1, each token of a state (B, ...) by itself.
+
+    States are int64 whatever whole numbers the data are.
 
     Args:
         num_classes: K >= 2; the mask of an absorbing diffusion is class K besides.
@@ -105,10 +109,15 @@ class CategoricalDiffusion:
         """A draw of q(x_t | x_0).
 
         Args:
-            clean: x_0, int64 in 0 .. K - 1.
+            clean: x_0, whole numbers in 0 .. K - 1, of which pi has each.
             t: time, a left prefix of its shape.
             rng: key of the draw.
+
+        Raises:
+            TypeError: other numbers.
+            ValueError: other classes (on the CPU, where a look at them waits for nothing).
         """
+        clean = as_classes(clean, self.num_classes, self.probabilities)
         share = self.noise(align(t, clean)).to(torch.float32)
         return self._mixed(clean, share, rng)
 
@@ -122,7 +131,8 @@ class CategoricalDiffusion:
         """
         t, s = align(t, x), align(s, x)
         check_order(t, s, down=False)
-        share = -torch.expm1(_log_keep(self._log_snr(s)) - _log_keep(self._log_snr(t)))
+        log, before = (functional.logsigmoid(self._log_snr(v)) for v in (s, t))  # of gamma
+        share = -torch.expm1(log - before)
         return where_moved(self._mixed(x, share.nan_to_num(0.0).to(torch.float32), rng), x, t, s)
 
     def reverse(
@@ -154,23 +164,23 @@ class CategoricalDiffusion:
             raise ValueError("classes are always drawn: leave stochasticity at 0, or use churned")
         if rng is None:
             raise ValueError("a move of classes is a draw: give rng")
-        t, s = align(t, x), align(s, x)
+        t, s, x = align(t, x), align(s, x), x.long()
         check_order(t, s, down=True)
         if self.kind == "absorbing":
-            return where_moved(self._unmasked(x, prediction.mean, t, s, rng), x, t, s)
-        new = drawn(self.moved(x, prediction, t, s), rng)
+            now, then = self._log_snr(t), self._log_snr(s)
+            new = masks.unmasked(x, prediction.mean, now, then, rng)
+        else:
+            new = drawn(self.moved(x, prediction, t, s), rng)
         return where_moved(new, x, t, s)
 
     def moved(self, x: Tensor, prediction: Prediction, t: Tensor, s: Tensor) -> Tensor:
         """The law of x_s given x_t: probabilities of every value, shape (*x.shape, width)."""
-        now, then = (self._log_snr(align(v, x)) for v in (t, s))
-        p = prediction.mean
+        now, then, x = *(self._log_snr(align(v, x)) for v in (t, s)), x.long()
+        p = precise(prediction.mean)
         if self.kind == "absorbing":
-            freed = _lifted(_freed(now, then)).to(p.dtype)
-            law = torch.cat((freed * p, (1 - freed) * torch.ones_like(p[..., :1])), -1)
-            hidden = (x == self.num_classes)[..., None]
-            return torch.where(hidden, law, functional.one_hot(x, self.width).to(p))
-        kept = (_log_keep(now) - _log_keep(then)).exp().to(p.dtype)  # gamma_t / gamma_s
+            return masks.moved(p, x, now, then)
+        log = functional.logsigmoid(now) - functional.logsigmoid(then)  # of gamma_t / gamma_s
+        kept = log.exp().to(p.dtype), (-torch.expm1(log)).to(p.dtype)
         gamma = now.sigmoid().to(p.dtype), then.sigmoid().to(p.dtype)
         noise = (-now).sigmoid().to(p.dtype), (-then).sigmoid().to(p.dtype)
         return ratios.moved(p, x, self._law(p), gamma, noise, kept)
@@ -180,10 +190,9 @@ class CategoricalDiffusion:
 
         Of a mask it is nothing, 0 for all, and of a class that is seen beside masks everything.
         """
+        x = x.long()
         if self.kind == "absorbing":
-            hidden = (x == self.num_classes)[..., None]
-            found = torch.where(hidden, 0.0, -torch.inf).expand(*x.shape, self.num_classes).clone()
-            return found.scatter_(-1, x.clamp_max(self.num_classes - 1)[..., None], 0.0)
+            return masks.evidence(x, self.num_classes)
         now = self._log_snr(align(t, x))
         gamma, noise = (v.sigmoid().to(torch.float32) for v in (now, -now))
         law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device)
@@ -201,9 +210,11 @@ class CategoricalDiffusion:
 
             beta pi_y sum_{j != y} r_0(j) (exp(-d(j)) - 1 + d(j)),
 
+        where r_0(j) is 0, of a class that pi has not, r(j).
+
         Args:
             prediction: p(x_0 | x_t), with logits where there are some.
-            clean: x_0, int64.
+            clean: x_0.
             x: x_t.
             t: its time.
 
@@ -214,8 +225,8 @@ class CategoricalDiffusion:
             S. Sahoo et al., 2024, arXiv 2406.07524, Eq. 10; Y. Schiff et al., 2024, 2412.10193,
             Eq. 18; A. Lou, C. Meng, S. Ermon, 2024, 2310.16834, Theorem 3.6.
         """
-        t = align(t, clean)
-        p, share = prediction.mean, self.noise(t)
+        t, clean, x = align(t, clean), clean.long(), x.long()
+        p, share = precise(prediction.mean), self.noise(t)
         if self.kind == "absorbing":
             nats = -self._log_probability(prediction, clean)
             weight = (self.rate(t) / share).nan_to_num(0.0, posinf=0.0).to(nats.dtype)
@@ -225,14 +236,18 @@ class CategoricalDiffusion:
         gamma, noise = (v.sigmoid().to(p.dtype) for v in (now, -now))
         total = ratios.shortfall(p, clean, x, law, gamma, noise)
         beta = (self.rate(t) / (1 - share).clamp_min(1e-30)).to(p.dtype)
-        return mean_like(beta * law.at(x) * total, t)
+        own = law.at(x)
+        nats = beta * own * total
+        if isinstance(own, Tensor):  # noise leads to no class that pi has not: nothing is due there
+            nats = torch.where(own > 0, nats, 0)
+        return mean_like(nats, t)
 
     def cross_entropy(self, prediction: Prediction, clean: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """The -ln p(x_0), of masks alone where some tokens are masked: `loss` without its weights.
 
         It has the same optimum. Arguments and result are those of `loss`.
         """
-        nats = -self._log_probability(prediction, clean)
+        nats = -self._log_probability(prediction, clean.long())
         if self.kind == "absorbing":
             nats = torch.where(x == self.num_classes, nats, 0)
         return mean_like(nats, align(t, clean))
@@ -258,7 +273,8 @@ class CategoricalDiffusion:
                 f"each clean class, got {tuple(grad.shape)}"
             )
         said = prediction.logits
-        logits = (prediction.mean.log() if said is None else said.log_softmax(-1)) + grad
+        logits = precise(prediction.mean).log() if said is None else precise(said).log_softmax(-1)
+        logits = logits + grad
         if logits.device.type == "cpu" and (logits == -torch.inf).all(-1).any():
             raise ValueError("a likelihood and a denoiser that leave no class possible")
         return Prediction(logits.softmax(-1), logits)
@@ -283,32 +299,15 @@ class CategoricalDiffusion:
     def _law(self, p: Tensor) -> ratios.Law:
         return ratios.law_of(self.probabilities, self.num_classes, p.dtype, p.device)
 
-    def _unmasked(self, x: Tensor, p: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        """The draw of `moved` for masks, whose law over K + 1 values need not be written down.
-
-        One uniform number says both whether a mask goes, and for which class. Few go in a row: on
-        the CPU, which need not wait to know them, only their classes are looked for.
-        """
-        freed = _freed(self._log_snr(t), self._log_snr(s))
-        mass = wide(p).sum(-1)
-        u = wide(rng.uniform(x.shape, device=x.device)) * (freed * mass + (1 - freed))
-        goes = (x == self.num_classes) & (u < freed * mass)
-        place = (u / freed.clamp_min(1e-300)).minimum(mass)
-        if x.device.type != "cpu":
-            return torch.where(goes, _placed(p, place), x)
-        new = x.clone()
-        new[goes] = _placed(p[goes], place[goes])
-        return new
-
     def _log_probability(self, prediction: Prediction, clean: Tensor) -> Tensor:
         if prediction.logits is None:
-            return prediction.mean.gather(-1, clean[..., None])[..., 0].log()
-        logits = prediction.logits.float()
+            return precise(prediction.mean.gather(-1, clean[..., None])[..., 0]).log()
+        logits = precise(prediction.logits)
         return logits.gather(-1, clean[..., None])[..., 0] - logits.logsumexp(-1)
 
     def _mixed(self, x: Tensor, share: Tensor, rng: Rng) -> Tensor:
         """Each token with probability `share` anew."""
-        u = rng.fold("replaced").uniform(x.shape, device=x.device)
+        u, x = rng.fold("replaced").uniform(x.shape, device=x.device), x.long()
         return torch.where(u < share, self._anew(x, rng.fold("class")), x)
 
     def _anew(self, x: Tensor, rng: Rng) -> Tensor:
@@ -319,50 +318,4 @@ class CategoricalDiffusion:
             return rng.integers(self.num_classes, x.shape, x.device)
         law = ratios.law_of(self.probabilities, self.num_classes, torch.float32, x.device).pi
         assert isinstance(law, Tensor)
-        return _drawn_alike(law, rng.uniform(x.shape, device=x.device))
-
-
-def drawn(law: Tensor, rng: Rng) -> Tensor:
-    """A class for each row of probabilities (..., K), which need not add up to 1.
-
-    By one uniform number a token, the place in the cumulative sum: unlike the largest of K Gumbel
-    numbers in float32 it does not favour likely classes, and a class of probability 0 is never
-    drawn.
-    """
-    law = wide(law)
-    return _placed(law, rng.uniform(law.shape[:-1], device=law.device).to(law) * law.sum(-1))
-
-
-def _placed(p: Tensor, place: Tensor) -> Tensor:
-    """The first class whose cumulative sum is above `place`, which is below their sum."""
-    total = wide(p).cumsum(-1)
-    # What rounding has put at the very end still belongs to the last class that there is.
-    return (total <= place[..., None].minimum(total[..., -1:] * (1 - 1e-12))).sum(-1)
-
-
-def _freed(now: Tensor, then: Tensor) -> Tensor:
-    """The share of masks that go from log-SNR `now` to `then`."""
-    return -torch.expm1(_log_keep(-then) - _log_keep(-now)).nan_to_num(-1.0)
-
-
-def _drawn_alike(law: Tensor, u: Tensor) -> Tensor:
-    """What `drawn` gives of a law (K,) or (T, K) for uniform numbers u (..., T): by bisection."""
-    law = wide(law)
-    total, u = law.cumsum(-1), wide(u)
-    end = total[..., -1] * (1 - 1e-12)
-    place = (u * law.sum(-1)).minimum(end)
-    if law.ndim == 1:
-        return torch.searchsorted(total, place, right=True)
-    columns = place.movedim(-1, 0)
-    found = torch.searchsorted(total, columns.flatten(1).contiguous(), right=True)
-    return found.reshape(columns.shape).movedim(0, -1)
-
-
-def _log_keep(log_snr: Tensor) -> Tensor:
-    """Log of gamma."""
-    return functional.logsigmoid(log_snr)
-
-
-def _lifted(t: Tensor) -> Tensor:
-    """With an axis for classes; a number stays one, and on the host."""
-    return t[..., None] if t.ndim else t
+        return drawn_alike(law, rng.uniform(x.shape, device=x.device))

@@ -15,6 +15,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from noiseloom.schedule import unrounded
+
 __all__ = ["Law", "evidence", "law_of", "moved", "shortfall"]
 
 
@@ -25,10 +27,12 @@ class Law:
     Attributes:
         pi: probabilities, shape (K,) or (T, K); of the uniform law one number.
         inverse: 1 / pi, 0 where pi is.
+        none: 1 where pi is 0, and 0 elsewhere; None if it is 0 nowhere.
     """
 
     pi: Tensor | float
     inverse: Tensor | float
+    none: Tensor | None = None
 
     def at(self, x: Tensor) -> Tensor | float:
         """The pi of classes x, shape (...)."""
@@ -54,7 +58,8 @@ def _law(probabilities: Tensor, dtype: torch.dtype, device: torch.device) -> Law
     with torch.inference_mode(False):  # copied once: a copy would wait for the device
         pi = probabilities.double()
         inverse = torch.where(pi > 0, 1 / pi.masked_fill(pi <= 0, 1), 0)
-        return Law(pi.to(device, dtype), inverse.to(device, dtype))
+        none = (pi <= 0).to(device, dtype) if bool((pi <= 0).any()) else None
+        return Law(pi.to(device, dtype), inverse.to(device, dtype), none)
 
 
 def evidence(x: Tensor, law: Law, gamma: Tensor, noise: Tensor, classes: int) -> Tensor:
@@ -79,7 +84,7 @@ def moved(
     law: Law,
     gamma: tuple[Tensor, Tensor],
     noise: tuple[Tensor, Tensor],
-    kept: Tensor,
+    kept: tuple[Tensor, Tensor],
 ) -> Tensor:
     """The law of x_s given x_t, sum_k p_k q(x_s | x_t, x_0 = k), shape (*x.shape, K).
 
@@ -89,14 +94,14 @@ def moved(
         law: pi.
         gamma: at t and at s.
         noise: 1 - gamma, likewise.
-        kept: gamma_t / gamma_s.
+        kept: gamma_t / gamma_s, and 1 less that, which a short step would round off.
     """
     rest, (own,), (far, near) = _parts(p, x[..., None], law.at(x), gamma[0], noise[0])
     every = rest.sum(-1) / far + own / near
-    anew = (1 - kept) * law.at(x)  # the chance to arrive from any other class
+    anew = kept[1] * law.at(x)  # the chance to arrive from any other class
     level = noise[1] * every
     found = rest * (gamma[1] * anew / far)[..., None] + law.pi * (anew * level)[..., None]
-    here = (kept + anew) * (gamma[1] * own / near + level * law.at(x))
+    here = (kept[0] + anew) * (gamma[1] * own / near + level * law.at(x))
     found = found.scatter(-1, x[..., None], here[..., None])
     return found / found.sum(-1, keepdim=True)
 
@@ -104,11 +109,12 @@ def moved(
 def shortfall(
     p: Tensor, clean: Tensor, x: Tensor, law: Law, gamma: Tensor, noise: Tensor
 ) -> Tensor:
-    """What a prediction falls short, sum over j != y, pi_j > 0 of r - r_0 + r_0 log(r_0 / r).
+    """What a prediction falls short, sum over j != y of r - r_0 + r_0 log(r_0 / r).
 
     With f(e) = e - log(1 + e) >= 0 it is sum_j r_0(j) f(r(j) / r_0(j) - 1), where r_0(j) is noise
     pi_j S_0 for all j but c: near time 1 these ratios are 1 but for terms of gamma, and the loss
-    divides by gamma, so that 1 must not be there to be rounded.
+    divides by gamma, so that 1 must not be there to be rounded. Where pi_j is 0, and j is not c, it
+    is r(j), what the prediction hopes for and cannot be.
 
     Args:
         p: of the clean class, shape (*x.shape, K), which add up to 1.
@@ -142,10 +148,10 @@ def shortfall(
     ratio = (noise * pi_c * (others + own * far / near) + gamma * p_c) / due
     high = lacks > -0.5  # below, 1 + lacks has lost digits of the ratio
     log = torch.where(high, lacks.where(high, 0).log1p(), ratio.where(~high, 1).log())
-    elsewhere = ~same if isinstance(pi_c, float) else ~same & (pi_c > 0)
     absent = law.at(x) + (~same).to(p.dtype) * pi_c  # whose ratio is not 1 + level
     total = noise * (total - absent * (level - level.log1p()))
-    return unit * (total + torch.where(elsewhere, due * (lacks - log), 0))
+    total = unit * (total + torch.where(same, 0, due * (lacks - log)))
+    return total if law.none is None else total + _weighed(rest, law.none) * (gamma / far)
 
 
 def _parts(
@@ -166,4 +172,7 @@ def _weighed(values: Tensor, pi: Tensor | float) -> Tensor:
     """The sum of pi times values over classes."""
     if isinstance(pi, float):
         return values.sum(-1) * pi
-    return values @ pi if pi.ndim == 1 else (values * pi).sum(-1)
+    if pi.ndim > 1:
+        return (values * pi).sum(-1)
+    with unrounded(values):
+        return values @ pi

@@ -1,8 +1,15 @@
 """What models of rows of tokens are judged by besides their samples: bits per token.
 
 A bound, by `nats_bound` or `latent_bound`, and exact of the autoregressive state.
+
+They are bits of one law, that of the moves from noise to data as they become ever smaller: shared
+by all tokens, and of codes noisy (`ddpm-small`, `ddpm`). With the exact denoiser other ways of
+drawing lead to the same law, and with any other they do not: token by token, back up in between, by
+the flow. A figure beside samples of another law would be taken for theirs, so there is none, but
+where all that differs is a default (the flow, and estimates that are handed on): then it is said.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +24,9 @@ from noiseloom.data.tokens import evenly
 from noiseloom.latents import Latent
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.next_token import NextToken
+from noiseloom.plan import SamplingPlan
 from noiseloom.progress import tell
-from noiseloom.recipes.class_options import ClassOptions
+from noiseloom.recipes.class_options import CODES, ClassOptions
 from noiseloom.recipes.class_pieces import end_of, mean_bits
 from noiseloom.recipes.latent_rows import Way
 from noiseloom.recipes.recipe import Facts, Given, Parts
@@ -31,6 +39,30 @@ ROW = 32
 
 SEEN = 256
 """Training rows whose bits are measured beside those of held-out ones, at most."""
+
+MODEL: dict[str, tuple[object, ...]] = {
+    "plan": ("uniform", "karras", "full-sequence"),
+    "rest": (0, None),
+    "td": (0,),
+    "churn": (0,),
+    "restarts": ((),),
+    "resample": (1,),
+    "guidance": (1,),
+    "momentum": (0,),
+    "self_guidance": (0, 1),
+    "code_guidance": (1,),
+    "code_temperature": (1,),
+    "code_top_p": (1,),
+    "unmask": ("random",),
+    "temperature": (1,),
+    "top_p": (1,),
+    "beams": (1,),
+}
+"""Options of drawing, and the values by which samples are draws of the model that bits are of.
+
+`sampler` is none of them: its default is the flow, and `caveat` says so.
+"""
+_NOISY = ("ddpm", "ddpm-small")
 
 
 @dataclass(frozen=True)
@@ -143,3 +175,57 @@ class ClassBits(ClassOptions):
         for way in ways:
             found[f"bits_per_token_{way}"], _ = mean_bits(nats_of(way)[-1].sum(0), tokens, end)
         return found | self.usage_of_rows(parts, tokens)
+
+    @property
+    def unlike(self) -> str:
+        """The options by which samples are no draws of the model, as they are typed, or ""."""
+        idle = {*self.idle, *(("plan",) if self.by_file else ())}
+        if self.plan in ("uniform", "karras"):
+            idle |= {"rest"}  # of tokens with times of their own
+        found = [
+            f"--{name.replace('_', '-')} {_typed(getattr(self, name))}"
+            for name, like in MODEL.items()
+            if getattr(self, name) not in like and name not in idle
+        ]
+        if self.by_file and "plan" not in self.idle:
+            plan = SamplingPlan.load(self.plan)
+            if not plan.gapless:
+                found.append(f"--plan {self.plan}, whose rows have gaps,")
+            elif not plan.shared:
+                found.append(f"--plan {self.plan}, whose tokens have times of their own,")
+        return " and ".join(found)
+
+    @property
+    def caveat(self) -> str:
+        """That samples are not of the model that bits are of: then there are none.
+
+        Of a self-conditioned model there are some, and of codes that are drawn by the flow, and it
+        is said what they are of.
+        """
+        if self.unlike:
+            return (
+                f"samples with {self.unlike} are no draws of the model: they have no bits_per_token"
+            )
+        flow = self.base in CODES and self.sampler not in _NOISY
+        handed = self.share > 0 and self.self_guidance != 1
+        if self.state == "autoregressive" or not (flow or handed):
+            return ""
+        by = f"by the flow (--sampler {self.sampler})"
+        draws = " ".join((*["--self-guidance 1"] * handed, *["--sampler ddpm-small"] * flow))
+        if not handed:
+            return (
+                f"bits_per_token of codes is of noisy moves, which {draws} draws from; their "
+                f"samples here are drawn {by}, whose law is another where the denoiser is not exact"
+            )
+        return (
+            "bits_per_token of self-conditioned models is of two calls at a level, which "
+            f"{draws} draws from; their samples here are drawn with estimates that are "
+            f"handed from step to step{', and ' + by if flow else ''}, which has no bound"
+        )
+
+
+def _typed(value: object) -> str:
+    """A value as it is typed."""
+    if isinstance(value, tuple):
+        return json.dumps(value, separators=(",", ":"))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from noiseloom.data import Split
 from noiseloom.data.tokens import evenly
-from noiseloom.plan import SamplingPlan
 from noiseloom.recipes.choosing import Choosing
 from noiseloom.recipes.latent_rows import LatentRows
 from noiseloom.recipes.recipe import Facts, Given
@@ -22,20 +21,6 @@ CLASSES = ("masked", "uniform", "marginal")
 """States that are classes."""
 CODES = ("bits", "onehot", "embedding")
 """States that are codes of classes, in a Gaussian diffusion."""
-MODEL: dict[str, tuple[object, ...]] = {
-    "td": (0,),
-    "churn_noise": (1,),
-    "guidance": (1,),
-    "self_guidance": (0, 1),
-    "code_guidance": (1,),
-    "code_temperature": (1,),
-    "code_top_p": (1,),
-    "unmask": ("random",),
-    "temperature": (1,),
-    "top_p": (1,),
-    "beams": (1,),
-}
-"""Options of drawing, and the values by which samples are draws of the model that bits are of."""
 
 
 @dataclass(frozen=True)
@@ -241,38 +226,6 @@ class ClassOptions(LatentRows, Choosing):
                     f"the run draws rows of {name} {own.get(name)}, and the data have "
                     f"{facts.get(name)}"
                 )
-
-    @property
-    def unlike(self) -> str:
-        """The options by which samples are no draws of the model, as they are typed, or ""."""
-        found = [
-            f"--{name.replace('_', '-')} {value:g}"
-            if isinstance(value := getattr(self, name), float)
-            else f"--{name.replace('_', '-')} {value}"
-            for name, like in MODEL.items()
-            if getattr(self, name) not in like and name not in self.idle
-        ]
-        if self.by_file and not SamplingPlan.load(self.plan).gapless:
-            found.append(f"--plan {self.plan}, whose rows have gaps,")
-        return " and ".join(found)
-
-    @property
-    def caveat(self) -> str:
-        """That samples are not of the model that bits are of: then there are none.
-
-        Of a self-conditioned model there are some, and it is said what they are of.
-        """
-        if self.unlike:
-            return (
-                f"samples with {self.unlike} are no draws of the model: they have no bits_per_token"
-            )
-        if not self.share or self.self_guidance == 1:
-            return ""
-        return (
-            "bits_per_token of self-conditioned models is of two calls at a level, which "
-            "--self-guidance 1 draws from; their samples here are drawn with estimates that are "
-            "handed from step to step, which has no bound"
-        )
 
     def drawn_as(self, facts: Facts) -> str | None:
         """Rows."""

@@ -13,13 +13,12 @@ what is built, the loss, the draw. Recipes for a kind of data say how a file bec
 judge samples.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from noiseloom.beam import beam_search
 from noiseloom.causality import warn_of_known_after
@@ -28,8 +27,7 @@ from noiseloom.conditioning import SelfConditioned
 from noiseloom.data import Split, TokenWindows
 from noiseloom.data.tokens import evenly
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion
-from noiseloom.encodings import Bits, OneHot
-from noiseloom.information import information_schedule
+from noiseloom.information import Tabulated
 from noiseloom.latents import latent_loss
 from noiseloom.metrics import discrete_report
 from noiseloom.nets import CausalTransformer, Transformer
@@ -46,6 +44,7 @@ from noiseloom.recipes.class_pieces import (
     held_plan,
     no_ends,
 )
+from noiseloom.recipes.code_schedule import code_schedule, code_table, kept_schedule
 from noiseloom.recipes.forcing import token_plan
 from noiseloom.recipes.recipe import Drawing, Facts, Findings, Given, Parts
 from noiseloom.recipes.samples import few_rows
@@ -97,10 +96,10 @@ class Classes(ClassBits):
             diffusion = CategoricalDiffusion(classes)
             return Parts(NextToken(network, classes, sizes), diffusion, AsTheyAre())
         if self.base in CODES:
-            table = self._table(classes)
+            table = code_table(self.base, self.code, self.features, classes)
             network = self.make_network(sum(table.shape), classes, length)
             learnt = self.base == "embedding"
-            schedule = self._code_schedule(table, facts)
+            schedule = self._schedule(facts)
             core: Any = CodeDenoiser(network, schedule, table, learnt=learnt, sizes=sizes)
             trained = self._trained(core, table.shape[1], facts)
             return Parts(trained, GaussianDiffusion(schedule), core)
@@ -129,22 +128,22 @@ class Classes(ClassBits):
             return CategoricalDiffusion(classes, "uniform", schedule)
         return CategoricalDiffusion.of_sizes(tuple(sizes), schedule)
 
-    def _code_schedule(self, table: Tensor, facts: Facts) -> Schedule:
+    def derived(self, facts: Facts) -> Facts:
+        """The schedule of codes, where it is that of their information."""
+        if self.base not in CODES or self.schedule != "auto":
+            return {}
+        found = self._code_schedule(facts["frequencies"], quick=True)
+        return {"schedule": {"times": list(found.times), "log_snrs": list(found.log_snrs)}}
+
+    def _schedule(self, facts: Facts) -> Schedule:
+        """That of codes; runs that kept none found it when they were built, and still do."""
         if self.schedule != "auto":
             return SCHEDULES[self.schedule]
-        if self.base == "embedding":  # as far apart as these, but the same whenever it is built
-            table = functional.rms_norm(Rng(0).normal(table.shape), table.shape[-1:])
-        # A law for each place where these differ: of a table's columns a mixture would be no law.
-        return information_schedule(table, torch.tensor(facts["frequencies"], dtype=torch.float64))
+        kept = kept_schedule(facts.get("derived", {}))
+        return kept or self._code_schedule(facts["frequencies"], quick=False)
 
-    def _table(self, classes: int) -> Tensor:
-        if self.base == "bits":
-            return Bits(classes, code=self.code).table
-        if self.base == "onehot":
-            # Of unit variance where classes are alike, as the schedule expects of a state.
-            table = OneHot(classes).table
-            return (table - table.mean()) / table.std(correction=0).clamp_min(1e-6)
-        return torch.randn(classes, self.features)
+    def _code_schedule(self, frequencies: Sequence[Sequence[float]], *, quick: bool) -> Tabulated:
+        return code_schedule(self.base, self.code, self.features, frequencies, quick=quick)
 
     def clean(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """The states of a training batch."""

@@ -21,6 +21,7 @@ from noiseloom.data.tokens import Tokens
 from noiseloom.nets import PooledStates, Transformer
 from noiseloom.recipes.class_options import CODES
 from noiseloom.recipes.classes import Classes
+from noiseloom.recipes.code_schedule import code_table
 from noiseloom.recipes.guidable import Guidable, Labelled
 from noiseloom.recipes.recipe import Facts, Parts
 from noiseloom.rng import Rng
@@ -76,7 +77,7 @@ class GuidedRows(Guidable, Classes):
         classes: int = max(facts["sizes"])
         if self.base not in CODES:
             return classes + (self.base == "masked")
-        return self.features if self.base == "embedding" else self._table(classes).shape[1]
+        return code_table(self.base, self.code, self.features, classes).shape[1]
 
     def guide_network(self, facts: Facts, width: int, depth: int) -> nn.Module:
         """A transformer whose token states are averaged, through tanh (`PooledStates`)."""

@@ -271,6 +271,19 @@ class Recipe(Sampling, Training):
         shape = list(train.pixels.shape[1:])
         return {"shape": shape, "levels": train.levels, "classes": list(train.classes)}
 
+    def derived(self, facts: Facts) -> Facts:
+        """What follows from the facts, and takes long to find: by default nothing.
+
+        A run keeps it when it is begun, as the fact "derived", so that whoever loads it need not
+        wait; older runs have none.
+        """
+        return {}
+
+    def settled(self, facts: Facts) -> Facts:
+        """The facts of a run that begins: with what is derived from them."""
+        derived = self.derived(facts)
+        return {**facts, **({"derived": derived} if derived else {})}
+
     def fits(self, facts: Facts, own: Facts) -> None:
         """Raise ValueError if a model cannot be judged on, or continue, data of other facts."""
         for name in ("shape", "levels", "columns", "actions"):
