@@ -43,6 +43,8 @@ FRONT = {
     "code_grids",
     "commands",
     "compare",
+    "compare_notes",
+    "judged_cells",
     "compounds",
     "costs",
     "drawing",

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-import noiseloom.compare
+import noiseloom.judged_cells
 from noiseloom.cli import main
 from noiseloom.compare import combinations
 from noiseloom.plan import SamplingPlan
@@ -28,13 +28,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def fitted(monkeypatch):
     """The folders that were trained."""
-    made, fit = [], noiseloom.compare.fit
+    made, fit = [], noiseloom.judged_cells.fit
 
     def spy(recipe, folder, **more):
         fit(recipe, folder, **more)
         made.append(folder.name)
 
-    monkeypatch.setattr(noiseloom.compare, "fit", spy)
+    monkeypatch.setattr(noiseloom.judged_cells, "fit", spy)
     return made
 
 
@@ -377,7 +377,7 @@ def test_what_is_no_error_of_the_users_names_its_kind(capsys, tmp_path, monkeypa
     def broken(*_, **__):
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr(noiseloom.compare, "fit", broken)
+    monkeypatch.setattr(noiseloom.judged_cells, "fit", broken)
     assert compare(tmp_path / "grid", "--grid", "width=8", "--seeds", "1") == 2
     told = capsys.readouterr().err
     assert "no cell of the grid can be made: RuntimeError: out of memory" in told

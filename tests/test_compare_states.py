@@ -206,7 +206,7 @@ def test_what_was_timed_on_other_data_is_no_measure(
     words = ["compare", "--data", str(text), *TINY, "--budget", "0.1"]
     words += ["--out", str(tmp_path / "grid"), "--state"]
     with monkeypatch.context() as patched:
-        patched.setattr(noiseloom.compare, "_judge_all", stop)
+        patched.setattr(noiseloom.compare, "judge_all", stop)
         assert main([*words, "masked,uniform"]) == 130
     text.write_text(text.read_text() * 20)
     capsys.readouterr()
