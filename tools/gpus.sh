@@ -1,6 +1,6 @@
 # To be sourced: agendas on the GPUs of a machine that is lent for a while.
-#   begin DIR          a folder, and a daemon for each of GPUS (2) by which programs share it
-#   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done
+#   begin DIR          a folder, and a daemon for each GPU, or the first GPUS of them, by which programs share it
+#   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done; where there is no such GPU it shares another
 #   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
 #   weights                      packs weights, for `restored` to go on from another time
 # What runs on in the background outlives a call there, and all is lost when the machine goes: call `wait_and_pack`
@@ -9,10 +9,11 @@ export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 MPLBACKEND=Agg PATH=$PATH:/usr/local
 
 begin() {
   W=$1
+  GPUS=${GPUS:-$(nvidia-smi -L | wc -l)}
   mkdir -p "$W/runs" "$W/logs"
   echo $$ > "$W/pid"
   export TORCHINDUCTOR_CACHE_DIR=$W/inductor TRITON_CACHE_DIR=$W/triton
-  for gpu in $(seq 0 $((${GPUS:-2} - 1))); do
+  for gpu in $(seq 0 $((GPUS - 1))); do
     shared "$gpu"
     (mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
       CUDA_VISIBLE_DEVICES=$gpu nvidia-cuda-mps-control -d)
@@ -29,7 +30,7 @@ alone() { export CUDA_VISIBLE_DEVICES=$1; unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS
 on() { if [ -e "$W/alone$1" ]; then alone "$1"; else shared "$1"; fi; }
 
 agenda() { # within LIMIT seconds of `begin`
-  local gpu=$1 name=$2 file=$3
+  local gpu=$(($1 % GPUS)) name=$2 file=$3
   shift 3
   (on "$gpu"; python3 tools/agenda.py "$file" --out "$W" --limit $((LIMIT - SECONDS)) --grace 40 "$@" > "$W/$name.agenda" 2>&1)
 }

@@ -4,7 +4,6 @@
 set -u
 LIMIT=${LIMIT:-1600} STATES=${STATES:-tools/states.yaml}
 . tools/gpus.sh
-GPUS=${GPUS:-$(nvidia-smi -L | wc -l)}
 begin "$1"
 ln -sfn "$(realpath "$2")" "$W/data"
 if [ "$GPUS" -gt 1 ]; then
