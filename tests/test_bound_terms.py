@@ -15,6 +15,7 @@ from noiseloom.data import Split, Tokens
 from noiseloom.information import information_schedule
 from noiseloom.next_token import NextToken
 from noiseloom.recipes import Classes
+from noiseloom.recipes.class_bits import ROW
 
 # Two classes have nearly one code, and no code is far from all others.
 COLLIDING = torch.tensor([[1.0], [1.02], [0.5], [-0.4], [-1.2]])
@@ -172,12 +173,20 @@ def made(**options: Any) -> tuple[Apart, Any, Any, Split[Any]]:
     return recipe, parts, facts, data
 
 
+def several(recipe, rows) -> int:
+    """Draws of each row: as many as make up the rows that are judged, of 32 tokens each."""
+    return recipe.judged * ROW // rows.numel()
+
+
 @pytest.mark.parametrize("state", ["masked", "uniform", "bits", "autoregressive"])
 def test_bits_are_of_the_rows_that_are_held_out(state: str) -> None:
     recipe, parts, facts, data = made(state=state)
     held, seen = data.held_out.values, data.train.values[:64]
     found = recipe.examine(parts, facts, data, Rng(2))["bits_per_token"]
-    own, other = (recipe.bits(parts, rows, Rng(2).fold("bits"))[0] for rows in (held, seen))
+    draws = 1 if state == "autoregressive" else several(recipe, held)
+    own, other = (
+        recipe.bits(parts, rows.repeat(draws, 1), Rng(2).fold("bits"))[0] for rows in (held, seen)
+    )
     assert found == pytest.approx(own)
     assert abs(own - other) > 0.05
     if isinstance(parts.denoiser, NextToken):
@@ -191,12 +200,13 @@ def test_bits_with_codes_are_those_given_them_and_those_for_them(base: str) -> N
     recipe, parts, facts, data = made(state="latent", latent_base=base)
     parts = replace(parts, prior=TabularPrior(2, 3))
     found = recipe.examine(parts, facts, data, Rng(2))
-    told, paid = recipe.nats(parts, data.held_out.values, Rng(2).fold("bits"))[-1] / 4 / math.log(2)
+    rows = data.held_out.values
+    rows = rows.repeat(several(recipe, rows), 1)
+    told, paid = recipe.nats(parts, rows, Rng(2).fold("bits"))[-1] / 4 / math.log(2)
     assert found["bits_per_token"] == pytest.approx(float(told.mean() + paid.mean()))
     assert found["bits_per_token_codes"] == pytest.approx(float(paid.mean()))
     # The prior is even: the encoder's surest codes cost ln 3 each, its draws no more than that.
     assert 0.01 < found["bits_per_token_codes"] <= 2 * math.log2(3) / 4
-    rows = data.held_out.values
     surest = recipe.nats(parts, rows, Rng(2).fold("bits"), "surest")[-1][0] / 4 / math.log(2)
     expected = float(surest.mean()) + 2 * math.log2(3) / 4
     assert found["bits_per_token_surest"] == pytest.approx(expected)
