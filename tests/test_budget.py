@@ -217,12 +217,24 @@ def test_numbers_that_cannot_be_measured_are_damage(capsys, tmp_path, timed, nam
     assert not capsys.readouterr().err
 
 
+def test_numbers_of_another_path_are_refused_whatever_is_asked_for(tmp_path, timed) -> None:
+    within(10.5, {"fast": RECIPES["fast"]}, tmp_path)
+    file = tmp_path / "grid" / "budget.json"
+    kept = json.loads(file.read_text())
+    assert (kept["data"], kept["bytes"]) == (None, None)
+    file.write_text(json.dumps(kept | {"data": "/elsewhere/a.txt"}))
+    with pytest.raises(FileExistsError, match="was measured on other data"):
+        within(10.5, {"slow": RECIPES["slow"]}, tmp_path)
+    assert timed == [["fast"]]
+
+
 def test_numbers_without_a_fingerprint_are_taken(tmp_path, timed) -> None:
     within(10.5, RECIPES, tmp_path)
     file = tmp_path / "grid" / "budget.json"
     kept = json.loads(file.read_text())
     for one in kept["cells"].values():
         del one["fingerprint"]
+    del kept["data"], kept["bytes"]
     file.write_text(json.dumps(kept))
     assert within(10.5, RECIPES, tmp_path) == {"slow": {"steps": 10}, "fast": {"steps": 21}}
     assert timed == [["slow", "fast"]]

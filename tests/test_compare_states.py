@@ -14,6 +14,7 @@ import noiseloom
 import noiseloom.budget
 import noiseloom.compare
 import noiseloom.fit
+import noiseloom.judged_cells
 from noiseloom.arguments import UsageError, state_axis
 from noiseloom.cli import main
 from noiseloom.glossary import MEANINGS
@@ -141,11 +142,54 @@ def test_five_states_at_equal_cost_stopped_and_gone_on_with(
 def test_a_budget_that_hardly_pays_for_the_warm_up_says_so(capsys, tmp_path, text) -> None:
     words = ["compare", "--data", str(text), *TINY, "--warmup", "10000", "--budget", "0.2"]
     assert main([*words, "--state", "masked,uniform", "--out", str(tmp_path / "grid")]) == 0
-    told, table = capsys.readouterr().err, (tmp_path / "grid" / "table.json").read_text()
-    for cell in json.loads(table)["cells"]:
-        note = f"state={cell['options']['state']}: {cell['recipe']['steps']:,} updates, 10,000 of "
-        assert f"{note}them to warm up, are a beginning: a larger --budget says more" in told
-        assert note in table
+    shown, out = capsys.readouterr(), tmp_path / "grid"
+    cells = json.loads((out / "table.json").read_text())["cells"]
+    named = ", ".join(f"state={c['options']['state']} ({c['recipe']['steps']:,})" for c in cells)
+    note = f"few updates for a learning rate that rises over 10,000 of them: {named}; a larger"
+    assert note in shown.err
+    assert note in (out / "table.md").read_text()
+    assert "0.00667 minutes of training in all, and what judging its runs takes" in shown.err
+
+
+def test_what_a_table_leaves_open_is_said_on_the_terminal_as_in_its_file(
+    capsys, tmp_path, text
+) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--steps", "3", "--state", "masked,bits"]
+    assert main([*words, "--out", str(tmp_path / "a")]) == 0
+    assert "two calls" in capsys.readouterr().out
+    assert main([*words, "--td", "1", "--out", str(tmp_path / "b")]) == 0
+    told = "samples with --td 1 are no draws of the model: they have no bits_per_token"
+    assert told in capsys.readouterr().out
+    lines = (tmp_path / "b" / "table.md").read_text()
+    assert told in lines
+    meaning = MEANINGS["distinct"]
+    assert f"- distinct_3: {meaning[0]}, {meaning[2]}\n" in lines
+
+
+def test_a_state_whose_prior_cannot_be_made_is_left_out_and_the_others_are_not(
+    capsys, tmp_path, text
+) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--state", "masked,latent", "--budget", "0.1"]
+    words += ["--prior", "tabular", "--m", "8", "--k", "64", "--out", str(tmp_path / "grid")]
+    assert main([*words, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "skipped state=latent: a table of 1 x 64^8 entries is above" in shown.err
+    assert [cell["options"]["state"] for cell in json.loads(shown.out)["cells"]] == ["masked"]
+
+
+def test_a_comparison_that_was_begun_with_what_changes_nothing_goes_on(
+    capsys, tmp_path, text, monkeypatch
+) -> None:
+    words = ["compare", "--data", str(text), *TINY, "--state", "masked,uniform", "--steps", "3"]
+    words += ["--code", "gray", "--out", str(tmp_path / "grid")]
+    assert main(words) == 2
+    assert "code changes nothing of" in capsys.readouterr().err
+    with monkeypatch.context() as patched:  # as an earlier version did
+        patched.setattr(noiseloom.compare, "passed_over", lambda *_: "")
+        assert main(words) == 0
+    monkeypatch.setattr(noiseloom.judged_cells, "fit", None)  # nothing is trained
+    assert main(words) == 0
+    assert "passed over where they change nothing: code" in capsys.readouterr().err
 
 
 def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_path, text) -> None:
@@ -194,7 +238,7 @@ def test_data_that_have_changed_are_told_of_once_before_anything_is_timed(
     assert "masked is given twice: state=masked,masked" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("states", ["masked,uniform", "uniform", "uniform,bits"])
+@pytest.mark.parametrize("states", ["masked,uniform", "uniform", "uniform,bits", "bits"])
 def test_what_was_timed_on_other_data_is_no_measure(
     capsys, monkeypatch, tmp_path, text, measured, states
 ) -> None:
@@ -230,7 +274,7 @@ def test_tables_and_sequences_show_metrics_of_their_own(capsys, tmp_path, kind) 
     if kind == "table":
         path = tmp_path / "people.csv"
         path.write_text("age,city\n" + "".join(f"{i % 4},{'ab'[i % 2]}\n" for i in range(80)))
-        shown = ["bits_per_token ↓", "marginal ↓", "pair ↓", "dependence ↓", "classifier ↓"]
+        shown = ["bits_per_token ↓", "marginal ↓", "pair ↓", "dependence ↓", "classifier ≈"]
         shown += ["invalid ↓", "closest ≈", "copies ≈"]
     else:
         pytest.importorskip("rdkit")

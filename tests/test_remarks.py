@@ -4,9 +4,11 @@ import json
 
 from noiseloom import Rng
 from noiseloom.cli import main
+from noiseloom.compare_notes import few_updates, of_metrics
 from noiseloom.metrics import discrete_report
 from noiseloom.recipes import RECIPES, BitsDigits
 from noiseloom.remarks import by_heart, remarks, too_few, unsure
+from noiseloom.table import Cell
 
 PAIR = {"n": 64.0, "pair": 0.1, "pair_held_out": 0.3, "pair_noised": 0.25}
 TOLD = (
@@ -43,18 +45,44 @@ def test_training_rows_that_cost_a_fifth_less_were_learnt_unless_it_is_chance():
     assert by_heart(held) == by_heart({"bits_per_token_train": 0.1}) == ""
     assert by_heart(held | {"bits_per_token_train": 1.6}) == ""
     told = by_heart(held | {"bits_per_token_train": 1.59})
-    assert "of training rows a token takes 1.59 bits, of held-out ones 2;" in told
+    assert told.startswith("of training rows a token takes 1.59 bits, of held-out ones 2: rows")
+    assert "held-out ones are unlike the others" in told  # as of a later time
     assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.1}) == told
     assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.14}) == ""
+    both = {"bits_per_token_se": 0.1, "bits_per_token_train_se": 0.1}
+    assert by_heart(held | {"bits_per_token_train": 1.59} | both) == ""
 
 
-def test_a_metric_that_a_run_knows_less_well_than_seeds_agree_is_told_once():
-    means = [{"bits_se": 0.01, "words_se": 0.3}, {"bits_se": 0.05, "words_se": 0.1}]
-    spreads = [{"bits": 0.005, "words": 0.2}, {"bits": 0.02, "words": 0.2}]
-    told = list(unsure(means, spreads, ["bits", "words", "valid"]))
-    assert len(told) == 1
-    assert told[0].startswith("bits of a run is known to ± 0.05 (which rows are held out")
-    assert list(unsure(means, [{}, {}], ["bits"])) == []  # of one seed it is what is shown
+def cell(error, spread, n=3):
+    mean = {"bits_per_token": 2.0} | ({} if error is None else {"bits_per_token_se": error})
+    return {"n": n, "mean": mean, "deviation": {} if n == 1 else {"bits_per_token": spread}}
+
+
+def test_bits_that_seeds_agree_on_better_than_a_run_knows_them_are_told():
+    told = unsure([cell(0.03, 0.01), cell(0.04, 0.02), cell(0.05, 0.005)])
+    # Root mean squares of the errors, and of the deviations.
+    assert told.startswith("bits_per_token of a run is known to ± 0.041, and seeds agree to ± 0.01")
+    assert unsure([cell(0.03, 0.016)] * 3) == ""  # less than twice
+    assert unsure([cell(0.03, 0.014)] * 3) != ""
+    assert unsure([cell(0.03, 0.001)] * 2) == ""  # four seeds beyond the first ones may be chance
+    assert unsure([cell(0.03, 0.001, n=2)] * 6) != ""
+    assert unsure([cell(0.03, 0.0, n=1)] * 9) == ""  # of one seed it is what is shown
+    assert unsure([cell(None, 0.001)] * 3) == ""
+
+
+def test_notes_of_a_comparison_name_what_they_are_of():
+    many, few = RECIPES["text"](steps=300), RECIPES["text"](state="bits", steps=299)
+    cells = [Cell({"state": "masked"}, many), Cell({"state": "bits"}, few)]
+    told = "few updates for a learning rate that rises over 100 of them: state=bits (299); a larger"
+    assert few_updates(cells)[0].startswith(told)
+    assert few_updates(cells[:1]) == []
+    cells[0].values.extend([{"bits_per_token": 2.0, "unique": 1.0}, {"bits_per_token": 2.0}])
+    cells[1].values.extend([{"bits_per_token": 2.0, "bits_per_token_train": 2.0}] * 2)
+    told = of_metrics(cells, ["bits_per_token", "unique"])
+    assert "unique of state=masked is of 1 of 2 seeds: others have none" in told
+    assert any("figures were kept by an earlier version" in text for text in told)
+    assert cells[1].recipe.caveat in told
+    assert all(text and told.count(text) == 1 for text in told)
 
 
 def test_a_table_of_few_rows_says_so_on_the_terminal_in_files_and_on_its_page(tmp_path, capsys):
@@ -71,7 +99,7 @@ def test_a_table_of_few_rows_says_so_on_the_terminal_in_files_and_on_its_page(tm
         mean = cell["mean"]
         names = [
             name
-            for name in ("marginal", "pair", "dependence", "classifier", "invalid")
+            for name in ("marginal", "pair", "dependence", "invalid")
             if mean.get(f"{name}_noised", 1.0) < mean.get(f"{name}_held_out", 0.0)
         ]
         told = f"{', '.join(names)} cannot tell good from bad: real rows with noise are better"

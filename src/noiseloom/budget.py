@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 
+from noiseloom.fit import absolute
 from noiseloom.jobs import Aside
 from noiseloom.pace import READ, prior_updates, readings, updates
 from noiseloom.recipes import Recipe, TwoStages
@@ -153,6 +154,9 @@ def updates_within(
             f"{file.parent} was begun with --budget {kept['budget']:g}: give the same, or choose "
             "another --out"
         )
+    origin = {"data": absolute(data), "bytes": _bytes(data)}  # also where other runs are asked for
+    if any(kept.get(what, value) != value for what, value in origin.items()):
+        raise FileExistsError(f"{file} was measured on other data: choose another --out")
     known = kept.get("cells", {})
     new = {name: recipe for name, recipe in recipes.items() if name not in known}
     told = next((n for n in recipes if "fingerprint" in known.get(n, {})), None)  # as all others
@@ -167,7 +171,7 @@ def updates_within(
                     f"{file} was measured with {kept[what]}, and this is {value}: runs that are "
                     "added would not cost as much; choose another --out"
                 )
-        kept = kept or {"budget": seconds, **here, "cells": {}}
+        kept = kept or {"budget": seconds, **here, **origin, "cells": {}}
         timings = _measured(new, data, jobs, recipe_file)
         for name, recipe in new.items():
             try:
@@ -298,6 +302,11 @@ def _measured(
 def _apart() -> bool:
     """Whether each run is timed in a process of its own."""
     return torch.cuda.is_available()
+
+
+def _bytes(data: str | None) -> int | None:
+    """The size of a file, or nothing of a folder and of what is no file."""
+    return Path(data).stat().st_size if data and Path(data).is_file() else None
 
 
 def _threads(recipe: Recipe, jobs: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from noiseloom.budget import check_budget, updates_within
 from noiseloom.compare_notes import few_updates, of_costs, of_metrics, where_samples_lie
 from noiseloom.fit import Options, say_data
-from noiseloom.grid import changes, combinations, made, passed_over, seeded, trained
+from noiseloom.grid import changes, combinations, made, passed_over, run_name, seeded, trained
 from noiseloom.jobs import check_jobs
 from noiseloom.judged_cells import check_data, judge_all, kept, own_file, reason
 from noiseloom.recipes import Recipe
@@ -115,7 +115,10 @@ def compare(
             given.append(options)
         except ValueError as error:
             skip(named, str(error))
-    over = passed_over([c.recipe for c in good], [c.options for c in good], given, typed)
+    # Runs of an earlier version are called by options that change nothing, too.
+    begun = any((out / "runs" / run_name(trained(cell.recipe, 0))).exists() for cell in good)
+    recipes, named_each = [c.recipe for c in good], [c.options for c in good]
+    over = passed_over(recipes, named_each, given, () if begun else typed)
     if over:
         say(over)
     if good:
@@ -132,7 +135,8 @@ def compare(
                 skip(cell.options, reason(paid))
             else:
                 good.append(Cell(cell.options, replace(cell.recipe, **paid)))
-        for note in (early := list(few_updates(good))):
+        early = few_updates(good)
+        for note in (*early, _in_all(good, seeds, budget, jobs)):
             say(note)
     errors = judge_all(good, seeds, jobs, out, data, command, metrics, said)
     for i, text in errors.items():
@@ -159,7 +163,8 @@ def compare(
             *([over] if over else []),
             *beforehand.values(),
             *early,
-            *dict.fromkeys(n for n in (*told, *(c.recipe.caveat for c in good), *few) if n),
+            *told,
+            *few,
         ],
         **source(),
         "git": began,
@@ -188,6 +193,13 @@ def compare(
         head,
         lines,
     )
+
+
+def _in_all(cells: Sequence[Cell], seeds: int, budget: float, jobs: int) -> str:
+    """How long all of it takes, as far as that is known before."""
+    minutes = len({run_name(trained(cell.recipe, 0)) for cell in cells}) * seeds * budget / 60
+    beside = f", {jobs} runs at a time" if jobs > 1 else ""
+    return f"{minutes:.3g} minutes of training in all{beside}, and what judging its runs takes"
 
 
 def _afforded(

@@ -1,6 +1,6 @@
 """What is to be known with the table of a comparison."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from noiseloom.costs import short_note, unequal_note
@@ -10,15 +10,17 @@ from noiseloom.table import Cell, chosen, record, text_of
 __all__ = ["few_updates", "of_costs", "of_metrics", "where_samples_lie"]
 
 
-def few_updates(cells: Sequence[Cell]) -> Iterator[str]:
-    """Which budgets pay for little more than the warm-up."""
-    for cell in cells:
-        recipe = cell.recipe
-        if recipe.steps < 3 * recipe.warmup:
-            yield (
-                f"{text_of(cell.options)}: {recipe.steps:,} updates, {recipe.warmup:,} of them to "
-                "warm up, are a beginning: a larger --budget says more"
-            )
+def few_updates(cells: Sequence[Cell]) -> list[str]:
+    """Which budgets pay for little more than the warm-up, in a sentence."""
+    short = [cell for cell in cells if cell.recipe.steps < 3 * cell.recipe.warmup]
+    if not short:
+        return []
+    named = ", ".join(f"{text_of(cell.options)} ({cell.recipe.steps:,})" for cell in short)
+    warmup = " or ".join(dict.fromkeys(f"{cell.recipe.warmup:,}" for cell in short))
+    return [
+        f"few updates for a learning rate that rises over {warmup} of them: {named}; a larger "
+        "--budget says more"
+    ]
 
 
 def of_costs(cells: Sequence[Cell]) -> list[str]:
@@ -40,11 +42,26 @@ def where_samples_lie(out: Path) -> list[str]:
 def of_metrics(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:
     """What is to be known of the metrics that are shown, a sentence for each that differs.
 
-    Which have too few rows, whose rows were learnt by heart, and what one run does not know well.
+    What recipes have to say of theirs, which have too few rows or are not of all seeds, whose rows
+    were learnt by heart, and what one run does not know well.
     """
     names = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
-    found = [(text_of(c.options), record(c)) for c in cells if c.recipe.shows == "rows"]
-    told = [too_few(seen["mean"], names) for _, seen in found]
-    told += [f"{title}: {text}" for title, seen in found if (text := by_heart(seen["mean"]))]
-    told += unsure([r["mean"] for _, r in found], [r["deviation"] for _, r in found], names)
+    found = {text_of(c.options): record(c) for c in cells if c.recipe.shows == "rows"}
+    told = [cell.recipe.caveat for cell in cells]
+    told += [too_few(seen["mean"], names) for seen in found.values()]
+    for title, seen in found.items():
+        told += [f"{title}: {text}" for text in [by_heart(seen["mean"])] if text]
+        few = {n: len(v) for n, v in seen["values"].items() if n in names and len(v) < seen["n"]}
+        told += [
+            f"{name} of {title} is of {count} of {seen['n']} seeds: others have none"
+            for name, count in few.items()
+        ]
+    told.append(unsure(list(found.values())) if "bits_per_token" in names else "")
+    bits = [v for cell in cells for v in cell.values if "bits_per_token" in v]
+    old = ["bits_per_token_train" not in values for values in bits]
+    if any(old) and not all(old):
+        told.append(
+            "some figures were kept by an earlier version, whose bounds are of one draw of a row: "
+            "remove evaluation.json and evaluations of their runs to have them judged again"
+        )
     return [text for text in dict.fromkeys(told) if text]

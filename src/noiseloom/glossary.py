@@ -228,7 +228,7 @@ MEANINGS = {
     "dependence_worst": ("worst dependence", "↓", "the largest of these"),
     "classifier": (
         "told apart",
-        "↓",
+        "≈",
         "how often a classifier tells samples from held-out rows; 0.5 where it cannot",
     ),
     "invalid": ("invalid rows", "↓", "share that has what no column has, or breaks a rule"),

@@ -1,6 +1,8 @@
 """What must be said with figures, lest they are taken for more than they are."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from noiseloom.glossary import direction
 from noiseloom.recipes import Recipe
@@ -10,6 +12,7 @@ __all__ = ["by_heart", "remarks", "too_few", "unsure"]
 
 GAP = 0.2
 """Of the bits of held-out rows, by which those of training rows may be fewer."""
+_FREE = 6  # seeds beyond the first of each cell
 
 _LENIENT = {"recall", "density"}
 """Measures that may rate noise above what is real, however many there are."""
@@ -34,40 +37,46 @@ def by_heart(metrics: Mapping[str, float]) -> str:
 
     Example:
         >>> by_heart({"bits_per_token": 4.0, "bits_per_token_train": 0.5})
-        'rows were learnt by heart: of training rows a token takes 0.5 bits, of held-out ones 4...'
+        'of training rows a token takes 0.5 bits, of held-out ones 4: rows were learnt by heart ...'
     """
     held, seen = (metrics.get(f"bits_per_token{ending}") for ending in ("", "_train"))
     if held is None or seen is None:
         return ""
-    if held - seen <= max(GAP * held, 3 * metrics.get("bits_per_token_se", 0.0)):
+    errors = (metrics.get(f"bits_per_token{ending}", 0.0) for ending in ("_se", "_train_se"))
+    if held - seen <= max(GAP * held, 3 * math.hypot(*errors)):
         return ""
     return (
-        f"rows were learnt by heart: of training rows a token takes {seen:.3g} bits, of held-out "
-        f"ones {held:.3g}; fewer updates, more data or --dropout would help"
+        f"of training rows a token takes {seen:.3g} bits, of held-out ones {held:.3g}: rows were "
+        "learnt by heart (fewer updates, more data or --dropout would help), or held-out ones are "
+        "unlike the others"
     )
 
 
-def unsure(
-    means: Sequence[Mapping[str, float]],
-    deviations: Sequence[Mapping[str, float]],
-    names: Collection[str],
-) -> Iterator[str]:
-    """Sentences on metrics that one run does not know as well as the spread over seeds suggests.
+def unsure(cells: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence where runs know their bits per token less well than seeds agree; "" elsewhere.
+
+    Both are pooled over cells, and few seeds in all may agree by chance.
 
     Args:
-        means: over seeds, of each cell, with standard errors of a run as `NAME_se`.
-        deviations: over seeds, of each cell.
-        names: of the metrics that are shown.
+        cells: the number of seeds of each (n), and over them means and deviations; means have the
+            standard error of a run.
     """
-    for name in names:
-        errors = [mean.get(f"{name}_se", 0.0) for mean in means]
-        pairs = zip(errors, deviations, strict=True)
-        if any(error > 2 * spread.get(name, error) for error, spread in pairs):
-            yield (
-                f"{name} of a run is known to ± {max(errors):.2g} (which rows are held out, and "
-                "draws of a bound), less well than the spread over seeds suggests: states are "
-                "judged on the same rows, other rows would move all"
-            )
+    name = "bits_per_token"
+    known = [
+        c for c in cells if c["n"] > 1 and name in c["deviation"] and f"{name}_se" in c["mean"]
+    ]
+    free = sum(cell["n"] - 1 for cell in known)
+    if free < _FREE:
+        return ""
+    spread = sum((c["n"] - 1) * c["deviation"][name] ** 2 for c in known) / free
+    error = sum(c["mean"][f"{name}_se"] ** 2 for c in known) / len(known)
+    if error <= 4 * spread:
+        return ""
+    return (
+        f"{name} of a run is known to ± {math.sqrt(error):.2g}, and seeds agree to ± "
+        f"{math.sqrt(spread):.2g}: all are judged on the same held-out rows, and others would move "
+        "all states"
+    )
 
 
 def too_few(metrics: Mapping[str, float], names: Collection[str] | None = None) -> str:

@@ -92,12 +92,10 @@ def known_rows(run: Run, known: str, count: int | None, gap: str = "_") -> dict[
         file = (
             f"what is known is a {thing} itself, with {gap!r} for each unknown token, and no file"
         )
-        if _is_file(known):
-            raise ValueError(f"{file}: {known}")
         try:
             one, mask = template(known, words, gap=gap, length=run.facts["length"])
         except ValueError as error:
-            if Path(known).suffix.lower() not in _FILES:
+            if Path(known).suffix.lower() not in _FILES and not _is_file(known):
                 raise
             raise ValueError(f"{file}: {known}") from error
         tokens, there = one[None], mask[None]

@@ -80,9 +80,9 @@ def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
     try:
         with Rng(recipe.seed).fold("initialisation").torch():
             parts = recipe.build(json.loads(json.dumps(recipe.settled(dict(facts)))))
+        return sum(p.numel() for p in parts.denoiser.parameters()) + _prior(recipe, facts)
     except ValueError:
         return 0
-    return sum(p.numel() for p in parts.denoiser.parameters()) + _prior(recipe, facts)
 
 
 def _prior(recipe: Recipe, facts: Mapping[str, Any]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from noiseloom import __version__
-from noiseloom.glossary import direction
+from noiseloom.glossary import MEANINGS, direction, kind_of
 from noiseloom.recipes import Recipe
 from noiseloom.terminal import ANCHORS, bare, number, say
 
@@ -245,10 +245,13 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
     several = len(table["seeds"]) > 1
     spread = "Mean ± standard deviation over seeds" if several else "One seed, ± standard error"
     budget = f"{table['budget']:g} s of training a run: " if table.get("budget") else ""
+    kinds = {name.split()[0]: MEANINGS.get(kind_of(name.split()[0])) for name in head}
+    columns = "".join(f"- {name}: {kind[0]}, {kind[2]}\n" for name, kind in kinds.items() if kind)
+    columns = columns and f"\nColumns (↑, ↓: what is better; ≈: as of held-out data):\n\n{columns}"
     return (
         f"{text}\n{left_out}{told}\n{spread}, {budget}{steps} steps, "
         f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
-        f"    {table['command']}\n"
+        f"    {table['command']}\n{columns}"
     )
 
 

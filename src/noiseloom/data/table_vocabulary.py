@@ -22,7 +22,7 @@ __all__ = ["BUT_GAPS", "CONSTANT", "TableVocabulary", "left_by"]
 
 CONSTANT = "all training rows have one value"
 """Why a column is left out that says nothing."""
-BUT_GAPS = "by the schema, but for its gaps"
+BUT_GAPS = "by the schema; its missing values count"
 """Why one is left out of which no more is wanted."""
 
 
@@ -183,7 +183,7 @@ class TableVocabulary:
 
     def describe(self) -> str:
         """A table for people: name, kind, classes, examples and missing rows of each column."""
-        body = [["column", "kind", "classes", "examples", "missing"]]
+        body = [["column", "kind", "classes", "examples", "missing in training rows"]]
         for column in self.columns:
             body.append(
                 [column.name, column.called, str(column.size), column.examples, str(column.gaps)]

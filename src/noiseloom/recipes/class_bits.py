@@ -161,7 +161,9 @@ class ClassBits(ClassOptions):
             found["bits_per_token_se"] = error
         shown = seen[evenly(len(seen), min(self.judged, SEEN))]
         each = self.nats(parts, learnt := shown.pop("tokens"), rng.fold("train"), beside=shown)
-        found["bits_per_token_train"], _ = mean_bits(each[-1].sum(0), learnt, end)
+        found["bits_per_token_train"], error = mean_bits(each[-1].sum(0), learnt, end)
+        if not math.isnan(error):
+            found["bits_per_token_train_se"] = error
         if end is not None:
             found["bits_per_row"], error = mean_and_error(nats.sum(0) / math.log(2))
             found |= {} if math.isnan(error) else {"bits_per_row_se": error}

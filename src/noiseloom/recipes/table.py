@@ -37,8 +37,8 @@ class Tables(GuidedRows):
         schema: a YAML file that says what columns are, and perhaps rules between them; one that is
             not there yet is written, with what was inferred, to be edited, also where a column is
             refused. "" only infers.
-        missing: values that are missing are a class of their own (class), refused, or their rows
-            are dropped.
+        missing: values that are missing (empty, ?, NA, N/A, NaN, null) are a class of
+            their own (class), refused, or their rows are dropped.
         bins: intervals of a column of real numbers.
         rare: categories of at most so many rows share a class "other"; 0 for none.
         constant: columns of one value are refused, or left out (leave_out).
