@@ -294,7 +294,7 @@ def test_bounds_of_few_rows_are_means_over_several_draws_of_each(state, draws, m
     assert found["bits_per_token"] == pytest.approx(float(each.mean()))
     assert found["bits_per_token_se"] == pytest.approx(float(each.std() / math.sqrt(10)))
     seen = inner(recipe, parts, data.train.values, Rng(0).fold("train"))[-1].sum(0)
-    assert found["bits_per_token_train"] == pytest.approx(float(seen.mean()) / 8 / math.log(2))
+    assert found["bits_per_token_seen"] == pytest.approx(float(seen.mean()) / 8 / math.log(2))
 
 
 def test_rows_that_were_learnt_by_heart_are_told(tmp_path):
@@ -303,7 +303,7 @@ def test_rows_that_were_learnt_by_heart_are_told(tmp_path):
     data = Split(data.train, Tokens(rows(200, 2), (3,) * 8))
     found = recipe.examine(parts, facts, data, Rng(0))
     distinct = math.log2(len(data.train.values.unique(dim=0))) / 8
-    assert found["bits_per_token_train"] < distinct + 0.15
+    assert found["bits_per_token_seen"] < distinct + 0.15
     assert found["bits_per_token"] > 1.5  # the chain has 0.96
     assert "rows were learnt by heart" in by_heart(found)
     assert remarks(recipe, found) == [by_heart(found)]

@@ -42,15 +42,15 @@ def test_held_out_rows_of_another_kind_are_a_cause_that_is_named_too():
 
 def test_training_rows_that_cost_a_fifth_less_were_learnt_unless_it_is_chance():
     held = {"bits_per_token": 2.0}
-    assert by_heart(held) == by_heart({"bits_per_token_train": 0.1}) == ""
-    assert by_heart(held | {"bits_per_token_train": 1.6}) == ""
-    told = by_heart(held | {"bits_per_token_train": 1.59})
+    assert by_heart(held) == by_heart({"bits_per_token_seen": 0.1}) == ""
+    assert by_heart(held | {"bits_per_token_seen": 1.6}) == ""
+    told = by_heart(held | {"bits_per_token_seen": 1.59})
     assert told.startswith("of training rows a token takes 1.59 bits, of held-out ones 2: rows")
     assert "held-out ones are unlike the others" in told  # as of a later time
-    assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.1}) == told
-    assert by_heart(held | {"bits_per_token_train": 1.59, "bits_per_token_se": 0.14}) == ""
-    both = {"bits_per_token_se": 0.1, "bits_per_token_train_se": 0.1}
-    assert by_heart(held | {"bits_per_token_train": 1.59} | both) == ""
+    assert by_heart(held | {"bits_per_token_seen": 1.59, "bits_per_token_se": 0.1}) == told
+    assert by_heart(held | {"bits_per_token_seen": 1.59, "bits_per_token_se": 0.14}) == ""
+    both = {"bits_per_token_se": 0.1, "bits_per_token_seen_se": 0.1}
+    assert by_heart(held | {"bits_per_token_seen": 1.59} | both) == ""
 
 
 def cell(error, spread, n=3):
@@ -77,7 +77,7 @@ def test_notes_of_a_comparison_name_what_they_are_of():
     assert few_updates(cells)[0].startswith(told)
     assert few_updates(cells[:1]) == []
     cells[0].values.extend([{"bits_per_token": 2.0, "unique": 1.0}, {"bits_per_token": 2.0}])
-    cells[1].values.extend([{"bits_per_token": 2.0, "bits_per_token_train": 2.0}] * 2)
+    cells[1].values.extend([{"bits_per_token": 2.0, "bits_per_token_seen": 2.0}] * 2)
     told = of_metrics(cells, ["bits_per_token", "unique"])
     assert "unique of state=masked is of 1 of 2 seeds: others have none" in told
     assert any("figures were kept by an earlier version" in text for text in told)

@@ -58,7 +58,7 @@ def of_metrics(cells: Sequence[Cell], patterns: Sequence[str]) -> list[str]:
         ]
     told.append(unsure(list(found.values())) if "bits_per_token" in names else "")
     bits = [v for cell in cells for v in cell.values if "bits_per_token" in v]
-    old = ["bits_per_token_train" not in values for values in bits]
+    old = ["bits_per_token_seen" not in values for values in bits]
     if any(old) and not all(old):
         told.append(
             "some figures were kept by an earlier version, whose bounds are of one draw of a row: "

@@ -184,7 +184,7 @@ MEANINGS = {
         "of a self-conditioned model that of two calls at a level, as --self-guidance 1 draws, "
         "and of codes that of noisy moves, as --sampler ddpm-small draws",
     ),
-    "bits_per_token_train": (
+    "bits_per_token_seen": (
         "bits, training rows",
         "≈",
         "the same of rows that the model was trained on: far below, it has learnt rows by heart",

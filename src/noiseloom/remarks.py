@@ -36,13 +36,13 @@ def by_heart(metrics: Mapping[str, float]) -> str:
         metrics: an evaluation.
 
     Example:
-        >>> by_heart({"bits_per_token": 4.0, "bits_per_token_train": 0.5})
+        >>> by_heart({"bits_per_token": 4.0, "bits_per_token_seen": 0.5})
         'of training rows a token takes 0.5 bits, of held-out ones 4: rows were learnt by heart ...'
     """
-    held, seen = (metrics.get(f"bits_per_token{ending}") for ending in ("", "_train"))
+    held, seen = (metrics.get(f"bits_per_token{ending}") for ending in ("", "_seen"))
     if held is None or seen is None:
         return ""
-    errors = (metrics.get(f"bits_per_token{ending}", 0.0) for ending in ("_se", "_train_se"))
+    errors = (metrics.get(f"bits_per_token{ending}", 0.0) for ending in ("_se", "_seen_se"))
     if held - seen <= max(GAP * held, 3 * math.hypot(*errors)):
         return ""
     return (

@@ -137,7 +137,7 @@ class ClassBits(ClassOptions):
 
         Bounds are means over several draws of each row where there are fewer than `judged`, or rows
         are shorter than `ROW` tokens: as many as make up so many rows of so many tokens.
-        Training rows, at most `SEEN`, have `bits_per_token_train`: far less, and the model has
+        Training rows, at most `SEEN`, have `bits_per_token_seen`: far less, and the model has
         learnt rows by heart.
         """
         held, seen = data.held_out, data.train
@@ -161,9 +161,9 @@ class ClassBits(ClassOptions):
             found["bits_per_token_se"] = error
         shown = seen[evenly(len(seen), min(self.judged, SEEN))]
         each = self.nats(parts, learnt := shown.pop("tokens"), rng.fold("train"), beside=shown)
-        found["bits_per_token_train"], error = mean_bits(each[-1].sum(0), learnt, end)
+        found["bits_per_token_seen"], error = mean_bits(each[-1].sum(0), learnt, end)
         if not math.isnan(error):
-            found["bits_per_token_train_se"] = error
+            found["bits_per_token_seen_se"] = error
         if end is not None:
             found["bits_per_row"], error = mean_and_error(nats.sum(0) / math.log(2))
             found |= {} if math.isnan(error) else {"bits_per_row_se": error}
