@@ -666,7 +666,8 @@ def test_demo_goes_on_and_shows_again(capsys, tmp_path):
     assert again.out == first
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_say_how_to_go_on(number, tmp_path):
     run = tmp_path / "run"
     words = ["train", "bits-digits", "--out", str(run), *TINY, "--steps", "1000000"]
     code = "import sys; from noiseloom.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -681,9 +682,9 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     deadline = time.monotonic() + 60
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "Traceback" not in told
     assert told.splitlines()[-1].startswith("noiseloom: stopped; go on with: noiseloom train")
     assert told.splitlines()[-1].endswith("--resume")

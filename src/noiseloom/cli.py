@@ -4,6 +4,7 @@
 recipe. PyTorch is imported once it is needed: `noiseloom --help` and a misspelt verb wait for none.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from noiseloom import __version__
 from noiseloom.actions import ACTIONS
 from noiseloom.arguments import UsageError, nearest, value_of
+from noiseloom.interrupts import terminable
 from noiseloom.verbs import VERBS
 from noiseloom.world import world_size
 
@@ -25,7 +27,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 for an error, 130 for Ctrl-C, 143 for SIGTERM.
 
-    SIGTERM is as Ctrl-C where what has been made is kept (`interrupts.terminable`).
+    SIGTERM is as Ctrl-C (`interrupts.terminable`), but in one of several processes.
     One of several processes that train together ends after an error, instead of returning.
     Without `argv` the command is the whole program: its processes part after a training.
     """
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from noiseloom.training.processes import trains_once
 
                 trains_once()
-            _dispatch(words)
+            # Of several processes torchrun ends all that are left: each is to go at once.
+            with terminable() if world_size() == 1 else contextlib.nullcontext():
+                _dispatch(words)
     except SystemExit as end:  # after --help
         return int(end.code or 0)
     except KeyboardInterrupt as stop:
