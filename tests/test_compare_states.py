@@ -163,7 +163,7 @@ def test_what_a_table_leaves_open_is_said_on_the_terminal_as_in_its_file(
     lines = (tmp_path / "b" / "table.md").read_text()
     assert told in lines
     meaning = MEANINGS["distinct"]
-    assert f"- distinct_3: {meaning[0]}, {meaning[2]}\n" in lines
+    assert f"- distinct_3: {meaning[0]}, {meaning[2]} 3\n" in lines
 
 
 def test_a_state_whose_prior_cannot_be_made_is_left_out_and_the_others_are_not(
@@ -174,6 +174,7 @@ def test_a_state_whose_prior_cannot_be_made_is_left_out_and_the_others_are_not(
     assert main([*words, "--json"]) == 0
     shown = capsys.readouterr()
     assert "skipped state=latent: a table of 1 x 64^8 entries is above" in shown.err
+    assert "warning: parameters" not in shown.err
     assert [cell["options"]["state"] for cell in json.loads(shown.out)["cells"]] == ["masked"]
 
 
@@ -215,6 +216,8 @@ def test_states_get_a_width_of_equal_parameters_unless_one_is_named(capsys, tmp_
     told = f"warning: parameters with those of priors differ by {many[0] / few[0] - 1:.1%}: "
     told += f"{few[0]:,.0f} of state={few[1]}, {many[0]:,.0f} of state={many[1]}"
     assert (told in table) is (told in shown.err) is (many[0] > 1.05 * few[0])
+    before = shown.err.partition("timing")[0]
+    assert before.count(told) == shown.err.count(told)  # before anything is timed, and once
     named = ["--cells", "state=masked", "state=latent width=64"]
     assert main([*words, str(tmp_path / "own"), *named]) == 0
     shown = capsys.readouterr()

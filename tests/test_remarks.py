@@ -26,6 +26,8 @@ def test_anchors_the_wrong_way_round_are_told_by_the_direction_of_the_metric():
     assert too_few(PAIR | good | alike | either) == f"pair {TOLD}"
     assert too_few(PAIR | bad) == f"pair, words {TOLD}"
     assert too_few(PAIR | bad, ["words", "classifier"]) == f"words {TOLD}"
+    apart = {"classifier": 0.5, "classifier_held_out": 0.49, "classifier_noised": 0.48}
+    assert too_few(PAIR | apart, ["classifier"]) == f"classifier {TOLD}"
     assert remarks(RECIPES["table"](), PAIR) == [f"pair {TOLD}"]
     assert remarks(BitsDigits(), PAIR) == [text for text in [BitsDigits().caveat] if text]
 
@@ -79,9 +81,14 @@ def test_notes_of_a_comparison_name_what_they_are_of():
     cells[0].values.extend([{"bits_per_token": 2.0, "unique": 1.0}, {"bits_per_token": 2.0}])
     cells[1].values.extend([{"bits_per_token": 2.0, "bits_per_token_seen": 2.0}] * 2)
     told = of_metrics(cells, ["bits_per_token", "unique"])
-    assert "unique of state=masked is of 1 of 2 seeds: others have none" in told
+    few = "not of all seeds, since samples of some have no such figure: unique of state=masked "
+    assert f"{few}(1 of 2)" in told
     assert any("figures were kept by an earlier version" in text for text in told)
     assert cells[1].recipe.caveat in told
+    cells[0].values.reverse()  # a metric that the first seed lacks is one, too
+    assert any("unique of state=masked (1 of 2)" in text for text in of_metrics(cells, ["*"]))
+    # Of what is not shown nothing is said.
+    assert of_metrics(cells, ["unique"]) == [text for text in told if text.startswith("not of")]
     assert all(text and told.count(text) == 1 for text in told)
 
 
@@ -99,7 +106,7 @@ def test_a_table_of_few_rows_says_so_on_the_terminal_in_files_and_on_its_page(tm
         mean = cell["mean"]
         names = [
             name
-            for name in ("marginal", "pair", "dependence", "invalid")
+            for name in ("marginal", "pair", "dependence", "classifier", "invalid")
             if mean.get(f"{name}_noised", 1.0) < mean.get(f"{name}_held_out", 0.0)
         ]
         told = f"{', '.join(names)} cannot tell good from bad: real rows with noise are better"

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.budget import check_budget, updates_within
-from noiseloom.compare_notes import few_updates, of_costs, of_metrics, where_samples_lie
+from noiseloom.compare_notes import (
+    few_updates,
+    of_costs,
+    of_metrics,
+    unequal_before,
+    where_samples_lie,
+)
 from noiseloom.fit import Options, say_data
 from noiseloom.grid import changes, combinations, made, passed_over, run_name, seeded, trained
 from noiseloom.jobs import check_jobs
@@ -99,7 +105,7 @@ def compare(
     began = source()["git"]  # hours may pass, and the checkout may be another one at the end
     good: list[Cell] = []
     skipped: list[dict[str, Any]] = []
-    beforehand, early = dict[str, str](), list[str]()
+    beforehand, early, warned = dict[str, str](), list[str](), list[str]()
     said = set[str]()
 
     def skip(cell: Mapping[str, str], reason: str) -> None:
@@ -126,8 +132,10 @@ def compare(
         check_data(kind, out, data)
         say_data(good[0].recipe, split, said)
     if good and budget is not None:
-        asked, beforehand = equal_states(good, good[0].recipe.facts(split))
-        for note in beforehand.values():
+        split_facts = good[0].recipe.facts(split)
+        asked, beforehand = equal_states(good, split_facts)
+        warned = unequal_before([c for c in asked if "state" in c.options], split_facts)
+        for note in (*beforehand.values(), *warned):
             say(note)
         good = []
         for cell, paid in zip(asked, _afforded(asked, budget, out, data, jobs), strict=True):
@@ -136,7 +144,7 @@ def compare(
             else:
                 good.append(Cell(cell.options, replace(cell.recipe, **paid)))
         early = few_updates(good)
-        for note in (*early, _in_all(good, seeds, budget, jobs)):
+        for note in (*early, *[_in_all(good, seeds, budget, jobs)][: len(good)]):
             say(note)
     errors = judge_all(good, seeds, jobs, out, data, command, metrics, said)
     for i, text in errors.items():
@@ -149,7 +157,8 @@ def compare(
             values["steps"] = float(cell.recipe.steps)
     told = of_costs(good)
     for note in told:
-        say(note)
+        if note not in warned:
+            say(note)
     few = of_metrics(good, metrics)
 
     table = {
@@ -176,7 +185,7 @@ def compare(
     head, lines = rows(good, metrics)
     head = arrowed(head, good)
     write_text(out / "table.md", markdown(head, lines, table))
-    others = " and table.md"
+    others = " and table.md, which says what columns are"
     if kind.shows == "videos":
         from noiseloom.drifts import write_drifts  # matplotlib takes its time
 
@@ -185,7 +194,7 @@ def compare(
             for cell in good
         }
         if write_drifts(out / "drift.html", judged):
-            others = ", table.md and drift.html"
+            others = ", drift.html and table.md, which says what columns are"
     answer(
         as_json,
         table,

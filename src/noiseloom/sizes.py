@@ -78,11 +78,15 @@ def of_one_size(recipes: Sequence[Recipe], facts: Mapping[str, Any]) -> list[Any
 def parameters(recipe: Recipe, facts: Mapping[str, Any]) -> int:
     """How many a recipe trains, of an encoder and a prior, too; 0 of one that is none."""
     try:
-        with Rng(recipe.seed).fold("initialisation").torch():
-            parts = recipe.build(json.loads(json.dumps(recipe.settled(dict(facts)))))
-        return sum(p.numel() for p in parts.denoiser.parameters()) + _prior(recipe, facts)
+        return _first_stage(recipe, facts) + _prior(recipe, facts)
     except ValueError:
         return 0
+
+
+def _first_stage(recipe: Recipe, facts: Mapping[str, Any]) -> int:
+    with Rng(recipe.seed).fold("initialisation").torch():
+        parts = recipe.build(json.loads(json.dumps(recipe.settled(dict(facts)))))
+    return sum(p.numel() for p in parts.denoiser.parameters())
 
 
 def _prior(recipe: Recipe, facts: Mapping[str, Any]) -> int:
@@ -95,16 +99,27 @@ def _prior(recipe: Recipe, facts: Mapping[str, Any]) -> int:
 
 
 def _resized(recipe: Recipe, facts: Mapping[str, Any], target: int) -> Recipe:
-    sized: Any = recipe  # of any kind with these two options
+    sized: Any = recipe  # of any kind with these options
     if parameters(recipe, facts) == target:
         return recipe
-    while _prior(sized, facts) > target / 4 and sized.prior_width > 4:
-        sized = replace(sized, prior_width=max(4, sized.prior_width - 4))
+    priors: dict[int | None, int] = {None: 0}
+    if _prior(sized, facts):
+        widths = [*range(4, sized.prior_width, 4), sized.prior_width]
+        counts = {w: _prior(replace(sized, prior_width=w), facts) for w in widths}
+        priors = {w: n for w, n in counts.items() if n <= target / 4}
+        priors = priors or {widths[0]: counts[widths[0]]}
     step = 2 * sized.heads
-    width, below = step, 0
-    while (count := parameters(replace(sized, width=width), facts)) <= target:
-        width, below = width + step, count
-    if below and target - below <= count - target:
-        width -= step
-    found: Recipe = replace(sized, width=width)
-    return found
+    width, found = step, list[tuple[int, int, int | None]]()
+    while True:
+        first = _first_stage(replace(sized, width=width), facts)
+        found += [(abs(first + n - target), width, w) for w, n in priors.items()]
+        if first + min(priors.values()) > target:
+            break
+        width += step
+    # As near is near enough, the widest prior of those.
+    near = target // 50 if len(priors) > 1 else 0
+    _, width, prior = min(found, key=lambda one: (max(one[0], near), -(one[2] or 0), one[0]))
+    chosen: Recipe = replace(
+        sized, width=width, **({} if prior is None else {"prior_width": prior})
+    )
+    return chosen

@@ -180,7 +180,9 @@ def rows(cells: Sequence[Cell], patterns: Sequence[str]) -> tuple[list[str], lis
     Raises:
         ValueError: no metric is called so.
     """
-    metrics = chosen({k: v for cell in cells for k, v in cell.values[0].items()}, patterns)
+    metrics = chosen(
+        {k: v for cell in cells for values in cell.values for k, v in values.items()}, patterns
+    )
     names = list(dict.fromkeys(name for cell in cells for name in cell.options))
     found = []
     for cell in cells:
@@ -245,14 +247,22 @@ def markdown(head: Sequence[str], body: Sequence[Sequence[str]], table: Mapping[
     several = len(table["seeds"]) > 1
     spread = "Mean ± standard deviation over seeds" if several else "One seed, ± standard error"
     budget = f"{table['budget']:g} s of training a run: " if table.get("budget") else ""
-    kinds = {name.split()[0]: MEANINGS.get(kind_of(name.split()[0])) for name in head}
-    columns = "".join(f"- {name}: {kind[0]}, {kind[2]}\n" for name, kind in kinds.items() if kind)
+    columns = "".join(_explained(name.split()[0]) for name in head)
     columns = columns and f"\nColumns (↑, ↓: what is better; ≈: as of held-out data):\n\n{columns}"
     return (
         f"{text}\n{left_out}{told}\n{spread}, {budget}{steps} steps, "
         f"{table['device']}, noiseloom {table['noiseloom']} ({table['git'] or 'no commit'}):\n\n"
         f"    {table['command']}\n{columns}"
     )
+
+
+def _explained(name: str) -> str:
+    """A line on a metric; "" of what has no meaning that is known."""
+    kind = kind_of(name)
+    if kind not in MEANINGS:
+        return ""
+    title, _, text = MEANINGS[kind]
+    return f"- {name}: {title}, {text}{name.removeprefix(kind).replace('_', ' ')}\n"
 
 
 def set_aside(out: Path, table: Mapping[str, Any]) -> None:

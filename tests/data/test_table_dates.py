@@ -12,6 +12,7 @@ from table_cases import written
 from noiseloom import Rng
 from noiseloom.data import read_table
 from noiseloom.data.table_dates import FORMS, date_of, form_of, number_of, spacing, strides
+from noiseloom.data.table_store import date_hint
 from noiseloom.data.table_vocabulary import TableVocabulary
 
 START = datetime(2001, 2, 3)
@@ -309,3 +310,18 @@ def test_dates_of_parquet(tmp_path, kind):
     split, words = read_table(tmp_path / "a.parquet")
     assert words.columns[0].dates == form
     assert split.fingerprint() == read_table(table(tmp_path / "a.csv", cells))[0].fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("cell", "form"),
+    [
+        ("08/04/2021", "%d/%m/%Y"),
+        ("8-4-2021", "%d-%m-%Y"),
+        ("08/04/2021 14:00", "%d/%m/%Y %H:%M"),
+        ("08/04/2021 14:00:59", "%d/%m/%Y %H:%M:%S"),
+    ],
+)
+def test_what_a_date_is_to_be_told_as_is_its_own_form(cell, form):
+    assert date_hint(cell).endswith(f"{{kind: date, format: '{form}'}}")
+    assert datetime.strptime(cell, form).year == 2021
+    assert date_hint("of 08/04/2021") == ""

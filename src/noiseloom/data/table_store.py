@@ -65,8 +65,7 @@ class Stored:
         arrow: its type in a .parquet file, as `Column` has it.
         code: of text, its first cell of digits that are no number (02134), and where that is.
         mixed: whether there are digits beside it that could be a number, all equally many.
-        strokes: whether its first text looks like a date of which a schema has to say how it is
-            read, and none does.
+        strokes: what to do if its first text, which looks like a date, is one; no schema says so.
     """
 
     name: str
@@ -87,7 +86,7 @@ class Stored:
     arrow: str = ""
     code: str = ""
     mixed: bool = False
-    strokes: bool = False
+    strokes: str = ""
     _missing_first: int = 0
     _found: bool = False  # the form of its dates, and not told
     _bare: bool = False  # some times are whole seconds, where others have parts of one
@@ -118,7 +117,7 @@ class Stored:
                 self.numbers.extend([math.nan] * self._missing_first)
                 self.writing.missing(self._missing_first)
             self.codes.extend([-1] * self._missing_first * (self.kind == "text"))
-            self.strokes = not self.told and bool(date_hint(first))
+            self.strokes = "" if self.told else date_hint(first)
         if self.kind == "number" and not self._extend_numbers(found, where):
             self.to_text()
         if self.kind == "text":
@@ -141,7 +140,7 @@ class Stored:
         if self.mixed:
             return f"; {self.code} is no number, so that all of them are text"
         if self.strokes:
-            return _DATES.format("%d/%m/%Y")
+            return self.strokes
         bare = self.kind == "number" and not (self.told or self.pointed or self.dates)
         bare = bare and without_marks({n for n in self.numbers if not math.isnan(n)})
         return _DATES.format("%Y%m%d") if bare else ""
@@ -312,7 +311,13 @@ class Stored:
 
 def date_hint(cell: str) -> str:
     """What to do where a text looks like a date that can be read in two ways; "" where not."""
-    return _DATES.format("%d/%m/%Y") if _STROKES.match(cell) else ""
+    found = _STROKES.match(cell)
+    if found is None:
+        return ""
+    rest = re.sub("[0-9]+", "{}", cell[found.end() :])
+    times = {" {}:{}": " %H:%M", " {}:{}:{}": " %H:%M:%S"}
+    mark = "-" if "-" in found.group() else "/"
+    return _DATES.format(f"%d{mark}%m{mark}%Y{times.get(rest, '')}")
 
 
 def _there(cell: str) -> str:
