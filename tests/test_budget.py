@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import noiseloom.budget
-from noiseloom.budget import MEASURED, WARM_UP, Timing, in_turns, updates_within
+from noiseloom.budget import updates_within
 from noiseloom.cli import main
 from noiseloom.costs import short_note, steady_rate, unequal_note
-from noiseloom.pace import READ, prior_updates, readings
+from noiseloom.pace import MEASURED, READ, WARM_UP, Timing, in_turns, prior_updates, readings
 from noiseloom.recipes import BitsDigits
 from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.table import Cell, arrowed, markdown, rows

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import noiseloom.budget
-from noiseloom.budget import Timing, updates_within
+from noiseloom.budget import updates_within
 from noiseloom.jobs import Aside
+from noiseloom.pace import Timing
 from noiseloom.recipes.disco_mixture import DiscoMixture
 from noiseloom.recipes.own import recipe_from_file
 

@@ -16,11 +16,9 @@ import bisect
 import contextlib
 import json
 import math
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +26,23 @@ import torch
 
 from noiseloom.fit import absolute
 from noiseloom.jobs import Aside
-from noiseloom.pace import READ, prior_updates, readings, updates
+from noiseloom.pace import (
+    MEASURED,
+    READ,
+    WARM_UP,
+    Timing,
+    in_turns,
+    prior_updates,
+    readings,
+    updates,
+)
 from noiseloom.recipes import Recipe, TwoStages
 from noiseloom.run_folder import same_data, write_text
 from noiseloom.table import device
 from noiseloom.terminal import say
 
-__all__ = [
-    "MEASURED",
-    "SHARE",
-    "STATES",
-    "TURNS",
-    "WARM_UP",
-    "Timing",
-    "check_budget",
-    "in_turns",
-    "updates_within",
-]
+__all__ = ["SHARE", "STATES", "check_budget", "updates_within"]
 
-WARM_UP = 5
-"""Updates of every run that are not counted, at least: compilation and first allocations."""
-MEASURED = 20
-"""Updates of every run whose time is taken, at least."""
-TURNS = 5
-"""Turns they are made in, at least: on a GPU, where 50 are one turn, there are more updates."""
 SHARE = 0.25
 """Of the budget of a run of two stages, at most: what its prior takes."""
 STATES = 60.0
@@ -60,60 +51,10 @@ _PRIOR, _CODES = "the prior of ", "the codes of "
 _COUNTS = ("steps", "prior_steps", "prior_samples")
 
 
-@dataclass(frozen=True)
-class Timing:
-    """How long an update of a run takes.
-
-    Attributes:
-        seconds: of one, the median over turns.
-        warm_up: updates before.
-        updates: that were timed.
-    """
-
-    seconds: float
-    warm_up: int
-    updates: int
-
-
 def check_budget(seconds: float) -> None:
     """Raise ValueError if it is no time to train for."""
     if not 0 < seconds < math.inf:
         raise ValueError(f"--budget must be seconds above 0, got {seconds:g}")
-
-
-def in_turns(
-    loops: Mapping[str, Iterator[int]], clock: Callable[[], float] = time.perf_counter
-) -> dict[str, Timing | Exception]:
-    """Time an update of each of several loops: all in turn, first to warm up, then to count.
-
-    Args:
-        loops: iterators that make updates, and yield how many they have made so far.
-        clock: seconds.
-
-    Returns:
-        Of each its timing, or the error that ended it.
-    """
-    found: dict[str, Timing | Exception] = {}
-    made, first = dict.fromkeys(loops, 0), dict[str, int]()
-    each: dict[str, list[float]] = {name: [] for name in loops}
-    while names := [name for name in loops if name not in found]:
-        for name in names:
-            began = clock()
-            try:
-                count = next(loops[name])
-            except Exception as error:  # a run that does not fit is not the end of the others
-                found[name] = error
-                continue
-            took = clock() - began
-            if name in first:
-                each[name].append(took / (count - made[name]))
-            elif count >= WARM_UP:
-                first[name] = count
-            made[name] = count
-            timed = count - first.get(name, count)
-            if timed >= MEASURED and len(each[name]) >= TURNS:
-                found[name] = Timing(statistics.median(each[name]), first[name], timed)
-    return found
 
 
 def updates_within(

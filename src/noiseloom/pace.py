@@ -1,10 +1,12 @@
-"""The updates of a run as they would be made, of both its stages: what a budget times."""
+"""The updates of a run as they would be made, of both its stages, and how long one takes."""
 
 import contextlib
 import itertools
 import json
-from collections.abc import Generator
-from dataclasses import replace
+import statistics
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,78 @@ from noiseloom.recipes.recipe import Parts
 from noiseloom.rng import Rng
 from noiseloom.training.batches import Data
 
-__all__ = ["READ", "prior_updates", "readings", "updates"]
+__all__ = [
+    "MEASURED",
+    "READ",
+    "TURNS",
+    "WARM_UP",
+    "Timing",
+    "in_turns",
+    "prior_updates",
+    "readings",
+    "updates",
+]
 
 READ = 250
 """Samples that are read at a time for their codes, where that is timed."""
 
+WARM_UP = 5
+"""Updates of every run that are not counted, at least: compilation and first allocations."""
+MEASURED = 20
+"""Updates of every run whose time is taken, at least."""
+TURNS = 5
+"""Turns they are made in, at least: on a GPU, where 50 are one turn, there are more updates."""
 _NEVER = 10**9  # updates; where the timed loop would end, or save
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long an update of a run takes.
+
+    Attributes:
+        seconds: of one, the median over turns.
+        warm_up: updates before.
+        updates: that were timed.
+    """
+
+    seconds: float
+    warm_up: int
+    updates: int
+
+
+def in_turns(
+    loops: Mapping[str, Iterator[int]], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Timing | Exception]:
+    """Time an update of each of several loops: all in turn, first to warm up, then to count.
+
+    Args:
+        loops: iterators that make updates, and yield how many they have made so far.
+        clock: seconds.
+
+    Returns:
+        Of each its timing, or the error that ended it.
+    """
+    found: dict[str, Timing | Exception] = {}
+    made, first = dict.fromkeys(loops, 0), dict[str, int]()
+    each: dict[str, list[float]] = {name: [] for name in loops}
+    while names := [name for name in loops if name not in found]:
+        for name in names:
+            began = clock()
+            try:
+                count = next(loops[name])
+            except Exception as error:  # a run that does not fit is not the end of the others
+                found[name] = error
+                continue
+            took = clock() - began
+            if name in first:
+                each[name].append(took / (count - made[name]))
+            elif count >= WARM_UP:
+                first[name] = count
+            made[name] = count
+            timed = count - first.get(name, count)
+            if timed >= MEASURED and len(each[name]) >= TURNS:
+                found[name] = Timing(statistics.median(each[name]), first[name], timed)
+    return found
 
 
 def updates(
