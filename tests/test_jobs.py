@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def stuck(folder):
 
 
 def aside(make, folder):
-    return contextlib.closing(Aside(make, folder, place=0, logs=folder / "logs"))
+    return contextlib.closing(Aside(partial(make, folder), place=0, logs=folder / "logs"))
 
 
 def appears(path):

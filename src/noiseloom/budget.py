@@ -19,6 +19,7 @@ import math
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,24 +220,20 @@ def _measured(
     before, apart = torch.get_num_threads(), _apart()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, before)
-        loops: dict[str, Iterator[int]] = {}
-
-        def add(name: str, make: Callable[..., Generator[int, None, None]], *args: Any) -> None:  # noqa: ANN401
-            place = len(loops)
-            loop = (
-                Aside(make, *args, place=place, logs=Path(folder) / "logs", recipe_file=recipe_file)
-                if apart
-                else make(*args)
-            )
-            loops[name] = stack.enter_context(contextlib.closing(loop))
-
+        made: dict[str, Callable[[], Generator[int, None, None]]] = {}
         for i, (name, recipe) in enumerate(recipes.items()):
             place, threads = Path(folder) / str(i), _threads(recipe, jobs)
-            add(name, updates, recipe, data, place, threads)
+            made[name] = partial(updates, recipe, data, place, threads)
             if isinstance(recipe, TwoStages) and recipe.wants_prior:
-                add(_CODES + name, readings, recipe, data, threads)
+                made[_CODES + name] = partial(readings, recipe, data, threads)
                 if recipe.prior != "tabular":  # which is counted
-                    add(_PRIOR + name, prior_updates, recipe, data, place / "prior", threads)
+                    prior = partial(prior_updates, recipe, data, place / "prior", threads)
+                    made[_PRIOR + name] = prior
+        loops: dict[str, Iterator[int]] = {}
+        for i, (name, make) in enumerate(made.items()):
+            logs = Path(folder) / "logs"
+            loop = Aside(make, place=i, logs=logs, recipe_file=recipe_file) if apart else make()
+            loops[name] = stack.enter_context(contextlib.closing(loop))
         return in_turns(loops)
 
 

@@ -144,8 +144,10 @@ def compare(
             else:
                 good.append(Cell(cell.options, replace(cell.recipe, **paid)))
         early = few_updates(good)
-        for note in (*early, *[_in_all(good, seeds, budget, jobs)][: len(good)]):
+        for note in early:
             say(note)
+        if good:
+            say(_in_all(good, seeds, budget, jobs))
     errors = judge_all(good, seeds, jobs, out, data, command, metrics, said)
     for i, text in errors.items():
         skip(good[i].options, text)

@@ -81,8 +81,7 @@ class Aside(Iterator[T]):
     while the process does nothing in between. `close` ends it wherever it is.
 
     Args:
-        make: a function of a module, which returns the generator.
-        args: its arguments.
+        make: returns the generator; a function of a module, or a partial one.
         place: number of the process, which says its GPU and what its log is called.
         logs: folder for what it says.
         recipe_file: file that defines the recipe, if it is not this package's.
@@ -93,8 +92,8 @@ class Aside(Iterator[T]):
 
     def __init__(
         self,
-        make: Callable[..., Generator[T, None, None]],
-        *args: Any,  # noqa: ANN401
+        make: Callable[[], Generator[T, None, None]],
+        *,
         place: int,
         logs: Path,
         recipe_file: str | None = None,
@@ -105,11 +104,12 @@ class Aside(Iterator[T]):
         first = (places, _gpus(), torch.get_num_threads(), str(logs), recipe_file)
         self._pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=first)
         others = set(multiprocessing.active_children())
-        self._made: Future[T] | None = self._pool.submit(_first_of, make, args)
+        self._make = make
+        self._made: Future[T] | None = self._pool.submit(_next_of, make)
         self._processes = set(multiprocessing.active_children()) - others
 
     def __next__(self) -> T:
-        made, self._made = self._made or self._pool.submit(_next), None
+        made, self._made = self._made or self._pool.submit(_next_of, self._make), None
         try:
             return made.result()
         except BrokenProcessPool as error:
@@ -122,16 +122,12 @@ class Aside(Iterator[T]):
         self._pool.shutdown()
 
 
-_begun: Generator[Any, None, None]  # in a process of its own, what it is there for
+_begun: Generator[Any, None, None] | None = None  # in a process of its own, what it is there for
 
 
-def _first_of(make: Callable[..., Generator[T, None, None]], args: tuple[Any, ...]) -> T:
+def _next_of(make: Callable[[], Generator[T, None, None]]) -> T:
     global _begun
-    _begun = make(*args)
-    return next(_begun)
-
-
-def _next() -> Any:  # noqa: ANN401
+    _begun = _begun or make()
     return next(_begun)
 
 

@@ -204,7 +204,9 @@ def _parquet(file: IO[bytes], path: Path, wanted: Callable[[str], bool]) -> Rows
             )
         # Numbers are told from their text as in any file; what the file calls text stays so. Those
         # of 32 and 16 bits are written in as few digits as tell them apart, 0.1 as 0.1.
-        if str(kind) in ("string", "large_string", "string_view") or _long(found, column, pyarrow):
+        whole = kind in (pyarrow.int64(), pyarrow.uint64())
+        parts = found.iter_batches(65536, columns=[column.name]) if whole else ()
+        if str(kind) in ("string", "large_string", "string_view") or _long(parts, pyarrow):
             words.add(column.name)
         single, half = pyarrow.types.is_float32(kind), pyarrow.types.is_float16(kind)
         texts.append(_short(np.float32 if single else np.float16) if single or half else _text)
@@ -222,11 +224,8 @@ def _parquet(file: IO[bytes], path: Path, wanted: Callable[[str], bool]) -> Rows
     return Rows(names, enumerate(rows(), 1), "row", frozenset(words), types=types, notes=notes)
 
 
-def _long(file: Any, column: Any, pyarrow: ModuleType) -> bool:  # noqa: ANN401
+def _long(parts: Iterable[Any], pyarrow: ModuleType) -> bool:
     """Whether a column of whole numbers has some of more digits than floats have: all are words."""
-    if column.type not in (pyarrow.int64(), pyarrow.uint64()):
-        return False
-    parts = file.iter_batches(65536, columns=[column.name])
     ends = [pyarrow.compute.min_max(part.columns[0]).as_py().values() for part in parts]
     return any(is_code(str(abs(end))) for pair in ends for end in pair if end is not None)
 
