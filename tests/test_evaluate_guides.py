@@ -356,7 +356,7 @@ def test_the_agenda_of_the_table_can_be_typed(monkeypatch, tmp_path):
             place = word.removesuffix("/selection")
             if place in made and place != _out(words):
                 assert made[place] in ancestors[job["name"]], (job["name"], place)
-            elif place.startswith(str(tmp_path)):
+            elif place.startswith(str(tmp_path)) and not place.startswith(str(tmp_path / "data")):
                 assert word == _out(words), (job["name"], word)
         made.setdefault(_out(words), job["name"])
     assert len(called) == len(jobs)

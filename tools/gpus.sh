@@ -1,6 +1,7 @@
 # To be sourced: agendas on the GPUs of a machine that is lent for a while.
 #   begin DIR          a folder, and a daemon for each GPU, or the first GPUS of them, by which programs share it
-#   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done; where there is no such GPU it shares another
+#   agenda GPU NAME FILE [OPTIONS of agenda.py]   waits until it is done; where there is no such GPU it shares another; GPU
+#                      may be cpu, for what is not to use one
 #   wait_and_pack DIR SECONDS    waits so long, or until nothing runs any more, then packs what is small into $OUT
 #   weights                      packs weights, for `restored` to go on from another time
 # What runs on in the background outlives a call there, and all is lost when the machine goes: call `wait_and_pack`
@@ -30,9 +31,10 @@ alone() { export CUDA_VISIBLE_DEVICES=$1; unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS
 on() { if [ -e "$W/alone$1" ]; then alone "$1"; else shared "$1"; fi; }
 
 agenda() { # within LIMIT seconds of `begin`
-  local gpu=$(($1 % GPUS)) name=$2 file=$3
+  local place=$1 name=$2 file=$3
   shift 3
-  (on "$gpu"; python3 tools/agenda.py "$file" --out "$W" --limit $((LIMIT - SECONDS)) --grace 40 "$@" > "$W/$name.agenda" 2>&1)
+  (if [ "$place" = cpu ]; then export CUDA_VISIBLE_DEVICES=; else on $((place % GPUS)); fi
+    python3 tools/agenda.py "$file" --out "$W" --limit $((LIMIT - SECONDS)) --grace 40 "$@" > "$W/$name.agenda" 2>&1)
 }
 
 wait_and_pack() {
@@ -42,26 +44,32 @@ wait_and_pack() {
   while [ $SECONDS -lt $end ] && kill -0 "$(cat "$W/pid")" 2> /dev/null; do sleep 1; done
   head -n 99 "$W"/*.agenda
   for log in "$W"/logs/*.log; do echo "$(basename "$log"): $(tail -c 160 "$log" | tr '\n' ' ')"; done
-  (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \) -prune \
-    -o -type f \( -size -3000k -o -name report.html \) -print | tar czf "$OUT/all.tar.gz" -T -)
+  (cd "$W" && find . \( -name '*.safetensors' -o -name '*.pt' -o -path '*/inductor' -o -path '*/triton' -o -path '*/mps*' \
+    -o -name guide.html -o -name structures.json -o -path '*guides*/metrics.jsonl' \) -prune -o -type f \( -size -3000k -o -name report.html \) -print | tar czf "$OUT/all.tar.gz" -T -)
   ls -l "$OUT"
 }
 
-weights() { # averaged weights of all runs, and what they were trained on, into $OUT/weights.00 and so on
-  (cd "$W" && find . \( -name state -o -name selection -o -path './mps*' \) -prune -o -name '*.safetensors' ! -name model.safetensors -print \
-    | tar cf - -T - | split -b 15m -d - "$OUT/weights.")
+weights() { # of all runs, with their states, then averaged ones of guides, into $OUT/weights.a00 and so on
+  (cd "$W" && find . \( -path '*guides*' -o -path './mps*' \) -prune -o -name '*.safetensors' -print | tar cf - -T - | split -b 15m -d - "$OUT/weights.a")
+  (cd "$W" && find . \( -name state -o -name selection -o -path './mps*' \) -prune -o -path '*guides*/ema.safetensors' -print | tar cf - -T - | split -b 15m -d - "$OUT/weights.b")
 }
 
 restored() { # FOLDER with what `wait_and_pack` and `weights` have brought back
-  tar xzf "$1/all.tar.gz" -C "$W" && cat "$1"/weights.* | tar xf - -C "$W"
-  # Trainings that were not at their end begin anew: what they would go on from was not brought back.
+  tar xzf "$1/all.tar.gz" -C "$W"
+  cat "$1"/weights.a* | tar xf - -C "$W"
+  cat "$1"/weights.b* | tar xf - -C "$W"
+  # Of guides that are not whole, and runs without a state, what they would go on from was not brought back.
   python3 - "$W/runs" <<'P'
 import json, shutil, sys
 from pathlib import Path
-for log in list(Path(sys.argv[1]).rglob("metrics.jsonl")):
+for kept in [*Path(sys.argv[1]).rglob("guide.yaml")]:
+    tried = "selection" in kept.parts
+    if not all((kept.parent / f).exists() for f in ("calibration.json", *(() if tried else ("ema.safetensors",)))):
+        shutil.rmtree(kept.parent, ignore_errors=True)
+for log in [*Path(sys.argv[1]).glob("*/metrics.jsonl")]:
     states = [json.loads(file.read_text()) for file in log.parent.glob("state/*/state.json")]
     whole = any(state["step"] >= state["options"]["steps"] for state in states)
-    if not whole or ("guides" in log.parts and not (log.parent / "calibration.json").exists()):
+    if not whole and not [*log.parent.glob("state/*/optimizer.safetensors")]:
         shutil.rmtree(log.parent, ignore_errors=True)
 P
 }
