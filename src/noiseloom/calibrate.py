@@ -81,13 +81,13 @@ def summary(
     """Means over levels and properties, in deviations of the labels learnt from.
 
     Of held-out labels `nll`, `rmse`, `spearman`, `inside_50` to `inside_95` and `deviation`, that
-    is said; of shifted ones the same with the ending `_shifted`; of the context `mean_context`, how
-    far the mean is from that of the labels, on average, and `deviation_context`.
+    is said; of shifted and of test ones the same with these as endings; of the context
+    `mean_context`, how far the mean is from that of the labels, on average, and
+    `deviation_context`.
     """
     found = dict[str, float]()
-    for name, ending in (("held_out", ""), ("shifted", "_shifted"), ("context", "_context")):
-        if name not in calibration["sets"]:
-            continue
+    for name in calibration["sets"]:
+        ending = "" if name == "held_out" else f"_{name}"
         each: dict[str, list[float]] = {}
         for j, told in enumerate(calibration["sets"][name]["properties"].values()):
             for key in ("nll", "spearman", *(k for k in told if k.startswith("inside"))):

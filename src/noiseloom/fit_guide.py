@@ -151,8 +151,7 @@ def _judged(
     sets: dict[str, tuple[Data, Tensor | None]] = {
         "held_out": (material.held_out.rows, material.held_out.labels)
     }
-    if material.shifted is not None:
-        sets["shifted"] = material.shifted.rows, material.shifted.labels
+    sets |= {name: (own.rows, own.labels) for name, own in material.judging.items()}
     if material.context is not None:
         sets["context"] = material.context, None
     labels, options = record.labels, record.options

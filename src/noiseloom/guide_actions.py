@@ -43,7 +43,7 @@ def guide_words(words: list[str], command: str) -> None:
     guide(
         source_of(parsed[0]),
         [args.build(GuideTraining) for args in parsed],
-        Sources(options.labels or "", options.context, options.shifted, columns),
+        Sources(options.labels or "", options.context, options.shifted, columns, options.test),
         seeds=options.seeds,
         count=options.configurations,
         judge=options.select,

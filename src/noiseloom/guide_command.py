@@ -10,7 +10,7 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import GUIDES, GuideRecord
-from noiseloom.guide_material import Sources, read_material
+from noiseloom.guide_material import JUDGING, Sources, read_material
 from noiseloom.guide_selection import (
     CRITERIA,
     Grid,
@@ -31,12 +31,16 @@ __all__ = ["guide"]
 _COLUMNS = {
     "nll": "nats",
     "nll_shifted": "nats, shifted",
+    "nll_test": "nats, test",
     "rmse": "error",
     "rmse_shifted": "error, shifted",
+    "rmse_test": "error, test",
     "spearman": "rank correlation",
     "spearman_shifted": "rank correlation, shifted",
+    "spearman_test": "rank correlation, test",
     "inside_90": "inside 90 %",
     "inside_90_shifted": "inside 90 %, shifted",
+    "inside_90_test": "inside 90 %, test",
     "mean_context": "mean on context",
     "deviation_context": "deviation on context",
 }
@@ -151,18 +155,31 @@ def guide(
         "failed": failed,
     }
     write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
-    lines = ["", _MEANING, *([_SEEN[by]] if by else []), f"guides: {root}"]
+    first = next(iter(found.values()))[0]
+    lines = ["", _MEANING, *([_SEEN[by]] if by else []), *_unlabelled(first), f"guides: {root}"]
     answer(as_json, result, lines, head, rows)
+
+
+def _unlabelled(record: GuideRecord) -> list[str]:
+    """Which of the structures that guides are judged by are in the context, too."""
+    counts = record.counts
+    return [
+        f"{counts[f'unlabelled_{name}']:,} of {counts[name]:,} {name} structures are in the "
+        "context, too: a regulariser has seen them, without their labels"
+        for name in JUDGING
+        if counts.get(f"unlabelled_{name}")
+    ]
 
 
 def _answer_one(folder: Path, record: GuideRecord, as_json: bool) -> None:
     told, counts = record.summary, record.counts
     result = {"guide": str(folder), "page": str(folder / "guide.html"), **counts, **told}
-    names = list(dict.fromkeys(k.removesuffix("_shifted").removesuffix("_context") for k in told))
-    head = ("", "held out", "shifted", "context")
-    endings = ("", "_shifted", "_context")
-    rows = [[name, *(number(told.get(name + ending)) for ending in endings)] for name in names]
-    lines = ["", _MEANING, f"guide: {folder}", f"page:  {folder / 'guide.html'}"]
+    head, ends = ("", "held out", "shifted", "test", "context"), ("_shifted", "_test", "_context")
+    whole = (next((k.removesuffix(end) for end in ends if k.endswith(end)), k) for k in told)
+    names = list(dict.fromkeys(whole))
+    rows = [[name, *(number(told.get(name + ending)) for ending in ("", *ends))] for name in names]
+    lines = ["", _MEANING, *_unlabelled(record), f"guide: {folder}"]
+    lines.append(f"page:  {folder / 'guide.html'}")
     answer(as_json, result, lines, head, rows)
 
 

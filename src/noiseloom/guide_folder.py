@@ -58,10 +58,9 @@ class GuideRecord:
         options: of its training.
         names: of the properties.
         space: what it must have in common with a run, by name: values, or what they hash to.
-        sources: files that it was made of: labels, context, shifted, and the columns of labels.
+        sources: files that it was made of, and the columns of labels.
         digests: of what was in them.
-        counts: structures learnt from, held out, shifted, of context, and shared by context and
-            labels, and by shifted ones and labels.
+        counts: of structures, as `Material` has them.
         labels: of those learnt from: lowest, highest, mean and deviation of each property.
         command: what was typed.
         noiseloom: version.

@@ -16,8 +16,10 @@ from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.training import Data
 
-__all__ = ["Material", "Picked", "Sources", "read_material"]
+__all__ = ["JUDGING", "Material", "Picked", "Sources", "read_material"]
 
+JUDGING = "shifted", "test"
+"""Sources of labels that are judged by alone."""
 _LEAST = 4
 """Different labelled structures: two to learn from, and two to judge by."""
 
@@ -31,16 +33,18 @@ class Sources:
         context: structures without.
         shifted: structures with labels, to judge by, of another domain.
         columns: that hold labels; None for the only one of numbers.
+        test: others to judge by, that nothing is chosen by.
     """
 
     labels: str = ""
     context: str | None = None
     shifted: str | None = None
     columns: tuple[str, ...] | None = None
+    test: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """As values that a file can hold, with full paths."""
-        paths = {"labels": self.labels, "context": self.context, "shifted": self.shifted}
+        paths = {n: getattr(self, n) for n in ("labels", "context", *JUDGING)}
         found: dict[str, Any] = {
             name: _whole(path) if path else None for name, path in paths.items()
         }
@@ -49,20 +53,16 @@ class Sources:
     def completed(self, run: Run) -> "Sources":
         """With what the run's recipe has itself in place of files that were not named.
 
-        Of other labels than its own it has no shifted ones.
+        Of other labels than its own it has none to judge by.
 
         Raises:
             ValueError: no labels.
         """
         own = dict(guidable(run).own_sources)
         if self.labels and self.labels != own.get("labels"):
-            own.pop("shifted", None)
-        found = replace(
-            self,
-            labels=self.labels or own.get("labels", ""),
-            context=self.context or own.get("context"),
-            shifted=self.shifted or own.get("shifted"),
-        )
+            own = {name: path for name, path in own.items() if name not in JUDGING}
+        rest: dict[str, Any] = {n: getattr(self, n) or own.get(n) for n in ("context", *JUDGING)}
+        found = replace(self, labels=self.labels or own.get("labels", ""), **rest)
         if not found.labels:
             raise ValueError("guide needs --labels FILE: structures and numbers")
         return found
@@ -96,33 +96,20 @@ class Material:
         learnt: to learn from.
         held_out: of the same file, to judge by.
         context: unlabelled structures, or None.
-        shifted: to judge by, or None.
+        judging: others to judge by, under "shifted" and "test".
         keys: of the structures "learnt" and "held_out".
-        shared: structures of the context that are labelled, too.
-        shared_shifted: shifted structures that are among those labels, too.
+        counts: how many there are of each; `shared` of the context that are labelled, too, and of
+            each set to judge by, `shared_shifted`, and `unlabelled_shifted` in the context.
         digests: of what the files hold.
     """
 
     learnt: Labelled
     held_out: Labelled
     context: Data | None
-    shifted: Labelled | None
+    judging: dict[str, Labelled]
     keys: dict[str, list[str]]
-    shared: int
-    shared_shifted: int
+    counts: dict[str, int]
     digests: dict[str, str]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many there are."""
-        return {
-            "learnt": len(self.learnt),
-            "held_out": len(self.held_out),
-            "context": 0 if self.context is None else len(self.context),
-            "shared": self.shared,
-            "shifted": 0 if self.shifted is None else len(self.shifted),
-            "shared_shifted": self.shared_shifted,
-        }
 
 
 def read_material(run: Run, sources: Sources, held_out: float) -> Material:
@@ -158,42 +145,49 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
             )
     _check_labels(learnt, learnt, sources.labels)
     _check_labels(rest, learnt, sources.labels)
-    known, shared, shared_shifted = set(keys), 0, 0
+    known, unlabelled = set(keys), set[str]()
     context, digests = None, {"labels": _digest(keys, whole.labels)}
+    counts = {"learnt": len(learnt), "held_out": len(rest), "context": 0, "shared": 0}
     if sources.context is not None:
         context = recipe.unlabelled(sources.context, facts)
         if not len(context):
             raise ValueError(f"{sources.context} holds no structure")
-        unlabelled = keys_of(recipe, run.parts, facts, context)
-        digests["context"] = _digest(unlabelled)
-        shared = len(known & set(unlabelled))
+        found = keys_of(recipe, run.parts, facts, context)
+        unlabelled, digests["context"] = set(found), _digest(found)
+        shared = len(known & unlabelled)
+        counts |= {"context": len(context), "shared": shared}
         if shared:
             warnings.warn(
-                f"{shared:,} of {len(set(unlabelled)):,} structures of {sources.context} are "
+                f"{shared:,} of {len(unlabelled):,} structures of {sources.context} are "
                 f"labelled in {sources.labels}, too: there the regulariser is in the way of the "
                 "labels, and with a large weight the fit is lost; take them out, or keep --weight "
                 "low",
                 stacklevel=2,
             )
-    shifted = None
-    if sources.shifted is not None:
-        shifted = recipe.labelled(sources.shifted, facts, whole.names)
-        _check_labels(shifted, learnt, sources.shifted)
-        others = _keys(run, shifted, sources.shifted)
-        digests["shifted"] = _digest(others, shifted.labels)
-        shared_shifted = len(known & set(others))
-        if shared_shifted:
+    judging = dict[str, Labelled]()
+    for name in JUDGING:
+        path = getattr(sources, name)
+        if path is None:
+            continue
+        own = recipe.labelled(path, facts, whole.names)
+        _check_labels(own, learnt, path)
+        others = _keys(run, own, path)
+        judging[name], digests[name] = own, _digest(others, own.labels)
+        shared = len(known & set(others))
+        counts |= {name: len(own), f"shared_{name}": shared}
+        counts[f"unlabelled_{name}"] = len(unlabelled & set(others))
+        if shared:
             warnings.warn(
-                f"{shared_shifted:,} of {len(set(others)):,} structures of {sources.shifted} are "
+                f"{shared:,} of {len(set(others)):,} structures of {path} are "
                 f"labelled in {sources.labels}, too: the guide is judged by what it has learnt, "
-                "and the shifted figures are too good; take them out",
+                f"and the {name} figures are too good; take them out",
                 stacklevel=2,
             )
     parted = {
         name: [keys[i] for i in rows.tolist()]
         for name, rows in zip(("learnt", "held_out"), places, strict=True)
     }
-    return Material(learnt, rest, context, shifted, parted, shared, shared_shifted, digests)
+    return Material(learnt, rest, context, judging, parted, counts, digests)
 
 
 def _whole(path: str) -> str:

@@ -11,13 +11,14 @@ from typing import Any
 from noiseloom.figures import curve_chart
 from noiseloom.gallery import section
 from noiseloom.guide_folder import GUIDES, GuideRecord
+from noiseloom.guide_material import JUDGING
 from noiseloom.recipes import GuideTraining
 from noiseloom.report import document, loss_section, records_of
 from noiseloom.run_folder import write_text
 
 __all__ = ["write_guide_report"]
 
-TITLES = {"held_out": "held out", "shifted": "shifted", "context": "context"}
+TITLES = {"held_out": "held out", "shifted": "shifted", "test": "test", "context": "context"}
 _SHOWN = (0, 2, 5, 8, 10)
 """Levels of tables and of reliability curves, of those that were measured."""
 
@@ -60,12 +61,16 @@ def _header(folder: Path, record: GuideRecord) -> str:
         "rank correlation": f"{told['spearman']:.2f}",
         "inside 90 %": f"{told['inside_90']:.0%}",
     }
-    if "nll_shifted" in told:
-        shown["shifted nats"] = f"{told['nll_shifted']:.3f}"
+    for name in JUDGING:
+        if f"nll_{name}" in told:
+            shown[f"{name} nats"] = f"{told[f'nll_{name}']:.3f}"
     if counts["shared"]:
         shown["shared with context"] = f"{counts['shared']:,}"
-    if counts.get("shared_shifted"):  # guides of before do not have it
-        shown["shared with shifted"] = f"{counts['shared_shifted']:,}"
+    for name in JUDGING:  # guides of before have less of it
+        if counts.get(f"shared_{name}"):
+            shown[f"shared with {name}"] = f"{counts[f'shared_{name}']:,}"
+        if counts.get(f"unlabelled_{name}"):
+            shown[f"{name}, in the context too"] = f"{counts[f'unlabelled_{name}']:,}"
     shown |= {"seed": str(options.seed), "noiseloom": record.noiseloom}
     cells = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in shown.items())
     command = f"<pre>{escape(record.command)}</pre>" if record.command else ""

@@ -121,7 +121,7 @@ def make_trained(run: Run, options: GuideTraining, material: Material) -> Traine
         features=options.width,
         samples=len(material.learnt),
         rng=rng.fold("term"),
-        **options.term(),
+        **options.term(run.diffusion),
     )
     return Trained(guide, term)
 

@@ -20,7 +20,8 @@ class MakeGuide(Answer):
         columns: those of the labels, separated by commas; by default the only one of numbers.
         context: structures without labels, among which the guide is to know its limits: a table, or
             what the run is trained on.
-        shifted: structures with labels of another domain, to judge by alone.
+        shifted: structures with labels of another domain, to judge and to choose by alone.
+        test: others of these, never chosen by: how a choice does where it has seen no label.
         seeds: guides of every method, from --seed on.
         configurations: of every method's grid, to choose from; 0 trains what the options say.
         select: choose by held-out labels (in-domain) or by those of --shifted.
@@ -36,6 +37,7 @@ class MakeGuide(Answer):
     columns: str | None = None
     context: str | None = None
     shifted: str | None = None
+    test: str | None = None
     seeds: int = 1
     configurations: int = 0
     select: Literal["in-domain", "shifted"] = "in-domain"

@@ -52,12 +52,20 @@ def constant_covariance(t: Tensor) -> tuple[Tensor, Tensor]:
     return torch.ones_like(t), torch.ones_like(t)
 
 
-def noise_covariance(schedule: Schedule) -> CovarianceSchedule:
+def noise_covariance(*schedules: Schedule) -> CovarianceSchedule:
     """sigma: 1.1 - u, tau: u + 0.1, by the share of noise, u = sigma^2 / (alpha^2 + sigma^2).
 
     What the sigmoid approximates, for schedules whose times are not spread as the paper's are.
+
+    Args:
+        schedules: of the states; of several parts each has its own, and u is their mean.
     """
-    return lambda t: linear_covariance((-schedule.log_snr(t)).sigmoid())
+
+    def covariance(t: Tensor) -> tuple[Tensor, Tensor]:
+        shares = [(-schedule.log_snr(t)).sigmoid() for schedule in schedules]
+        return linear_covariance(torch.stack(shares).mean(0))
+
+    return covariance
 
 
 COVARIANCES: dict[str, CovarianceSchedule] = {

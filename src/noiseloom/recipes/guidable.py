@@ -55,9 +55,9 @@ class Guidable:
         beside: ending of the file that `write_structures` makes, "" for none: what is there under
             that name is replaced only where that was asked for.
         pictured: whether `picture` draws: hits then have a picture beside their table.
-        own_sources: words that stand for files of the recipe's own: of `labels`, `context` and
-            `shifted`, those that it has itself, so that none need be named. `labelled` and
-            `unlabelled` are given them as paths.
+        own_sources: words that stand for files of the recipe's own: of `labels`, `context`,
+            `shifted` and `test`, those that it has itself, so that none need be named. `labelled`
+            and `unlabelled` are given them as paths.
         held_out_known: whether structures of the run's data that were held out are not new.
     """
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from noiseloom.context import COVARIANCES
+from noiseloom.context import COVARIANCES, noise_covariance
+from noiseloom.diffusion import Diffusion, ProductDiffusion
 from noiseloom.training import Training
 
 __all__ = [
@@ -76,12 +77,14 @@ class GuideTraining:
         context_size: unlabelled structures per update.
         reference: context structures for which the regulariser counts once (512, the paper's small
             molecules), null for no such factor (its materials).
-        schedule: of sigma and tau over noise: sigmoid (the paper's), linear or constant.
+        schedule: of sigma and tau: by the share of noise in the run's own states (noise); or over
+            time the paper's sigmoid, which stands for that on its clock, linear, or constant.
         decay: weight decay.
         prior_variance: of the parameter prior.
         members: guides of an ensemble.
         pretraining_steps: updates on the context that come before those on labels.
         held_out: share of the labelled structures that is kept from training, for calibration.
+        compile: compile the network, for long trainings on a GPU.
         checkpoint_every: updates between two checkpoints.
         seed: of everything that is drawn, but which structures are held out.
 
@@ -103,12 +106,13 @@ class GuideTraining:
     weight: float = 1.0
     context_size: int = 64
     reference: int | None = 512
-    schedule: Literal["sigmoid", "linear", "constant"] = "sigmoid"
+    schedule: Literal["noise", "sigmoid", "linear", "constant"] = "noise"
     decay: float = 0.01
     prior_variance: float = 1.0
     members: int = 5
     pretraining_steps: int = 1000
     held_out: float = 0.2
+    compile: bool = False
     checkpoint_every: int = 500
     seed: int = 0
 
@@ -150,12 +154,15 @@ class GuideTraining:
         """The updates on the context before them."""
         return self._training(first, self.pretraining_steps, 0.0)
 
-    def term(self) -> dict[str, Any]:
-        """What `make_regulariser` is to make, with its options."""
+    def term(self, diffusion: Diffusion | ProductDiffusion) -> dict[str, Any]:
+        """What `make_regulariser` is to make for states of a kind, with its options."""
         if self.method == "context":
             names = ("sigma", "tau", "variance", "weight", "reference")
             options = {name: getattr(self, name) for name in names}
-            return {"name": "context", "schedule": COVARIANCES[self.schedule], **options}
+            parts = diffusion.parts.values() if isinstance(diffusion, ProductDiffusion) else ()
+            schedules = [part.schedule for part in parts or [diffusion]]
+            covariance = COVARIANCES.get(self.schedule) or noise_covariance(*schedules)
+            return {"name": "context", "schedule": covariance, **options}
         if self.method == "parameter-prior":
             return {"name": self.method, "variance": self.prior_variance}
         if self.method in ("coral", "adversarial", "confusion"):
@@ -172,7 +179,7 @@ class GuideTraining:
             weight_decay=decay,
             ema_decay=0.99,
             precision=first.precision,
-            compile=bool(first.compile),
+            compile=self.compile,
             checkpoint_every=self.checkpoint_every,
             threads=first.threads,
             seed=self.seed,

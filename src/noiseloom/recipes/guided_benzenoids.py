@@ -50,6 +50,7 @@ class GuidedBenzenoids(Guidable):
         "labels": "train",
         "context": "others",
         "shifted": "validation",
+        "test": "test",
     }
     held_out_known: ClassVar[bool] = False
 
