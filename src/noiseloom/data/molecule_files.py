@@ -1,6 +1,7 @@
 """Molecules as others read them: SDF files, and pictures (SVG)."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,16 @@ def structure_file(
 def molecule_picture(molecules: Sequence[Any], captions: Sequence[str], columns: int = 6) -> str:
     """An SVG of molecules, row by row, on white: carbons are black on dark pages, too.
 
+    "" where RDKit has nothing to draw with: machines without a screen may lack libXrender, which
+    its drawing needs, and nothing but a picture is lost.
+
     Args:
         molecules: RDKit's, sanitised, at least one.
         captions: a line below each.
         columns: how many are side by side.
+
+    Warns:
+        UserWarning: nothing can be drawn.
 
     Raises:
         ValueError: none, or another number of captions.
@@ -63,8 +70,11 @@ def molecule_picture(molecules: Sequence[Any], captions: Sequence[str], columns:
     if not molecules or len(captions) != len(molecules):
         raise ValueError(f"{len(captions)} captions for {len(molecules)} molecules, at least one")
     chemistry()
-    from rdkit.Chem.Draw import rdMolDraw2D
-
+    try:
+        from rdkit.Chem.Draw import rdMolDraw2D
+    except ImportError as error:
+        warnings.warn(f"there are no pictures of molecules: {error}", stacklevel=2)
+        return ""
     across = min(columns, len(molecules))
     down = -(-len(molecules) // across)
     canvas: Any = rdMolDraw2D.MolDraw2DSVG(across * _SIDE, down * _SIDE, _SIDE, _SIDE)
