@@ -400,6 +400,9 @@ def test_a_guide_that_was_damaged_or_left_while_it_was_removed_is_made_again_by_
     def stop(*given, **more):
         raise KeyboardInterrupt
 
+    # Of one that is not finished nothing is kept.
+    told = yaml.safe_load((out / "guide.yaml").read_text())
+    (out / "guide.yaml").write_text(yaml.safe_dump({**told, "summary": {}}))
     monkeypatch.setattr(noiseloom.guide_folder.shutil, "rmtree", stop)
     with pytest.raises(KeyboardInterrupt):
         fit_guide(run, options, out, material, sources, force=True)

@@ -9,9 +9,10 @@
     model.safetensors, metrics.jsonl, state/    of its training, as in a run
     pretraining/          likewise, of method pretrained
 
-By default it lies in the run's own, `guides/METHOD-SEED`. Published with a run are `guide.yaml`,
-`ema.safetensors` and `calibration.json` alone. It is refused by runs with other states
-or words, and, if it reads a denoiser's hidden states, by all that have other weights.
+By default it lies in the run's own, `guides/METHOD-SEED`; what is to take its place is made beside
+it, in `guides/.METHOD-SEED.next`. Published with a run are `guide.yaml`, `ema.safetensors` and
+`calibration.json` alone. It is refused by runs with other states or words, and, if it reads a
+denoiser's hidden states, by all that have other weights.
 """
 
 import json
@@ -28,7 +29,7 @@ from noiseloom.context import Guide, GuideEnsemble
 from noiseloom.recipes import Facts, Guidable, GuideTraining, Parts
 from noiseloom.rng import Rng
 from noiseloom.run import Run
-from noiseloom.run_folder import write_text
+from noiseloom.run_folder import is_free, write_text
 from noiseloom.training import checkpoint
 
 __all__ = [
@@ -39,8 +40,10 @@ __all__ = [
     "is_guide",
     "load_guide",
     "make_guide",
+    "place_of_next",
     "read_guide",
     "remove_guide",
+    "replace_guide",
     "space_of",
     "structures",
     "write_guide",
@@ -138,6 +141,33 @@ def remove_guide(folder: Path) -> None:
         elif path.name not in (_FILE, ".lock"):  # whoever removes it holds the lock
             path.unlink()
     (folder / _FILE).unlink()
+
+
+def place_of_next(folder: Path) -> Path:
+    """Where the guide that is to replace one is made."""
+    return _beside(folder, "next")
+
+
+def replace_guide(folder: Path) -> None:
+    """Put the next guide, which is finished, into the place of one that is there, or was."""
+    folder = folder.resolve()  # of a link, what it leads to
+    old = _beside(folder, "old")
+    _clear(old)  # that a kill may have left
+    if folder.exists():
+        folder.rename(old)
+    place_of_next(folder).rename(folder)
+    _clear(old)
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    whole = folder.expanduser().resolve()
+    return whole.with_name(f".{whole.name}.{ending}")
+
+
+def _clear(folder: Path) -> None:
+    remove_guide(folder)
+    if folder.is_dir() and is_free(folder):
+        shutil.rmtree(folder)
 
 
 def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:

@@ -138,7 +138,11 @@ def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
 def _below(root: Path) -> list[Path]:
     found = sorted(path.parent for path in root.rglob("guide.yaml"))
     inner = [folder.relative_to(root).parts for folder in found]
-    return [f for f, parts in zip(found, inner, strict=True) if "selection" not in parts[:-1]]
+    return [
+        folder
+        for folder, parts in zip(found, inner, strict=True)
+        if "selection" not in parts[:-1] and not folder.name.startswith(".")  # not in its place yet
+    ]
 
 
 def _choice(folder: Path) -> str:
