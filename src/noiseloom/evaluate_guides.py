@@ -14,6 +14,7 @@ from typing import Any
 
 from noiseloom.commands import load
 from noiseloom.fit import Options
+from noiseloom.guide_folder import guidable
 from noiseloom.guide_trainings import file_of_recipe
 from noiseloom.guided_cells import (
     Cell,
@@ -26,6 +27,7 @@ from noiseloom.guided_cells import (
     guides_in,
     judged,
     kept,
+    knows_labels,
     place,
 )
 from noiseloom.guided_figures import BEST, Aim
@@ -37,7 +39,8 @@ from noiseloom.guided_table import (
     write_guided_report,
 )
 from noiseloom.jobs import check_jobs, in_jobs
-from noiseloom.recipes import Guiding
+from noiseloom.recipes import Guidable, Guiding
+from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.steering import load_guides, steering_of
 from noiseloom.table import source as made_with
@@ -75,7 +78,7 @@ def evaluate_guides(
         scales: each at least 0.
         n: samples of each cell.
         seed: added to that of a guide, of the draws; by default the run's own.
-        truth: a table of labels that are true; None for what the recipe knows.
+        truth: a table of labels that are true; None for what the recipe knows of its own.
         out: folder of the table, new or of an earlier one; by default `guided` in the run's.
         jobs: guides at a time, each in a process of its own.
         command: what was typed.
@@ -131,7 +134,8 @@ def evaluate_guides(
     if not any(row.seeds for row in rows):
         raise ValueError(f"no cell can be judged: {next(iter(rows)).failed[0]}")
     head, lines = guided_table(rows, aims, n)
-    notes = _notes(guides, found, aims)
+    notes = [*_notes(guides, found, aims), *([] if truth else _unknown(run, guides))]
+    notes += _older(found)
     failed = {cell.file.stem: found[cell.file].failed for _, _, cell in asked}
     table: dict[str, Any] = {
         "command": command,
@@ -199,7 +203,20 @@ def _notes(
         )
     if not counts and any(one.figures.get("valid") for one in found.values()):
         notes.append("nothing is known of what the samples are truly worth")
-    return notes + _older(found)
+    return notes
+
+
+def _unknown(run: Run, guides: Sequence[GuideFolder]) -> list[str]:
+    """Files of labels that are not the recipe's, which knows the truth of some of its own."""
+    if type(guidable(run)).true_values is Guidable.true_values:
+        return []
+    files = [str(g.record.sources["labels"]) for g in guides if not knows_labels(run, g.record)]
+    names = ", ".join(guides[0].record.names)
+    return [
+        f"{names} of {Path(file).name}: labels that are not made by {run.recipe.name} itself, so "
+        "that it is not known what is true: --truth FILE can say it"
+        for file in dict.fromkeys(files)
+    ]
 
 
 def _older(found: dict[Path, Found]) -> list[str]:

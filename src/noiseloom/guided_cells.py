@@ -38,6 +38,7 @@ __all__ = [
     "guides_in",
     "judged",
     "kept",
+    "knows_labels",
     "place",
 ]
 
@@ -70,7 +71,7 @@ class Cell:
         options: how it leads; at scale 0 it does not.
         n: number of samples.
         seed: of the draws.
-        truth: a table of labels that are true, or None for what the recipe knows.
+        truth: a table of labels that are true, or None for what the recipe knows of its own.
         file: where it is kept.
     """
 
@@ -191,9 +192,16 @@ def place(root: Path, run: Run, guide: GuideFolder, name: str, cell: Cell) -> Ce
         "seed": cell.seed,
         "truth": digest(cell.truth) or cell.truth if cell.truth else None,
     }
+    if cell.truth is None and not knows_labels(run, guide.record):
+        decides["truth"] = ""  # cells of old had what the recipe knows of another label
     text = json.dumps(decides, sort_keys=True, default=str)
     ending = blake2b(text.encode(), digest_size=5).hexdigest()
     return replace(cell, file=root / "cells" / f"{name}-{ending}.json")
+
+
+def knows_labels(run: Run, record: GuideRecord) -> bool:
+    """Whether a guide has learnt labels of which the run's recipe knows the truth."""
+    return guidable(run).labels_itself(str(record.sources.get("labels") or ""))
 
 
 def _weights(folder: Path) -> str:
@@ -283,11 +291,11 @@ def _judge(cell: Cell) -> dict[str, float]:
     data = led_samples(run, guide, records, cell.options, given, cell.seed, _BATCH)
     keys = recipe.keys(run.parts, run.facts, data)
     names = tuple(name for record in records for name in record.names)
-    truths = (
-        recipe.true_values(run.parts, run.facts, data)
-        if cell.truth is None
-        else _looked_up(keys, _known(cell.source, cell.truth, names), names)
-    )
+    truths: dict[str, Tensor] = {}
+    if cell.truth is not None:
+        truths = _looked_up(keys, _known(cell.source, cell.truth, names), names)
+    elif knows_labels(run, records[0]):
+        truths = recipe.true_values(run.parts, run.facts, data)
     order, said = None, None
     first = torch.tensor([*{k: i for i, k in reversed([*enumerate(keys)]) if k}.values()])
     if cell.options.scale and len(first):

@@ -123,10 +123,9 @@ class ContextProteins(Landscapes):
         parts = found.train, found.test, notes, Variants.words, found.measured, found.validation
         return LandscapeSplit(*parts)
 
-    def split_at(self, path: str) -> LandscapeSplit | None:
-        """An Ehrlich function's runs, or the variants of a .zip file."""
-        own = _is_ehrlich(path) or path.lower().endswith(".zip")
-        return self.load(path) if own else None
+    def is_data(self, path: str) -> bool:
+        """The word for an Ehrlich function's runs, or a .zip file of variants."""
+        return _is_ehrlich(path) or path.lower().endswith(".zip")
 
     def facts(self, data: Split[Any]) -> Facts:
         """Which landscape it is, besides."""

@@ -85,6 +85,16 @@ class Guidable:
         """
         raise NotImplementedError
 
+    def labels_itself(self, path: str) -> bool:
+        """Whether labels of a path are the recipe's own, for which `true_values` are the truth.
+
+        By default those of `own_sources` are.
+
+        Args:
+            path: as `labelled` is given it; the file itself need not be there.
+        """
+        return path in self.own_sources.values()
+
     def unlabelled(self, path: str, facts: Facts) -> Data:
         """Structures of a file without labels, as training batches have them.
 
@@ -149,7 +159,8 @@ class Guidable:
         """What decoded structures are truly worth, by the names of properties: by default nothing.
 
         float64, shape (N,), NaN where a structure is invalid or nobody knows. What a guide says of
-        a property is held against it by its name (`noiseloom evaluate RUN --guide FOLDER`).
+        a property is held against it by its name (`noiseloom evaluate RUN --guide FOLDER`), if it
+        has learnt labels of the recipe's own (`labels_itself`).
         """
         return {}
 

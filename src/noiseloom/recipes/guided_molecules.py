@@ -132,7 +132,7 @@ class GuidedMolecules(Guidable):
         FILE:validation, :test, :high (both) or :all.
         """
         match = _PARTS.fullmatch(path)
-        if match is None and path.lower().endswith(_TABLES):
+        if not self.labels_itself(path):
             return self._table(path, facts, columns)
         name, word = (match[1], match[2]) if match else (path, "train")
         if columns not in (None, ("qed_sa",)):
@@ -140,6 +140,10 @@ class GuidedMolecules(Guidable):
             raise ValueError(f"of {name} one label is computed, qed_sa, and not {told}")
         own, _ = self.fit(self.part(self.read(name)[0], word), facts, path)
         return Labelled(own, own.labels.double()[:, None], ("qed_sa",))
+
+    def labels_itself(self, path: str) -> bool:
+        """Those that are computed, of all but a table."""
+        return _PARTS.fullmatch(path) is not None or not path.lower().endswith(_TABLES)
 
     def _table(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
         cells = read_cells(path)
