@@ -97,6 +97,7 @@ FRONT |= {
     "paths",
     "prior_folder",
     "publish",
+    "ranking",
     "record",
     "remarks",
     "rows",

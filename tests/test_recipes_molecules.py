@@ -25,8 +25,8 @@ from noiseloom.data import chemistry
 from noiseloom.data.chemistry import scores
 from noiseloom.data.molecular_graphs import corrected_graphs, flat, smiles_of_graphs
 from noiseloom.data.molecules import parse_molecules
-from noiseloom.guided_drawing import ranked
 from noiseloom.metrics.molecules import nearest_similarity
+from noiseloom.ranking import ranked
 from noiseloom.recipes import ContextMolecules, Guiding
 from noiseloom.recipes.molecule_states import GraphCodec, pack
 from noiseloom.rng import Rng

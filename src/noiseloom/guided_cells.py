@@ -19,8 +19,9 @@ from torch import Tensor
 
 from noiseloom.commands import load
 from noiseloom.guide_folder import GUIDES, GuideRecord, guidable, read_guide
-from noiseloom.guided_drawing import keys_of_data, led_samples, said_of
+from noiseloom.guided_drawing import led_samples
 from noiseloom.guided_figures import Aim, led_figures
+from noiseloom.ranking import keys_of_data, said_of
 from noiseloom.recipes import Guiding, keys_of
 from noiseloom.run import Run
 from noiseloom.run_folder import digest, write_text
