@@ -16,7 +16,7 @@ from noiseloom.commands import load
 from noiseloom.fit import Options
 from noiseloom.guidance.sites import every_gain
 from noiseloom.guide_folder import GuideRecord, find_guide, guidable
-from noiseloom.ranking import picture_of, ranked, said_of
+from noiseloom.ranking import picture_of, ranked, said_names, said_of
 from noiseloom.recipes import Guiding
 from noiseloom.redesign import Redesign, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits, say_if_unused_to
@@ -103,6 +103,12 @@ def sample_guided(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, text.getvalue().encode())
     result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
+    names = [name for record in records for name in record.names]
+    if len(set(names)) < len(names):
+        each = [guides[i] for i, record in enumerate(records) for _ in record.names]
+        result["properties"] = dict(zip(said_names(records), each, strict=True))
+        called = (f"{name} of {guide}" for name, guide in result["properties"].items())
+        lines.append(f"properties: {', '.join(called)}")
     true = guidable(run).figures(run.parts, run.facts, data)
     result |= true
     if true:

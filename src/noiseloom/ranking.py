@@ -8,6 +8,7 @@ labelled nor among the run's data.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,23 @@ from noiseloom.run_folder import read_description, same_data
 from noiseloom.steering import Guides, aim_of
 from noiseloom.terminal import number, say
 
-__all__ = ["Ranked", "keys_of_data", "picture_of", "ranked", "said_of"]
+__all__ = ["Ranked", "keys_of_data", "picture_of", "ranked", "said_names", "said_of"]
 
 _DRAWN = 24
 """Structures of a picture."""
+
+
+def said_names(records: Sequence[GuideRecord]) -> list[str]:
+    """What properties of guides are called beside each other: those of one name get numbers.
+
+    Of logp, size and logp they are logp_1, size and logp_2; what is called logp_1 already stays so.
+    """
+    names = [name for record in records for name in record.names]
+    found = list[str]()
+    for name in names:
+        others = (called for i in count(1) if (called := f"{name}_{i}") not in {*names, *found})
+        found.append(name if names.count(name) == 1 else next(others))
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ def ranked(
     recipe, facts = guidable(run), run.facts
     keys = recipe.keys(run.parts, facts, data)
     times = Counter(key for key in keys if key)
-    names = [name for record in records for name in record.names]
+    names = said_names(records)
     said_heads = [f"{kind}_{name}" for name in names for kind in ("prediction", "deviation")]
     head = [*recipe.columns(facts), *said_heads, "distance", "new", "times"]
     counts = {"drawn": len(keys), "invalid": len(keys) - times.total(), "different": len(times)}
@@ -103,7 +117,7 @@ def ranked(
 
 def picture_of(run: Run, table: Ranked, records: Sequence[GuideRecord]) -> str:
     """The best, with what is said of each: means, and in brackets deviations."""
-    names = [name for record in records for name in record.names]
+    names = said_names(records)
     columns = [table.column(f"{kind}_{n}") for n in names for kind in ("prediction", "deviation")]
     said = [[number(value) for value in row[:_DRAWN]] for row in columns]
     pairs = zip(said[::2], said[1::2], strict=True)
