@@ -64,6 +64,7 @@ FRONT |= {
     "captioned",
     "captioning",
     "fit_guide",
+    "found_guides",
     "guide_actions",
     "guide_command",
     "guide_examples",

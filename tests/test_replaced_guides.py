@@ -12,9 +12,9 @@ import noiseloom.fit_guide
 import noiseloom.guide_folder
 from noiseloom.cli import main
 from noiseloom.fit_guide import fit_guide
+from noiseloom.found_guides import guides_in
 from noiseloom.guide_folder import load_guide, read_guide
 from noiseloom.guide_material import Sources, read_material
-from noiseloom.guided_cells import guides_in
 from noiseloom.recipes import GuideTraining
 
 TINY = GuideTraining(method="none", steps=12, batch_size=16, width=8, depth=1, checkpoint_every=5)

@@ -14,17 +14,16 @@ from typing import Any
 
 from noiseloom.commands import load
 from noiseloom.fit import Options
+from noiseloom.found_guides import GuideFolder, guides_in
 from noiseloom.guide_folder import guidable
 from noiseloom.guide_trainings import file_of_recipe
 from noiseloom.guided_cells import (
     Cell,
     Found,
-    GuideFolder,
     aims_of,
     by_today,
     check_truth,
     forget,
-    guides_in,
     judged,
     kept,
     knows_labels,
