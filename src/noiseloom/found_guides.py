@@ -1,14 +1,19 @@
 """Finding finished guides by what people type."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from noiseloom.guide_folder import GUIDES, GuideRecord, read_guide
+from noiseloom.recipes.guide_options import METHODS
 from noiseloom.run import Run
 
-__all__ = ["GuideFolder", "guides_in"]
+__all__ = ["GuideFolder", "folders_of", "guides_in"]
+
+_TRIAL = re.compile(r"only|\w+=[^,=]+(,\w+=[^,=]+)*")
+"""What the folder of a configuration is called, in that of its method: as of `called`."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,29 @@ class GuideFolder:
     select: str = ""
 
 
+def folders_of(text: str, source: str) -> list[str]:
+    """Folders that are separated by commas, as they were typed; folders of trials hold commas, too.
+
+    Args:
+        text: folders, or names among the guides of the run.
+        source: of the run.
+    """
+    words, found = text.split(","), list[str]()
+    own = Path(source).expanduser() / GUIDES
+    while words:
+        longer = (",".join(words[:i]) for i in range(1, len(words) + 1))
+        there = (p for p in longer if Path(p).expanduser().is_dir() or (own / p).is_dir())
+        found.append(next(there, words[0]))
+        words = words[found[-1].count(",") + 1 :]
+    return found
+
+
 def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
     """Finished guides: of a guide's own folder that one, of another folder all inside it.
 
     A folder may be named by its place among the run's own guides, as "context-0".
 
-    Trials of a choice, in a folder called selection, are none of them. What a guide's configuration
+    Trials of a choice are none of them, unless nothing else is there. What a guide's configuration
     was chosen by is said by the `selection.json` beside its folder.
 
     Raises:
@@ -62,12 +84,14 @@ def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
 
 def _below(root: Path) -> list[Path]:
     found = sorted(path.parent for path in root.rglob("guide.yaml"))
+    found = [folder for folder in found if not folder.name.startswith(".")]  # not in its place yet
     inner = [folder.relative_to(root).parts for folder in found]
-    return [
-        folder
-        for folder, parts in zip(found, inner, strict=True)
-        if "selection" not in parts[:-1] and not folder.name.startswith(".")  # not in its place yet
-    ]
+    own = [f for f, parts in zip(found, inner, strict=True) if "selection" not in parts[:-1]]
+    return [folder for folder in own if not _is_trial(folder)] or own
+
+
+def _is_trial(folder: Path) -> bool:
+    return folder.parent.name in METHODS and _TRIAL.fullmatch(folder.name) is not None
 
 
 def _choice(folder: Path) -> str:
