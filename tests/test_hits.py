@@ -102,3 +102,25 @@ def test_one_guide_of_a_property_keeps_its_heading(run, tmp_path, capsys):
     assert "properties" not in told
     head, *_ = rows_of(tmp_path / "hits.csv")
     assert {"prediction_logp", "prediction_size", "deviation_size"} < set(head)
+
+
+# Labels of one's own.
+
+
+def test_figures_of_the_recipes_label_are_not_told_of_others(run, tmp_path, capsys):
+    of_label = {"label", "label_se", "label_top", "label_best", "above"}
+    known = sampled(capsys, run, tmp_path / "known.csv", "known", "maximise")
+    assert of_label - {"label_se"} <= known.keys()
+    for guides, target in (("one", "maximise"), ("known,one", "maximise,any")):
+        out = tmp_path / f"{guides}.csv"
+        told = sampled(capsys, run, out, guides, target)
+        assert not of_label & told.keys()
+        assert {"valid", "unique", "qed", "sa"} <= told.keys()  # which say whose they are
+        words = ["--guide", guides, "--target", target, "-n", "8", "--out", str(out), "--force"]
+        assert main(["sample", str(run), *words]) == 0
+        said = capsys.readouterr().out
+        assert "label" not in said.replace("labels", "")
+        assert "qed_sa, qed, sa are of context-molecules, not of the labels of own.csv" in said
+    words = ["--guide", "known", "--target", "maximise", "-n", "8", "--force"]
+    assert main(["sample", str(run), *words, "--out", str(tmp_path / "known.csv")]) == 0
+    assert "not of the labels" not in capsys.readouterr().out

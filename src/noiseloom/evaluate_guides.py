@@ -15,7 +15,7 @@ from typing import Any
 from noiseloom.commands import load
 from noiseloom.fit import Options
 from noiseloom.found_guides import GuideFolder, guides_in
-from noiseloom.guide_folder import guidable
+from noiseloom.guide_folder import foreign_labels
 from noiseloom.guide_trainings import file_of_recipe
 from noiseloom.guided_cells import (
     Cell,
@@ -26,7 +26,6 @@ from noiseloom.guided_cells import (
     forget,
     judged,
     kept,
-    knows_labels,
     place,
 )
 from noiseloom.guided_figures import BEST, Aim
@@ -38,7 +37,7 @@ from noiseloom.guided_table import (
     write_guided_report,
 )
 from noiseloom.jobs import check_jobs, in_jobs
-from noiseloom.recipes import Guidable, Guiding
+from noiseloom.recipes import Guiding
 from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.steering import load_guides, steering_of
@@ -206,15 +205,12 @@ def _notes(
 
 
 def _unknown(run: Run, guides: Sequence[GuideFolder]) -> list[str]:
-    """Files of labels that are not the recipe's, which knows the truth of some of its own."""
-    if type(guidable(run)).true_values is Guidable.true_values:
-        return []
-    files = [str(g.record.sources["labels"]) for g in guides if not knows_labels(run, g.record)]
+    """That nothing is known of what labels of one's own are, where the recipe knows its own."""
     names = ", ".join(guides[0].record.names)
     return [
-        f"{names} of {Path(file).name}: labels that are not made by {run.recipe.name} itself, so "
-        "that it is not known what is true: --truth FILE can say it"
-        for file in dict.fromkeys(files)
+        f"{names} of {file}: labels that are not made by {run.recipe.name} itself, so that it is "
+        "not known what is true: --truth FILE can say it"
+        for file in foreign_labels(run, [guide.record for guide in guides])
     ]
 
 

@@ -17,7 +17,7 @@ denoiser's hidden states, by all that have other weights.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -36,6 +36,7 @@ __all__ = [
     "GUIDES",
     "GuideRecord",
     "find_guide",
+    "foreign_labels",
     "guidable",
     "is_guide",
     "load_guide",
@@ -219,6 +220,15 @@ def guidable(run: Run) -> Guidable:
         raise ValueError(f"{run.folder} is a run of {recipe.name!r}, which cannot be guided")
     recipe.check_guidable()
     return recipe
+
+
+def foreign_labels(run: Run, records: Sequence[GuideRecord]) -> list[str]:
+    """Files of labels that guides learnt, other than those of which the recipe knows the truth."""
+    recipe = guidable(run)
+    if type(recipe).true_values is Guidable.true_values:  # it knows of none
+        return []
+    paths = dict.fromkeys(str(record.sources.get("labels") or "") for record in records)
+    return [Path(path).name for path in paths if not recipe.labels_itself(path)]
 
 
 def space_of(run: Run, options: GuideTraining) -> dict[str, str]:

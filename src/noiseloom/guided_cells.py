@@ -19,7 +19,7 @@ from torch import Tensor
 
 from noiseloom.commands import load
 from noiseloom.found_guides import GuideFolder
-from noiseloom.guide_folder import GuideRecord, guidable
+from noiseloom.guide_folder import GuideRecord, foreign_labels, guidable
 from noiseloom.guided_drawing import led_samples
 from noiseloom.guided_figures import Aim, led_figures
 from noiseloom.ranking import keys_of_data, said_of
@@ -38,7 +38,6 @@ __all__ = [
     "forget",
     "judged",
     "kept",
-    "knows_labels",
     "place",
 ]
 
@@ -120,16 +119,11 @@ def place(root: Path, run: Run, guide: GuideFolder, name: str, cell: Cell) -> Ce
         "seed": cell.seed,
         "truth": digest(cell.truth) or cell.truth if cell.truth else None,
     }
-    if cell.truth is None and not knows_labels(run, guide.record):
+    if cell.truth is None and foreign_labels(run, [guide.record]):
         decides["truth"] = ""  # cells of old had what the recipe knows of another label
     text = json.dumps(decides, sort_keys=True, default=str)
     ending = blake2b(text.encode(), digest_size=5).hexdigest()
     return replace(cell, file=root / "cells" / f"{name}-{ending}.json")
-
-
-def knows_labels(run: Run, record: GuideRecord) -> bool:
-    """Whether a guide has learnt labels of which the run's recipe knows the truth."""
-    return guidable(run).labels_itself(str(record.sources.get("labels") or ""))
 
 
 def _weights(folder: Path) -> str:
@@ -222,7 +216,7 @@ def _judge(cell: Cell) -> dict[str, float]:
     truths: dict[str, Tensor] = {}
     if cell.truth is not None:
         truths = _looked_up(keys, _known(cell.source, cell.truth, names), names)
-    elif knows_labels(run, records[0]):
+    elif not foreign_labels(run, records):
         truths = recipe.true_values(run.parts, run.facts, data)
     order, said = None, None
     first = torch.tensor([*{k: i for i, k in reversed([*enumerate(keys)]) if k}.values()])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from noiseloom.commands import load
 from noiseloom.fit import Options
 from noiseloom.guidance.sites import every_gain
-from noiseloom.guide_folder import GuideRecord, find_guide, guidable
+from noiseloom.guide_folder import GuideRecord, find_guide, foreign_labels, guidable
 from noiseloom.ranking import picture_of, ranked, said_names, said_of
 from noiseloom.recipes import Guiding
 from noiseloom.redesign import Redesign, sites_of
@@ -109,13 +109,21 @@ def sample_guided(
         result["properties"] = dict(zip(said_names(records), each, strict=True))
         called = (f"{name} of {guide}" for name, guide in result["properties"].items())
         lines.append(f"properties: {', '.join(called)}")
+    others, columns = foreign_labels(run, records), guidable(run).columns(run.facts)
     true = guidable(run).figures(run.parts, run.facts, data)
+    if others:
+        own = guidable(run).label_figures
+        true = {name: value for name, value in true.items() if name not in own}
+        if columns[1:]:
+            lines.append(
+                f"{', '.join(columns[1:])} are of {run.recipe.name}, not of the labels of "
+                f"{', '.join(others)}"
+            )
     result |= true
     if true:
         lines.append(", ".join(f"{name} {number(value)}" for name, value in true.items()))
     if table.rows:
-        own = len(guidable(run).columns(run.facts))
-        values = {name: table.column(name) for name in table.head[own:]}
+        values = {name: table.column(name) for name in table.head[len(columns) :]}
         drawn = guidable(run).write_structures(path, run.parts, run.facts, table.data, values)
         if drawn is not None:
             result["structures"] = str(drawn)

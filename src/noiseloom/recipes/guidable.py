@@ -58,6 +58,8 @@ class Guidable:
         own_sources: words that stand for files of the recipe's own: of `labels`, `context` and
             `shifted`, those that it has itself, so that none need be named. `labelled` and
             `unlabelled` are given them as paths.
+        label_figures: names of `figures` that say "label" of the recipe's own: they are not told of
+            samples that guides of others lead.
         held_out_known: whether structures of the run's data that were held out are not new.
     """
 
@@ -66,6 +68,7 @@ class Guidable:
     beside: ClassVar[str] = ""
     pictured: ClassVar[bool] = False
     own_sources: ClassVar[Mapping[str, str]] = {}
+    label_figures: ClassVar[tuple[str, ...]] = ()
     held_out_known: ClassVar[bool] = True
 
     def check_guidable(self) -> None:

@@ -57,6 +57,13 @@ class GuidedMolecules(Guidable):
         "1 - Tanimoto similarity of Morgan fingerprints (radius 2, 1,024 bits)"
     )
     held_out_known: ClassVar[bool] = False
+    label_figures: ClassVar[tuple[str, ...]] = (
+        "label",
+        "label_se",
+        "label_top",
+        "label_best",
+        "above",
+    )
     beside: ClassVar[str] = ".sdf"
     pictured: ClassVar[bool] = True
 
