@@ -15,7 +15,7 @@ from rdkit import Chem
 import noiseloom
 from noiseloom.cli import main
 from noiseloom.ranking import ranked, said_names, said_of
-from noiseloom.recipes import Guiding
+from noiseloom.recipes import ContextMolecules, Guiding
 from noiseloom.steering import load_guides
 
 SAMPLE = Path(__file__).parent / "data" / "zinc_sample.smi"
@@ -124,3 +124,21 @@ def test_figures_of_the_recipes_label_are_not_told_of_others(run, tmp_path, caps
     words = ["--guide", "known", "--target", "maximise", "-n", "8", "--force"]
     assert main(["sample", str(run), *words, "--out", str(tmp_path / "known.csv")]) == 0
     assert "not of the labels" not in capsys.readouterr().out
+
+
+# Files beside the table.
+
+
+def test_pictures_of_an_earlier_draw_do_not_stay_beside_a_table_without_structures(
+    run, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "hits.csv"
+    sampled(capsys, run, out, "known", "maximise")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".sdf", ".svg"}
+    (tmp_path / "other.svg").write_text("mine")
+    monkeypatch.setattr(ContextMolecules, "keys", lambda self, parts, facts, d: [""] * len(d))
+    told = sampled(capsys, run, out, "known", "maximise", "--force")
+    assert told["invalid"] == told["drawn"] == 8
+    assert len(rows_of(out)) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"hits.csv", "other.svg"}
+    assert not {"picture", "structures"} & told.keys()

@@ -78,8 +78,10 @@ def sample_guided(
     if path.suffix.lower() != ".csv":
         raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
     check_file(path, force, "samples.csv")
-    for beside in sorted({guidable(run).beside, ".svg" * guidable(run).pictured} - {""}):
-        check_file(path.with_suffix(beside), force)
+    endings = sorted({guidable(run).beside, ".svg" * guidable(run).pictured} - {""})
+    beside = [path.with_suffix(ending) for ending in endings]
+    for file in beside:
+        check_file(file, force)
     given = {"row": torch.arange(n or 64)}
     for name, value in (("known", known), ("parent", redesign)):
         if value is not None and run.recipe.drawn_as(run.facts) != "rows":
@@ -101,6 +103,8 @@ def sample_guided(
     text, counts, lines = io.StringIO(), table.counts, [""]
     csv.writer(text, lineterminator="\n").writerows([table.head, *table.rows])
     path.parent.mkdir(parents=True, exist_ok=True)
+    for file in beside:  # which may be of an earlier draw, and this one may have nothing to show
+        file.unlink(missing_ok=True)
     write_bytes(path, text.getvalue().encode())
     result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
     names = [name for record in records for name in record.names]
