@@ -99,7 +99,7 @@ def _property(name: str, found: Mapping[str, Any], examples: str) -> str:
 farthest from: label, mean that is said, and in brackets the deviation that is said.</p>
 {examples}"""
     return section(
-        name,
+        escape(name),
         f"""<p>An interval of 90 % should hold 90 % of the labels: on the dotted line a guide knows
 how much it knows, below it it is too sure. Where there are no labels, in the context, a guide
 should say the mean of the labels, and a deviation as large as theirs.</p>
