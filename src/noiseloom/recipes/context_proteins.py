@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from noiseloom.data import (
     Ehrlich,
@@ -144,6 +145,12 @@ class ContextProteins(Landscapes):
         if facts["landscape"] == "ehrlich":
             return self.function
         return _measured(self.table, self.split) if self.table else None
+
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a row (T,) is none of the landscape's; of GB1 that is known without measurements."""
+        if facts["landscape"] == "gb1":
+            return Variants.why_not(row, AMINO_ACIDS)
+        return super().why_not(facts, row)
 
     @property
     def function(self) -> Ehrlich:

@@ -138,6 +138,15 @@ class Guidable:
         """
         raise NotImplementedError
 
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a decoded structure cannot be, in a line; "" if it can, or nobody knows.
+
+        Args:
+            facts: of the run.
+            row: one sample as `Recipe.decode` returns it, without the axis of the batch.
+        """
+        return ""
+
     def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
         """The `distance` of each structure to the nearest known one, both given by their keys."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from noiseloom.data import Landscape, Split, Symbols, Tokens
+from noiseloom.data import Landscape, Split, Symbols, Tokens, vocabulary
 from noiseloom.metrics import row_keys, value_report
 from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.guidable import Labelled
@@ -60,6 +60,12 @@ class Landscapes(Sequences):
     def truth(self, facts: Facts) -> Landscape | None:
         """What is known of any row of a run with these facts, without its data, if anything is."""
         raise NotImplementedError
+
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a row (T,) is none of the landscape's, as it says itself."""
+        truth, words = self.truth(facts), vocabulary(facts["vocabulary"])
+        assert isinstance(words, Symbols)
+        return "" if truth is None else truth.why_not(row, "".join(words.symbols))
 
     def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
         """As `load`: a landscape has words of its own."""
