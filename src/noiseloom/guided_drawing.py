@@ -8,17 +8,19 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noiseloom.commands import load
+from noiseloom.data import Symbols, vocabulary
 from noiseloom.fit import Options
 from noiseloom.guidance.sites import every_gain
 from noiseloom.guide_folder import GuideRecord, find_guide, foreign_labels, guidable
-from noiseloom.ranking import picture_of, ranked, said_names, said_of
+from noiseloom.ranking import Ranked, picture_of, ranked, said_names, said_of
 from noiseloom.recipes import Guiding
-from noiseloom.redesign import Redesign, sites_of
+from noiseloom.redesign import Redesign, mutations, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits, say_if_unused_to
 from noiseloom.run import Run
 from noiseloom.run_folder import check_file, write_bytes, write_text
@@ -96,17 +98,22 @@ def sample_guided(
     if "known" in given:
         say_if_unused_to(run)
     data = led_samples(run, guide, records, options, given, seed)
-    if redesign is not None:
-        say_edits(given, data)
     folders = [find_guide(folder, run) for folder in guides]
     table = ranked(run, guide, records, options, data, folders)
     text, counts, lines = io.StringIO(), table.counts, [""]
+    of_parent = dict[str, Any]()
+    if redesign is not None:
+        of_parent |= say_edits(given, data)
+        table = _with_edits(run, table, given["tokens"][0])
+        of_parent["parent"], line = _told_of_parent(run, guide, records, given["tokens"][:1])
+        lines.append(line)
     csv.writer(text, lineterminator="\n").writerows([table.head, *table.rows])
     path.parent.mkdir(parents=True, exist_ok=True)
     for file in beside:  # which may be of an earlier draw, and this one may have nothing to show
         file.unlink(missing_ok=True)
     write_bytes(path, text.getvalue().encode())
     result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
+    result |= of_parent
     names = [name for record in records for name in record.names]
     if len(set(names)) < len(names):
         each = [guides[i] for i, record in enumerate(records) for _ in record.names]
@@ -147,6 +154,34 @@ def sample_guided(
         for row in table.rows[:_SHOWN]
     ]
     answer(as_json, result, [*lines, f"{told}: {path}"], table.head, shown)
+
+
+def _with_edits(run: Run, table: Ranked, parent: Tensor) -> Ranked:
+    """A table with how many tokens of a structure are others than its parent's, and which."""
+    place, words = len(guidable(run).columns(run.facts)), vocabulary(run.facts["vocabulary"])
+    head, rows = [*table.head], [[*row] for row in table.rows]
+    head[place:place] = ["edits", "mutations"]
+    if rows:
+        assert isinstance(words, Symbols)
+        for row, found in zip(rows, mutations(parent, table.data, words.symbols), strict=True):
+            row[place:place] = [len(found), " ".join(found)]
+    return replace(table, head=head, rows=rows)
+
+
+def _told_of_parent(
+    run: Run, guide: Guides, records: Sequence[GuideRecord], tokens: Tensor
+) -> tuple[dict[str, Any], str]:
+    """What is known of a parent and what a guide says of it, for programs and for people."""
+    recipe, said = guidable(run), said_of(run, guide, tokens)
+    (cells,) = recipe.cells(run.parts, run.facts, tokens)
+    found = dict(zip(recipe.columns(run.facts), cells, strict=True))
+    told = [str(cells[0])]
+    told += [f"{name} {cell}" for name, cell in list(found.items())[1:] if cell]
+    pairs = torch.stack((said.mean, said.variance.sqrt()), -1)[0].tolist()
+    for name, (mean, deviation) in zip(said_names(records), pairs, strict=True):
+        found |= {f"prediction_{name}": mean, f"deviation_{name}": deviation}
+        told.append(f"{name} {number(mean)} ({number(deviation)})")
+    return found, f"parent: {', '.join(told)}"
 
 
 def site_gains(

@@ -153,11 +153,17 @@ def redesigned_rows(
     return {"tokens": tokens.repeat(count, 1), "known": ~free, "least": least}
 
 
-def say_edits(given: dict[str, Tensor], drawn: Tensor) -> None:
-    """How far redesigns have gone."""
+def say_edits(given: dict[str, Tensor], drawn: Tensor) -> dict[str, float]:
+    """Say how far redesigns have gone: their edits on average, and how many are the parent."""
     edits = (drawn != given["tokens"]).sum(1)
     free, same = int((~given["known"]).sum(1).amax()), int((edits == 0).sum())
     say(f"edits: {edits.double().mean():.2f} on average of {free} free sites, 0 in {same}")
+    if 2 * same > len(drawn):
+        say(
+            f"note: {same} of {len(drawn)} draws are the parent itself: the model holds what was "
+            "there for the likeliest; let sites change at which its data differ, --sites"
+        )
+    return {"edits": float(edits.double().mean()), "unchanged": same}
 
 
 def write_rows(
