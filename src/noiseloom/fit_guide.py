@@ -91,11 +91,43 @@ def fit_guide(
             with all_or_nothing(place):
                 write_guide(place, record)
                 structures(place, material.keys)
-                train_guide(run, options, material, place, model)
+                _train(run, options, material, place, model)
             begun = _judged(run, model, material, place, record, out)
         if place != out:
             replace_guide(out)
     return begun
+
+
+def _train(
+    run: Run, options: GuideTraining, material: Material, place: Path, model: Trained
+) -> None:
+    """Make the updates.
+
+    Raises:
+        ValueError: gradients that are no numbers, with what a method's own term can do for it.
+    """
+    from noiseloom.report import records_of  # matplotlib takes its time
+
+    lighter = f"lower weight ({options.weight:g})"
+    told = {
+        "context": f"raise tau ({options.tau:g}) or {lighter}",
+        "parameter-prior": f"raise prior_variance ({options.prior_variance:g})",
+        **dict.fromkeys(("coral", "adversarial", "confusion"), lighter),
+    }.get(options.method, "")
+    remedy = f"; of {options.method}, {told}" if told else ""
+    try:
+        train_guide(run, options, material, place, model)
+    except ValueError as error:
+        if "learning_rate" not in str(error):
+            raise
+        raise ValueError(f"{error}{remedy}") from error
+    records = records_of(place / "metrics.jsonl")
+    if records and all(record.get("left_out") for record in records):
+        remove_guide(place)  # its checkpoint is of nothing
+        raise ValueError(
+            f"none of {len(records)} updates could be made, as no gradient was a number: lower "
+            f"learning_rate or use float32{remedy}"
+        )
 
 
 def _record(
