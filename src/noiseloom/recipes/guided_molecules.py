@@ -127,7 +127,9 @@ class GuidedMolecules(Guidable):
             ValueError: none that it knows.
         """
         own, rows = found.fitted(facts["kinds"], facts["atoms"])
-        _tell(path, len(found) - len(own), facts)
+        left = sorted({*range(len(found))} - {*rows.tolist()})
+        if left:
+            _tell(path, len(left), found.select(torch.tensor(left[:1])).keys[0], facts)
         if not len(own):
             raise ValueError(f"{path} holds no molecule of the atoms and the size that the run has")
         return own, rows
@@ -176,7 +178,11 @@ class GuidedMolecules(Guidable):
         """Molecules of a file of SMILES, or of a part of it: FILE:validation, for one."""
         match = _PARTS.fullmatch(path)
         if match is None:
-            return self.fit(self.read(path, scored=False)[0], facts, path)[0]
+            found, notes = self.read(path, scored=False)
+            left = [note for note in notes if "repeat another" not in note]
+            if left:
+                warnings.warn(f"{path}: {'; '.join(left)}", stacklevel=2)
+            return self.fit(found, facts, path)[0]
         return self.fit(self.part(self.read(match[1])[0], match[2]), facts, path)[0]
 
     def guide_network(self, facts: Facts, width: int, depth: int) -> nn.Module:
@@ -262,10 +268,9 @@ class GuidedMolecules(Guidable):
         return corrected_graphs(data, facts["kinds"]) if self.correct else data
 
 
-def _tell(path: str, left: int, facts: Facts) -> None:
-    if left:
-        warnings.warn(
-            f"{left:,} molecules of {path} have atoms other than {', '.join(facts['kinds'])}, or "
-            f"more than {facts['atoms']}, and are left out",
-            stacklevel=3,
-        )
+def _tell(path: str, left: int, first: str, facts: Facts) -> None:
+    warnings.warn(
+        f"{left:,} molecules of {path} have atoms other than {', '.join(facts['kinds'])}, or "
+        f"more than {facts['atoms']}, and are left out: {first} first",
+        stacklevel=3,
+    )
