@@ -93,3 +93,52 @@ def test_there_is_a_reason_where_a_row_is_not_valid_and_nowhere_else():
     valid = Variants({"VDGV": 1.0}).valid(rows)
     assert 0 < valid.sum() < 300
     assert [not Variants.why_not(row, AMINO_ACIDS) for row in rows] == valid.tolist()
+
+
+@pytest.mark.parametrize(
+    ("sequence", "why"),
+    [
+        (mutated(7, "A"), "it has A at site 7, where GB1 has L: variants differ at 39, 40, 41 and"),
+        (cases.DOMAIN[:-1], "it has 55 residues, and GB1 has 56"),
+    ],
+)
+def test_a_label_of_a_sequence_that_gb1_has_not_is_told_why(gb1, sequence, why, tmp_path, capsys):
+    rows = [f"{mutated(39, letter)},{i}" for i, letter in enumerate("ACDEFG")]
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join(["sequence,y", *rows, f"{sequence},9"]) + "\n")
+    words = ["guide", gb1, "--labels", path, "--method", "none", "--width", "8", "--depth", "1"]
+    words += ["--steps", "2", "--out", tmp_path / "guide"]
+    if noiseloom.load(gb1, device="cpu").recipe.table:
+        line = line_of(capsys, *words)
+        assert f"labels.csv, line 8: the sequence cannot be: {why}" in line
+        assert line.endswith(": leave the row out")
+        assert not (tmp_path / "guide").exists()
+    else:  # of which nobody asks the landscape whether they are valid
+        assert main([str(word) for word in words]) == 0
+
+
+def test_a_label_of_a_sequence_that_the_chain_cannot_make_is_told_why(motifs, tmp_path, capsys):
+    f = noiseloom.load(motifs, device="cpu").recipe.function
+    good = ["".join(AMINO_ACIDS[i] for i in row) for row in f.draw(8, Rng(1)).tolist()]
+    path = tmp_path / "labels.csv"
+    rows = [f"{text},{i}" for i, text in enumerate([*dict.fromkeys(good), "A" * 9])]
+    path.write_text("\n".join(["sequence,y", *rows]) + "\n")
+    line = line_of(capsys, "guide", motifs, "--labels", path, "--method", "none")
+    told = "the sequence cannot be: it has 9 letters, and all have 10: leave the row out"
+    assert line.endswith(f"labels.csv, line {len(rows) + 1}: {told}")
+
+
+def test_flips_own_file_of_whole_constructs_is_read_as_the_one_in_its_zip(gb1, tmp_path):
+    run, known = noiseloom.load(gb1, device="cpu"), cases.measured(60)
+    path = tmp_path / "low_vs_high.csv"
+    path.write_text(cases.split_text(known))
+    found = run.recipe.labelled(str(path), run.facts, None)
+    assert found.names == ("target",)
+    texts = Variants.words.decode(found.rows.values)
+    assert texts == [cases.variant(four)[:56] for four in known]
+    assert found.labels[:, 0].tolist() == list(known.values())
+    assert len(run.recipe.unlabelled(str(path), run.facts)) == len(known)
+    # What is as long, and something else, is still too long.
+    path.write_text(f"sequence,y\n{'A' * 265},1\n{'C' * 265},2\n")
+    with pytest.raises(ValueError, match="line 2 has 265 symbols, and 56 are the most"):
+        run.recipe.labelled(str(path), run.facts, None)

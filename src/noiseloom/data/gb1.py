@@ -30,7 +30,7 @@ from noiseloom.data.symbols import Symbols
 from noiseloom.data.tokens import Tokens
 from noiseloom.rng import Rng
 
-__all__ = ["AMINO_ACIDS", "GB1", "GB1Split", "Variants", "read_gb1"]
+__all__ = ["AMINO_ACIDS", "GB1", "GB1Split", "Variants", "domain_of", "read_gb1"]
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 _DOMAIN = "MQYKLILNGKTLKGETTTEAVDAATAEKVFKQYANDNGVDGEWTYDDATKTFTVTE"
@@ -184,6 +184,13 @@ def read_gb1(
         for part, found in rows.items()
     }
     return GB1(**sets, measured=Variants(known))
+
+
+def domain_of(sequence: str) -> str:
+    """A variant's own residues, of FLIP's construct that goes on behind them; else as it is."""
+    own = sequence[: len(_DOMAIN)]
+    variant = "".join(own[site : site + 1] for site in _SITES)
+    return own if len(sequence) in _LENGTHS and own == _whole(variant) else sequence
 
 
 def _read(path: Path, split: str) -> tuple[dict[str, float], dict[str, str]]:

@@ -18,7 +18,8 @@ its samples: `noiseloom guide RUN --labels ehrlich --context ehrlich --shifted e
 redesigns a sequence.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,10 +35,12 @@ from noiseloom.data import (
     Symbols,
     Tokens,
     Variants,
+    Vocabulary,
     ehrlich,
     read_gb1,
 )
-from noiseloom.data.gb1 import AMINO_ACIDS
+from noiseloom.data.gb1 import AMINO_ACIDS, domain_of
+from noiseloom.data.labelled import Cells
 from noiseloom.metrics import row_keys
 from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.landscapes import Landscapes
@@ -151,6 +154,12 @@ class ContextProteins(Landscapes):
         if facts["landscape"] == "gb1":
             return Variants.why_not(row, AMINO_ACIDS)
         return super().why_not(facts, row)
+
+    def tokens_of(self, cells: Cells, words: Vocabulary, columns: Sequence[str]) -> Tensor:
+        """Tokens of its cells; of FLIP's constructs those of GB1's own residues."""
+        texts = [domain_of(text) for text in cells.column(columns[0])]
+        own = replace(cells, columns={**cells.columns, columns[0]: texts})
+        return super().tokens_of(own, words, columns)
 
     @property
     def function(self) -> Ehrlich:

@@ -86,7 +86,7 @@ class Landscapes(Sequences):
         name, part = _name_and_part(path)
         split = self.split_at(name)
         if split is None:
-            return super().labelled(path, facts, columns)
+            return self._of_table(path, facts, columns)
         self.fits(self.facts(split), facts)
         if columns not in (None, (self.value_name,)):
             told = ", ".join(columns or ())
@@ -96,6 +96,18 @@ class Landscapes(Sequences):
             raise ValueError(f"{name} has no rows for validation: leave :{part} out")
         values = split.landscape.value(rows.values).double()[:, None]
         return Labelled(rows, values, (self.value_name,))
+
+    def _of_table(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
+        found, truth = super().labelled(path, facts, columns), self.truth(facts)
+        assert isinstance(found.rows, Tokens)
+        rows = found.rows.values
+        wrong = [] if truth is None else (~truth.valid(rows)).nonzero()[:, 0].tolist()
+        for row in wrong[:1]:
+            why = self.why_not(facts, rows[row])
+            raise ValueError(
+                f"{found.place(path, row)}: the sequence cannot be: {why}: leave the row out"
+            )
+        return found
 
     def labels_itself(self, path: str) -> bool:
         """Those of the data."""
