@@ -29,6 +29,10 @@ from noiseloom.recipes import Guidable, GuideTraining, Guiding, Labelled
 from noiseloom.run import Run
 from noiseloom.steering import steered
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* structures of labels have several labels"  # whose places are told to a tenth
+)
+
 N, K = 4, 3
 SPACE = ProductDiffusion({"places": GaussianDiffusion(), "kinds": CategoricalDiffusion(K)})
 

@@ -239,8 +239,8 @@ def _warn_of_disagreement(keys: Sequence[str], labelled: Labelled, path: str) ->
     told = f"lines {' and '.join(lines)}, " if lines else ""
     warnings.warn(
         f"{found.count:,} of {len(set(keys)):,} structures of {path} have several labels that "
-        f"differ, most at {told}column {labelled.names[found.column]!r}: {first} and {second}; the "
-        "run does not tell these rows apart, and the guide learns their mean",
+        f"differ, most at {told}column {labelled.names[found.column]!r}: {first} and {second}; of "
+        "rows that are one structure to the run the guide learns the mean",
         stacklevel=3,
     )
 
