@@ -21,7 +21,7 @@ import noiseloom
 import noiseloom.guided_cells
 from noiseloom.cli import main
 from noiseloom.data import benzenoids
-from noiseloom.guided_cells import guides_in
+from noiseloom.found_guides import guides_in
 from noiseloom.metrics import mean_interval
 from noiseloom.recipes import ContextBenzenoids
 from noiseloom.steering import steered

@@ -24,10 +24,10 @@ import noiseloom.guide_stages
 from noiseloom import Rng
 from noiseloom.cli import main
 from noiseloom.fit_guide import fit_guide
+from noiseloom.found_guides import guides_in
 from noiseloom.guide_folder import load_guide, read_guide, structures
 from noiseloom.guide_material import Picked, Sources, _digest, read_material
 from noiseloom.guide_stages import Pretrained, make_trained
-from noiseloom.guided_cells import guides_in
 from noiseloom.recipes import GuideTraining, Labelled
 from noiseloom.recipes.guide_options import DECAYED, METHODS, OWN_OPTIONS, WITH_CONTEXT
 from noiseloom.terminal import number
@@ -400,6 +400,9 @@ def test_a_guide_that_was_damaged_or_left_while_it_was_removed_is_made_again_by_
     def stop(*given, **more):
         raise KeyboardInterrupt
 
+    # Of one that is not finished nothing is kept.
+    told = yaml.safe_load((out / "guide.yaml").read_text())
+    (out / "guide.yaml").write_text(yaml.safe_dump({**told, "summary": {}}))
     monkeypatch.setattr(noiseloom.guide_folder.shutil, "rmtree", stop)
     with pytest.raises(KeyboardInterrupt):
         fit_guide(run, options, out, material, sources, force=True)

@@ -24,10 +24,14 @@ from noiseloom.fit_guide import fit_guide
 from noiseloom.guide_folder import load_guide, read_guide, structures
 from noiseloom.guide_material import Sources, read_material
 from noiseloom.guide_stages import make_trained
-from noiseloom.guided_drawing import ranked
+from noiseloom.ranking import ranked
 from noiseloom.recipes import Guidable, GuideTraining, Guiding, Labelled
 from noiseloom.run import Run
 from noiseloom.steering import steered
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* structures of labels have several labels"  # whose places are told to a tenth
+)
 
 N, K = 4, 3
 SPACE = ProductDiffusion({"places": GaussianDiffusion(), "kinds": CategoricalDiffusion(K)})

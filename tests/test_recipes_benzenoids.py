@@ -20,10 +20,10 @@ from noiseloom.denoiser import Preconditioned
 from noiseloom.diffusion import GaussianDiffusion, ZeroCentre
 from noiseloom.guidance import PropertyGuided, acquisition, nudged, scaling
 from noiseloom.guide_folder import structures
-from noiseloom.guided_drawing import ranked
 from noiseloom.nets import EGNN, PointEncoder
 from noiseloom.noise import EDM
 from noiseloom.plan import SamplingPlan
+from noiseloom.ranking import ranked
 from noiseloom.recipes import ContextBenzenoids, Guiding
 from noiseloom.recipes.benzenoid_sets import distances, drawn_report, part
 from noiseloom.rng import Rng

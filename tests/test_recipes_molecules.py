@@ -25,8 +25,8 @@ from noiseloom.data import chemistry
 from noiseloom.data.chemistry import scores
 from noiseloom.data.molecular_graphs import corrected_graphs, flat, smiles_of_graphs
 from noiseloom.data.molecules import parse_molecules
-from noiseloom.guided_drawing import ranked
 from noiseloom.metrics.molecules import nearest_similarity
+from noiseloom.ranking import ranked
 from noiseloom.recipes import ContextMolecules, Guiding
 from noiseloom.recipes.molecule_states import GraphCodec, pack
 from noiseloom.rng import Rng
@@ -517,7 +517,7 @@ def test_labels_of_ones_own_come_from_a_table(run, data, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(["smiles,y", *(f"{k},{i}" for i, k in enumerate(keys))]) + "\n")
     own = load(run)
-    with pytest.warns(UserWarning, match=r"mine.csv: 1 molecules (with other|of more)"):
+    with pytest.warns(UserWarning, match=r"mine.csv: 1 molecules (with|of more) .* line 1[45]$"):
         found = own.recipe.labelled(str(path), own.facts, None)
     assert found.names == ("y",)
     assert found.labels[:, 0].tolist() == list(range(12))
@@ -527,6 +527,18 @@ def test_labels_of_ones_own_come_from_a_table(run, data, tmp_path):
         warnings.simplefilter("default")
         words = ["--labels", str(path), "--method", "none", "--out", str(tmp_path / "guide")]
         assert main(["guide", str(run), *words, *GUIDE[:-2]]) == 0
+
+
+def test_molecules_that_the_run_does_not_know_are_told_by_the_first(run, data, tmp_path):
+    own, path = load(run), tmp_path / "context.smi"
+    assert "P" not in own.facts["kinds"]
+    path.write_text("\n".join([*data.train.keys[:3], "CCP", "PC", "CCCCCCP", "CCP"]) + "\n")
+    with pytest.warns(UserWarning, match=r"^3 molecules of .*context.smi have .* out: CCP first$"):
+        assert len(own.recipe.unlabelled(str(path), own.facts)) == 3
+    path.write_text("\n".join([*data.train.keys[:3], "CC.O", "C" * 13, "C" * 14]) + "\n")
+    told = r"context.smi: 1 molecules in several pieces are left out, the first at line 4; 2 mol"
+    with pytest.warns(UserWarning, match=told):
+        assert len(own.recipe.unlabelled(str(path), own.facts)) == 3
 
 
 # What is refused.

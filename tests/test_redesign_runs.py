@@ -1,6 +1,7 @@
 """`sample --parent`: never more edits than were allowed, by any kind of state."""
 
 import csv
+import json
 import random
 from dataclasses import replace
 
@@ -13,10 +14,12 @@ import noiseloom
 from noiseloom import Guide, PropertyGuided, Rng, acquisition
 from noiseloom.cli import main
 from noiseloom.guided_drawing import site_gains
+from noiseloom.ranking import said_of
 from noiseloom.recipes import Guiding
-from noiseloom.redesign import Redesign
-from noiseloom.rows import redesigned_rows
+from noiseloom.redesign import Redesign, mutations
+from noiseloom.rows import redesigned_rows, say_edits
 from noiseloom.steering import load_guides
+from noiseloom.terminal import number
 
 TINY = ["--steps", "4", "--batch-size", "8", "--width", "16", "--depth", "1", "--heads", "2"]
 TINY += ["--sampling-steps", "4", "--no-evaluate"]
@@ -204,3 +207,62 @@ def test_sites_are_chosen_by_what_the_best_substitution_gains(led):
     free = (~given["known"]).double().mean(0)
     assert free.sum().item() == pytest.approx(2)
     assert free[[2, 3, 4]].min() > 2 * free[[0, 1, 5]].max()
+
+
+def test_a_table_of_redesigns_says_what_was_changed_and_what_the_parent_is_worth(
+    led, tmp_path, capsys
+):
+    folder, guide = led
+    file, parent = tmp_path / "hits.csv", "AAGGTA"
+    words = ["sample", str(folder), "--guide", str(guide), "--target", "maximise"]
+    words += ["--parent", parent, "--max-edits", "2", "-n", "60", "--out", str(file), "--force"]
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    with file.open() as table:
+        rows = list(csv.DictReader(table))
+    assert list(rows[0])[:5] == [
+        *("structure", "edits", "mutations", "prediction_a", "deviation_a"),
+    ]
+    for row in rows:
+        sites = edits(parent, row["structure"])
+        assert int(row["edits"]) == len(sites)
+        right = [f"{parent[site - 1]}{site}{row['structure'][site - 1]}" for site in sites]
+        assert row["mutations"].split() == right
+    assert {int(row["edits"]) for row in rows} == {0, 1, 2}
+    same = sum(int(row["times"]) for row in rows if row["structure"] == parent)
+    assert told["unchanged"] == same
+    mean = sum(int(row["edits"]) * int(row["times"]) for row in rows) / 60
+    assert told["edits"] == pytest.approx(mean)
+
+    run = noiseloom.load(folder, device="cpu")
+    loaded, _ = load_guides(run, str(guide))
+    tokens = noiseloom.data.vocabulary(run.facts["vocabulary"]).encode([parent])
+    said = said_of(run, loaded, tokens)
+    assert told["parent"] == {
+        "structure": parent,
+        "prediction_a": pytest.approx(said.mean.item(), rel=1e-5),
+        "deviation_a": pytest.approx(said.variance.sqrt().item(), rel=1e-5),
+    }
+    assert main(words) == 0
+    right = f"parent: AAGGTA, a {number(said.mean.item())} ({number(said.variance.sqrt().item())})"
+    assert right in capsys.readouterr().out
+
+
+def test_mutations_are_letter_place_letter():
+    symbols, parent = ("A", "C", "Cl", "G"), torch.tensor([0, 2, 1, 3, 4])
+    rows = torch.tensor([[0, 2, 1, 3, 4], [3, 2, 1, 3, 4], [1, 0, 1, 2, 4]])
+    assert mutations(parent, rows, symbols) == [[], ["A1G"], ["A1C", "Cl2A", "G4Cl"]]
+
+
+def test_that_most_draws_are_the_parent_is_said(capsys):
+    for same, told in ((4, False), (5, False), (6, True), (10, True)):
+        tokens = torch.zeros(10, 4, dtype=torch.int64)
+        drawn = tokens.clone()
+        drawn[same:, 1] = 1
+        given = {"tokens": tokens, "known": torch.tensor([True, False, False, True]).repeat(10, 1)}
+        counts = say_edits(given, drawn)
+        assert counts == {"edits": pytest.approx(1 - same / 10), "unchanged": same}
+        said = capsys.readouterr().err
+        assert (f"{same} of 10 draws are the parent itself" in said) == told
+        assert ("--sites" in said) == told

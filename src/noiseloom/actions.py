@@ -321,8 +321,9 @@ def _push(words: list[str], command: str) -> None:
     args = parse_words("push", words, Push)
     options = args.build(Push)
     from noiseloom import commands
+    from noiseloom.found_guides import folders_of
 
-    guides = options.guide.split(",") if options.guide else []
+    guides = folders_of(options.guide, source_of(args)) if options.guide else []
     commands.publish(source_of(args), args.values["target"], guides, as_json=options.json)
 
 

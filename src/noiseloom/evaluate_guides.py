@@ -14,16 +14,16 @@ from typing import Any
 
 from noiseloom.commands import load
 from noiseloom.fit import Options
+from noiseloom.found_guides import GuideFolder, guides_in
+from noiseloom.guide_folder import foreign_labels
 from noiseloom.guide_trainings import file_of_recipe
 from noiseloom.guided_cells import (
     Cell,
     Found,
-    GuideFolder,
     aims_of,
     by_today,
     check_truth,
     forget,
-    guides_in,
     judged,
     kept,
     place,
@@ -38,6 +38,7 @@ from noiseloom.guided_table import (
 )
 from noiseloom.jobs import check_jobs, in_jobs
 from noiseloom.recipes import Guiding
+from noiseloom.run import Run
 from noiseloom.run_folder import write_text
 from noiseloom.steering import load_guides, steering_of
 from noiseloom.table import source as made_with
@@ -75,7 +76,7 @@ def evaluate_guides(
         scales: each at least 0.
         n: samples of each cell.
         seed: added to that of a guide, of the draws; by default the run's own.
-        truth: a table of labels that are true; None for what the recipe knows.
+        truth: a table of labels that are true; None for what the recipe knows of its own.
         out: folder of the table, new or of an earlier one; by default `guided` in the run's.
         jobs: guides at a time, each in a process of its own.
         command: what was typed.
@@ -131,7 +132,8 @@ def evaluate_guides(
     if not any(row.seeds for row in rows):
         raise ValueError(f"no cell can be judged: {next(iter(rows)).failed[0]}")
     head, lines = guided_table(rows, aims, n)
-    notes = _notes(guides, found, aims)
+    notes = [*_notes(guides, found, aims), *([] if truth else _unknown(run, guides))]
+    notes += _older(found)
     failed = {cell.file.stem: found[cell.file].failed for _, _, cell in asked}
     table: dict[str, Any] = {
         "command": command,
@@ -199,7 +201,17 @@ def _notes(
         )
     if not counts and any(one.figures.get("valid") for one in found.values()):
         notes.append("nothing is known of what the samples are truly worth")
-    return notes + _older(found)
+    return notes
+
+
+def _unknown(run: Run, guides: Sequence[GuideFolder]) -> list[str]:
+    """That nothing is known of what labels of one's own are, where the recipe knows its own."""
+    names = ", ".join(guides[0].record.names)
+    return [
+        f"{names} of {file}: labels that are not made by {run.recipe.name} itself, so that it is "
+        "not known what is true: --truth FILE can say it"
+        for file in foreign_labels(run, [guide.record for guide in guides])
+    ]
 
 
 def _older(found: dict[Path, Found]) -> list[str]:

@@ -4,6 +4,7 @@ It is trained by the loop that trains runs, so that a training that was killed g
 weights (`guide_stages`).
 """
 
+import contextlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from noiseloom.fit import all_or_nothing
 from noiseloom.guide_folder import (
     GuideRecord,
     is_guide,
+    place_of_next,
     read_guide,
     remove_guide,
+    replace_guide,
     space_of,
     structures,
     write_guide,
@@ -54,7 +57,8 @@ def fit_guide(
         material: what was read of the sources.
         sources: the files.
         command: what was typed.
-        force: replace a guide that is there.
+        force: replace a guide that is there; a finished one stays until the new one is, which is
+            made beside it, and gone on with by the same call without `force`.
 
     Returns:
         Its description, with a summary.
@@ -69,22 +73,61 @@ def fit_guide(
     if options.needs_context and material.context is None:
         raise ValueError(f"method {options.method} needs unlabelled structures: --context FILE")
     record = _record(run, options, material, sources, command)
-    begun = _begun(out, record, force)
-    if begun is not None and begun.finished and begun.digests == record.digests:
+    place, begun = _begun(out, record, force)
+    if begun is not None and begun.finished and begun.digests == record.digests and place == out:
         say(f"{out} is finished")
         return begun
     model = make_trained(run, options, material)  # what cannot be made takes the place of nothing
     with claimed(out):
-        if begun is not None and begun.finished:  # and is to be judged by other structures
-            checkpoint.restore(model, out / "ema.safetensors")
-            return _judged(run, model.to(run.device), material, out, record)
-        if force and begun is None:
-            remove_guide(out)
-        with all_or_nothing(out):
-            write_guide(out, record)
-            structures(out, material.keys)
-            train_guide(run, options, material, out, model)
-        return _judged(run, model, material, out, record)
+        if begun is not None and begun.finished:
+            if begun.digests != record.digests:  # and is to be judged by other structures
+                checkpoint.restore(model, place / "ema.safetensors")
+                begun = _judged(run, model.to(run.device), material, place, record, out)
+        else:
+            if force:
+                remove_guide(place)
+            if place != out:
+                say(f"{out} stays as it is until the new one is finished")
+            with all_or_nothing(place):
+                write_guide(place, record)
+                structures(place, material.keys)
+                _train(run, options, material, place, model)
+            begun = _judged(run, model, material, place, record, out)
+        if place != out:
+            replace_guide(out)
+    return begun
+
+
+def _train(
+    run: Run, options: GuideTraining, material: Material, place: Path, model: Trained
+) -> None:
+    """Make the updates.
+
+    Raises:
+        ValueError: gradients that are no numbers, with what a method's own term can do for it.
+    """
+    from noiseloom.report import records_of  # matplotlib takes its time
+
+    lighter = f"lower weight ({options.weight:g})"
+    told = {
+        "context": f"raise tau ({options.tau:g}) or {lighter}",
+        "parameter-prior": f"raise prior_variance ({options.prior_variance:g})",
+        **dict.fromkeys(("coral", "adversarial", "confusion"), lighter),
+    }.get(options.method, "")
+    remedy = f"; of {options.method}, {told}" if told else ""
+    try:
+        train_guide(run, options, material, place, model)
+    except ValueError as error:
+        if "learning_rate" not in str(error):
+            raise
+        raise ValueError(f"{error}{remedy}") from error
+    records = records_of(place / "metrics.jsonl")
+    if records and all(record.get("left_out") for record in records):
+        remove_guide(place)  # its checkpoint is of nothing
+        raise ValueError(
+            f"none of {len(records)} updates could be made, as no gradient was a number: lower "
+            f"learning_rate or use float32{remedy}"
+        )
 
 
 def _record(
@@ -110,17 +153,41 @@ def _record(
     )
 
 
-def _begun(out: Path, record: GuideRecord, force: bool) -> GuideRecord | None:
-    """The guide that is to be gone on with, if there is one.
+def _begun(out: Path, record: GuideRecord, force: bool) -> tuple[Path, GuideRecord | None]:
+    """Where a guide is to be made, and what was begun there and is to be gone on with.
 
     Raises:
         FileExistsError: another one, or something else, and no `force`.
     """
     if not is_free(out) and not is_guide(out):
         raise FileExistsError(f"{out} holds something that is no guide: choose another --out")
-    found = None if force else read_guide(out)
-    if found is None:
-        return None
+    following = place_of_next(out)
+    if force:
+        return following if _is_to_stay(out) else out, None
+    with contextlib.suppress(ValueError):  # a damaged one is begun again by force
+        found = read_guide(following)
+        if found is not None and not _difference(found, record):
+            return following, found
+    found = read_guide(out)
+    told = _difference(found, record) if found is not None else ""
+    if told:
+        raise FileExistsError(
+            f"{out} was begun with {told}: replace it with --force, or choose another --out"
+        )
+    return out, found
+
+
+def _is_to_stay(out: Path) -> bool:
+    """Whether a guide is not to be removed before another one is finished."""
+    try:
+        found = read_guide(out)
+    except ValueError:  # what is damaged may have been finished
+        return True
+    return found is not None and found.finished
+
+
+def _difference(found: GuideRecord, record: GuideRecord) -> str:
+    """By what a guide is another than the one that is asked for; "" if it is that one."""
     told = ""
     for name, theirs in asdict(found.options).items():
         ours = getattr(record.options, name)
@@ -134,17 +201,13 @@ def _begun(out: Path, record: GuideRecord, force: bool) -> GuideRecord | None:
     ):
         if not told and theirs != ours:
             told = what
-    if told:
-        raise FileExistsError(
-            f"{out} was begun with {told}: replace it with --force, or choose another --out"
-        )
-    return found
+    return told
 
 
 def _judged(
-    run: Run, model: Trained, material: Material, out: Path, record: GuideRecord
+    run: Run, model: Trained, material: Material, place: Path, record: GuideRecord, out: Path
 ) -> GuideRecord:
-    """Judge a trained guide and write that down; with that it is finished."""
+    """Judge a trained guide and write that down; with that it is finished, for its place `out`."""
     from noiseloom.guide_examples import guide_examples
     from noiseloom.guide_report import write_guide_report  # matplotlib takes its time
 
@@ -158,9 +221,9 @@ def _judged(
     found = calibrate(
         run, model.guide.eval(), sets, record.names, labels["deviation"], options.noisiest
     )
-    write_text(out / "calibration.json", json.dumps(found, indent=1) + "\n")
+    write_text(place / "calibration.json", json.dumps(found, indent=1) + "\n")
     told = summary(found, labels["mean"], labels["deviation"])
     record = replace(record, summary=told)
-    write_guide_report(out, record, guide_examples(run, model.guide, material))
-    write_guide(out, record)
+    write_guide_report(place, record, guide_examples(run, model.guide, material), out)
+    write_guide(place, record)
     return record

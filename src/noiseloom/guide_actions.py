@@ -61,6 +61,7 @@ def evaluate_guided_words(
 ) -> None:
     """`noiseloom evaluate --guide`."""
     from noiseloom.evaluate_guides import SAMPLES, evaluate_guides
+    from noiseloom.found_guides import folders_of
     from noiseloom.recipes import Guiding
 
     if options.data is not None:
@@ -74,7 +75,7 @@ def evaluate_guided_words(
     evaluate_guides(
         source_of(args),
         changes,
-        options.guide.split(","),
+        folders_of(options.guide, source_of(args)),
         args.build(Guiding),
         _scales(options.scales),
         n=SAMPLES if options.samples is None else options.samples,
@@ -120,6 +121,7 @@ def redesign_of(args: Arguments, options: Sample) -> "Redesign | None":
 
 def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any]) -> None:
     """`noiseloom sample --guide`."""
+    from noiseloom.found_guides import folders_of
     from noiseloom.guided_drawing import sample_guided
     from noiseloom.recipes import Guiding
 
@@ -131,7 +133,7 @@ def sample_guided_words(args: Arguments, options: Sample, changes: dict[str, Any
     sample_guided(
         source_of(args),
         changes,
-        options.guide.split(","),
+        folders_of(options.guide, source_of(args)),
         args.build(Guiding),
         n=options.n,
         known=options.known,

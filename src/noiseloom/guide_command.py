@@ -78,7 +78,7 @@ def guide(
         judge: what they are chosen by.
         out: folder of a guide, or, where there are several, of their folders; by default
             `guides` in the run's.
-        force: replace guides that are there.
+        force: replace guides that are there, but for trials outside of `out`.
         command: what was typed.
         as_json: answer a program.
         jobs: guides trained at a time, each in a process of its own.
@@ -116,14 +116,26 @@ def guide(
     hold(source, sources, methods[0].held_out, run, material)
 
     def made(
-        asked: Sequence[tuple[GuideTraining, Path]],
+        asked: Sequence[tuple[GuideTraining, Path]], force: bool = force
     ) -> Iterator[tuple[int, GuideRecord | str]]:
         tasks = [GuideTask(source, sources, o, path, command, force) for o, path in asked]
         return guides_made(tasks, jobs, root / "logs", run)
 
+    def of_trials(
+        asked: Sequence[tuple[GuideTraining, Path]],
+    ) -> Iterator[tuple[int, GuideRecord | str]]:
+        if trials is None or root.resolve() in trials.resolve().parents:
+            yield from made(asked)
+            return
+        try:
+            yield from made(asked, force=False)  # they may be another choice's, too
+        except FileExistsError as error:
+            told = str(error).partition(": replace it")[0]
+            raise FileExistsError(f"{told}: choose another --trials, or remove it") from error
+
     chosen: Mapping[str, Any] = {}
     if grids:
-        chosen = _chosen(methods, grids, judge, root, trials or root / "selection", made)
+        chosen = _chosen(methods, grids, judge, root, trials or root / "selection", of_trials)
         methods = [
             replace(options, **chosen[options.method]["options"])
             for options in methods

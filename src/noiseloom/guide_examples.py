@@ -10,7 +10,7 @@ import torch
 
 from noiseloom.guide_folder import guidable
 from noiseloom.guide_material import Material
-from noiseloom.guided_drawing import said_of
+from noiseloom.ranking import said_of
 from noiseloom.rng import Rng
 from noiseloom.run import Run
 from noiseloom.steering import Guides

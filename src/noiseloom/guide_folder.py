@@ -9,14 +9,15 @@
     model.safetensors, metrics.jsonl, state/    of its training, as in a run
     pretraining/          likewise, of method pretrained
 
-By default it lies in the run's own, `guides/METHOD-SEED`. Published with a run are `guide.yaml`,
-`ema.safetensors` and `calibration.json` alone. It is refused by runs with other states
-or words, and, if it reads a denoiser's hidden states, by all that have other weights.
+By default it lies in the run's own, `guides/METHOD-SEED`; what is to take its place is made beside
+it, in `guides/.METHOD-SEED.next`. Published with a run are `guide.yaml`, `ema.safetensors` and
+`calibration.json` alone. It is refused by runs with other states or words, and, if it reads a
+denoiser's hidden states, by all that have other weights.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -28,19 +29,22 @@ from noiseloom.context import Guide, GuideEnsemble
 from noiseloom.recipes import Facts, Guidable, GuideTraining, Parts
 from noiseloom.rng import Rng
 from noiseloom.run import Run
-from noiseloom.run_folder import write_text
+from noiseloom.run_folder import is_free, write_text
 from noiseloom.training import checkpoint
 
 __all__ = [
     "GUIDES",
     "GuideRecord",
     "find_guide",
+    "foreign_labels",
     "guidable",
     "is_guide",
     "load_guide",
     "make_guide",
+    "place_of_next",
     "read_guide",
     "remove_guide",
+    "replace_guide",
     "space_of",
     "structures",
     "write_guide",
@@ -139,6 +143,33 @@ def remove_guide(folder: Path) -> None:
     (folder / _FILE).unlink()
 
 
+def place_of_next(folder: Path) -> Path:
+    """Where the guide that is to replace one is made."""
+    return _beside(folder, "next")
+
+
+def replace_guide(folder: Path) -> None:
+    """Put the next guide, which is finished, into the place of one that is there, or was."""
+    folder = folder.resolve()  # of a link, what it leads to
+    old = _beside(folder, "old")
+    _clear(old)  # that a kill may have left
+    if folder.exists():
+        folder.rename(old)
+    place_of_next(folder).rename(folder)
+    _clear(old)
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    whole = folder.expanduser().resolve()
+    return whole.with_name(f".{whole.name}.{ending}")
+
+
+def _clear(folder: Path) -> None:
+    remove_guide(folder)
+    if folder.is_dir() and is_free(folder):
+        shutil.rmtree(folder)
+
+
 def structures(folder: Path, keys: Mapping[str, list[str]] | None = None) -> dict[str, list[str]]:
     """The keys of the labelled structures, "learnt" and "held_out"; given some, they are kept.
 
@@ -188,6 +219,15 @@ def guidable(run: Run) -> Guidable:
         raise ValueError(f"{run.folder} is a run of {recipe.name!r}, which cannot be guided")
     recipe.check_guidable()
     return recipe
+
+
+def foreign_labels(run: Run, records: Sequence[GuideRecord]) -> list[str]:
+    """Files of labels that guides learnt, other than those of which the recipe knows the truth."""
+    recipe = guidable(run)
+    if type(recipe).true_values is Guidable.true_values:  # it knows of none
+        return []
+    paths = dict.fromkeys(str(record.sources.get("labels") or "") for record in records)
+    return [Path(path).name for path in paths if not recipe.labels_itself(path)]
 
 
 def space_of(run: Run, options: GuideTraining) -> dict[str, str]:

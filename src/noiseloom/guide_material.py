@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noiseloom.data.labelled import disagreement
 from noiseloom.guide_folder import guidable
 from noiseloom.recipes import Labelled, keys_of
 from noiseloom.rng import Rng
@@ -123,7 +124,8 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
         held_out: share of the labelled structures.
 
     Warns:
-        UserWarning: structures of the context, or shifted ones, that are labelled, too.
+        UserWarning: structures of the context, or shifted ones, that are labelled, too; structures
+            with several labels that differ.
 
     Raises:
         FileNotFoundError: no such file.
@@ -134,6 +136,7 @@ def read_material(run: Run, sources: Sources, held_out: float) -> Material:
     recipe, facts = guidable(run), run.facts
     whole = recipe.labelled(sources.labels, facts, sources.columns)
     keys = _keys(run, whole, sources.labels)
+    _warn_of_disagreement(keys, whole, sources.labels)
     held = _held(keys, held_out, sources.labels)
     places = [torch.tensor([i for i, h in enumerate(held) if h == flag]) for flag in (False, True)]
     learnt, rest = (_part(whole, rows) for rows in places)
@@ -219,6 +222,21 @@ def _check_labels(labelled: Labelled, learnt: Labelled, path: str) -> None:
             f"{float(labels[row, j]):g}, beyond float32 in deviations ({float(deviation[j]):.3g}) "
             "of the labels learnt from: leave the row out, or count in another unit"
         )
+
+
+def _warn_of_disagreement(keys: Sequence[str], labelled: Labelled, path: str) -> None:
+    found = disagreement(keys, labelled.labels)
+    if found is None:
+        return
+    first, second = (f"{float(labelled.labels[row, found.column]):g}" for row in found.rows)
+    lines = [str(labelled.lines[row]) for row in found.rows] if labelled.lines else []
+    told = f"lines {' and '.join(lines)}, " if lines else ""
+    warnings.warn(
+        f"{found.count:,} of {len(set(keys)):,} structures of {path} have several labels that "
+        f"differ, most at {told}column {labelled.names[found.column]!r}: {first} and {second}; of "
+        "rows that are one structure to the run the guide learns the mean",
+        stacklevel=3,
+    )
 
 
 def _held(keys: Sequence[str], share: float, path: str) -> list[bool]:

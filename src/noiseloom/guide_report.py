@@ -24,7 +24,10 @@ _SHOWN = (0, 2, 5, 8, 10)
 
 
 def write_guide_report(
-    folder: Path, record: GuideRecord, examples: Mapping[str, str] | None = None
+    folder: Path,
+    record: GuideRecord,
+    examples: Mapping[str, str] | None = None,
+    place: Path | None = None,
 ) -> Path:
     """Write `guide.html` into a guide's folder, of `calibration.json` and the training's records.
 
@@ -32,20 +35,22 @@ def write_guide_report(
         folder: of the guide.
         record: its description, with a summary.
         examples: HTML of held-out structures, by property, as `guide_examples` makes it.
+        place: where the folder is going to lie; by default where it lies.
 
     Returns:
         The file.
     """
     found = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    sections = [_header(folder, record)]
+    place = place or folder
+    sections = [_header(place, record)]
     for name in record.names:
         sections.append(_property(name, found, (examples or {}).get(name, "")))
     sections += [
         loss_section(records_of(folder / "metrics.jsonl")),
-        _use(folder, record),
+        _use(place, record),
         _options(record.options),
     ]
-    write_text(folder / "guide.html", document(folder.resolve().name, sections))
+    write_text(folder / "guide.html", document(place.resolve().name, sections))
     return folder / "guide.html"
 
 
@@ -99,7 +104,7 @@ def _property(name: str, found: Mapping[str, Any], examples: str) -> str:
 farthest from: label, mean that is said, and in brackets the deviation that is said.</p>
 {examples}"""
     return section(
-        name,
+        escape(name),
         f"""<p>An interval of 90 % should hold 90 % of the labels: on the dotted line a guide knows
 how much it knows, below it it is too sure. Where there are no labels, in the context, a guide
 should say the mean of the labels, and a deviation as large as theirs.</p>

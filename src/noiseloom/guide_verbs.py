@@ -30,7 +30,8 @@ class MakeGuide(Answer):
         jobs: guides trained at a time, each in a process of its own; they share the GPUs.
         out: folder of the guide, a new one or one that was begun; where there are several, of their
             folders; by default RUN/guides/METHOD-SEED.
-        force: replace guides that are there.
+        force: replace guides that are there, each as its successor is finished; trials only where
+            they lie in --out.
     """
 
     labels: str | None = None

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from noiseloom.commands import load
-from noiseloom.guide_folder import GUIDES, GuideRecord, guidable, read_guide
-from noiseloom.guided_drawing import keys_of_data, led_samples, said_of
+from noiseloom.found_guides import GuideFolder
+from noiseloom.guide_folder import GuideRecord, foreign_labels, guidable
+from noiseloom.guided_drawing import led_samples
 from noiseloom.guided_figures import Aim, led_figures
+from noiseloom.ranking import keys_of_data, said_of
 from noiseloom.recipes import Guiding, keys_of
 from noiseloom.run import Run
 from noiseloom.run_folder import digest, write_text
@@ -30,33 +32,16 @@ from noiseloom.table import source as made_with
 __all__ = [
     "Cell",
     "Found",
-    "GuideFolder",
     "aims_of",
     "by_today",
     "check_truth",
     "forget",
-    "guides_in",
     "judged",
     "kept",
     "place",
 ]
 
 _BATCH = 512
-
-
-@dataclass(frozen=True)
-class GuideFolder:
-    """A finished guide.
-
-    Attributes:
-        folder: where it lies.
-        record: what is known of it.
-        select: what its configuration was chosen by; "" for none.
-    """
-
-    folder: Path
-    record: GuideRecord
-    select: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +55,7 @@ class Cell:
         options: how it leads; at scale 0 it does not.
         n: number of samples.
         seed: of the draws.
-        truth: a table of labels that are true, or None for what the recipe knows.
+        truth: a table of labels that are true, or None for what the recipe knows of its own.
         file: where it is kept.
     """
 
@@ -99,59 +84,6 @@ class Found:
     figures: dict[str, float]
     failed: str = ""
     by: str = ""
-
-
-def guides_in(paths: Sequence[str], run: Run) -> list[GuideFolder]:
-    """Finished guides: of a guide's own folder that one, of another folder all inside it.
-
-    A folder may be named by its place among the run's own guides, as "context-0".
-
-    Trials of a choice, in a folder called selection, are none of them. What a guide's configuration
-    was chosen by is said by the `selection.json` beside its folder.
-
-    Raises:
-        FileNotFoundError: no guide in a folder.
-        ValueError: guides of different properties, or a damaged file.
-    """
-    found: dict[Path, GuideFolder] = {}
-    for path in paths:
-        root = Path(path).expanduser()
-        if not root.exists() and (run.folder / GUIDES / root).is_dir():
-            root = run.folder / GUIDES / root
-        own = [root] if (root / "guide.yaml").is_file() else _below(root)
-        records = [(folder, read_guide(folder)) for folder in own]
-        good = [(f, record) for f, record in records if record is not None and record.finished]
-        if not good:
-            raise FileNotFoundError(f"no finished guide in {root}: make some with noiseloom guide")
-        for folder, record in good:
-            found.setdefault(folder.resolve(), GuideFolder(folder, record, _choice(folder)))
-    guides = list(found.values())
-    for other in guides[1:]:
-        if other.record.names != guides[0].record.names:
-            raise ValueError(
-                f"{guides[0].folder} is of {', '.join(guides[0].record.names)}, {other.folder} of "
-                f"{', '.join(other.record.names)}: guides beside each other are of one property"
-            )
-    return guides
-
-
-def _below(root: Path) -> list[Path]:
-    found = sorted(path.parent for path in root.rglob("guide.yaml"))
-    inner = [folder.relative_to(root).parts for folder in found]
-    return [f for f, parts in zip(found, inner, strict=True) if "selection" not in parts[:-1]]
-
-
-def _choice(folder: Path) -> str:
-    path = folder.parent / "selection.json"
-    if not path.is_file():
-        return ""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["select"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} does not say what guides were chosen by ({' '.join(str(error).split())}): "
-            "choose again, or remove the file"
-        ) from error
 
 
 def aims_of(records: Sequence[GuideRecord], options: Guiding) -> list[Aim]:
@@ -187,6 +119,8 @@ def place(root: Path, run: Run, guide: GuideFolder, name: str, cell: Cell) -> Ce
         "seed": cell.seed,
         "truth": digest(cell.truth) or cell.truth if cell.truth else None,
     }
+    if cell.truth is None and foreign_labels(run, [guide.record]):
+        decides["truth"] = ""  # cells of old had what the recipe knows of another label
     text = json.dumps(decides, sort_keys=True, default=str)
     ending = blake2b(text.encode(), digest_size=5).hexdigest()
     return replace(cell, file=root / "cells" / f"{name}-{ending}.json")
@@ -279,11 +213,11 @@ def _judge(cell: Cell) -> dict[str, float]:
     data = led_samples(run, guide, records, cell.options, given, cell.seed, _BATCH)
     keys = recipe.keys(run.parts, run.facts, data)
     names = tuple(name for record in records for name in record.names)
-    truths = (
-        recipe.true_values(run.parts, run.facts, data)
-        if cell.truth is None
-        else _looked_up(keys, _known(cell.source, cell.truth, names), names)
-    )
+    truths: dict[str, Tensor] = {}
+    if cell.truth is not None:
+        truths = _looked_up(keys, _known(cell.source, cell.truth, names), names)
+    elif not foreign_labels(run, records):
+        truths = recipe.true_values(run.parts, run.facts, data)
     order, said = None, None
     first = torch.tensor([*{k: i for i, k in reversed([*enumerate(keys)]) if k}.values()])
     if cell.options.scale and len(first):

@@ -1,15 +1,12 @@
 """What `noiseloom sample RUN --guide FOLDER` does: draw led samples, and write them ranked.
 
-A row for every different structure, the best first: the structure, what the guide says of it as it
-is (its mean, and the root of its variance), how far it is from the nearest labelled structure that
-the guide learnt from, and whether it is new: neither labelled nor among the run's data.
+A row for every different structure, the best first (`ranking`).
 """
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom.commands import load
-from noiseloom.context import GuideOutput
+from noiseloom.data import Symbols, vocabulary
 from noiseloom.fit import Options
 from noiseloom.guidance.sites import every_gain
-from noiseloom.guide_folder import GuideRecord, find_guide, guidable, structures
-from noiseloom.recipes import Guiding, keys_of
-from noiseloom.redesign import Redesign, sites_of
+from noiseloom.guide_folder import GuideRecord, find_guide, foreign_labels, guidable
+from noiseloom.ranking import Ranked, picture_of, ranked, said_names, said_of
+from noiseloom.recipes import Guiding
+from noiseloom.redesign import Redesign, mutations, sites_of
 from noiseloom.rows import known_rows, parent_of, redesigned_rows, say_edits, say_if_unused_to
 from noiseloom.run import Run
-from noiseloom.run_folder import check_file, read_description, same_data, write_bytes, write_text
+from noiseloom.run_folder import check_file, write_bytes, write_text
 from noiseloom.sampling import Solver
 from noiseloom.steering import Guides, aim_of, load_guides, steering_of
-from noiseloom.terminal import answer, number, say
+from noiseloom.terminal import answer, number
 
-__all__ = [
-    "Ranked",
-    "keys_of_data",
-    "led_samples",
-    "ranked",
-    "said_of",
-    "sample_guided",
-    "site_gains",
-]
+__all__ = ["led_samples", "sample_guided", "site_gains"]
 
 _SHOWN = 5
 """Rows that are told at the end."""
-_DRAWN = 24
-"""Structures of a picture."""
 
 
 def sample_guided(
@@ -92,8 +80,10 @@ def sample_guided(
     if path.suffix.lower() != ".csv":
         raise ValueError(f"ranked samples are a table: name it .csv, not {path}")
     check_file(path, force, "samples.csv")
-    for beside in sorted({guidable(run).beside, ".svg" * guidable(run).pictured} - {""}):
-        check_file(path.with_suffix(beside), force)
+    endings = sorted({guidable(run).beside, ".svg" * guidable(run).pictured} - {""})
+    beside = [path.with_suffix(ending) for ending in endings]
+    for file in beside:
+        check_file(file, force)
     given = {"row": torch.arange(n or 64)}
     for name, value in (("known", known), ("parent", redesign)):
         if value is not None and run.recipe.drawn_as(run.facts) != "rows":
@@ -108,28 +98,49 @@ def sample_guided(
     if "known" in given:
         say_if_unused_to(run)
     data = led_samples(run, guide, records, options, given, seed)
-    if redesign is not None:
-        say_edits(given, data)
     folders = [find_guide(folder, run) for folder in guides]
     table = ranked(run, guide, records, options, data, folders)
     text, counts, lines = io.StringIO(), table.counts, [""]
+    of_parent = dict[str, Any]()
+    if redesign is not None:
+        of_parent |= say_edits(given, data)
+        table = _with_edits(run, table, given["tokens"][0])
+        of_parent["parent"], line = _told_of_parent(run, guide, records, given["tokens"][:1])
+        lines.append(line)
     csv.writer(text, lineterminator="\n").writerows([table.head, *table.rows])
     path.parent.mkdir(parents=True, exist_ok=True)
+    for file in beside:  # which may be of an earlier draw, and this one may have nothing to show
+        file.unlink(missing_ok=True)
     write_bytes(path, text.getvalue().encode())
     result = {"file": str(path), "seed": seed, "guides": list(guides), **asdict(options), **counts}
+    result |= of_parent
+    names = [name for record in records for name in record.names]
+    if len(set(names)) < len(names):
+        each = [guides[i] for i, record in enumerate(records) for _ in record.names]
+        result["properties"] = dict(zip(said_names(records), each, strict=True))
+        called = (f"{name} of {guide}" for name, guide in result["properties"].items())
+        lines.append(f"properties: {', '.join(called)}")
+    others, columns = foreign_labels(run, records), guidable(run).columns(run.facts)
     true = guidable(run).figures(run.parts, run.facts, data)
+    if others:
+        own = guidable(run).label_figures
+        true = {name: value for name, value in true.items() if name not in own}
+        if columns[1:]:
+            lines.append(
+                f"{', '.join(columns[1:])} are of {run.recipe.name}, not of the labels of "
+                f"{', '.join(others)}"
+            )
     result |= true
     if true:
         lines.append(", ".join(f"{name} {number(value)}" for name, value in true.items()))
     if table.rows:
-        own = len(guidable(run).columns(run.facts))
-        values = {name: table.column(name) for name in table.head[own:]}
+        values = {name: table.column(name) for name in table.head[len(columns) :]}
         drawn = guidable(run).write_structures(path, run.parts, run.facts, table.data, values)
         if drawn is not None:
             result["structures"] = str(drawn)
             lines.append(f"structures: {drawn}")
         if guidable(run).pictured and drawn != path.with_suffix(".svg"):
-            write_text(path.with_suffix(".svg"), _picture(run, table, records))
+            write_text(path.with_suffix(".svg"), picture_of(run, table, records))
             result["picture"] = str(path.with_suffix(".svg"))
             lines.append(f"picture: {result['picture']}")
     lines.append(f"distance: {guidable(run).distance}, to the nearest structure learnt from")
@@ -145,89 +156,32 @@ def sample_guided(
     answer(as_json, result, [*lines, f"{told}: {path}"], table.head, shown)
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A table of different valid structures, the best first.
-
-    Attributes:
-        head: its headings.
-        rows: its cells.
-        counts: how many were drawn, are invalid, different, and new where that is known.
-        data: the structures, decoded, in the order of the rows.
-    """
-
-    head: list[str]
-    rows: list[list[Any]]
-    counts: dict[str, int]
-    data: Any
-
-    def column(self, name: str) -> list[Any]:
-        """The cells under a heading."""
-        return [row[self.head.index(name)] for row in self.rows]
+def _with_edits(run: Run, table: Ranked, parent: Tensor) -> Ranked:
+    """A table with how many tokens of a structure are others than its parent's, and which."""
+    place, words = len(guidable(run).columns(run.facts)), vocabulary(run.facts["vocabulary"])
+    head, rows = [*table.head], [[*row] for row in table.rows]
+    head[place:place] = ["edits", "mutations"]
+    if rows:
+        assert isinstance(words, Symbols)
+        for row, found in zip(rows, mutations(parent, table.data, words.symbols), strict=True):
+            row[place:place] = [len(found), " ".join(found)]
+    return replace(table, head=head, rows=rows)
 
 
-def ranked(
-    run: Run,
-    guide: Guides,
-    records: Sequence[GuideRecord],
-    options: Guiding,
-    data: Tensor,
-    folders: Sequence[Path],
-) -> Ranked:
-    """Decoded samples by what a guide says of them.
-
-    Args:
-        run: that drew them.
-        guide: that is asked.
-        records: what is known of it.
-        options: what is wanted.
-        data: decoded samples.
-        folders: of the guides, which know the structures that they learnt from.
-    """
-    recipe, facts = guidable(run), run.facts
-    keys = recipe.keys(run.parts, facts, data)
-    times = Counter(key for key in keys if key)
-    names = [name for record in records for name in record.names]
-    said_heads = [f"{kind}_{name}" for name in names for kind in ("prediction", "deviation")]
-    head = [*recipe.columns(facts), *said_heads, "distance", "new", "times"]
-    counts = {"drawn": len(keys), "invalid": len(keys) - times.total(), "different": len(times)}
-    if not times:
-        return Ranked(head, [], counts | {"new": 0}, None)
-    first = {key: i for i, key in reversed(list(enumerate(keys)))}
-    data = data[torch.tensor([first[key] for key in times])]
-    said = said_of(run, guide, data)
-    order = aim_of(records, options)(said).argsort(descending=True, stable=True)
-    data, different = data[order], list(times)
-    own = [different[i] for i in order.tolist()]
-    kept = [structures(folder) for folder in folders]
-    learnt = list(dict.fromkeys(key for found in kept for key in found["learnt"]))
-    known = {key for found in kept for part in found.values() for key in part}
-    if not learnt:
-        say("structures that the guide learnt from are not with it: there is no distance to them")
-    in_data = keys_of_data(run)
-    # Nothing is called new where neither labels nor data are at hand.
-    told = {True: "no", False: "yes" if learnt or in_data is not None else ""}
-    known |= in_data or set()
-    distances = recipe.nearest(own, learnt).tolist() if learnt else [""] * len(own)
-    rows = list[list[Any]]()
-    both = torch.stack((said.mean, said.variance.sqrt()), -1)[order].flatten(1).tolist()
-    for i, cells in enumerate(recipe.cells(run.parts, facts, data)):
-        rows.append([*cells, *both[i], distances[i], told[own[i] in known], times[own[i]]])
-    if told[False]:
-        counts["new"] = sum(key not in known for key in own)
-    return Ranked(head, rows, counts, data)
-
-
-def _picture(run: Run, table: Ranked, records: Sequence[GuideRecord]) -> str:
-    """The best, with what is said of each: means, and in brackets deviations."""
-    names = [name for record in records for name in record.names]
-    columns = [table.column(f"{kind}_{n}") for n in names for kind in ("prediction", "deviation")]
-    said = [[number(value) for value in row[:_DRAWN]] for row in columns]
-    pairs = zip(said[::2], said[1::2], strict=True)
-    told = [[f"{mean} ({d})" for mean, d in zip(*pair, strict=True)] for pair in pairs]
-    captions = [", ".join(each) for each in zip(*told, strict=True)]
-    data = table.data[: len(captions)]
-    return guidable(run).picture(run.parts, run.facts, data, captions)
+def _told_of_parent(
+    run: Run, guide: Guides, records: Sequence[GuideRecord], tokens: Tensor
+) -> tuple[dict[str, Any], str]:
+    """What is known of a parent and what a guide says of it, for programs and for people."""
+    recipe, said = guidable(run), said_of(run, guide, tokens)
+    (cells,) = recipe.cells(run.parts, run.facts, tokens)
+    found = dict(zip(recipe.columns(run.facts), cells, strict=True))
+    told = [str(cells[0])]
+    told += [f"{name} {cell}" for name, cell in list(found.items())[1:] if cell]
+    pairs = torch.stack((said.mean, said.variance.sqrt()), -1)[0].tolist()
+    for name, (mean, deviation) in zip(said_names(records), pairs, strict=True):
+        found |= {f"prediction_{name}": mean, f"deviation_{name}": deviation}
+        told.append(f"{name} {number(mean)} ({number(deviation)})")
+    return found, f"parent: {', '.join(told)}"
 
 
 def site_gains(
@@ -279,34 +233,3 @@ def led_samples(
             "parts.steered(denoiser, solver)"
         )
     return drawn
-
-
-@torch.no_grad()
-def said_of(run: Run, guide: Guides, data: Tensor) -> GuideOutput:
-    """What a guide says of decoded structures, as they are."""
-    recipe, found = guidable(run), list[GuideOutput]()
-    for start in range(0, len(data), 500):
-        part = data[start : start + 500]
-        state, cond = recipe.seen(run.parts, run.facts, part.to(run.device))
-        times = torch.zeros(len(part), device=run.device)
-        found.append(GuideOutput(*(v.cpu() for v in guide.predict(state, times, cond))))
-    return GuideOutput(*(torch.cat([said[i] for said in found]) for i in range(3)))
-
-
-def keys_of_data(run: Run, *, held_out: bool = True) -> set[str] | None:
-    """Keys of the run's data, or None, which is told, if they are not where they were.
-
-    Args:
-        run: whose.
-        held_out: also of what was held out, of a recipe that says it is not new, either.
-    """
-    try:
-        split = run.recipe.load(read_description(run.folder)["data"])
-    except (OSError, ValueError):
-        split = None
-    if split is None or not same_data(split, run.facts):
-        say("the data of the run are not where they were: new is what the guide has not seen")
-        return None
-    both = held_out and guidable(run).held_out_known
-    parts = (split.train, split.held_out) if both else (split.train,)
-    return set().union(*(keys_of(run.recipe, run.parts, run.facts, part) for part in parts))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from noiseloom.figures import curve_chart
+from noiseloom.found_guides import GuideFolder
 from noiseloom.gallery import section
-from noiseloom.guided_cells import Found, GuideFolder
+from noiseloom.guided_cells import Found
 from noiseloom.guided_figures import BEST, Aim
 from noiseloom.metrics import mean_interval
 from noiseloom.recipes.guide_options import METHODS

@@ -8,6 +8,7 @@ fewer, where what is drawn is what was there.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from noiseloom.rng import Rng
 
-__all__ = ["Redesign", "free_sites", "sites_of"]
+__all__ = ["Redesign", "free_sites", "mutations", "sites_of"]
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,26 @@ def sites_of(text: str, length: int) -> Tensor:
             raise ValueError(f"there are the sites 1 to {length}, and {part} is none of them")
         found[first - 1 : last] = True
     return found
+
+
+def mutations(parent: Tensor, rows: Tensor, symbols: Sequence[str]) -> list[list[str]]:
+    """By what rows differ from a parent, as people write it: old, site from 1, new.
+
+    Args:
+        parent: tokens, shape (T,).
+        rows: tokens, shape (N, T).
+        symbols: what classes are called.
+
+    Example:
+        >>> mutations(torch.tensor([0, 1, 1]), torch.tensor([[0, 1, 0], [1, 0, 1]]), "AC")
+        [['C3A'], ['A1C', 'C2A']]
+    """
+    old = parent.tolist()
+    return [
+        [
+            f"{symbols[a]}{site}{symbols[b]}"
+            for site, (a, b) in enumerate(zip(old, row, strict=True), 1)
+            if a != b
+        ]
+        for row in rows.tolist()
+    ]

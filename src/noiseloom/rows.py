@@ -27,7 +27,7 @@ from noiseloom.data.templates import number_templates, which_template
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section
-from noiseloom.recipes import Classes
+from noiseloom.recipes import Classes, Guidable
 from noiseloom.redesign import Redesign, free_sites, sites_of
 from noiseloom.rng import Rng
 from noiseloom.run import Run
@@ -107,7 +107,8 @@ def parent_of(run: Run, redesign: Redesign) -> tuple[Tensor, int]:
     """Tokens (T,) of what is redesigned, and how many of them are symbols.
 
     Raises:
-        ValueError: a run of other rows, or a parent that is none of its sequences.
+        ValueError: a run of other rows, or a parent that is none of its sequences, or that its
+            landscape rules out.
     """
     words = _words(run)
     if not isinstance(words, Symbols):
@@ -117,7 +118,10 @@ def parent_of(run: Run, redesign: Redesign) -> tuple[Tensor, int]:
     parent = words.tokens(redesign.parent, "the parent")
     if not parent:
         raise ValueError("the parent has no symbols")
-    return torch.tensor(parent + [words.end] * (words.length - len(parent))), len(parent)
+    tokens = torch.tensor(parent + [words.end] * (words.length - len(parent)))
+    if isinstance(run.recipe, Guidable) and (why := run.recipe.why_not(run.facts, tokens)):
+        raise ValueError(f"the parent cannot be: {why}")
+    return tokens, len(parent)
 
 
 def redesigned_rows(
@@ -149,11 +153,17 @@ def redesigned_rows(
     return {"tokens": tokens.repeat(count, 1), "known": ~free, "least": least}
 
 
-def say_edits(given: dict[str, Tensor], drawn: Tensor) -> None:
-    """How far redesigns have gone."""
+def say_edits(given: dict[str, Tensor], drawn: Tensor) -> dict[str, float]:
+    """Say how far redesigns have gone: their edits on average, and how many are the parent."""
     edits = (drawn != given["tokens"]).sum(1)
     free, same = int((~given["known"]).sum(1).amax()), int((edits == 0).sum())
     say(f"edits: {edits.double().mean():.2f} on average of {free} free sites, 0 in {same}")
+    if 2 * same > len(drawn):
+        say(
+            f"note: {same} of {len(drawn)} draws are the parent itself: the model holds what was "
+            "there for the likeliest; let sites change at which its data differ, --sites"
+        )
+    return {"edits": float(edits.double().mean()), "unchanged": same}
 
 
 def write_rows(

@@ -247,7 +247,8 @@ class Evaluate(Answer):
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.
         scales: of --guide, separated by commas.
-        truth: of --guide, a table of structures and true labels; by default what the recipe knows.
+        truth: of --guide, a table of structures and true labels; by default what the recipe knows
+            of labels that it makes itself.
         jobs: of --guide, guides at a time, each in a process of its own; they share the GPUs.
         out: of --guide, folder of the table, new or of an earlier one that is completed; by default
             RUN/guided.

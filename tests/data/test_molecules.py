@@ -239,23 +239,48 @@ def test_a_broken_line_is_named(tmp_path):
         read_molecules(headed)
     found, notes = read_molecules(path, skip_bad=True)
     assert found.keys == ["CCO", "CCN"]
-    assert notes == ("1 molecules that RDKit cannot read are left out",)
+    assert notes == ("1 molecules that RDKit cannot read are left out, the first at line 2",)
 
 
 def test_what_is_left_out_is_counted(tmp_path):
     path = tmp_path / "mine.csv.gz"
-    lines = ["id,smiles", "1,CCO", "2,OCC", "3,CCCCCC", "4,C[Si](C)(C)C", "5,C.O", "6,c1ccco1"]
+    lines = [
+        "id,smiles",
+        "1,CCO",
+        "2,OCC",
+        "3,CCCCCC",
+        "4,C[Si](C)(C)C",
+        "5,C.O",
+        "6,c1ccco1",
+        "7,CCCCCCC",
+    ]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
     found, notes = read_molecules(path, max_atoms=5)
     assert found.keys == ["CCO", "c1ccoc1"]
     assert notes == (
-        "1 molecules in several pieces are left out",
-        "1 molecules of more than 5 atoms are left out",
-        "1 molecules with other elements are left out",
-        "1 molecules that repeat another one are left out",
+        "1 molecules in several pieces are left out, the first at line 6",
+        "2 molecules of more than 5 atoms are left out, the first at line 4",
+        "1 molecules with other elements are left out, the first at line 5",
+        "1 molecules that repeat another one are left out, the first at line 3",
     )
     with pytest.raises(ValueError, match=r"holds no molecule that can be used: .* more than 2"):
         read_molecules(path, max_atoms=2)
+
+
+def test_lines_are_those_of_the_file_that_is_read(tmp_path, monkeypatch):
+    """The cache is of what a file says, and a file of the same molecules may have other lines."""
+    monkeypatch.setenv("NOISELOOM_CACHE", str(tmp_path / "cache"))
+    for empty, line in ((0, 2), (3, 5), (0, 2)):
+        (tmp_path / "a.smi").write_text("CCO\n" + "\n" * empty + "C.O\nCCN\n")
+        _, notes = read_molecules(tmp_path / "a.smi")
+        assert notes == (f"1 molecules in several pieces are left out, the first at line {line}",)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.smi", ""), ("a.csv", "smiles\n"), ("a.txt", "\n")])
+def test_a_file_without_molecules_is_one_of_molecules(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"{name} holds no molecule$"):
+        read_molecules(tmp_path / name)
 
 
 def test_a_second_reading_is_of_the_cache_and_the_same(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ References:
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -107,6 +108,18 @@ class Ehrlich:
             there = [rows[:, s : s + starts] == a for a, s in zip(motif, offsets, strict=True)]
             found.append(torch.stack(there).sum(0).amax(1))
         return torch.stack(found, 1)
+
+    def why_not(self, row: Tensor, letters: str) -> str:
+        """Why a row (L,) is not feasible, with letters for classes; "" if it is."""
+        tokens = row.tolist()
+        length = next((i for i, a in enumerate(tokens) if not 0 <= a < self.classes), len(tokens))
+        if length < self.length:
+            return f"it has {length} letters, and all have {self.length}"
+        for i, (a, b) in enumerate(pairwise(tokens), 1):
+            if self.transitions[a, b] == 0:
+                told = f"the chain bans {letters[b]} after {letters[a]}"
+                return f"{told}, letters {i} and {i + 1}"
+        return ""
 
     def value(self, rows: Tensor) -> Tensor:
         """F of each of rows (N, L): float64, shape (N,), exact but for one rounding.

@@ -30,11 +30,12 @@ from noiseloom.data.symbols import Symbols
 from noiseloom.data.tokens import Tokens
 from noiseloom.rng import Rng
 
-__all__ = ["AMINO_ACIDS", "GB1", "GB1Split", "Variants", "read_gb1"]
+__all__ = ["AMINO_ACIDS", "GB1", "GB1Split", "Variants", "domain_of", "read_gb1"]
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 _DOMAIN = "MQYKLILNGKTLKGETTTEAVDAATAEKVFKQYANDNGVDGEWTYDDATKTFTVTE"
 _SITES = (38, 39, 40, 53)  # from 0
+_ALONE = "39, 40, 41 and 54 alone"
 _BEFORE, _BETWEEN, _AFTER = _DOMAIN[:38], _DOMAIN[41:53], _DOMAIN[54:]
 _LENGTHS = (56, 265)  # of the domain, and of FLIP's construct, which goes on behind it
 
@@ -76,15 +77,32 @@ class Variants:
         """How many are measured."""
         return int(self._table.isfinite().sum())
 
-    def valid(self, rows: Tensor) -> Tensor:
+    @classmethod
+    def valid(cls, rows: Tensor) -> Tensor:
         """Whether rows (N, 56) are variants of the four sites, bool, shape (N,)."""
-        own = self.words.encode([_DOMAIN]).to(rows.device)
+        own = cls.words.encode([_DOMAIN]).to(rows.device)
         if rows.ndim != 2 or rows.shape[1] != own.shape[1]:
             raise ValueError(f"rows must have shape (N, {own.shape[1]}), got {tuple(rows.shape)}")
         same = rows == own
         same[:, list(_SITES)] = True
         sites = rows[:, list(_SITES)]
         return same.all(1) & ((sites >= 0) & (sites < len(AMINO_ACIDS))).all(1)
+
+    @classmethod
+    def why_not(cls, row: Tensor, letters: str) -> str:
+        """Why a row (56,) is no variant of the four sites; "" if it is."""
+        if cls.valid(row[None]).all():
+            return ""
+        tokens = row.tolist()
+        length = next((i for i, a in enumerate(tokens) if not 0 <= a < len(letters)), len(tokens))
+        if length < len(_DOMAIN):
+            return f"it has {length} residues, and GB1 has {len(_DOMAIN)}"
+        text = "".join(letters[a] for a in tokens)
+        site = next(i for i, a in enumerate(text) if a != _DOMAIN[i] and i not in _SITES)
+        return (
+            f"it has {text[site]} at site {site + 1}, where GB1 has {_DOMAIN[site]}: variants "
+            f"differ at {_ALONE}"
+        )
 
     def value(self, rows: Tensor) -> Tensor:
         """The fitness of rows (N, 56), float64; NaN where that was not measured."""
@@ -166,6 +184,13 @@ def read_gb1(
         for part, found in rows.items()
     }
     return GB1(**sets, measured=Variants(known))
+
+
+def domain_of(sequence: str) -> str:
+    """A variant's own residues, of FLIP's construct that goes on behind them; else as it is."""
+    own = sequence[: len(_DOMAIN)]
+    variant = "".join(own[site : site + 1] for site in _SITES)
+    return own if len(sequence) in _LENGTHS and own == _whole(variant) else sequence
 
 
 def _read(path: Path, split: str) -> tuple[dict[str, float], dict[str, str]]:

@@ -12,7 +12,15 @@ from torch import Tensor
 from noiseloom.data.table_columns import GAPS
 from noiseloom.data.table_files import opened
 
-__all__ = ["Cells", "label_columns", "labels_of", "read_cells", "text_column"]
+__all__ = [
+    "Cells",
+    "Disagreement",
+    "disagreement",
+    "label_columns",
+    "labels_of",
+    "read_cells",
+    "text_column",
+]
 
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -172,6 +180,44 @@ def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:
                 f"{cells.unit} {cells.lines[0]} to {cells.lines[-1]}: there is nothing to learn"
             )
     return found
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Structures with several labels that differ.
+
+    Attributes:
+        count: of such structures.
+        rows: two of the one whose labels differ most, in deviations of all labels.
+        column: of these.
+    """
+
+    count: int
+    rows: tuple[int, int]
+    column: int
+
+
+def disagreement(keys: Sequence[str], labels: Tensor) -> Disagreement | None:
+    """Where equal structures have labels that differ; None if they nowhere do.
+
+    Args:
+        keys: of N structures, equal ones having the same.
+        labels: shape (N, J).
+    """
+    places: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        places.setdefault(key, []).append(row)
+    several = [torch.tensor(rows) for rows in places.values() if len(rows) > 1]
+    apart = [labels[rows].amax(0) - labels[rows].amin(0) for rows in several]
+    differ = [(rows, spread) for rows, spread in zip(several, apart, strict=True) if spread.any()]
+    if not differ:
+        return None
+    scaled = torch.stack([spread for _, spread in differ]) / labels.std(0, correction=0)
+    which, column = divmod(int(scaled.nan_to_num(0).argmax()), labels.shape[1])
+    rows = differ[which][0]
+    own = labels[rows, column]
+    two = sorted((int(rows[own.argmin()]), int(rows[own.argmax()])))
+    return Disagreement(len(differ), (two[0], two[1]), column)
 
 
 def _number(cell: str) -> float | None:

@@ -19,6 +19,14 @@ class Landscape(Protocol):
     def valid(self, rows: Tensor) -> Tensor:
         """Whether each of rows (N, T) is one that can be, bool, shape (N,)."""
 
+    def why_not(self, row: Tensor, letters: str) -> str:
+        """Why a row (T,) is not valid, in a line; "" if it is.
+
+        Args:
+            row: of tokens; classes that have no letter are none of a sequence.
+            letters: what classes are called.
+        """
+
     def value(self, rows: Tensor) -> Tensor:
         """What each of rows (N, T) is worth, float64, shape (N,); NaN where nobody knows."""
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,9 +127,10 @@ def read_molecules(
     """
     check_chemistry()
     path = Path(path).expanduser()
-    records, _ = read_records(path, column, None)
+    records, _ = read_records(path, column, None, "molecule")
     texts, places = [r.text for r in records], [f"{path}, line {r.line}" for r in records]
-    digest = hashlib.blake2b("\n".join(texts).encode(), digest_size=16).hexdigest()
+    known = "\n".join(f"{r.line} {r.text}" for r in records)  # the lines for what is left out
+    digest = hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
     from rdkit import __version__ as rdkit
 
     file = cached(
@@ -138,15 +139,16 @@ def read_molecules(
     if stored := recall(file, "graphs", "scores", "told"):
         kinds, notes = json.loads(bytes(stored[2].tolist()))
         return Molecules(stored[0], tuple(kinds), stored[1]), tuple(notes)
-    found, _, notes = parse_molecules(
+    found, rows, notes = parse_molecules(
         texts, places, max_atoms=max_atoms, elements=elements, skip_bad=skip_bad
     )
     if not len(found):
         raise ValueError(f"{path} holds no molecule that can be used: {'; '.join(notes)}")
     first = {key: i for i, key in reversed(list(enumerate(found.keys)))}
-    repeated = len(found) - len(first)
+    repeated = sorted({*range(len(found))} - {*first.values()})
     if repeated:
-        notes = (*notes, f"{repeated:,} molecules that repeat another one are left out")
+        own = [places[rows[i]] for i in repeated]
+        notes = (*notes, _left_out("that repeat another one", own))
         found = found.select(torch.tensor(sorted(first.values())))
     if scored:
         found = replace(found, scores=scores(molecules_of(found.graphs, found.kinds)))
@@ -183,7 +185,8 @@ def parse_molecules(
         ValueError: a text that is no SMILES.
     """
     chemistry()
-    read, left, counts = list[tuple[int, object]](), Counter[str](), Counter[str]()
+    read, counts = list[tuple[int, object]](), Counter[str]()
+    left = defaultdict[str, list[int]](list)  # rows, by why
     largest = 0
     for row, text in enumerate(texts):
         molecule = flat(text)
@@ -195,14 +198,14 @@ def parse_molecules(
                     + ", as a header would have to be"
                     * places[row].endswith(" line 1")
                 )
-            left["that RDKit cannot read"] += 1
+            left["that RDKit cannot read"].append(row)
             continue
         try:
             if molecule.GetNumAtoms() > max_atoms:
                 raise GraphError(f"of more than {max_atoms} atoms")
             counts.update(own := atom_kinds(molecule, elements))
         except GraphError as reason:
-            left[str(reason)] += 1
+            left[str(reason)].append(row)
             continue
         largest = max(largest, len(own))
         read.append((row, molecule))
@@ -212,11 +215,17 @@ def parse_molecules(
         try:
             graphs.append(graph_of(molecule, known, width))
         except GraphError as reason:
-            left[str(reason)] += 1
+            left[str(reason)].append(row)
             continue
         rows.append(row)
-    notes = tuple(f"{count:,} molecules {why} are left out" for why, count in sorted(left.items()))
+    notes = tuple(_left_out(why, [places[i] for i in left[why]]) for why in sorted(left))
     none = torch.empty(0, width, 1 + width, dtype=torch.int8)
     stacked = torch.stack(graphs) if graphs else none
     empty = torch.empty(len(graphs), 0, dtype=torch.float64)
     return Molecules(stacked, tuple(known), empty), rows, notes
+
+
+def _left_out(why: str, places: Sequence[str]) -> str:
+    """How many are left out, and the line of the first; its file is said beside it."""
+    first = places[0].rpartition(", ")[2]
+    return f"{len(places):,} molecules {why} are left out, the first at {first}"

@@ -49,7 +49,9 @@ def suffix_of(path: Path) -> str:
     return suffix
 
 
-def read_records(path: Path, column: str | None, split: str | None) -> tuple[list[Record], str]:
+def read_records(
+    path: Path, column: str | None, split: str | None, what: str = "sequence"
+) -> tuple[list[Record], str]:
     """The sequences of a file, without empty ones.
 
     Args:
@@ -58,6 +60,7 @@ def read_records(path: Path, column: str | None, split: str | None) -> tuple[lis
         column: of a .csv file, whose first row has names; by default the one called
             smiles or sequence, or the only one.
         split: a column of a .csv file that says which part a row is of.
+        what: each is, for errors.
 
     Returns:
         The sequences and the name of the column, which is "" for other files.
@@ -88,7 +91,7 @@ def read_records(path: Path, column: str | None, split: str | None) -> tuple[lis
         found = _plain(path)
     records = [record for record in found if record.text]
     if not records:
-        raise ValueError(f"{path} holds no sequence")
+        raise ValueError(f"{path} holds no {what}")
     return records, column or ""
 
 

@@ -18,12 +18,14 @@ its samples: `noiseloom guide RUN --labels ehrlich --context ehrlich --shifted e
 redesigns a sequence.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from noiseloom.data import (
     Ehrlich,
@@ -33,10 +35,12 @@ from noiseloom.data import (
     Symbols,
     Tokens,
     Variants,
+    Vocabulary,
     ehrlich,
     read_gb1,
 )
-from noiseloom.data.gb1 import AMINO_ACIDS
+from noiseloom.data.gb1 import AMINO_ACIDS, domain_of
+from noiseloom.data.labelled import Cells
 from noiseloom.metrics import row_keys
 from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.landscapes import Landscapes
@@ -123,10 +127,9 @@ class ContextProteins(Landscapes):
         parts = found.train, found.test, notes, Variants.words, found.measured, found.validation
         return LandscapeSplit(*parts)
 
-    def split_at(self, path: str) -> LandscapeSplit | None:
-        """An Ehrlich function's runs, or the variants of a .zip file."""
-        own = _is_ehrlich(path) or path.lower().endswith(".zip")
-        return self.load(path) if own else None
+    def is_data(self, path: str) -> bool:
+        """The word for an Ehrlich function's runs, or a .zip file of variants."""
+        return _is_ehrlich(path) or path.lower().endswith(".zip")
 
     def facts(self, data: Split[Any]) -> Facts:
         """Which landscape it is, besides."""
@@ -145,6 +148,18 @@ class ContextProteins(Landscapes):
         if facts["landscape"] == "ehrlich":
             return self.function
         return _measured(self.table, self.split) if self.table else None
+
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a row (T,) is none of the landscape's; of GB1 that is known without measurements."""
+        if facts["landscape"] == "gb1":
+            return Variants.why_not(row, AMINO_ACIDS)
+        return super().why_not(facts, row)
+
+    def tokens_of(self, cells: Cells, words: Vocabulary, columns: Sequence[str]) -> Tensor:
+        """Tokens of its cells; of FLIP's constructs those of GB1's own residues."""
+        texts = [domain_of(text) for text in cells.column(columns[0])]
+        own = replace(cells, columns={**cells.columns, columns[0]: texts})
+        return super().tokens_of(own, words, columns)
 
     @property
     def function(self) -> Ehrlich:

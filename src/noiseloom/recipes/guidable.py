@@ -58,6 +58,8 @@ class Guidable:
         own_sources: words that stand for files of the recipe's own: of `labels`, `context`,
             `shifted` and `test`, those that it has itself, so that none need be named. `labelled`
             and `unlabelled` are given them as paths.
+        label_figures: names of `figures` that say "label" of the recipe's own: they are not told of
+            samples that guides of others lead.
         held_out_known: whether structures of the run's data that were held out are not new.
     """
 
@@ -66,6 +68,7 @@ class Guidable:
     beside: ClassVar[str] = ""
     pictured: ClassVar[bool] = False
     own_sources: ClassVar[Mapping[str, str]] = {}
+    label_figures: ClassVar[tuple[str, ...]] = ()
     held_out_known: ClassVar[bool] = True
 
     def check_guidable(self) -> None:
@@ -84,6 +87,16 @@ class Guidable:
             ValueError: what cannot be read, with file and line.
         """
         raise NotImplementedError
+
+    def labels_itself(self, path: str) -> bool:
+        """Whether labels of a path are the recipe's own, for which `true_values` are the truth.
+
+        By default those of `own_sources` are.
+
+        Args:
+            path: as `labelled` is given it; the file itself need not be there.
+        """
+        return path in self.own_sources.values()
 
     def unlabelled(self, path: str, facts: Facts) -> Data:
         """Structures of a file without labels, as training batches have them.
@@ -125,6 +138,15 @@ class Guidable:
         """
         raise NotImplementedError
 
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a decoded structure cannot be, in a line; "" if it can, or nobody knows.
+
+        Args:
+            facts: of the run.
+            row: one sample as `Recipe.decode` returns it, without the axis of the batch.
+        """
+        return ""
+
     def nearest(self, made: Sequence[str], known: Sequence[str]) -> Tensor:
         """The `distance` of each structure to the nearest known one, both given by their keys."""
         raise NotImplementedError
@@ -149,7 +171,8 @@ class Guidable:
         """What decoded structures are truly worth, by the names of properties: by default nothing.
 
         float64, shape (N,), NaN where a structure is invalid or nobody knows. What a guide says of
-        a property is held against it by its name (`noiseloom evaluate RUN --guide FOLDER`).
+        a property is held against it by its name (`noiseloom evaluate RUN --guide FOLDER`), if it
+        has learnt labels of the recipe's own (`labels_itself`).
         """
         return {}
 

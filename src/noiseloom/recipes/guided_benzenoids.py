@@ -86,6 +86,10 @@ class GuidedBenzenoids(Guidable):
         names = label_columns(cells, columns, (column,))
         return Labelled(found, labels_of(cells, names), names, cells.lines)
 
+    def labels_itself(self, path: str) -> bool:
+        """Those of a part of the data."""
+        return path in WORDS
+
     def unlabelled(self, path: str, facts: Facts) -> Benzenoids:
         """A part of the data, "others" for one; or the keys of a table."""
         if path in WORDS:

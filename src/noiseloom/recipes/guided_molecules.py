@@ -57,6 +57,13 @@ class GuidedMolecules(Guidable):
         "1 - Tanimoto similarity of Morgan fingerprints (radius 2, 1,024 bits)"
     )
     held_out_known: ClassVar[bool] = False
+    label_figures: ClassVar[tuple[str, ...]] = (
+        "label",
+        "label_se",
+        "label_top",
+        "label_best",
+        "above",
+    )
     beside: ClassVar[str] = ".sdf"
     pictured: ClassVar[bool] = True
 
@@ -120,7 +127,9 @@ class GuidedMolecules(Guidable):
             ValueError: none that it knows.
         """
         own, rows = found.fitted(facts["kinds"], facts["atoms"])
-        _tell(path, len(found) - len(own), facts)
+        left = sorted({*range(len(found))} - {*rows.tolist()})
+        if left:
+            _tell(path, len(left), found.select(torch.tensor(left[:1])).keys[0], facts)
         if not len(own):
             raise ValueError(f"{path} holds no molecule of the atoms and the size that the run has")
         return own, rows
@@ -132,7 +141,7 @@ class GuidedMolecules(Guidable):
         FILE:validation, :test, :high (both) or :all.
         """
         match = _PARTS.fullmatch(path)
-        if match is None and path.lower().endswith(_TABLES):
+        if not self.labels_itself(path):
             return self._table(path, facts, columns)
         name, word = (match[1], match[2]) if match else (path, "train")
         if columns not in (None, ("qed_sa",)):
@@ -140,6 +149,10 @@ class GuidedMolecules(Guidable):
             raise ValueError(f"of {name} one label is computed, qed_sa, and not {told}")
         own, _ = self.fit(self.part(self.read(name)[0], word), facts, path)
         return Labelled(own, own.labels.double()[:, None], ("qed_sa",))
+
+    def labels_itself(self, path: str) -> bool:
+        """Those that are computed, of all but a table."""
+        return _PARTS.fullmatch(path) is not None or not path.lower().endswith(_TABLES)
 
     def _table(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
         cells = read_cells(path)
@@ -165,7 +178,11 @@ class GuidedMolecules(Guidable):
         """Molecules of a file of SMILES, or of a part of it: FILE:validation, for one."""
         match = _PARTS.fullmatch(path)
         if match is None:
-            return self.fit(self.read(path, scored=False)[0], facts, path)[0]
+            found, notes = self.read(path, scored=False)
+            left = [note for note in notes if "repeat another" not in note]
+            if left:
+                warnings.warn(f"{path}: {'; '.join(left)}", stacklevel=2)
+            return self.fit(found, facts, path)[0]
         return self.fit(self.part(self.read(match[1])[0], match[2]), facts, path)[0]
 
     def guide_network(self, facts: Facts, width: int, depth: int) -> nn.Module:
@@ -251,10 +268,9 @@ class GuidedMolecules(Guidable):
         return corrected_graphs(data, facts["kinds"]) if self.correct else data
 
 
-def _tell(path: str, left: int, facts: Facts) -> None:
-    if left:
-        warnings.warn(
-            f"{left:,} molecules of {path} have atoms other than {', '.join(facts['kinds'])}, or "
-            f"more than {facts['atoms']}, and are left out",
-            stacklevel=3,
-        )
+def _tell(path: str, left: int, first: str, facts: Facts) -> None:
+    warnings.warn(
+        f"{left:,} molecules of {path} have atoms other than {', '.join(facts['kinds'])}, or "
+        f"more than {facts['atoms']}, and are left out: {first} first",
+        stacklevel=3,
+    )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from noiseloom.data import Landscape, Split, Symbols, Tokens
+from noiseloom.data import Landscape, Split, Symbols, Tokens, vocabulary
 from noiseloom.metrics import row_keys, value_report
 from noiseloom.recipes.class_pieces import LandscapeSplit
 from noiseloom.recipes.guidable import Labelled
@@ -21,7 +21,7 @@ __all__ = ["Landscapes"]
 
 @dataclass(frozen=True)
 class Landscapes(Sequences):
-    """Options of `Sequences`; subclasses say what the landscape is: `split_at`, `truth`.
+    """Options of `Sequences`; subclasses say what the landscape is: `is_data`, `load`, `truth`.
 
     A guide of such a run needs no file of labels: `--labels`, `--context` and `--shifted` may name
     the data. Labels are those of the rows trained on; with ":high" after the name, of the rows held
@@ -45,13 +45,27 @@ class Landscapes(Sequences):
         if self.context < 1:
             raise ValueError(f"context must be at least 1, got {self.context}")
 
+    def is_data(self, path: str) -> bool:
+        """Whether a path names the data of a landscape."""
+        raise NotImplementedError
+
     def split_at(self, path: str) -> LandscapeSplit | None:
         """The data of a name, or None where it is that of no landscape."""
-        raise NotImplementedError
+        if not self.is_data(path):
+            return None
+        found = self.load(path)
+        assert isinstance(found, LandscapeSplit)
+        return found
 
     def truth(self, facts: Facts) -> Landscape | None:
         """What is known of any row of a run with these facts, without its data, if anything is."""
         raise NotImplementedError
+
+    def why_not(self, facts: Facts, row: Tensor) -> str:
+        """Why a row (T,) is none of the landscape's, as it says itself."""
+        truth, words = self.truth(facts), vocabulary(facts["vocabulary"])
+        assert isinstance(words, Symbols)
+        return "" if truth is None else truth.why_not(row, "".join(words.symbols))
 
     def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
         """As `load`: a landscape has words of its own."""
@@ -69,11 +83,10 @@ class Landscapes(Sequences):
 
     def labelled(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
         """Rows of the data with their true values, or those of a table with labels."""
-        match = re.fullmatch(r"(.+):(train|validation|high)", path)
-        name, part = (match[1], match[2]) if match else (path, "train")
+        name, part = _name_and_part(path)
         split = self.split_at(name)
         if split is None:
-            return super().labelled(path, facts, columns)
+            return self._of_table(path, facts, columns)
         self.fits(self.facts(split), facts)
         if columns not in (None, (self.value_name,)):
             told = ", ".join(columns or ())
@@ -83,6 +96,22 @@ class Landscapes(Sequences):
             raise ValueError(f"{name} has no rows for validation: leave :{part} out")
         values = split.landscape.value(rows.values).double()[:, None]
         return Labelled(rows, values, (self.value_name,))
+
+    def _of_table(self, path: str, facts: Facts, columns: Sequence[str] | None) -> Labelled:
+        found, truth = super().labelled(path, facts, columns), self.truth(facts)
+        assert isinstance(found.rows, Tokens)
+        rows = found.rows.values
+        wrong = [] if truth is None else (~truth.valid(rows)).nonzero()[:, 0].tolist()
+        for row in wrong[:1]:
+            why = self.why_not(facts, rows[row])
+            raise ValueError(
+                f"{found.place(path, row)}: the sequence cannot be: {why}: leave the row out"
+            )
+        return found
+
+    def labels_itself(self, path: str) -> bool:
+        """Those of the data."""
+        return self.is_data(_name_and_part(path)[0])
 
     def unlabelled(self, path: str, facts: Facts) -> Tokens:
         """Rows that the landscape of the data draws, or those of any file of sequences."""
@@ -138,3 +167,8 @@ class Landscapes(Sequences):
         found = self.report(lambda _: rows, data, rng, pad=data.vocabulary.end, forms=forms)
         train, held = data.train.values, data.held_out.values
         return value_report(rows, train, held, truth, rng.fold("values")) | found
+
+
+def _name_and_part(path: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(.+):(train|validation|high)", path)
+    return (match[1], match[2]) if match else (path, "train")
