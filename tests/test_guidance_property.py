@@ -23,7 +23,7 @@ from noiseloom.diffusion import (
 )
 from noiseloom.guidance import PropertyGuided, acquisition, best_of, nudged
 from noiseloom.guidance.after_step import deviation
-from noiseloom.guidance.scaling import clipped, constant, decaying, norm_ratio
+from noiseloom.guidance.scaling import bounded, clipped, constant, decaying, norm_ratio
 from noiseloom.noise import EDM, SCHEDULES, Cosine, LinearGamma
 from noiseloom.plan import SamplingPlan
 from noiseloom.rng import Rng
@@ -316,6 +316,44 @@ def test_check_13_clipped_pulls_are_no_longer_than_the_limit(space, limit):
     torch.testing.assert_close(norms, long.clamp_max(limit))
     assert bool((long > limit).all()) == (limit < 1)
     torch.testing.assert_close(short * (long / norms)[:, *(None,) * (x.ndim - 1)], free)
+
+
+@spaces
+@pytest.mark.parametrize("limit", [0.2, 1e6])
+def test_bounded_estimates_move_no_farther_than_the_limit(space, limit):
+    """Of the estimates, whatever sigma^2 / alpha makes of the pull; others are as they were."""
+    d, shape = SPACES[space]
+    x = d.subspace.noise(Rng(0).normal(shape, F64))
+    rules = constant, bounded({"": d.schedule}, limit), bounded({}, limit)
+    whole, short, other = (
+        PropertyGuided(Half(), d, Summing(), acquisition.mean(), 2.0, rule=rule)(x, TIMES)[0].mean
+        - x / 2
+        for rule in rules
+    )
+    far, size = whole.flatten(1).norm(dim=1), x[0].numel() ** 0.5
+    torch.testing.assert_close(short.flatten(1).norm(dim=1), far.clamp_max(limit * size))
+    assert bool((far > limit * size).any()) == (limit < 1)
+    torch.testing.assert_close(
+        short * (far / short.flatten(1).norm(dim=1))[:, *(None,) * (x.ndim - 1)], whole
+    )
+    assert torch.equal(other, whole)
+
+
+def test_each_part_is_bounded_by_its_own_schedule():
+    parts = {"a": GaussianDiffusion(Cosine()), "b": GaussianDiffusion(EDM(200.0, 1.0), Symmetric())}
+    product = ProductDiffusion(parts)
+    x = {"a": Rng(0).normal((5, 4), F64)}
+    x["b"] = parts["b"].subspace.noise(Rng(1).normal((5, 3, 3, 1), F64))
+    rule = bounded({n: d.schedule for n, d in parts.items()}, 1.0)
+    t = torch.full((5,), 0.9, dtype=F64)
+    free, short = (
+        PropertyGuided(Half(), product, Summing(), acquisition.mean(), 0.01, rule=r)(x, t)[0]
+        for r in (constant, rule)
+    )
+    assert torch.equal(free["a"].mean, short["a"].mean)
+    torch.testing.assert_close(
+        (short["b"].mean - x["b"] / 2).flatten(1).norm(dim=1), torch.full((5,), 3.0, dtype=F64)
+    )
 
 
 @spaces
@@ -617,6 +655,7 @@ def asked(aim, x=None, **options):
         (lambda: acquisition.log_prob(float("nan")), "a target is a finite number"),
         (lambda: acquisition.weighted(), "one acquisition function or more"),
         (lambda: clipped(0.0), "above 0"),
+        (lambda: bounded({}, 0.0), "above 0"),
         (lambda: norm_ratio(0.0), r"base must be in \(0, 1\]"),
     ],
 )

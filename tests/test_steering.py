@@ -357,3 +357,24 @@ def test_a_recipe_that_draws_without_its_guide_is_found_out(made, monkeypatch, t
     words = ["sample", str(folder), "--guide", str(guide), "--target", "2"]
     assert main([*words, "--out", str(tmp_path / "x.csv")]) == 2
     assert "draws without asking for its guide" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_guide_that_pulls_ever_harder_throws_no_sample_out(made):
+    """A slope that grows with the state is what learnt guides have far from all they know."""
+
+    class Steep(nn.Module):
+        def __init__(self, like):
+            super().__init__()
+            self.like, self.diffusion = like, like.diffusion
+
+        def predict(self, x, t, cond=None):
+            value = 1e6 * x.square().flatten(1).sum(1, keepdim=True)
+            return GuideOutput(value, torch.ones_like(value), value)
+
+    folder, guide = made("bits")
+    run = load_run(folder)
+    own, record = load_guide(guide, run)
+    steering = steering_of(run, Steep(own), [record], Guiding(scale=5.0))
+    run = replace(run, parts=replace(run.parts, steering=steering), statistics={})
+    drawn = run.samples({"row": torch.arange(32)}, seed=0)
+    assert len(drawn) == 32

@@ -217,8 +217,6 @@ def steering_of(
         common: dict[str, Any] = {"rule": rule, "told": recipe.guide_told, "begin": begin}
         if options.way == "nudge":
             return denoiser, nudged(solver, guide, aim, options.scale, **common)
-        if rule is None:
-            common["rule"] = scaling.constant
 
         def led(core: nn.Module) -> nn.Module:
             return PropertyGuided(core, space, guide, aim, options.scale, **common)
@@ -245,10 +243,13 @@ def _rule(options: Guiding, space: Diffusion | ProductDiffusion) -> scaling.Rule
     ratio = scaling.norm_ratio(order=2 if turn else 1)
     rules = {"constant": None, "norm-ratio": ratio, "decay": scaling.decaying()}
     rule: scaling.Rule | None = rules[options.rule]
-    limit = options.clip
-    if limit is None and rule is not None and options.way == "nudge":
-        limit = 10.0
-    return rule if limit is None else scaling.clipped(limit, rule or scaling.constant)
+    if options.clip is not None:
+        return scaling.clipped(options.clip, rule or scaling.constant)
+    if options.way == "nudge":
+        return rule and scaling.clipped(10.0, rule)
+    own = space.parts if isinstance(space, ProductDiffusion) else {"": space}
+    schedules = {n: d.schedule for n, d in own.items() if isinstance(d, GaussianDiffusion)}
+    return scaling.bounded(schedules, rule=rule or scaling.constant)
 
 
 def _check_hidden(guide: Guides, records: Sequence[GuideRecord], noisiest: float) -> None:

@@ -12,9 +12,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from noiseloom.noise import Schedule
 from noiseloom.shapes import align
 
-__all__ = ["Rule", "clipped", "constant", "decaying", "norm_ratio"]
+__all__ = ["Rule", "bounded", "clipped", "constant", "decaying", "norm_ratio"]
 
 Parts: TypeAlias = Mapping[str, Tensor]
 
@@ -107,6 +108,38 @@ def clipped(limit: float, rule: Rule = constant) -> Rule:
         return {n: factors[n] * _like(share, pull) for n, pull in pulls.items()}
 
     return clip
+
+
+def bounded(schedules: Mapping[str, Schedule], limit: float = 3.0, rule: Rule = constant) -> Rule:
+    """Another rule's factors, made smaller where the estimate of a sample would be moved too far.
+
+        factor sigma^2 / alpha |pull| <= limit sqrt(n)    of each part, n its entries
+
+    so by `limit` deviations of the data an entry, in the root of the mean square: no property that
+    was learnt of such data asks for more. At high noise sigma^2 / alpha multiplies whatever a guide
+    is off by, and a sample once thrown out of what the guide knows would be pulled on, ever harder.
+
+    Args:
+        schedules: of the parts that are bounded, by name: of Gaussian diffusions.
+        limit: > 0.
+        rule: the factors before.
+    """
+    if not 0 < limit < math.inf:
+        raise ValueError(f"a limit must be above 0, got {limit}")
+
+    def bound(
+        scale: float, pulls: Parts, scores: Mapping[str, Tensor | None], times: Parts
+    ) -> Mapping[str, Tensor | float]:
+        factors = dict(rule(scale, pulls, scores, times))
+        for name in pulls.keys() & schedules.keys():
+            alpha, sigma = schedules[name](align(times[name], pulls[name]))
+            moved = factors[name] * pulls[name] * (sigma * sigma / alpha.clamp_min(1e-12))
+            most = limit * moved[0].numel() ** 0.5
+            share = most / moved.flatten(1).norm(dim=1).clamp_min(most)
+            factors[name] = factors[name] * _like(share, pulls[name])
+        return factors
+
+    return bound
 
 
 def _check(base: float) -> None:

@@ -206,7 +206,8 @@ class Guiding:
         rule: the scale is constant; or falls with noise as 0.1^t (decay); or that times the length
             of the score over that of the pull (norm-ratio, of numbers, with tilt): sums of absolute
             values, as in the paper, and of points in space, which turn, Euclidean lengths.
-        clip: longest pull; null for none with tilt, and for 10 with nudge.
+        clip: longest pull; null for 10 with nudge, and with tilt for no such limit, but that the
+            estimate of numbers is moved by three of their deviations an entry at most.
         guide_begin: time from which on (downwards) tokens are guided; null for 1 of classes, and
             for numbers the time at which the log-SNR is -5: before it sigma^2 / alpha, 12 there,
             multiplies what the guide's slope is off by, up to thousands of times.
