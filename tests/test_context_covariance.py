@@ -10,7 +10,9 @@ import torch
 from oracles import F64
 
 from noiseloom.context import COVARIANCES, Kernel, context_energy, noise_covariance
-from noiseloom.noise import SCHEDULES, LinearGamma
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, ProductDiffusion
+from noiseloom.noise import EDM, SCHEDULES, Cosine, LinearGamma
+from noiseloom.recipes import GuideTraining
 from noiseloom.rng import Rng
 
 H = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], dtype=F64)
@@ -129,6 +131,23 @@ def test_check_4_multipliers_add_up():
     by_noise = noise_covariance(LinearGamma(clip=0.0))(t)  # whose share of noise is the time
     for got, line in zip(by_noise, COVARIANCES["linear"](t), strict=True):
         torch.testing.assert_close(got, line)
+
+
+def test_a_guide_takes_the_share_of_noise_of_its_run_states():
+    """On EDM's clock the sigmoid, which stands for it, is 2 to 5 times as loose for clean states."""
+    t = torch.linspace(0, 1, 11, dtype=F64)
+    for run in (GaussianDiffusion(EDM(10.0)), CategoricalDiffusion(3, "absorbing")):
+        alpha, sigma = run.schedule(t)
+        noise = sigma.square() / (alpha.square() + sigma.square())
+        shared, alone = GuideTraining(method="context").term(run)["schedule"](t)
+        torch.testing.assert_close(alone, noise + 0.1)
+        torch.testing.assert_close(shared, 1.1 - noise)
+    parts = {"a": GaussianDiffusion(EDM(10.0)), "b": GaussianDiffusion(Cosine())}
+    both = GuideTraining(method="context").term(ProductDiffusion(parts))["schedule"](t)[1]
+    each = [GuideTraining(method="context").term(p)["schedule"](t)[1] for p in parts.values()]
+    torch.testing.assert_close(both, (each[0] + each[1]) / 2)
+    early = noise_covariance(EDM(10.0))(t[2:6])[1]
+    assert (COVARIANCES["sigmoid"](t[2:6])[1] / early > 1.9).all()
 
 
 def least(kernel, labels, s2):

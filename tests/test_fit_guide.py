@@ -601,6 +601,35 @@ def test_shifted_structures_that_are_labelled_too_are_warned_of(folder, files, t
     assert read_material(load_run(folder), sources_of(files), 0.2).counts["shared_shifted"] == 0
 
 
+def test_labels_that_choose_nothing_are_judged_by_beside_the_others(folder, files, tmp_path):
+    """Two halves of one file; some of the second are unlabelled structures of the context, too."""
+    head, *rows = (files / "shifted.csv").read_text().splitlines()
+    for name, part in (("shifted", rows[:20]), ("test", rows[20:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([head, *part]) + "\n")
+    both = [row.split(",")[0] for row in rows[20:27]]
+    context = (files / "context.fasta").read_text() + "".join(f">x\n{s}\n" for s in both)
+    (tmp_path / "context.fasta").write_text(context)
+    sources = replace(
+        sources_of(files),
+        **{n: str(tmp_path / f"{n}.csv") for n in ("shifted", "test")},
+        context=str(tmp_path / "context.fasta"),
+    )
+    run = load_run(folder)
+    found = read_material(run, sources, 0.2)
+    counts = found.counts
+    assert (counts["shifted"], counts["test"]) == (20, len(rows) - 20)
+    assert (counts["unlabelled_shifted"], counts["unlabelled_test"]) == (0, 7)
+    told = fit_guide(run, replace(TINY, method="none"), tmp_path / "guide", found, sources).summary
+    calibration = json.loads((tmp_path / "guide" / "calibration.json").read_text())
+    for name in ("shifted", "test"):
+        nats = calibration["sets"][name]["properties"]["a"]["nll"]
+        assert told[f"nll_{name}"] == pytest.approx(sum(nats) / len(nats))
+        assert calibration["sets"][name]["n"] == counts[name]
+    assert told["nll_shifted"] != told["nll_test"]
+    page = (tmp_path / "guide" / "guide.html").read_text()
+    assert "<dt>test, in the context too</dt><dd>7</dd>" in page
+
+
 @pytest.mark.parametrize("part", ["learnt", "held_out", "shifted"])
 def test_labels_that_no_float32_holds_in_the_guides_units_are_told_by_line(folder, tmp_path, part):
     """Of small deviations: 1e38 held out is 1e40 of them; learnt ones of 1e-200 have none."""
