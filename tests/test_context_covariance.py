@@ -134,7 +134,7 @@ def test_check_4_multipliers_add_up():
 
 
 def test_a_guide_takes_the_share_of_noise_of_its_run_states():
-    """On EDM's clock the sigmoid, which stands for it, is 2 to 5 times as loose for clean states."""
+    """On EDM's clock the sigmoid, which stands for it, is 2 to 5 times as loose when clean."""
     t = torch.linspace(0, 1, 11, dtype=F64)
     for run in (GaussianDiffusion(EDM(10.0)), CategoricalDiffusion(3, "absorbing")):
         alpha, sigma = run.schedule(t)
