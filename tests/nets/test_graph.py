@@ -37,7 +37,7 @@ def state(name="x", dtype=F64):
 
 
 def make(awake, everything=False):
-    options = {"num_classes": 2, "self_conditioning": True} if everything else {}
+    options = {"num_classes": 2, "self_conditioning": True, "walks": 5} if everything else {}
     return awake(GraphTransformer(F, E, **SIZES, **options)).eval()
 
 
@@ -188,7 +188,7 @@ def test_dropout_is_keyed_per_sample(awake):
 
 
 def test_an_encoder_does_not_depend_on_the_order_or_on_padding(awake):
-    encoder = awake(GraphEncoder(F, E, **SIZES, num_classes=2))
+    encoder = awake(GraphEncoder(F, E, **SIZES, num_classes=2, walks=4))
     x, log_snr = state(), CLOCKS["per entry"]
     cond = {"mask": MASK, "label": torch.tensor([0, 1, 2, 0])}
     expected = encoder(x, log_snr, cond)

@@ -12,7 +12,8 @@ in `noiseloom.nets.trunk`), for each head
 edges, and edges that see the products of their nodes; theirs has a weight per feature instead of
 per head, and a vector for the whole graph instead of the modulation.) Edges stay symmetric, as what
 they see of their nodes is. Permuting the nodes permutes what is said of nodes and edges. Padding
-takes no part in anything, exactly.
+takes no part in anything, exactly. Messages between neighbours cannot tell a ring of six from two
+of three: walks can (`noiseloom.nets.walks`), and may be put in beside the state.
 """
 
 import math
@@ -35,6 +36,7 @@ from noiseloom.nets.nodes import (
     take_parts,
 )
 from noiseloom.nets.trunk import modulate, norm
+from noiseloom.nets.walks import Walks
 
 __all__ = ["GraphEncoder", "GraphTransformer"]
 
@@ -60,6 +62,7 @@ class GraphTransformer(nn.Module):
         num_classes: K, for class labels 0 .. K - 1 and the null label K.
         self_conditioning: whether it takes an estimate beside the state.
         dropout: rate at the end of every branch of every block.
+        walks: steps of the longest walk that says something of rings (`Walks`); 0 for none.
 
     Raises:
         ValueError: a width that is odd, or that the heads do not divide.
@@ -86,10 +89,11 @@ class GraphTransformer(nn.Module):
         num_classes: int | None = None,
         self_conditioning: bool = False,
         dropout: float = 0.0,
+        walks: int = 0,
     ) -> None:
         super().__init__()
         sizes = (width, edge_width, depth, heads)
-        self.body = _Body(nodes, edges, sizes, num_classes, self_conditioning, dropout)
+        self.body = _Body(nodes, edges, sizes, num_classes, self_conditioning, dropout, walks)
         self.nodes = nn.Linear(width, nodes if out_nodes is None else out_nodes)
         self.edges = nn.Linear(edge_width, edges if out_edges is None else out_edges)
         initialise(self)
@@ -140,6 +144,7 @@ class GraphEncoder(nn.Module):
         heads: attention heads, a divisor of `width`.
         num_classes: K, for class labels 0 .. K - 1 and the null label K.
         dropout: rate at the end of every branch of every block.
+        walks: steps of the longest walk that says something of rings (`Walks`); 0 for none.
 
     Example:
         >>> encoder = GraphEncoder(4, 2, width=16, edge_width=8, depth=1, heads=2)
@@ -159,11 +164,12 @@ class GraphEncoder(nn.Module):
         heads: int = 8,
         num_classes: int | None = None,
         dropout: float = 0.0,
+        walks: int = 0,
     ) -> None:
         super().__init__()
         self.width = width
         sizes = (width, edge_width, depth, heads)
-        self.body = _Body(nodes, edges, sizes, num_classes, False, dropout)
+        self.body = _Body(nodes, edges, sizes, num_classes, False, dropout, walks)
         self.output = nn.Linear(width + edge_width, width)
         initialise(self)
 
@@ -191,6 +197,7 @@ class _Body(nn.Module):
         num_classes: int | None,
         self_conditioning: bool,
         dropout: float,
+        walks: int,
     ) -> None:
         super().__init__()
         width, edge_width, depth, heads = sizes
@@ -206,6 +213,7 @@ class _Body(nn.Module):
         self.end_clock = nn.Linear(width, edge_width)
         self.node = nn.Linear(nodes * (1 + self_conditioning) + 1, width)  # and how many there are
         self.edge = nn.Linear(edges * (1 + self_conditioning), edge_width)
+        self.walks = Walks(width, edge_width, walks) if walks else None
         self.shows = nn.Linear(width, 6 * width * depth)
         self.edge_shows = nn.Linear(edge_width, 3 * edge_width * depth)
         self.blocks = nn.ModuleList(
@@ -227,6 +235,8 @@ class _Body(nn.Module):
         count = mask.sum(1).clamp(min=1).to(nodes.dtype).log()[:, None, None]
         h = self.node(torch.cat((nodes, count.expand(*mask.shape, 1)), -1))
         e = self.edge((edges + edges.transpose(1, 2)) / 2)
+        if self.walks is not None:
+            h, e = self.walks(h, e, pairs)
         shown, edge_shown = self._shown(clocks, pairs, cond)
         # A node that has no other, and padding, see themselves, so that no row is without a weight.
         itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)

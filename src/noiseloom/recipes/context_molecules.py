@@ -187,6 +187,7 @@ class ContextMolecules(GuidedMolecules, Recipe):
             depth=self.depth,
             heads=self.heads,
             self_conditioning=told,
+            walks=self.walks,
         )
         how = {
             "nodes": Preconditioning(schedule, "x0", codec.node_head),

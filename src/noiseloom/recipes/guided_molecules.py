@@ -51,6 +51,8 @@ class GuidedMolecules(Guidable):
         scale: of the one-hot vectors of atoms, over their noise.
         edge_scale: of bond orders 0 to 3, over theirs.
         schedule: of the noise of both.
+        walks: steps of the longest walk along bonds that networks are shown, to know rings; 0 for
+            none.
     """
 
     distance: ClassVar[str] = (
@@ -76,12 +78,15 @@ class GuidedMolecules(Guidable):
     scale: float = 1.0
     edge_scale: float = 1.0
     schedule: Literal["cosine", "sigmoid", "linear", "ddpm"] = "cosine"
+    walks: int = 8
 
     def check_molecules(self) -> None:
         """Raise ValueError if options are out of range."""
         object.__setattr__(self, "elements", tuple(self.elements))  # files have lists
         if not 2 <= self.max_atoms <= 127:
             raise ValueError(f"max_atoms must be 2 to 127, got {self.max_atoms}")
+        if self.walks < 0 or self.walks == 1:
+            raise ValueError(f"walks have 2 steps or more, 0 for none, got {self.walks}")
         if not self.elements:
             raise ValueError("elements must name at least one, such as [C, N, O]")
         if not (0 < self.scale < math.inf and 0 < self.edge_scale < math.inf):
@@ -194,6 +199,7 @@ class GuidedMolecules(Guidable):
             edge_width=max(width // 8 * 2, 2),
             depth=depth,
             heads=math.gcd(width, 4),
+            walks=self.walks,
         )
 
     def space(self, parts: Parts, facts: Facts) -> dict[str, Any]:
