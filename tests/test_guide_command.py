@@ -17,7 +17,7 @@ from noiseloom.cli import main
 from noiseloom.context import GuideOutput
 from noiseloom.data import Tokens
 from noiseloom.guide_folder import read_guide
-from noiseloom.guide_selection import GRIDS, configurations, grid_of
+from noiseloom.guide_selection import GRIDS, configurations, criterion, grid_of
 from noiseloom.metrics.rows import mean_and_error
 from noiseloom.recipes import Sequences
 from noiseloom.run import Run
@@ -123,6 +123,12 @@ def test_grids_are_the_published_ones():
         assert all(cell in grid_of(method) for cell in some)
         assert len({str(cell) for cell in some}) == len(some)
         assert some == configurations(method, 3).drawn
+    for count in (6, 9):  # a few of many have every value of every axis, as evenly as can be
+        some = configurations("context", count).drawn
+        for axis, values in GRIDS["context"].items():
+            often = [sum(cell[axis] == value for cell in some) for value in values]
+            assert max(often) - min(often) <= 1, axis
+    assert criterion({"nll": math.nan}, "in-domain") == math.inf
     with pytest.raises(ValueError, match=r"1 to 9 for coral \(the smallest grid has 9\), got 10"):
         configurations("coral", 10)
 

@@ -1,10 +1,15 @@
 """Figures of led samples, by hand and by brute force."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from noiseloom import Rng
+from noiseloom.guided_cells import Cell, Found
 from noiseloom.guided_figures import Aim, led_figures
+from noiseloom.guided_table import _by_seed, guided_rows, guided_table
+from noiseloom.recipes import Guiding
 
 NAN = float("nan")
 KEYS = ["b", "", "a", "b", "c", "d"]
@@ -77,3 +82,40 @@ def test_several_properties_and_truths_that_are_not_known():
     assert unknown["measured"] == 0
     assert "best" not in unknown
     assert led_figures(["", ""], aims, {}) == {"n": 2, "valid": 0, "distinct": 0}
+
+
+def test_nothing_valid_is_nothing_better_than_what_was_learnt():
+    truths = {"y": torch.full((2,), NAN, dtype=torch.float64)}
+    for aim, found in ((Aim("y", "minimise", 1.0), {"beyond": 0.0}), (Aim("y", 2.0), {})):
+        empty = {"n": 2, "valid": 0, "distinct": 0, "best_of": 0, **found}
+        assert led_figures(["", ""], [aim], truths) == empty
+    both = led_figures(["", ""], [Aim("y", "minimise", 1.0), Aim("z", "maximise", 1.0)], truths)
+    assert both["best_of_y"] == both["beyond_y"] == 0
+    assert "beyond_z" not in both
+
+
+def cells(*each, scale=8.0):
+    """Rows of unguided cells, a list of figures for each seed."""
+    cell = Cell("run", (), "guide", Guiding(scale=scale), 4, 0, None, Path("cell.json"))
+    return [(None, seed, Found(cell, figures)) for seed, figures in enumerate(each)]
+
+
+def test_means_are_over_the_seeds_that_have_a_figure_and_say_how_many():
+    whole = {"valid": 0.5, "best": 3.0, "beyond": 0.25}
+    rows = guided_rows(cells({"valid": 0.0, "beyond": 0.0}, whole, {**whole, "best": 4.0}))
+    (row,) = rows
+    assert row.seeds == [0, 1, 2]
+    assert row.values["best"] == [None, 3.0, 4.0]
+    assert row.intervals["best"][0] == 3.5
+    assert row.intervals["beyond"][0] == pytest.approx(1 / 6)
+    head, (line,) = guided_table(rows, [Aim("y", "minimise", 1.0)], 4)
+    told = dict(zip(head, line, strict=True))
+    assert told["best 100 ↓"].endswith("(2 of 3)")
+    assert "of 3" not in told["beyond ↑"]
+    assert row.plain()["values"]["best"][0] is None
+
+
+def test_charts_compare_the_same_seeds_at_all_scales():
+    full, none = {"best": 1.0}, {}
+    rows = guided_rows([*cells(full, {"best": 2.0}, scale=0.0), *cells(none, {"best": 5.0})])
+    assert [_by_seed(row, "best") for row in rows] == [{0: 1.0, 1: 2.0}, {1: 5.0}]

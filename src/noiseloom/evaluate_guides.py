@@ -31,6 +31,7 @@ from noiseloom.guided_cells import (
 from noiseloom.guided_figures import BEST, Aim
 from noiseloom.guided_table import (
     UNGUIDED,
+    Row,
     guided_rows,
     guided_table,
     headings,
@@ -132,7 +133,7 @@ def evaluate_guides(
     if not any(row.seeds for row in rows):
         raise ValueError(f"no cell can be judged: {next(iter(rows)).failed[0]}")
     head, lines = guided_table(rows, aims, n)
-    notes = [*_notes(guides, found, aims), *([] if truth else _unknown(run, guides))]
+    notes = [*_notes(guides, found, aims, rows), *([] if truth else _unknown(run, guides))]
     notes += _older(found)
     failed = {cell.file.stem: found[cell.file].failed for _, _, cell in asked}
     table: dict[str, Any] = {
@@ -182,7 +183,10 @@ def _judge_all(
 
 
 def _notes(
-    guides: Sequence[GuideFolder], found: dict[Path, Found], aims: Sequence[Aim]
+    guides: Sequence[GuideFolder],
+    found: dict[Path, Found],
+    aims: Sequence[Aim],
+    rows: Sequence[Row],
 ) -> list[str]:
     """What is to be said below the table."""
     notes = [
@@ -199,6 +203,8 @@ def _notes(
             f"{len(few)} of {len(counts)} cells have fewer than {BEST} different structures of "
             f"known value ({min(few):g} the least): there `best` is the mean of all of them"
         )
+    if any(None in values for row in rows for values in row.values.values()):
+        notes.append("(K of N): K seeds have a valid structure that could be measured")
     if not counts and any(one.figures.get("valid") for one in found.values()):
         notes.append("nothing is known of what the samples are truly worth")
     return notes

@@ -45,6 +45,7 @@ _COLUMNS = {
     "deviation_context": "deviation on context",
 }
 _MEANING = "means over 11 levels of noise, in deviations of the labels learnt from"
+_SPREAD = "; ± the standard deviation over seeds"
 _SEEN: dict[Judge, str] = {
     "in-domain": "options were chosen by nats of the held-out labels: these have been seen",
     "shifted": "options were chosen by nats of the shifted labels: these have been seen",
@@ -168,7 +169,8 @@ def guide(
     }
     write_text(root / "table.json", json.dumps({**result, "command": command}, indent=1) + "\n")
     first = next(iter(found.values()))[0]
-    lines = ["", _MEANING, *([_SEEN[by]] if by else []), *_unlabelled(first), f"guides: {root}"]
+    meaning = _MEANING + _SPREAD if seeds > 1 else _MEANING
+    lines = ["", meaning, *([_SEEN[by]] if by else []), *_unlabelled(first), f"guides: {root}"]
     answer(as_json, result, lines, head, rows)
 
 

@@ -14,6 +14,8 @@ elsewhere.
 """
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -95,6 +97,8 @@ def grid_of(method: str) -> list[dict[str, Any]]:
 def configurations(method: str, count: int) -> Grid:
     """Some configurations of a method, drawn without replacement, the same for everyone.
 
+    Each is one whose values were drawn least so far, so that a few of many cover every axis.
+
     Raises:
         ValueError: more than the grid has, or fewer than one.
     """
@@ -105,13 +109,20 @@ def configurations(method: str, count: int) -> Grid:
             f"--configurations must be 1 to {len(whole)} for {method} (the smallest grid has "
             f"{smallest}), got {count}"
         )
-    order = Rng(0).fold("configurations").permutation(len(whole))[:count].tolist()
-    return Grid(method, len(whole), tuple(whole[i] for i in sorted(order)))
+    order: list[int] = Rng(0).fold("configurations").permutation(len(whole)).tolist()
+    used, drawn = Counter[tuple[str, Any]](), list[int]()
+    for _ in range(count if whole[0] else 1):
+        left = (i for i in order if i not in drawn)
+        chosen = min(left, key=lambda i: sum(used[value] for value in whole[i].items()))
+        used.update(whole[chosen].items())
+        drawn.append(chosen)
+    return Grid(method, len(whole), tuple(whole[i] for i in sorted(drawn)))
 
 
 def criterion(summary: Mapping[str, float], judge: Judge) -> float:
-    """Nats of the labels that configurations are chosen by, less is better."""
-    return summary[CRITERIA[judge]]
+    """Nats of the labels that configurations are chosen by, less is better; inf for NaN."""
+    nats = summary[CRITERIA[judge]]
+    return math.inf if math.isnan(nats) else nats
 
 
 def tried(options: GuideTraining, cell: Mapping[str, Any]) -> GuideTraining:

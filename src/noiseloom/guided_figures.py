@@ -79,6 +79,11 @@ def led_figures(
     first = first.sort().values
     found = {"n": float(len(keys)), "valid": len(places) / len(keys), "distinct": float(len(first))}
     if not places:
+        for aim in aims:
+            if aim.name in truths:  # none is better than what was learnt, and none is best
+                ending = f"_{aim.name}" if len(aims) > 1 else ""
+                found[f"best_of{ending}"] = 0.0
+                found |= {} if aim.limit is None else {f"beyond{ending}": 0.0}
         return found
     if trained is not None:
         found["outside"] = sum(keys[i] not in trained for i in places) / len(places)

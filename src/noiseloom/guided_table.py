@@ -37,7 +37,8 @@ class Row:
         method: of the guides, with options in which they differ from others of that method.
         scale: of the guidance.
         seeds: of each of the cells.
-        values: figures of each seed, by name.
+        values: figures by name, one for each of the seeds; None where there was nothing to
+            measure, as without a valid sample.
         failed: why some cells have none.
     """
 
@@ -45,13 +46,17 @@ class Row:
     method: str
     scale: float
     seeds: list[int] = field(default_factory=list)
-    values: dict[str, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float | None]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """Mean and half width of the 95 % interval over seeds; NaN of a single one."""
-        return {name: mean_interval(values) for name, values in self.values.items()}
+        """Mean and half width of the 95 % interval over seeds that have it; NaN of a single one."""
+        return {name: mean_interval(own) for name in self.values if (own := self.known(name))}
+
+    def known(self, name: str) -> list[float]:
+        """A figure, of the seeds that have it."""
+        return [value for value in self.values.get(name, []) if value is not None]
 
     def plain(self) -> dict[str, Any]:
         """As JSON; half widths that are not known are null."""
@@ -81,8 +86,9 @@ def guided_rows(found: Sequence[tuple[GuideFolder | None, int, Found]]) -> list[
             row.failed.append(f"seed {seed}: {one.failed}")
             continue
         row.seeds.append(seed)
-        for name, value in one.figures.items():
-            row.values.setdefault(name, []).append(value)
+        for name in row.values.keys() | one.figures.keys():
+            before: list[float | None] = [None] * (len(row.seeds) - 1)
+            row.values.setdefault(name, before).append(one.figures.get(name))
     places: dict[str, int] = {name: i for i, name in enumerate(METHODS)}
 
     def order(row: Row) -> tuple[Any, ...]:
@@ -127,7 +133,7 @@ def headings(rows: Sequence[Row], aims: Sequence[Aim]) -> list[str]:
 def guided_table(
     rows: Sequence[Row], aims: Sequence[Aim], n: int
 ) -> tuple[list[str], list[list[str]]]:
-    """Head and cells: means, and half widths of 95 % intervals, over seeds.
+    """Head and cells: means, and half widths of 95 % intervals, over seeds that have a figure.
 
     Args:
         rows: of `guided_rows`.
@@ -143,7 +149,9 @@ def guided_table(
         line = [*([row.select or "-"] if chosen else []), row.method, f"{row.scale:g}"]
         for name in shown:
             mean, half = told.get(name, (None, math.nan))
-            line.append(number(mean, None if math.isnan(half) else half))
+            count = len(row.known(name))
+            some = f" ({count} of {len(row.seeds)})" if 0 < count < len(row.seeds) else ""
+            line.append(number(mean, None if math.isnan(half) else half) + some)
         failed = f", {len(row.failed)} failed" if row.failed else ""
         lines.append([*line, f"{len(row.seeds)}{failed}"])
     return head, lines
@@ -182,27 +190,32 @@ def write_guided_report(path: Path, table: Mapping[str, Any], rows: Sequence[Row
         figures = "".join(f"<figure>{chart}</figure>" for chart in charts if chart)
         title = f"Chosen by {select} labels" if select else "Guides"
         if figures:
-            told = "<p>Means over seeds, and from the lowest to the highest of them.</p>"
+            told = "<p>Means over seeds that have the figure at every scale, and their range.</p>"
             sections.append(section(title, f'{told}<div class="pair">{figures}</div>'))
     whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{notes}"
     sections.append(section("Table", whole))
     write_text(path, document(table["title"], sections))
 
 
+def _by_seed(row: Row, name: str) -> dict[int, float]:
+    values = row.values.get(name, [None] * len(row.seeds))
+    return {s: value for s, value in zip(row.seeds, values, strict=True) if value is not None}
+
+
 def _chart(rows: Sequence[Row], select: str, name: str) -> str:
-    """A figure over the scale, of methods with equally many seeds at all scales; "" for none."""
+    """A figure over the scale, of methods with the same seeds at all scales; "" for none."""
     unguided = [row for row in rows if row.method == UNGUIDED and name in row.values]
     own = [row for row in rows if row.select == select and row.method != UNGUIDED]
     scales = sorted({row.scale for row in (*unguided, *own)})
     lines = {}
     for method in dict.fromkeys(row.method for row in own):
-        there = {row.scale: row.values.get(name, []) for row in own if row.method == method}
+        there = {row.scale: _by_seed(row, name) for row in own if row.method == method}
         if unguided:
-            there[0.0] = unguided[0].values[name]
-        values = [there.get(scale, []) for scale in scales]
-        count = min(map(len, values))
-        if len(scales) > 1 and count:
-            lines[method] = [[seeds[i] for seeds in values] for i in range(count)]
+            there[0.0] = _by_seed(unguided[0], name)
+        values = [there.get(scale, {}) for scale in scales]
+        common = [seed for seed in values[0] if all(seed in told for told in values)]
+        if len(scales) > 1 and common:
+            lines[method] = [[told[seed] for told in values] for seed in common]
     if not lines:
         return ""
     title, wide = name.replace("_", " "), len(lines) > _FEW  # a legend takes room
