@@ -9,7 +9,7 @@ Klarner et al., 2024, arXiv 2407.11942, that is T. Weiss et al., 2023 (GaUDI), w
 its formulas: T = 1000 levels of alpha^2 = (1 - (i / T)^2)^2 with a ratio of neighbours of at least
 0.001, a network that predicts the noise, a draw of the posterior of z_s about its centre, and then
 
-    z_s <- z_s - sigma_{t|s} clip(grad scale sum_k (mu_k - sqrt(s_k)), 10),   told t
+    z_s <- z_s - sigma_{s|t} clip(grad scale sum_k (mu_k - sqrt(s_k)), 10),   told t
 
 Both have the same networks (no self-conditioning) of the same weights, and are checked to say the
 same: noise, and gradient. All take turns; a ratio is that of neighbours, ours by the other's, the
@@ -91,7 +91,7 @@ class Peer:
             spread = fresh.sqrt() * self.sigma[s].float() / self.sigma[t].float()
             z = mean + spread * centred(torch.randn(shape, device=place))
             if guided:
-                z = z - fresh.sqrt() * self.gradient(z, t)
+                z = z - spread * self.gradient(z, t)
             z = centred(z)
         return z
 

@@ -18,7 +18,7 @@ else
   agenda 0 motifs "$GUIDES" --lanes gpu=2,cpu=1 \
     --only motifs,motif-guides-shifted,motif-guides-in-domain,motif-table,motif-hidden-guides-shifted,motif-hidden-guides-in-domain,motif-table-hidden &
   agenda 1 molecules "$GUIDES" --lanes gpu=2,cpu=1 \
-    --only molecule-states,molecules,molecule-guides-shifted,molecule-guides-in-domain,molecule-table &
+    --only molecule-states,molecules,molecule-guides-shifted,molecule-guides-in-domain,molecule-table-headline,molecule-guides-shifted-others,molecule-guides-in-domain-others,molecule-table &
   agenda 1 gb1 "$GUIDES" --lanes gpu=1,cpu=1 \
     --only gb1,gb1-guides-shifted,gb1-guides-in-domain,gb1-table,gb1-hidden-guides-shifted,gb1-hidden-guides-in-domain,gb1-table-hidden &
 fi

@@ -74,11 +74,12 @@ class ContextRegulariser(nn.Module):
     in the context count reference / (N tau(t)) times those of all labels at unit variance, which
     says what is much: for N = 2,500 and tau = 0.1 it is 1.9 at time 1, and 16 at time 0.
 
-    Features are those of a copy of the guide's network, drawn anew, that is never trained: its
-    weights are buffers, in no optimiser's hands, and are saved with the module, so that a run
-    resumes. Matrices that start at zero (outputs, gates) are drawn too: a network that says 0 has
-    no features. sigma |h|^2 is the prior variance of what is shared, and so goes with 1 / F for
-    networks with F features of unit size.
+    Features are those of a copy of the guide's network, drawn anew, that is never trained (for a
+    guide that reads a denoiser's hidden states, of a network that reads states): its weights are
+    buffers, in no optimiser's hands, and are saved with the module, so that a run resumes. Matrices
+    that start at zero (outputs, gates) are drawn too: a network that says 0 has no features.
+    sigma |h|^2 is the prior variance of what is shared, and so goes with 1 / F for networks with F
+    features of unit size.
 
     Args:
         build: makes the guide's network, `(x, log_snr, cond) -> (B, F)`, anew.
