@@ -104,6 +104,16 @@ def test_check_9_the_loss_of_a_batch_is_that_of_its_samples_one_by_one():
         guide_loss(guide, x, y[:, 0], rng)
 
 
+def test_the_loss_is_the_mean_over_properties_of_what_each_label_costs():
+    """Whose terms are shared by the number of labels, B J: a sum would make them J times weaker."""
+    guide, y = made(3), labels(3)
+    x, t, cond = noised(guide.diffusion, states(), Rng(5))
+    said = guide(x, t, cond)
+    law = torch.distributions.Normal(said.mean, said.variance.sqrt())
+    right = -law.log_prob((y - y.mean(0)) / y.std(0, correction=0)).mean(1)
+    torch.testing.assert_close(guide_loss(guide, states(), y, Rng(5)), right)
+
+
 class Watching(nn.Module):
     """A guide's network that keeps what it was shown."""
 
