@@ -1,6 +1,7 @@
 """Samples that a guide leads: a property that is known exactly goes where it was asked to go."""
 
 import csv
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,14 +15,14 @@ from noiseloom.cli import main
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.context import GuideOutput
 from noiseloom.data import vocabulary
-from noiseloom.diffusion import GaussianDiffusion
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, ProductDiffusion
 from noiseloom.guidance import PropertyGuided, nudged
 from noiseloom.guide_folder import load_guide
 from noiseloom.metrics.rows import mean_and_error
-from noiseloom.noise import LinearGamma
+from noiseloom.noise import EDM, LinearGamma
 from noiseloom.recipes import Guiding
 from noiseloom.rng import Rng
-from noiseloom.steering import _rule, aim_of, steered, steering_of
+from noiseloom.steering import _default_begin, _rule, aim_of, steered, steering_of
 
 COUNT = 256
 ROWS = {"row": torch.arange(COUNT)}
@@ -225,6 +226,22 @@ def test_aims_are_counted_in_deviations_of_the_labels(options, value):
     elif value == "below -1":
         value = float(law.cdf(torch.tensor(-1.0)).log())
     assert found == pytest.approx(value, abs=1e-5)
+
+
+def test_parts_are_guided_from_the_time_on_at_which_none_is_too_noisy():
+    """Of a log-SNR of -5: sigma^2 = 1 / (1 + e^-5), which is t where alpha^2 = 1 - t; 1 of classes."""
+    late = 1 / (1 + math.exp(-5))
+    parts = {
+        "a": GaussianDiffusion(LinearGamma(clip=0.0)),
+        "b": GaussianDiffusion(EDM(math.exp(2.5))),  # which is there at time 1 alone
+        "c": CategoricalDiffusion(3),
+    }
+    assert _default_begin(parts["a"]) == pytest.approx(late, abs=1e-6)
+    assert _default_begin(parts["b"]) == pytest.approx(1, abs=1e-6)
+    assert _default_begin(parts["c"]) == 1
+    for names in ("abc", "cba", "bac"):
+        product = ProductDiffusion({name: parts[name] for name in names})
+        assert _default_begin(product) == pytest.approx(late, abs=1e-6)
 
 
 @pytest.mark.parametrize("way", ["tilt", "nudge"])
