@@ -301,7 +301,7 @@ def test_no_guide_sees_more_noise_than_it_is_to_nor_another_number_of_context(
     count = 2 * TINY.steps if method == "pretrained" else TINY.steps
     every = [t for t in drawn if len(t) == 16 + 23 * (method == "context")]
     assert len(every) == count
-    assert all(0.12 < float(t.max()) for t in every)
+    assert all(float(t.max()) > 0.12 for t in every)
     assert {len(t) for t in drawn} <= ({16, 23, 39} if method == "context" else {16})
 
 

@@ -229,7 +229,7 @@ def test_aims_are_counted_in_deviations_of_the_labels(options, value):
 
 
 def test_parts_are_guided_from_the_time_on_at_which_none_is_too_noisy():
-    """Of a log-SNR of -5: sigma^2 = 1 / (1 + e^-5), which is t where alpha^2 = 1 - t; 1 of classes."""
+    """At a log-SNR of -5 sigma^2 is 1 / (1 + e^-5), which is t where alpha^2 = 1 - t."""
     late = 1 / (1 + math.exp(-5))
     parts = {
         "a": GaussianDiffusion(LinearGamma(clip=0.0)),
