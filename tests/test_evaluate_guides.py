@@ -333,6 +333,24 @@ def test_a_table_of_true_labels_stands_for_a_truth_and_guides_need_none(tmp_path
     assert row["best"] == pytest.approx(sum(there) / len(there))
 
 
+def test_outside_are_all_that_the_run_was_not_trained_on_held_out_ones_too(tmp_path, capsys):
+    files = write_files(tmp_path)
+    run = train_run(files, tmp_path / "run", "masked", "--steps", "60")
+    train_guide(run, files, "--steps", "5")
+    words = ["evaluate", str(run), "--guide", "none-0", "--target", "maximise", "--scales", "0,1"]
+    capsys.readouterr()
+    assert main([*words, "--samples", "400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["mean"]
+    own = noiseloom.load(run, device="cpu")
+    split = own.recipe.load(str(files / "train.txt"))
+    trained, held_out = (
+        {tuple(row) for row in part.values.tolist()} for part in (split.train, split.held_out)
+    )
+    drawn = [tuple(row) for row in own.samples({"row": torch.arange(400)}, seed=0).tolist()]
+    assert any(row in held_out - trained for row in drawn)
+    assert found["outside"] == pytest.approx(sum(row not in trained for row in drawn) / 400)
+
+
 def test_guides_of_other_options_are_rows_of_their_own_and_of_other_properties_refused(
     tmp_path, capsys
 ):
