@@ -150,6 +150,22 @@ def test_a_guide_takes_the_share_of_noise_of_its_run_states():
     assert (COVARIANCES["sigmoid"](t[2:6])[1] / early > 1.9).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "tau"),
+    [
+        ("sigmoid", lambda t: 0.1 + 1 / (1 + (-7 * (t - 0.5)).exp())),
+        ("linear", lambda t: 0.1 + t),
+        ("constant", torch.ones_like),
+    ],
+)
+def test_a_guide_takes_the_schedule_that_is_named(name, tau):
+    t = torch.linspace(0, 1, 11, dtype=F64)
+    options = GuideTraining(method="context", schedule=name)
+    shared, alone = options.term(GaussianDiffusion(EDM(10.0)))["schedule"](t)
+    torch.testing.assert_close(alone, tau(t))
+    torch.testing.assert_close(shared, tau(1 - t))  # of each, what tau is at the other end
+
+
 def least(kernel, labels, s2):
     """The f that minimises sum (y - f)^2 / 2 s^2 + f^T K^-1 f / 2, y of the first points.
 

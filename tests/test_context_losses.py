@@ -33,7 +33,7 @@ from noiseloom.context import (
 )
 from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, ProductDiffusion
 from noiseloom.nets import MLP
-from noiseloom.noise import EDM, Cosine
+from noiseloom.noise import EDM, Cosine, LinearGamma
 from noiseloom.rng import Rng
 from noiseloom.training import Training, train
 
@@ -104,6 +104,16 @@ def test_check_9_the_loss_of_a_batch_is_that_of_its_samples_one_by_one():
         guide_loss(guide, x, y[:, 0], rng)
 
 
+def test_the_loss_is_the_mean_over_properties_of_what_each_label_costs():
+    """Whose terms are shared by the number of labels, B J: a sum would make them J times weaker."""
+    guide, y = made(3), labels(3)
+    x, t, cond = noised(guide.diffusion, states(), Rng(5))
+    said = guide(x, t, cond)
+    law = torch.distributions.Normal(said.mean, said.variance.sqrt())
+    right = -law.log_prob((y - y.mean(0)) / y.std(0, correction=0)).mean(1)
+    torch.testing.assert_close(guide_loss(guide, states(), y, Rng(5)), right)
+
+
 class Watching(nn.Module):
     """A guide's network that keeps what it was shown."""
 
@@ -146,6 +156,18 @@ def test_states_are_noised_by_their_diffusion_and_hardly_at_time_0():
         assert masks == pytest.approx(time, abs=5 * math.sqrt(time * (1 - time) / 8000))
 
 
+def test_noise_knows_nothing_of_the_time():
+    n = 20000
+    x, t, _ = noised(GaussianDiffusion(), torch.zeros(n, 1, dtype=F64), Rng(1))
+    noise = x[:, 0] / Cosine()(t)[1]
+    classes = CategoricalDiffusion(3, schedule=LinearGamma(clip=0.0))  # masked by chance t
+    x, chance, _ = noised(classes, torch.ones(n, 1, dtype=torch.int64), Rng(1))
+    masked = (x[:, 0] == 3).double() - chance
+    for time, value in ((t, noise), (t, noise.square()), (t, noise.abs()), (chance, masked)):
+        pair = torch.stack((time.double(), value.double()))
+        assert abs(float(pair.corrcoef()[0, 1])) < 5 / n**0.5
+
+
 def test_an_ensemble_is_trained_as_its_members_each_with_draws_of_its_own():
     members = [made(seed=i) for i in range(2)]
     own = GuideEnsemble(members)
@@ -181,6 +203,24 @@ def test_check_10_weight_0_is_without_a_term_bit_for_bit(name):
     plain = weights(made(), None)
     assert torch.equal(weights(made(), term_of(name, weight=0.0)), plain)
     assert not torch.equal(weights(made(), term_of(name)), plain)
+
+
+@pytest.mark.parametrize("needs_context", [False, True])
+def test_check_10_at_weight_0_a_term_is_never_asked_nor_its_context_shown(needs_context):
+    class Never:
+        weight = 0.0
+
+        def __call__(self, guide, labelled, context):
+            raise AssertionError
+
+    term, network = Never(), Watching()
+    term.needs_context = needs_context
+    guide = made(network=network)
+    plain = guide_loss(guide, states(), labels(), Rng(5))
+    for given in (None, context()):
+        loss = guide_loss(guide, states(), labels(), Rng(5), context=given, term=term)
+        assert torch.equal(loss, plain)
+    assert {len(x) for x, _, _ in network.given} == {B}
 
 
 def test_regularisers_are_picked_by_name():

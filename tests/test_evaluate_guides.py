@@ -22,6 +22,7 @@ import noiseloom.guided_cells
 from noiseloom.cli import main
 from noiseloom.data import benzenoids
 from noiseloom.found_guides import guides_in
+from noiseloom.guide_folder import load_guide
 from noiseloom.metrics import mean_interval
 from noiseloom.recipes import ContextBenzenoids
 from noiseloom.steering import steered
@@ -119,6 +120,28 @@ def _learnt(run, select, method, seed, highest):
     (guide,) = guides_in([name], noiseloom.load(run, device="cpu"))
     assert guide.record.labels["highest"][0] <= highest + 1e-6
     return guide.record.labels["highest"][0]
+
+
+@pytest.mark.parametrize("target", ["maximise", "minimise"])
+def test_claimed_and_picked_are_of_those_that_the_guide_holds_for_the_best(
+    run, target, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("noiseloom.guided_figures.BEST", 5)
+    words = ["evaluate", str(run), "--guide", "shifted/none-0", "--target", target, "--json"]
+    words += ["--scales", "8", "--samples", str(SAMPLES), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["mean"]
+    own, folder = noiseloom.load(run, device="cpu"), run / "guides/shifted/none-0"
+    drawn = steered(own, folder, target=target, scale=8.0).samples(
+        {"row": torch.arange(SAMPLES)}, seed=0
+    )
+    f, (guide, _) = own.recipe.function, load_guide(folder, own)
+    different = torch.unique(drawn[f.valid(drawn)], dim=0)
+    said = guide.predict(different, torch.zeros(len(different))).mean[:, 0].double()
+    top = said.argsort(descending=target == "maximise")[:5]
+    assert len(different) > 10
+    assert found["claimed"] == pytest.approx(float(said[top].mean()), rel=1e-5)
+    assert found["picked"] == pytest.approx(float(f.value(different[top]).mean()))
 
 
 def test_the_page_and_the_table_for_documents(run, table):
@@ -308,6 +331,24 @@ def test_a_table_of_true_labels_stands_for_a_truth_and_guides_need_none(tmp_path
     assert row["measured"] == pytest.approx(len(keys & set(known)) / len(keys))
     assert row["best_of"] == len(there) > 0
     assert row["best"] == pytest.approx(sum(there) / len(there))
+
+
+def test_outside_are_all_that_the_run_was_not_trained_on_held_out_ones_too(tmp_path, capsys):
+    files = write_files(tmp_path)
+    run = train_run(files, tmp_path / "run", "masked", "--steps", "60")
+    train_guide(run, files, "--steps", "5")
+    words = ["evaluate", str(run), "--guide", "none-0", "--target", "maximise", "--scales", "0,1"]
+    capsys.readouterr()
+    assert main([*words, "--samples", "400", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"][0]["mean"]
+    own = noiseloom.load(run, device="cpu")
+    split = own.recipe.load(str(files / "train.txt"))
+    trained, held_out = (
+        {tuple(row) for row in part.values.tolist()} for part in (split.train, split.held_out)
+    )
+    drawn = [tuple(row) for row in own.samples({"row": torch.arange(400)}, seed=0).tolist()]
+    assert any(row in held_out - trained for row in drawn)
+    assert found["outside"] == pytest.approx(sum(row not in trained for row in drawn) / 400)
 
 
 def test_guides_of_other_options_are_rows_of_their_own_and_of_other_properties_refused(

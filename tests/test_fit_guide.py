@@ -23,6 +23,7 @@ import noiseloom.guide_report
 import noiseloom.guide_stages
 from noiseloom import Rng
 from noiseloom.cli import main
+from noiseloom.context import Guide
 from noiseloom.fit_guide import fit_guide
 from noiseloom.found_guides import guides_in
 from noiseloom.guide_folder import load_guide, read_guide, structures
@@ -280,6 +281,28 @@ def test_pretrainings_target_is_what_a_random_network_says_of_the_clean_state(fo
     one_hot = torch.nn.functional.one_hot(clean, run.diffusion.width).float()
     right = random.eval()(one_hot, torch.zeros(50))
     assert torch.equal(stage.embedded(clean, {}), right)
+
+
+@pytest.mark.parametrize("method", ["none", "context", "pretrained"])
+def test_no_guide_sees_more_noise_than_it_is_to_nor_another_number_of_context(
+    method, folder, files, material, tmp_path, monkeypatch
+):
+    seen, inner = [], Guide.inputs
+
+    def watched(self, x, t):
+        seen.append(t)
+        return inner(self, x, t)
+
+    monkeypatch.setattr(Guide, "inputs", watched)
+    out = made(folder, files, material, tmp_path / "guide", method, noisiest=0.25, context_size=23)
+    assert read_guide(out).finished
+    assert float(torch.cat(seen).max()) == 0.25  # of the last level that it is judged at
+    drawn = [t for t in seen if len(t.unique()) > 1]  # of updates; the others are of one level
+    count = 2 * TINY.steps if method == "pretrained" else TINY.steps
+    every = [t for t in drawn if len(t) == 16 + 23 * (method == "context")]
+    assert len(every) == count
+    assert all(float(t.max()) > 0.12 for t in every)
+    assert {len(t) for t in drawn} <= ({16, 23, 39} if method == "context" else {16})
 
 
 def test_scales_of_pretraining_are_those_of_all_the_context(

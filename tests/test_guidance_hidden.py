@@ -51,6 +51,11 @@ def value(h, cond):
     return (h @ weights).sin().mean(1)
 
 
+def coupled(h, cond):
+    """Smooth, of all tokens together: what moves one changes the slope at the others."""
+    return 3 * (h @ Rng(3).normal((W,), h.dtype)).mean(1).sin()
+
+
 DIFFUSION = CategoricalDiffusion(K)
 X = torch.tensor([[4, 4, 0, 4, 2, 4], [1, 4, 4, 4, 4, 4], [4, 3, 3, 0, 4, 1]])
 FREE = X == 4
@@ -129,6 +134,19 @@ def test_check_14_tokens_that_are_not_free_never_change(free):
     assert torch.equal(changed, right.expand(3, 6))
 
 
+def test_check_14_the_value_is_asked_of_states_whose_fixed_tokens_stay():
+    seen = []
+
+    def watched(h, cond):
+        seen.append(h.detach())
+        return coupled(h, cond)
+
+    logits(hidden_guided(ClassDenoiser(network(), DIFFUSION), watched, steps=4))
+    assert len(seen) == 4
+    for h in seen[1:]:
+        assert torch.equal((h != seen[0]).any(-1), FREE)
+
+
 def test_check_14_the_divergence_is_positive_and_falls_with_stability():
     plain = ClassDenoiser(network(), DIFFUSION)
     before, spreads, worths = logits(plain), [], []
@@ -144,8 +162,9 @@ def test_check_14_the_divergence_is_positive_and_falls_with_stability():
     assert all(a > b for a, b in pairwise(worths)), worths
 
 
-def test_the_steps_are_adagrads():
-    """Against torch's own, on -v + lambda KL."""
+@pytest.mark.parametrize("worth", [value, coupled])
+def test_the_steps_are_adagrads(worth):
+    """Against torch's own, on -v + lambda KL, where tokens that are not free stay."""
     net = network().double()
     x, log_snr = nn.functional.one_hot(X, K + 1).double(), torch.zeros(3)
     free = FREE.double()[..., None]
@@ -158,10 +177,10 @@ def test_the_steps_are_adagrads():
         adagrad.zero_grad()
         after = net.finish(h + free * delta, rest).log_softmax(-1)
         kl = nn.functional.kl_div(before, after, reduction="sum", log_target=True)
-        (0.2 * kl - value(h + free * delta, {}).sum()).backward()
+        (0.2 * kl - worth(h + free * delta, {}).sum()).backward()
         adagrad.step()
     right = net.finish(h + free * delta.detach(), rest)
-    own = HiddenGuided(net, value, steps=4, rate=0.3, stability=0.2, mask=K)
+    own = HiddenGuided(net, worth, steps=4, rate=0.3, stability=0.2, mask=K)
     torch.testing.assert_close(own(x, log_snr), right)
 
 

@@ -404,6 +404,16 @@ def test_ratios_are_of_each_part_and_clips_of_the_whole_state():
     torch.testing.assert_close(length, torch.full((5,), 0.3, dtype=F64))
 
 
+def test_a_clipped_rule_is_the_rule_where_pulls_are_short():
+    pull = Rng(0).normal((5, D), F64)
+    (factor,) = clipped(1.5, decaying(0.1))(2.0, {"": pull}, {}, {"": TIMES}).values()
+    right = 2 * 0.1**TIMES
+    long = right * pull.norm(dim=1)
+    torch.testing.assert_close((factor * pull).norm(dim=1), long.clamp_max(1.5))
+    assert (long > 1.5).any()
+    assert (long < 1.5).any()
+
+
 def test_nothing_that_pulls_is_a_factor_of_0_and_not_nan():
     class Flat(nn.Module):
         def predict(self, x, t, cond=None):
@@ -533,6 +543,25 @@ def test_check_13_after_a_move_the_state_climbs_at_most_10_deviations(space, sca
     assert (step.flatten(1).norm(dim=1) <= 10 + 1e-9).all()
     assert bool((length > 10).any()) == (scale > 1)
     torch.testing.assert_close(d.subspace.noise(moved), moved, rtol=0, atol=1e-12)
+
+
+def test_after_a_move_the_guide_is_told_where_the_state_is_and_moves_it_from_begin_on():
+    d, x, guide = GaussianDiffusion(Cosine()), Rng(0).normal((3, D), F64), ExactGuide(Cosine())
+    t, s = at([0.3, 0.6, 0.9]), at([0.2, 0.5, 0.7])
+    plain, whole, late = (
+        solver(Half(), d, x, t, s, None, {}, None, Rng(1))[0]
+        for solver in (
+            ancestral(1.0),
+            nudged(ancestral(1.0), guide, acquisition.mean()),
+            nudged(ancestral(1.0), guide, acquisition.mean(), begin=0.5),
+        )
+    )
+    for seen, told, _ in guide.given:
+        assert torch.equal(seen, plain)
+        assert torch.equal(told, s)
+    torch.testing.assert_close(late[:2], whole[:2])  # the second comes from before
+    assert torch.equal(late[2], plain[2])
+    assert (whole != plain).any(1).all()
 
 
 def test_nothing_is_added_at_time_0_nor_where_a_token_stays():

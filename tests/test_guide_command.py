@@ -103,6 +103,27 @@ def test_a_guide_that_is_too_sure_covers_too_little_and_context_has_no_labels(ex
     assert short["nll"] == pytest.approx(sum(told["nll"]) / LEVELS)
 
 
+def test_what_is_said_is_told_by_its_mean_its_spread_and_the_root_of_its_mean_variance(exact):
+    run, rows, _ = exact
+
+    class Skewed:
+        def predict(self, x, t, cond=None):
+            mean = (x == 0).sum(1, keepdim=True).double().exp()  # of which the median is e
+            return GuideOutput(mean, 1 + mean.square(), mean)
+
+    found = calibrate(run, Skewed(), {"context": (rows, None)}, ("y",), (1.0,))
+    told = found["sets"]["context"]["properties"]["y"]
+    said = (rows[torch.arange(2000)]["tokens"] == 0).sum(1).double().exp()
+    assert told["mean"][0] == pytest.approx(float(said.mean()))
+    assert told["spread"][0] == pytest.approx(float(said.var(correction=0).sqrt()))
+    assert told["deviation"][0] == pytest.approx(float((1 + said.square()).mean().sqrt()))
+    assert [told[key][-1] for key in ("mean", "spread", "deviation")] == pytest.approx(
+        [1, 0, 2**0.5]
+    )  # all are masks
+    right = sum(told["deviation"]) / LEVELS / 4.0
+    assert summary(found, (0.0,), (4.0,))["deviation_context"] == pytest.approx(right)
+
+
 # Grids.
 
 

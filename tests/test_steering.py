@@ -1,6 +1,7 @@
 """Samples that a guide leads: a property that is known exactly goes where it was asked to go."""
 
 import csv
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,12 +15,14 @@ from noiseloom.cli import main
 from noiseloom.conditioning import SelfConditioned
 from noiseloom.context import GuideOutput
 from noiseloom.data import vocabulary
+from noiseloom.diffusion import CategoricalDiffusion, GaussianDiffusion, ProductDiffusion
 from noiseloom.guidance import PropertyGuided, nudged
 from noiseloom.guide_folder import load_guide
 from noiseloom.metrics.rows import mean_and_error
+from noiseloom.noise import EDM, LinearGamma
 from noiseloom.recipes import Guiding
 from noiseloom.rng import Rng
-from noiseloom.steering import aim_of, steered, steering_of
+from noiseloom.steering import _default_begin, _rule, aim_of, steered, steering_of
 
 COUNT = 256
 ROWS = {"row": torch.arange(COUNT)}
@@ -223,6 +226,38 @@ def test_aims_are_counted_in_deviations_of_the_labels(options, value):
     elif value == "below -1":
         value = float(law.cdf(torch.tensor(-1.0)).log())
     assert found == pytest.approx(value, abs=1e-5)
+
+
+def test_parts_are_guided_from_the_time_on_at_which_none_is_too_noisy():
+    """At a log-SNR of -5 sigma^2 is 1 / (1 + e^-5), which is t where alpha^2 = 1 - t."""
+    late = 1 / (1 + math.exp(-5))
+    parts = {
+        "a": GaussianDiffusion(LinearGamma(clip=0.0)),
+        "b": GaussianDiffusion(EDM(math.exp(2.5))),  # which is there at time 1 alone
+        "c": CategoricalDiffusion(3),
+    }
+    assert _default_begin(parts["a"]) == pytest.approx(late, abs=1e-6)
+    assert _default_begin(parts["b"]) == pytest.approx(1, abs=1e-6)
+    assert _default_begin(parts["c"]) == 1
+    for names in ("abc", "cba", "bac"):
+        product = ProductDiffusion({name: parts[name] for name in names})
+        assert _default_begin(product) == pytest.approx(late, abs=1e-6)
+
+
+@pytest.mark.parametrize("way", ["tilt", "nudge"])
+@pytest.mark.parametrize("clip", [None, 4.0])
+def test_a_limit_is_put_on_the_rule_that_was_asked_for(way, clip):
+    """4 with --clip; else 10 of a nudge, and with a tilt what moves estimates by 3 an entry."""
+    diffusion = GaussianDiffusion(LinearGamma(clip=0.0))  # sigma^2 / alpha = t / sqrt(1 - t)
+    rule = _rule(Guiding(way=way, rule="decay", clip=clip), diffusion)
+    t = torch.tensor([0.5, 0.5, 0.8], dtype=torch.float64)
+    pull = torch.tensor([[1.0, -2.0], [200.0, 100.0], [500.0, 0.0]], dtype=torch.float64)
+    (factor,) = rule(2.0, {"": pull}, {}, {"": t}).values()
+    free = 2 * 0.1**t * pull.norm(dim=1)
+    limit = clip or (10.0 if way == "nudge" else 3 * 2**0.5 / (t / (1 - t).sqrt()))
+    right = free.minimum(torch.as_tensor(limit, dtype=torch.float64).expand(3))
+    assert (right < free).tolist() == [False, True, True]
+    torch.testing.assert_close((factor * pull).norm(dim=1), right)
 
 
 @pytest.mark.parametrize(
