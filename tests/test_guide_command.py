@@ -127,7 +127,7 @@ def test_what_is_said_is_told_by_its_mean_its_spread_and_the_root_of_its_mean_va
 # Grids.
 
 
-def test_grids_are_the_published_ones():
+def test_grids_have_the_published_sizes_and_decays_that_act():
     sizes = {method: len(grid_of(method)) for method in GRIDS}
     assert sizes["context"] == 48
     assert sizes["weight-decay"] == sizes["ensemble"] == sizes["pretrained"] == 9

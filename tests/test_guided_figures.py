@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from noiseloom import Rng
+from noiseloom import Rng, guided_table
 from noiseloom.guided_cells import Cell, Found
 from noiseloom.guided_figures import Aim, led_figures
-from noiseloom.guided_table import _by_seed, guided_rows, guided_table
+from noiseloom.guided_table import Row, guided_rows
 from noiseloom.recipes import Guiding
 
 NAN = float("nan")
@@ -108,14 +108,18 @@ def test_means_are_over_the_seeds_that_have_a_figure_and_say_how_many():
     assert row.values["best"] == [None, 3.0, 4.0]
     assert row.intervals["best"][0] == 3.5
     assert row.intervals["beyond"][0] == pytest.approx(1 / 6)
-    head, (line,) = guided_table(rows, [Aim("y", "minimise", 1.0)], 4)
+    head, (line,) = guided_table.guided_table(rows, [Aim("y", "minimise", 1.0)], 4)
     told = dict(zip(head, line, strict=True))
     assert told["best 100 ↓"].endswith("(2 of 3)")
     assert "of 3" not in told["beyond ↑"]
     assert row.plain()["values"]["best"][0] is None
 
 
-def test_charts_compare_the_same_seeds_at_all_scales():
-    full, none = {"best": 1.0}, {}
-    rows = guided_rows([*cells(full, {"best": 2.0}, scale=0.0), *cells(none, {"best": 5.0})])
-    assert [_by_seed(row, "best") for row in rows] == [{0: 1.0, 1: 2.0}, {1: 5.0}]
+def test_charts_compare_the_same_seeds_at_all_scales(monkeypatch):
+    """Seed 0 has nothing at scale 8: it is not in the line, at scale 0 either."""
+    unguided = Row("", "unguided", 0.0, [0, 1], {"best": [1.0, 2.0]})
+    led = Row("", "none", 8.0, [0, 1], {"best": [None, 5.0]})
+    drawn = []
+    monkeypatch.setattr(guided_table, "curve_chart", lambda x, lines, *a, **m: drawn.append(lines))
+    guided_table._chart([unguided, led], "", "best")
+    assert drawn == [{"none": [[2.0, 5.0]]}]

@@ -1,6 +1,7 @@
 """`guide --force`: a guide that is there stays until its successor is finished."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -146,3 +147,17 @@ def test_trials_elsewhere_are_not_replaced_by_force(files, folder, tmp_path, cap
     assert len(kept["grids"]["weight-decay"]["tried"]) == 2
     for path in (tmp_path / "own" / "selection" / "weight-decay").iterdir():
         assert read_guide(path).options.width == 8
+
+
+def test_a_successor_of_a_guide_that_is_gone_replaces_no_other(make, tmp_path, monkeypatch):
+    out = tmp_path / "keep"
+    make(out)
+    monkeypatch.setattr(noiseloom.fit_guide, "calibrate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(out, force=True, width=16)
+    monkeypatch.undo()
+    shutil.rmtree(out)
+    make(out, width=12)
+    assert [path.name for path in tmp_path.iterdir()] == ["keep"]
+    with pytest.raises(FileExistsError, match="width 12, not 16"):
+        make(out, width=16)

@@ -16,6 +16,7 @@ from noiseloom.calibrate import calibrate, summary
 from noiseloom.fit import all_or_nothing
 from noiseloom.guide_folder import (
     GuideRecord,
+    forget_next,
     is_guide,
     place_of_next,
     read_guide,
@@ -88,6 +89,8 @@ def fit_guide(
                 remove_guide(place)
             if place != out:
                 say(f"{out} stays as it is until the new one is finished")
+            else:
+                forget_next(out)
             with all_or_nothing(place):
                 write_guide(place, record)
                 structures(place, material.keys)

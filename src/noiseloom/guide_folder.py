@@ -37,6 +37,7 @@ __all__ = [
     "GuideRecord",
     "find_guide",
     "foreign_labels",
+    "forget_next",
     "guidable",
     "is_guide",
     "load_guide",
@@ -157,6 +158,11 @@ def replace_guide(folder: Path) -> None:
         folder.rename(old)
     place_of_next(folder).rename(folder)
     _clear(old)
+
+
+def forget_next(folder: Path) -> None:
+    """Remove what is left of a guide that was to replace another one, which is there no more."""
+    _clear(place_of_next(folder))
 
 
 def _beside(folder: Path, ending: str) -> Path:

@@ -86,7 +86,7 @@ def guided_rows(found: Sequence[tuple[GuideFolder | None, int, Found]]) -> list[
             row.failed.append(f"seed {seed}: {one.failed}")
             continue
         row.seeds.append(seed)
-        for name in row.values.keys() | one.figures.keys():
+        for name in dict.fromkeys([*row.values, *one.figures]):
             before: list[float | None] = [None] * (len(row.seeds) - 1)
             row.values.setdefault(name, before).append(one.figures.get(name))
     places: dict[str, int] = {name: i for i, name in enumerate(METHODS)}

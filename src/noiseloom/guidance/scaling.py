@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from noiseloom.noise import Schedule
+from noiseloom.schedule import wide
 from noiseloom.shapes import align
 
 __all__ = ["Rule", "bounded", "clipped", "constant", "decaying", "norm_ratio"]
@@ -115,9 +116,10 @@ def bounded(schedules: Mapping[str, Schedule], limit: float = 3.0, rule: Rule = 
 
         factor sigma^2 / alpha |pull| <= limit sqrt(n)    of each part, n its entries
 
-    so by `limit` deviations of the data an entry, in the root of the mean square: no property that
-    was learnt of such data asks for more. At high noise sigma^2 / alpha multiplies whatever a guide
-    is off by, and a sample once thrown out of what the guide knows would be pulled on, ever harder.
+    so by `limit` deviations of the data, in the root of the mean square over entries: no property
+    that was learnt of such data asks for more. At high noise sigma^2 / alpha multiplies whatever a
+    guide is off by, and a sample once thrown out of what the guide knows would be pulled on, ever
+    harder.
 
     Args:
         schedules: of the parts that are bounded, by name: of Gaussian diffusions.
@@ -133,10 +135,10 @@ def bounded(schedules: Mapping[str, Schedule], limit: float = 3.0, rule: Rule = 
         factors = dict(rule(scale, pulls, scores, times))
         for name in pulls.keys() & schedules.keys():
             alpha, sigma = schedules[name](align(times[name], pulls[name]))
-            moved = factors[name] * pulls[name] * (sigma * sigma / alpha.clamp_min(1e-12))
+            moved = wide(factors[name] * pulls[name]) * (sigma * sigma / alpha.clamp_min(1e-12))
             most = limit * moved[0].numel() ** 0.5
             share = most / moved.flatten(1).norm(dim=1).clamp_min(most)
-            factors[name] = factors[name] * _like(share, pulls[name])
+            factors[name] = factors[name] * _like(share.to(pulls[name]), pulls[name])
         return factors
 
     return bound
