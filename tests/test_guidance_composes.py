@@ -23,6 +23,7 @@ from noiseloom.class_denoiser import ClassDenoiser, CodeDenoiser
 from noiseloom.context import GuideOutput
 from noiseloom.diffusion import CategoricalDiffusion, Prediction, mixed
 from noiseloom.recipes import Guiding, Sequences, Tables, Text
+from noiseloom.shapes import align
 from noiseloom.steering import steering_of
 
 FACTS = {"length": 4, "sizes": [3] * 4, "frequencies": [[0.2, 0.3, 0.5]] * 4}
@@ -103,7 +104,16 @@ def by_hand(core: Any, guide: Linear, free: float, scale: float) -> Any:
                 said = Prediction(bare.mean + free * (said.mean - bare.mean))
             else:
                 said = mixed(x, ((free, said), (1 - free, bare)))
-        return guide.diffusion.tilt(said, scale * guide.grad(x), x, t) if scale else said
+        return guide.diffusion.tilt(said, bounded(scale * guide.grad(x), x, t), x, t)
+
+    def bounded(pull: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """No estimate of numbers moves by more than three deviations an entry."""
+        if not x.is_floating_point():
+            return pull
+        alpha, sigma = guide.diffusion.schedule(align(t, x))
+        moved = (pull * sigma.square() / alpha).flatten(1).norm(dim=1) / x[0].numel() ** 0.5
+        share = (3 / moved.clamp_min(1e-12)).clamp_max(1)
+        return pull * share.reshape(-1, *(1,) * (x.ndim - 1))
 
     return f
 
