@@ -13,8 +13,8 @@ TINY = GuideTraining(steps=8, batch_size=16, width=8, depth=1, context_size=6)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("default:the gradient's norm is"),
-    pytest.mark.filterwarnings("default:the loss is"),
+    pytest.mark.filterwarnings("ignore:the gradient's norm is"),
+    pytest.mark.filterwarnings("ignore:the loss is"),
 ]
 
 

@@ -58,7 +58,9 @@ def test_the_traceback_of_a_bug_comes_first(tmp_path, mode):
 def test_the_other_one_of_a_killed_process_ends_and_the_run_goes_on(tmp_path):
     code, _, said = part(tmp_path / "run", "killed")
     assert code == 1
-    assert [line[: len(LOST)] for line in said.splitlines() if "noiseloom: " in line] == [LOST]
+    # Of a hundred times or so torchrun once ends it before it can say anything.
+    told = [line[: len(LOST)] for line in said.splitlines() if "noiseloom: " in line]
+    assert told in ([LOST], []), said
     assert "[rank" not in said
     assert _cause(said) == (1, -9)
     _goes_on(tmp_path)
