@@ -235,8 +235,6 @@ class _Body(nn.Module):
         count = mask.sum(1).clamp(min=1).to(nodes.dtype).log()[:, None, None]
         h = self.node(torch.cat((nodes, count.expand(*mask.shape, 1)), -1))
         e = self.edge((edges + edges.transpose(1, 2)) / 2)
-        if self.walks is not None:
-            h, e = self.walks(h, e, pairs)
         shown, edge_shown = self._shown(clocks, pairs, cond)
         # A node that has no other, and padding, see themselves, so that no row is without a weight.
         itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
@@ -244,7 +242,10 @@ class _Body(nn.Module):
         parts = zip(
             shown.chunk(len(self.blocks), -1), edge_shown.chunk(len(self.blocks), -1), strict=True
         )
-        for block, (own, between) in zip(self.blocks, parts, strict=True):
+        for i, (block, (own, between)) in enumerate(zip(self.blocks, parts, strict=True)):
+            if self.walks is not None and i == len(self.blocks) // 2:
+                # What comes in is noise; half way a bond is what has been made of it.
+                h, e = self.walks(h, e, pairs)
             h, e = block(h, e, own, between, unseen, cond.get("dropout"))
         return h, e, mask
 

@@ -49,7 +49,7 @@ class GuidedMolecules(Guidable):
             validation and test.
         correct: mend valences of what was drawn, and keep the largest piece.
         scale: of the one-hot vectors of atoms, over their noise.
-        edge_scale: of bond orders 0 to 3, over theirs.
+        edge_scale: of bond orders 0 to 3, over theirs: the larger, the sooner bonds are decided.
         schedule: of the noise of both.
         walks: steps of the longest walk along bonds that networks are shown, to know rings; 0 for
             none.
@@ -75,8 +75,8 @@ class GuidedMolecules(Guidable):
     skip_bad: bool = False
     split: Literal["labels", "random"] = "labels"
     correct: bool = True
-    scale: float = 1.0
-    edge_scale: float = 1.0
+    scale: float = 1.5
+    edge_scale: float = 2.0
     schedule: Literal["cosine", "sigmoid", "linear", "ddpm"] = "cosine"
     walks: int = 8
 
