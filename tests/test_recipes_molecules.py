@@ -399,6 +399,40 @@ def test_molecules_may_stay_as_they_were_drawn(run):
 # Guides.
 
 
+def test_how_samples_are_corrected_may_be_typed(run, tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("noiseloom.drawing.sample", lambda _, changes, **__: asked.append(changes))
+    monkeypatch.setattr("noiseloom.commands.evaluate", lambda _, new, **__: asked.append(new))
+    options = {"corrector": 2, "corrector_noise": 0.5, "corrector_snr": 0.3, "correct": False}
+    words = [w for n, v in options.items() for w in (f"--{n.replace('_', '-')}", str(v).lower())]
+    for verb in ("sample", "evaluate"):
+        assert main([verb, str(run), *words]) == 0
+        assert asked.pop() == options
+    monkeypatch.undo()
+    assert load(run).with_options(**options).recipe.corrector == 2
+    assert main(["sample", str(run), "--scale", "2"]) == 2
+    _one_line(capsys, "--scale needs --guide FOLDER")
+
+
+def test_training_times_are_logit_normal_or_uniform(data, facts, monkeypatch):
+    """Of the two clocks half of the times are within (0.208, 0.435), or (0.25, 0.75)."""
+    import noiseloom.recipes.context_molecules as module
+
+    seen, batch = [], data.train[torch.zeros(2000, dtype=torch.int64)]
+
+    def loss(model, diffusion, clean, times, *_, **__):
+        seen.append(times)
+        return {"nodes": times, "edges": times}
+
+    monkeypatch.setattr(module, "denoising_loss", loss)
+    for kind, low, high in (("logit-normal", 0.2076, 0.4353), ("uniform", 0.25, 0.75)):
+        recipe = own_recipe(times=kind)
+        parts = awake(recipe, facts)
+        recipe.loss(parts, facts)(parts.denoiser, batch, Rng(0), torch.arange(2000))
+        share = float(((seen[-1] > low) & (seen[-1] < high)).float().mean())
+        assert share == pytest.approx(0.5, abs=0.04)
+
+
 def test_guides_learn_the_labels_of_the_worse_half(run, data):
     own = load(run)
     labelled = own.recipe.labelled(str(SAMPLE), own.facts, None)

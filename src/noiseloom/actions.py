@@ -165,11 +165,18 @@ def _compare(words: list[str], command: str) -> None:
     )
 
 
+def _of_drawing() -> tuple[type, ...]:
+    """Options that may be changed for every draw."""
+    from noiseloom.recipes import Choosing, Coding, Correcting, Planning, Rolling, Sampling
+
+    return Sampling, Coding, Planning, Rolling, Choosing, Correcting
+
+
 def _sample(words: list[str], command: str) -> None:
     from noiseloom.drawing import sample
-    from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Guiding
 
-    kinds = (Sampling, Coding, Planning, Rolling, Choosing)
+    kinds = _of_drawing()
     file = value_of(words, "--codes")
     if file and Path(file).suffix in (".npy", ".csv"):
         raise UsageError(f"codes from a file are given as --codes-from {file}")
@@ -177,6 +184,8 @@ def _sample(words: list[str], command: str) -> None:
     options = args.build(Sample)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     led = args.of(Guiding)
+    if options.guide is None and "corrector" in led:  # which molecules that nobody leads have, too
+        changes["corrector"] = led.pop("corrector")
     if options.guide is None and led:
         raise UsageError(f"--{next(iter(led)).replace('_', '-')} needs --guide FOLDER")
     if options.guide is not None:
@@ -239,16 +248,19 @@ def _caption(words: list[str], command: str) -> None:
 
 def _evaluate(words: list[str], command: str) -> None:
     from noiseloom import commands
-    from noiseloom.recipes import Choosing, Coding, Guiding, Planning, Rolling, Sampling
+    from noiseloom.recipes import Guiding
 
-    kinds = (Sampling, Coding, Planning, Rolling, Choosing)
+    kinds = _of_drawing()
     args = parse_words("evaluate", words, Evaluate, Guiding, of_run=kinds)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
     if options.guide is not None:
         evaluate_guided_words(args, options, changes, command)
         return
-    led = (*args.of(Guiding), *(args.given & {"scales", "truth", "jobs", "out"}))
+    led = [*args.of(Guiding), *(args.given & {"scales", "truth", "jobs", "out"})]
+    if "corrector" in led:
+        led.remove("corrector")
+        changes["corrector"] = args.values["corrector"]
     if led:
         raise UsageError(f"--{sorted(led)[0].replace('_', '-')} needs --guide FOLDER")
     if options.samples is not None:

@@ -13,6 +13,7 @@ from noiseloom.recipes.coded_pictures import CodedPictures
 from noiseloom.recipes.context_benzenoids import ContextBenzenoids
 from noiseloom.recipes.context_molecules import ContextMolecules
 from noiseloom.recipes.context_proteins import ContextProteins
+from noiseloom.recipes.correcting import Correcting
 from noiseloom.recipes.disco_digits import DiscoDigits
 from noiseloom.recipes.disco_images import DiscoImages
 from noiseloom.recipes.disco_mixture import DiscoMixture
@@ -53,6 +54,7 @@ __all__ = [
     "ContextBenzenoids",
     "ContextMolecules",
     "ContextProteins",
+    "Correcting",
     "DiffusionForcing",
     "DiscoDigits",
     "DiscoImages",

@@ -70,8 +70,6 @@ class ContextMolecules(GuidedMolecules, Recipe):
         times: of training: logit-normal, ln(t / (1 - t)) ~ N(-0.8, 0.8^2), where bonds are decided
             (half of them from 0.21 to 0.44), or uniform.
         corrector: Langevin steps before each step of drawing, besides those of guides.
-        corrector_snr: their length over that of the noise.
-        corrector_noise: factor of their noise; 1 keeps the law, GDSS's 0.8 sharpens it.
     """
 
     name: ClassVar[str] = "context-molecules"
@@ -98,8 +96,6 @@ class ContextMolecules(GuidedMolecules, Recipe):
     edge_weight: float = 5.0
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     corrector: int = 0
-    corrector_snr: float = 0.2
-    corrector_noise: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,6 +24,7 @@ from noiseloom.data.molecule_files import molecule_picture, structure_file
 from noiseloom.data.molecules import Molecules, parse_molecules, read_molecules
 from noiseloom.metrics.molecules import molecule_report, nearest_similarity
 from noiseloom.nets import GraphEncoder
+from noiseloom.recipes.correcting import Correcting
 from noiseloom.recipes.guidable import Guidable, Labelled
 from noiseloom.recipes.molecule_states import GraphCodec
 from noiseloom.recipes.recipe import Facts, Parts
@@ -36,7 +37,7 @@ _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
 @dataclass(frozen=True)
-class GuidedMolecules(Guidable):
+class GuidedMolecules(Correcting, Guidable):
     """Options of what molecules there are, and what becomes of those that are drawn.
 
     Attributes:
@@ -47,7 +48,6 @@ class GuidedMolecules(Guidable):
         split: what is trained on: the half of the lower labels, QED (10 - SA) / 9 (labels), or as
             many at random (random). The other half is held out, and cut in two at random:
             validation and test.
-        correct: mend valences of what was drawn, and keep the largest piece.
         scale: of the one-hot vectors of atoms, over their noise.
         edge_scale: of bond orders 0 to 3, over theirs: the larger, the sooner bonds are decided.
         schedule: of the noise of both.
@@ -74,7 +74,6 @@ class GuidedMolecules(Guidable):
     elements: tuple[str, ...] = ELEMENTS
     skip_bad: bool = False
     split: Literal["labels", "random"] = "labels"
-    correct: bool = True
     scale: float = 1.5
     edge_scale: float = 2.0
     schedule: Literal["cosine", "sigmoid", "linear", "ddpm"] = "cosine"
