@@ -9,27 +9,41 @@ import yaml
 from noiseloom.cli import main
 
 FILES = sorted((Path(__file__).parents[1] / "tools").glob("*.yaml"))
-TYPED = ("train", "guide")
-"""Commands that can be read without a run."""
+TYPED = ("train", "guide", "evaluate")
+"""Commands whose options can be read without a run."""
+
+
+def jobs_of(file):
+    return yaml.safe_load(file.read_text())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_trainings_and_guides_can_be_typed(file, monkeypatch, tmp_path):
+def test_trainings_guides_and_evaluations_can_be_typed(file, monkeypatch, tmp_path):
     called = []
-    monkeypatch.setattr("noiseloom.commands.train", lambda *a, **_: called.append(a))
-    monkeypatch.setattr("noiseloom.guide_command.guide", lambda *a, **_: called.append(a))
-    jobs = [job for job in yaml.safe_load(file.read_text()) if not job.get("python")]
-    typed = [job for job in jobs if job["run"].split()[0] in TYPED]
+
+    def take(*args, **_):
+        called.append(args)
+
+    monkeypatch.setattr("noiseloom.commands.train", take)
+    monkeypatch.setattr("noiseloom.commands.evaluate", take)
+    monkeypatch.setattr("noiseloom.guide_command.guide", take)
+    monkeypatch.setattr("noiseloom.evaluate_guides.evaluate_guides", take)
+    monkeypatch.setattr("noiseloom.found_guides.folders_of", lambda *_: [])
+    typed = [job for job in jobs_of(file) if job["run"].split()[0] in TYPED]
     for job in typed:
-        assert main(shlex.split(job["run"].format(out=tmp_path))) == 0, job["name"]
+        words = shlex.split(job["run"].format(out=tmp_path))
+        assert main(words) == 0, job["name"]
+        if words[0] == "train":
+            kind, options, _ = called[-1]
+            kind(**options)
     assert len(called) == len(typed)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_jobs_wait_for_what_they_read(file):
     """Folders in {out} are made by the job itself or by one that it waits for; files are given."""
-    jobs = {job["name"]: job for job in yaml.safe_load(file.read_text())}
-    made = {}
+    jobs, made = {job["name"]: job for job in jobs_of(file)}, {}
+    assert len(jobs) == len(jobs_of(file))
     for name, job in jobs.items():
         words = shlex.split(job["run"])
         if "--out" in words:
