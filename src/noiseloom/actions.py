@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noiseloom.arguments import (
+    Arguments,
     Config,
     UsageError,
     nearest,
@@ -172,6 +173,21 @@ def _of_drawing() -> tuple[type, ...]:
     return Sampling, Coding, Planning, Rolling, Choosing, Correcting
 
 
+def _not_led(args: Arguments, *more: str) -> dict[str, Any]:
+    """Options of guides that mean something without one: molecules have a corrector of their own.
+
+    Raises:
+        UsageError: one that does not.
+    """
+    from noiseloom.recipes import Guiding
+
+    given = {**args.of(Guiding), **{name: None for name in more if name in args.given}}
+    own = {name: given.pop(name) for name in ("corrector",) if name in given}
+    if given:
+        raise UsageError(f"--{min(given).replace('_', '-')} needs --guide FOLDER")
+    return own
+
+
 def _sample(words: list[str], command: str) -> None:
     from noiseloom.drawing import sample
     from noiseloom.recipes import Guiding
@@ -183,14 +199,10 @@ def _sample(words: list[str], command: str) -> None:
     args = parse_words("sample", words, Sample, Guiding, of_run=kinds)
     options = args.build(Sample)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
-    led = args.of(Guiding)
-    if options.guide is None and "corrector" in led:  # which molecules that nobody leads have, too
-        changes["corrector"] = led.pop("corrector")
-    if options.guide is None and led:
-        raise UsageError(f"--{next(iter(led)).replace('_', '-')} needs --guide FOLDER")
     if options.guide is not None:
         sample_guided_words(args, options, changes)
         return
+    changes |= _not_led(args)
     sample(
         source_of(args),
         changes,
@@ -257,12 +269,7 @@ def _evaluate(words: list[str], command: str) -> None:
     if options.guide is not None:
         evaluate_guided_words(args, options, changes, command)
         return
-    led = [*args.of(Guiding), *(args.given & {"scales", "truth", "jobs", "out"})]
-    if "corrector" in led:
-        led.remove("corrector")
-        changes["corrector"] = args.values["corrector"]
-    if led:
-        raise UsageError(f"--{sorted(led)[0].replace('_', '-')} needs --guide FOLDER")
+    changes |= _not_led(args, "scales", "truth", "jobs", "out")
     if options.samples is not None:
         changes["samples"] = options.samples
     if options.half is not None:
