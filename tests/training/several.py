@@ -2,6 +2,9 @@
 
 All but the recipes train the toy run; in its third update the second process comes to harm. The
 first one then waits for it, or is busy and does not notice.
+
+torchrun looks every LOOK seconds whether a process has ended, and ends the others, whether they
+have heard of it or not. So the second one ends shortly after such a look.
 """
 
 import atexit
@@ -11,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 from torch import distributed
 from toy_run import OPTIONS, finish, toy_loss
@@ -20,6 +24,8 @@ from noiseloom import cli
 OUT, MODE = (Path(sys.argv[1]), sys.argv[2]) if __name__ == "__main__" else (Path(), "")
 RECIPE = "train bits-digits --width 8 --head-width 8 --multipliers [1] --batch-size 8 --steps 2"
 UPDATES = []
+LOOK = 3
+HARMS = ("error", "pending", "bug", "script with a bug", "killed")
 
 
 def harmed(model, batch, rng, rows):
@@ -28,7 +34,8 @@ def harmed(model, batch, rng, rows):
         time.sleep(0.1)
     if len(UPDATES) == 3 and os.environ["RANK"] == "0" and MODE == "pending":
         time.sleep(600)
-    if len(UPDATES) == 3 and os.environ["RANK"] == "1":
+    if len(UPDATES) == 3 and os.environ["RANK"] == "1" and MODE in HARMS:
+        time.sleep(LOOK - (time.time() - psutil.Process().create_time() - 0.7) % LOOK)
         if MODE == "pending":  # a sum that the first does not join
             distributed.all_reduce(torch.ones(1000), async_op=True)
         if MODE in ("error", "pending"):

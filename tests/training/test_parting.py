@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from several import LOOK
 from toy_run import finish, losses, started
 
 from noiseloom.training import processes
@@ -15,8 +16,9 @@ SCRIPT = str(Path(__file__).with_name("several.py"))
 LOST = "noiseloom: error: another process of this training has ended"
 
 
-def part(out, mode, *options):
-    process = started("--nproc-per-node", "2", *options, SCRIPT, str(out), mode)
+def part(out, mode):
+    every = f"--monitor-interval={LOOK}"
+    process = started("--nproc-per-node", "2", every, SCRIPT, str(out), mode)
     told, said = _heard(process)
     assert "terminate called" not in said
     return process.returncode, told, said
@@ -56,8 +58,7 @@ def test_the_traceback_of_a_bug_comes_first(tmp_path, mode):
 
 
 def test_the_other_one_of_a_killed_process_ends_and_the_run_goes_on(tmp_path):
-    # torchrun looks ten times a second, and ends whoever has not yet heard that its peer is gone.
-    code, _, said = part(tmp_path / "run", "killed", "--monitor-interval", "3")
+    code, _, said = part(tmp_path / "run", "killed")
     assert code == 1
     assert [line[: len(LOST)] for line in said.splitlines() if "noiseloom: " in line] == [LOST]
     assert "[rank" not in said
