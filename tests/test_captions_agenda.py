@@ -77,3 +77,11 @@ def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_pat
     lines = TOOL.table(tmp_path, 3)
     assert len(lines) == 3
     assert state in lines[2]
+    told = [line.strip("| ").split(" | ") for line in TOOL.overshoots(tmp_path, 3)[2:]]
+    assert bool(told) == (state == "bits")
+    for _, figure, number, *values in told:
+        assert number == "5"
+        for td, value in zip(TOOL.TD_OF[20], values, strict=True):
+            case = {"sampling_steps": 5, "td": td}
+            there = TOOL.judged(run, 3, None, {"half": "first", **case}) if td in TOOL.TD else None
+            assert value == ("-" if there is None else f"{there[figure]:.4g}")

@@ -7,7 +7,8 @@
 The shape of tables 3 and 4 of Bit Diffusion's captions: the overshoot td by the number of steps,
 beside the autoregressive model. Options (td; temperature, greedy or 3 beams; the order of masks)
 are chosen on the first half of the held-out pictures, by what is true beyond what holds anywhere,
-of NLVR by CIDEr-D; the table is of the second half. `tools/captions.sh` shares it by two GPUs.
+of NLVR by CIDEr-D; the table is of the second half, and below it are all overshoots, on the first.
+`tools/captions.sh` shares it by two GPUs, or one.
 
 Decoder and encoder have 256 features and 6 blocks, 15 M parameters. By count an update is 3.95 G
 operations a row of scenes for bits and 3.08 G for the others, so that 10,000 updates of 128 are
@@ -44,7 +45,8 @@ PACE = (
 )
 TD = (0.0, 2.0, 5.0, 7.0, 10.0)
 TD_OF = {20: (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)}
-SHOWN = ("true", "true_beyond", "bleu_4", "cider_d", "exact", "mean_words", "network_evaluations")
+OVERLAPS = ("bleu_4", "cider_d", "rouge_l")
+SHOWN = ("true", "true_beyond", *OVERLAPS, "exact", "mean_words", "network_evaluations")
 
 
 def jobs(data: str, seed: int) -> list[dict[str, Any]]:
@@ -134,6 +136,27 @@ def table(folder: Path, samples: int) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
+def overshoots(folder: Path, samples: int) -> list[str]:
+    """Of bits a line for each figure and number of steps, by overshoot td: table 4 of the paper."""
+    head = ["data", "figure", "steps", *(f"td {td:g}" for td in TD_OF[20])]
+    lines = [head, ["---"] * len(head)]
+    for data in DATA:
+        runs = [load(path) for path in sorted(folder.glob(f"runs/{data}-bits-?"))
+                if (path / "ema.safetensors").is_file()]  # fmt: skip
+        for figure in ("true", "true_beyond", *OVERLAPS):
+            for steps in (5, 10, 20, 50):
+                found = {
+                    case["td"]: [there[figure] for run in runs
+                                 if (there := judged(run, samples, None, {"half": "first", **case}))
+                                 and figure in there]
+                    for case in cases("bits", steps)
+                }  # fmt: skip
+                if any(found.values()):
+                    numbers = [_mean(found.get(td, [])) for td in TD_OF[20]]
+                    lines.append([data, figure, str(steps), *numbers])
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return "-"
@@ -155,7 +178,8 @@ def main() -> None:
         return
     (word,) = options.words
     if options.what == "table":
-        print("\n".join(table(Path(word), options.samples)))
+        lines = [*table(Path(word), options.samples), "", *overshoots(Path(word), options.samples)]
+        print("\n".join(lines))
         return
     run = load(word)  # all of whose evaluations are of the same data: read once
     data = run.recipe.load_like(read_description(run.folder)["data"], run.facts)
