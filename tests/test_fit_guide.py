@@ -680,6 +680,10 @@ def test_labels_that_no_float32_holds_in_the_guides_units_are_told_by_line(folde
     [
         (["--method", "context"], "method context needs unlabelled structures: --context FILE"),
         (["--method", "none,coral"], "method coral needs unlabelled structures"),
+        (
+            ["--method", "coral", "--context", "C", "--context-size", "1"],
+            "coral compares covariances: context_size must be 2 or more, got 1",
+        ),
         (["--method", "nonsense"], "--method: expected one of context, none, weight-decay"),
         (
             ["--tau", "1e-5", "--context", "C"],

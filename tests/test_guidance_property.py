@@ -330,7 +330,7 @@ def test_bounded_estimates_move_no_farther_than_the_limit(space, limit):
         - x / 2
         for rule in rules
     )
-    far, size = whole.flatten(1).norm(dim=1), x[0].numel() ** 0.5
+    far, size = whole.flatten(1).norm(dim=1), (whole != 0).flatten(1).sum(1) ** 0.5
     torch.testing.assert_close(short.flatten(1).norm(dim=1), far.clamp_max(limit * size))
     assert bool((far > limit * size).any()) == (limit < 1)
     torch.testing.assert_close(
@@ -352,8 +352,23 @@ def test_each_part_is_bounded_by_its_own_schedule():
     )
     assert torch.equal(free["a"].mean, short["a"].mean)
     torch.testing.assert_close(
-        (short["b"].mean - x["b"] / 2).flatten(1).norm(dim=1), torch.full((5,), 3.0, dtype=F64)
+        (short["b"].mean - x["b"] / 2).flatten(1).norm(dim=1),
+        torch.full((5,), 6.0, dtype=F64).sqrt(),
     )
+
+
+def test_a_bound_does_not_know_how_far_samples_are_padded():
+    """Ten entries that are pulled, alone and among 38: the same factor."""
+    rule, t = bounded({"": Cosine()}, 2.0), torch.full((1,), 0.5, dtype=F64)
+    pull = 1e6 * Rng(0).normal((1, 10), F64)
+    padded = torch.cat((pull, torch.zeros(1, 28, dtype=F64)), 1)
+    alone, among = (rule(3.0, {"": p}, {"": None}, {"": t})[""] for p in (pull, padded))
+    torch.testing.assert_close(among, alone)
+    alpha, sigma = Cosine()(t)
+    moved = alone * pull * sigma**2 / alpha
+    torch.testing.assert_close(moved.square().mean().sqrt(), torch.tensor(2.0, dtype=F64))
+    still = rule(3.0, {"": 0 * pull}, {"": None}, {"": t})[""]
+    assert torch.equal(still, torch.full((1, 1), 3.0, dtype=F64))
 
 
 @spaces

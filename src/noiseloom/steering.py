@@ -197,7 +197,7 @@ def steering_of(
     if moves and not numbers:
         raise ValueError(
             "--way nudge, --corrector and --rule norm-ratio move numbers, and this run has "
-            "classes: use --way tilt, or hidden, with rule constant or decay"
+            "classes: use --way tilt with rule constant or decay, or --way hidden"
         )
     if numbers and options.way == "hidden":
         raise ValueError("--way hidden moves classes, and this run has numbers: use tilt or nudge")

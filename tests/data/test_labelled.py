@@ -29,8 +29,13 @@ def test_columns_are_told_by_name_and_by_what_they_hold(tmp_path):
     with pytest.raises(ValueError, match=r"which column holds the structures.* a, b, y"):
         text_column(cells, "", ["y"])
     assert text_column(cells, "b", ["y"]) == "b"
-    with pytest.raises(ValueError, match="no column of numbers"):
+    with pytest.raises(ValueError, match="no column of numbers: say"):
         label_columns(cells, None, ["y"])
+    cells = written(tmp_path, "smiles,y\nCC,1\nCO,abc\nCN,\nCF,2\n")
+    told = r"no column of numbers \(column 'y' has 'abc' in line 3\): say"
+    with pytest.raises(ValueError, match=told):
+        label_columns(cells, None, ["smiles"])
+    cells = written(tmp_path, "a,b,y\nx,z,1\n")
     with pytest.raises(ValueError, match="has no column 'w'; it has a, b, y"):
         label_columns(cells, ["w"], ["a"])
     with pytest.raises(ValueError, match="different ones"):

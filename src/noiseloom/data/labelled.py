@@ -147,8 +147,19 @@ def label_columns(
         told = (
             f"several columns of numbers, {', '.join(found)}" if found else "no column of numbers"
         )
+        told += "" if found else _nearly(cells, structure)
         raise ValueError(f"{cells.path} has {told}: say which are labels, --columns NAME,NAME")
     return tuple(found)
+
+
+def _nearly(cells: Cells, structure: Sequence[str]) -> str:
+    """The first cell of a column that is no number where most of them are."""
+    for name, column in cells.columns.items():
+        wrong = [row for row, cell in enumerate(column) if not _numeric([cell, "0"])]
+        if name not in structure and 0 < len(wrong) < len(column) / 2:
+            first = wrong[0]
+            return f" (column {name!r} has {column[first]!r} in {cells.unit} {cells.lines[first]})"
+    return ""
 
 
 def labels_of(cells: Cells, names: Sequence[str]) -> Tensor:

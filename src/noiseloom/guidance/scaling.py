@@ -114,12 +114,13 @@ def clipped(limit: float, rule: Rule = constant) -> Rule:
 def bounded(schedules: Mapping[str, Schedule], limit: float = 3.0, rule: Rule = constant) -> Rule:
     """Another rule's factors, made smaller where the estimate of a sample would be moved too far.
 
-        factor sigma^2 / alpha |pull| <= limit sqrt(n)    of each part, n its entries
+        factor sigma^2 / alpha |pull| <= limit sqrt(n)    of each part
 
-    so by `limit` deviations of the data, in the root of the mean square over entries: no property
-    that was learnt of such data asks for more. At high noise sigma^2 / alpha multiplies whatever a
-    guide is off by, and a sample once thrown out of what the guide knows would be pulled on, ever
-    harder.
+    n counts the entries that are pulled at all, which those of padding are not. So it is moved by
+    `limit` in the root of the mean square over entries, which is `limit` deviations of data of unit
+    deviation: no property that was learnt of such data asks for more. At high noise
+    sigma^2 / alpha multiplies whatever a guide is off by, and a sample once thrown out of what the
+    guide knows would be pulled on, ever harder.
 
     Args:
         schedules: of the parts that are bounded, by name: of Gaussian diffusions.
@@ -136,8 +137,9 @@ def bounded(schedules: Mapping[str, Schedule], limit: float = 3.0, rule: Rule = 
         for name in pulls.keys() & schedules.keys():
             alpha, sigma = schedules[name](align(times[name], pulls[name]))
             moved = wide(factors[name] * pulls[name]) * (sigma * sigma / alpha.clamp_min(1e-12))
-            most = limit * moved[0].numel() ** 0.5
-            share = most / moved.flatten(1).norm(dim=1).clamp_min(most)
+            entries = (moved != 0).flatten(1).sum(1).clamp_min(1)
+            most = limit * entries**0.5
+            share = most / moved.flatten(1).norm(dim=1).maximum(most)
             factors[name] = factors[name] * _like(share.to(pulls[name]), pulls[name])
         return factors
 

@@ -122,6 +122,10 @@ class GuideTraining:
         for name in ("width", "depth", "context_size", "members", "pretraining_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("context_size", "batch_size"):
+            if self.method == "coral" and getattr(self, name) < 2:
+                got = getattr(self, name)
+                raise ValueError(f"coral compares covariances: {name} must be 2 or more, got {got}")
         for name in ("variance", "prior_variance"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -207,7 +211,8 @@ class Guiding:
             of the score over that of the pull (norm-ratio, of numbers, with tilt): sums of absolute
             values, as in the paper, and of points in space, which turn, Euclidean lengths.
         clip: longest pull; null for 10 with nudge, and with tilt for no such limit, but that the
-            estimate of numbers is moved by three of their deviations an entry at most.
+            estimate of numbers is moved by three an entry at most, of states whose entries deviate
+            by about one.
         guide_begin: time from which on (downwards) tokens are guided; null for 1 of classes, and
             for numbers the time at which the log-SNR is -5: before it sigma^2 / alpha, 12 there,
             multiplies what the guide's slope is off by, up to thousands of times.
