@@ -254,7 +254,8 @@ def test_a_limit_is_put_on_the_rule_that_was_asked_for(way, clip):
     pull = torch.tensor([[1.0, -2.0], [200.0, 100.0], [500.0, 0.0]], dtype=torch.float64)
     (factor,) = rule(2.0, {"": pull}, {}, {"": t}).values()
     free = 2 * 0.1**t * pull.norm(dim=1)
-    limit = clip or (10.0 if way == "nudge" else 3 * 2**0.5 / (t / (1 - t).sqrt()))
+    entries = torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64)  # that are pulled
+    limit = clip or (10.0 if way == "nudge" else 3 * entries.sqrt() / (t / (1 - t).sqrt()))
     right = free.minimum(torch.as_tensor(limit, dtype=torch.float64).expand(3))
     assert (right < free).tolist() == [False, True, True]
     torch.testing.assert_close((factor * pull).norm(dim=1), right)
