@@ -22,7 +22,8 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
-from hashlib import blake2b
+from functools import lru_cache
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,15 @@ def digest(path: str) -> str:
     """A short digest of a file, or nothing where there is none."""
     if not Path(path).is_file():
         return ""
-    return blake2b(Path(path).read_bytes(), digest_size=4).hexdigest()
+    state = Path(path).stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, size: int, time: int) -> str:
+    """Of a file as it is now: one of pictures may have gigabytes, and is asked for again."""
+    with Path(path).open("rb") as file:
+        return file_digest(file, lambda: blake2b(digest_size=4)).hexdigest()
 
 
 def same_data(split: Split[Any], facts: Facts) -> bool:

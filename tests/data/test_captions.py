@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from noiseloom.data import CaptionPairs, Phrases, Pieces, holds, read_captions, vocabulary
+from noiseloom.data import CaptionPairs, Phrases, Pieces, Split, holds, read_captions, vocabulary
 from noiseloom.data.decode import Framing, decode, read_picture
 
 SHARED = Path(os.environ.get("NOISELOOM_DATA", "/nowhere")) / "captions"
@@ -70,7 +70,7 @@ def test_every_kind_gives_its_pictures_with_their_captions(tmp_path, kind, packe
             assert part.truth(row, text) is None
     pictures = {"emoji": (12, 4), "nlvr": (12, 2)}.get(kind, (3, 1))
     each = 1 if kind in ("emoji", "nlvr") else 2
-    assert (len(split.train.pictures), len(split.held_out.pictures)) == pictures
+    assert (len(split.train.captions), len(split.held_out.captions)) == pictures
     assert (len(split.train), len(split.held_out)) == (each * pictures[0], pictures[1])
     again = vocabulary(json.loads(json.dumps(words.facts())))
     same, _ = read_captions(path, vocabulary=again, **options)
@@ -192,7 +192,7 @@ def test_equal_pictures_and_equal_captions_can_be_kept_together(tmp_path):
 
 def test_scenes_are_made_and_judged():
     split, words = read_captions("scenes", size=32, scenes=60, each=3, held_out=0.2)
-    assert (len(split.train.pictures), len(split.held_out)) == (48, 12)
+    assert (len(split.train.captions), len(split.held_out)) == (48, 12)
     assert len(split.train) > 130
     for part in (split.train, split.held_out):
         assert part.judged
@@ -242,6 +242,19 @@ def test_longer_captions_are_cut_when_asked(tmp_path):
     assert {text for _, text in rows(split.train, words)} >= {"all is red"}
     assert "3 captions to train on are longer than 3 words, and cut" in split.notes
     assert "1 held-out captions are longer than 3 words, and cut" in split.notes
+
+
+def test_parts_share_pictures_and_are_hashed_as_if_each_had_its_own(monkeypatch):
+    monkeypatch.setattr("noiseloom.data.captions._BLOCK", 3)
+    split, _ = read_captions("scenes", size=24, scenes=12, each=2)
+    assert split.train.pictures is split.held_out.pictures
+    copies = [part.to("cpu") for part in (split.train, split.held_out)]
+    assert sum(map(len, (copy.pictures for copy in copies))) == len(split.train.pictures) == 12
+    assert Split(*copies).fingerprint() == split.fingerprint()
+    for part, copy in zip((split.train, split.held_out), copies, strict=True):
+        assert part.nbytes == sum(x.nbytes for x in (copy.pictures, copy.values, copy.picture))
+        rows = torch.arange(len(part)).flip(0)
+        assert torch.equal(part[rows]["pixels"], copy.pictures[copy.picture[rows]])
 
 
 def test_a_batch_goes_to_a_device():
@@ -337,12 +350,12 @@ def test_what_is_wrong_is_named_by_file_and_line(tmp_path, kind, change, message
 def test_bad_ones_can_be_left_out(tmp_path):
     files = cases.files_of_texts() | {"red.txt": "", "blue.png": b"no"}
     split, _ = read_captions(cases.written(files, tmp_path / "a"), size=4, skip_bad=True)
-    assert len(split.train.pictures) + len(split.held_out) == 2
+    assert len(split.train.captions) + len(split.held_out) == 2
     assert "1 captions are empty" in split.notes
     assert "1 pictures cannot be read" in split.notes
     files = without("val2017/red.jpg")(cases.files_of_coco())
     split, _ = read_captions(cases.written(files, tmp_path / "b"), size=4, skip_bad=True)
-    assert len(split.train.pictures) + len(split.held_out) == 3
+    assert len(split.train.captions) + len(split.held_out) == 3
     assert split.notes[0].startswith("1 pictures are not there, the first is of annotations/")
 
 

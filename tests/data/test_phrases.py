@@ -91,6 +91,16 @@ def test_words_know_their_tokens():
     assert ends[-1] == int((tokens != pieces.end).sum())
 
 
+@pytest.mark.parametrize("said", ["two Ω sit", "two Ωdogs", "Ω", "dogs ΩΩ"])
+def test_what_no_piece_has_is_a_word_of_its_own_in_text_and_words(said):
+    pieces = Phrases.fit(CAPTIONS, "pieces", 30, 60)
+    tokens = pieces.encode([said])
+    (text,), (found,) = pieces.decode(tokens), pieces.words(tokens)
+    assert text == " ".join(said.replace("ΩΩ", "Ω").replace("Ω", " \u2047 ").split())
+    assert " ".join(word for word, _, _ in found) == text
+    assert [begin for _, begin, _ in found] == [0, *(end for _, _, end in found[:-1])]
+
+
 def test_pieces_are_as_many_as_asked_for_or_as_there_are():
     said = [text for _, texts in random_scenes(200, 4, Rng(0)) for text in texts]
     assert Phrases.fit(said, "pieces", 64, 50).sizes[0] == 50

@@ -11,7 +11,7 @@ from torch import nn
 from toy_run import OPTIONS, Points, Toy, finish, losses, records, toy_loss
 
 from noiseloom.training import Training, sample_order, train
-from noiseloom.training.batches import Batches
+from noiseloom.training.batches import Batches, fits
 from noiseloom.training.optimizer import adamw, guarded_step
 
 
@@ -344,3 +344,12 @@ def test_the_same_seed_the_same_run(tmp_path):
     finish(tmp_path / "b", dropout=0.1)
     finish(tmp_path / "c", replace(OPTIONS, seed=4), dropout=0.1)
     assert losses(tmp_path / "a") == losses(tmp_path / "b") != losses(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("size", "fit"), [(None, True), (50, True), (51, False)])
+def test_data_that_would_fill_a_gpu_stay_where_they_are(monkeypatch, size, fit):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100, 200))
+    data = Points()
+    if size is not None:
+        data.nbytes = size
+    assert fits(data) == fit

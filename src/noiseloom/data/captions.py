@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,18 +26,21 @@ from noiseloom.rng import Rng
 
 __all__ = ["CaptionPairs", "read_captions"]
 
+_BLOCK = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class CaptionPairs:
     """Rows of a picture and a caption of it.
 
     Attributes:
-        pictures: uint8, shape (P, 3, H, W).
+        pictures: uint8, shape (P, 3, H, W); or more of them, which other parts share.
         values: tokens of each row's caption, integers of any type, shape (N, T).
         picture: which picture each row has, int64, shape (N,), 0 .. P - 1.
         captions: all captions of each picture, P times one or more.
         sizes: K_1, ..., K_T.
         scenes: what each picture shows, where that is known.
+        own: which of `pictures` are these P, int64, shape (P,); None for all.
 
     Raises:
         TypeError: pictures or numbers of pictures of another type.
@@ -50,6 +53,7 @@ class CaptionPairs:
     captions: tuple[tuple[str, ...], ...]
     sizes: tuple[int, ...]
     scenes: tuple[Scene, ...] | None = None
+    own: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.pictures.dtype != torch.uint8 or self.picture.dtype != torch.int64:
@@ -66,7 +70,8 @@ class CaptionPairs:
                 f"{tuple(self.pictures.shape)}, {tuple(self.values.shape)}, "
                 f"{tuple(self.picture.shape)}"
             )
-        if not len(self.pictures) == len(self.captions) == len(self.scenes or self.captions):
+        count = len(self.pictures if self.own is None else self.own)
+        if not count == len(self.captions) == len(self.scenes or self.captions):
             raise ValueError("each picture needs its captions, and its scene where there are any")
 
     def __len__(self) -> int:
@@ -75,6 +80,7 @@ class CaptionPairs:
     def __getitem__(self, indices: Tensor) -> dict[str, Tensor]:
         """The rows at `indices`, in that order: {"pixels" (b, 3, H, W), "tokens" (b, T) int64}."""
         rows = self.picture[indices]
+        rows = rows if self.own is None else self.own[rows]
         return {"pixels": self.pictures[rows], "tokens": self.values[indices].long()}
 
     @cached_property
@@ -99,16 +105,23 @@ class CaptionPairs:
 
     def to(self, device: torch.device | str) -> "CaptionPairs":
         """The same rows on a device."""
-        pictures, values, picture = (
-            x.to(device) for x in (self.pictures, self.values, self.picture)
-        )
+        pictures = self.pictures if self.own is None else self.pictures[self.own]
+        pictures, values, picture = (x.to(device) for x in (pictures, self.values, self.picture))
         return CaptionPairs(pictures, values, picture, self.captions, self.sizes, self.scenes)
 
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Pictures, tokens, which picture has which, numbers of classes, and captions as bytes."""
-        words = bytearray(json.dumps(self.captions).encode())
-        text = torch.frombuffer(words, dtype=torch.uint8)
-        return self.pictures, self.values, self.picture, torch.tensor(self.sizes), text
+    @property
+    def nbytes(self) -> int:
+        """What the tensors take on a device."""
+        each = self.pictures[:1].nbytes * len(self.captions)
+        return each + self.values.nbytes + self.picture.nbytes
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Pictures (some at a time), tokens, which picture has which, sizes, captions as bytes."""
+        count = len(self.captions)
+        own = torch.arange(count) if self.own is None else self.own
+        yield from (self.pictures[some] for some in torch.split(own, _BLOCK))
+        yield from (self.values, self.picture, torch.tensor(self.sizes))
+        yield torch.frombuffer(bytearray(json.dumps(self.captions).encode()), dtype=torch.uint8)
 
 
 def read_captions(
@@ -213,7 +226,8 @@ def read_captions(
     for rows, first in ((train, False), (held, True)):
         own = [pairs[row] for row in rows]
         known = tuple(worlds[row] for row in rows) if worlds else None
-        found.append(_pairs(own, pixels[rows], words, truncate, first, known, notes))
+        place = torch.tensor(rows)
+        found.append(_pairs(own, pixels, place, words, truncate, first, known, notes))
     notes += _shared(found[1], seen, words)
     return Split(found[0], found[1], tuple(notes)), words
 
@@ -271,8 +285,8 @@ def _vocabulary(
 
 
 def _pairs(
-    pairs: Sequence[Captioned], pixels: Tensor, words: Phrases, truncate: bool, first: bool,
-    scenes: tuple[Scene, ...] | None, notes: list[str],
+    pairs: Sequence[Captioned], pixels: Tensor, own: Tensor, words: Phrases, truncate: bool,
+    first: bool, scenes: tuple[Scene, ...] | None, notes: list[str],
 ) -> CaptionPairs:  # fmt: skip
     """Rows of one part: a row for each caption, or for the first of each picture."""
     picture = [
@@ -291,7 +305,7 @@ def _pairs(
         kind = "held-out captions" if first else "captions to train on"
         notes.append(f"{cut} {kind} are longer than {words.length} {words.units}, and cut")
     captions = tuple(tuple(pair.captions) for pair in pairs)
-    return CaptionPairs(pixels, values, torch.tensor(picture), captions, words.sizes, scenes)
+    return CaptionPairs(pixels, values, torch.tensor(picture), captions, words.sizes, scenes, own)
 
 
 def _shared(held: CaptionPairs, seen: Sequence[str], words: Phrases) -> list[str]:

@@ -34,6 +34,8 @@ OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".jp2", ".psd", ".svg", ".tif", ".t
 
 # Part of every cache key: raise it when the same file and framing give other pixels.
 _FORMAT = 1
+_BLOCK = 256
+"""Pictures that are decoded before they are put together."""
 
 
 @dataclass(frozen=True)
@@ -203,12 +205,18 @@ def read_pictures(
                     "it, or leave such files out with --skip-bad (skip_bad=True)"
                 ) from error
 
-        decoded = list(pool.map(one, names))
-    rows = [row for row, picture in enumerate(decoded) if picture is not None]
-    pixels = torch.empty((len(rows), 3, *framing.height_width), dtype=torch.uint8)
-    for target, picture in zip(pixels, (p for p in decoded if p is not None), strict=True):
-        target.copy_(picture)
+        # Each goes to its place soon: all of them may be most of what memory there is.
+        pixels = torch.empty((len(names), 3, *framing.height_width), dtype=torch.uint8)
+        rows: list[int] = []
+        for first in range(0, len(names), _BLOCK):
+            for row, picture in enumerate(pool.map(one, names[first : first + _BLOCK]), first):
+                if picture is not None:
+                    pixels[len(rows)] = picture
+                    rows.append(row)
+    pixels = pixels[: len(rows)]
     keep(file, {"pixels": pixels, "rows": torch.tensor(rows, dtype=torch.int64)})
+    if stored := recall(file, "pixels"):  # of the file, in memory only as far as it is read
+        pixels = stored[0]
     return pixels, rows
 
 

@@ -21,6 +21,8 @@ UNKNOWN = "\ufffd"
 _WORD = r"[^\W_]+(?:['\u2019-][^\W_]+)*"
 _WORDS = re.compile(_WORD)
 _ALL = re.compile(rf"{_WORD}|[^\w\s]|_")
+_UNKNOWN_PIECE = "\u2047"
+"""How sentencepiece writes what no piece has, between spaces."""
 _CLOSING = re.compile(r" ([.,;:!?%)\]}])")
 
 
@@ -164,7 +166,8 @@ class Phrases:
         found = []
         for row in self._before_end(tokens):
             if self.pieces is not None:
-                found.append(self.pieces.decode(torch.tensor([row], dtype=torch.int64))[0])
+                text = self.pieces.decode(torch.tensor([row], dtype=torch.int64))[0]
+                found.append(" ".join(text.split()))  # what is unknown has spaces of its own
             elif self.units == "characters":
                 found.append("".join(self.symbols[k] for k in row))
             else:
@@ -175,7 +178,7 @@ class Phrases:
         """The words of tokens (N, T) and the tokens each is of: (word, first, last + 1).
 
         Of characters and pieces, words are what lies between spaces; a space belongs to the word
-        after it.
+        after it. What no piece has is a word of its own.
         """
         return [self._parted(row) for row in self._before_end(tokens)]
 
@@ -254,10 +257,12 @@ class Phrases:
 
     def _parted(self, row: list[int]) -> list[tuple[str, int, int]]:
         space = {"characters": " ", "pieces": "\u2581"}.get(self.units)
+        stranger = self.pieces.unknown_class if self.pieces is not None else None
         found: list[tuple[str, int, int]] = []
         for at, token in enumerate(row):
-            symbol = self.symbols[token]
-            if found and space is not None and not symbol.startswith(space):
+            symbol = _UNKNOWN_PIECE if token == stranger else self.symbols[token]
+            apart = stranger in row[max(at - 1, 0) : at + 1] and found[-1:] != [(space, at - 1, at)]
+            if found and space is not None and not apart and not symbol.startswith(space):
                 word, begin, _ = found.pop()
                 found.append((word + symbol, begin, at + 1))
             else:

@@ -1,7 +1,7 @@
 """Data in two parts: one to learn from, and one to judge by."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,8 +19,8 @@ class Set(Protocol):
     def __getitem__(self, indices: Tensor, /) -> dict[str, Tensor]:
         """The samples at `indices`, int64, in that order: tensors whose axis 0 is the batch."""
 
-    def tensors(self) -> Sequence[Tensor]:
-        """All there is of it, on the CPU."""
+    def tensors(self) -> Iterable[Tensor]:
+        """All there is of it, on the CPU, large tensors in pieces if it is to save memory."""
 
 
 Kind = TypeVar("Kind", bound=Set, covariant=True)

@@ -17,7 +17,8 @@ class Data(Protocol):
     """A data set: a length, and samples by an int64 tensor of indices, with the batch as axis 0.
 
     Tensors are on the CPU, and the loop moves them. A data set that has a method `to(device)` is
-    moved once, as a whole, to a GPU.
+    moved once, as a whole, to a GPU, unless it says (`nbytes`) that it would take more than half of
+    the memory that is free there.
     """
 
     def __len__(self) -> int:
@@ -46,6 +47,11 @@ def sample_order(seed: int, count: int, start: int, stop: int) -> Tensor:
             for epoch in epochs
         ]
     )
+
+
+def fits(data: Data) -> bool:
+    """Whether a data set that says its size (`nbytes`) leaves half of the GPU's memory free."""
+    return getattr(data, "nbytes", 0) <= torch.cuda.mem_get_info()[0] / 2
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Batches:
         self.first = accelerator.process_index * options.accumulate * self.size
         self.device: torch.device = accelerator.device
         self.key = Rng(options.seed).fold("train")
-        self.resident = self.device.type == "cuda" and hasattr(data, "to")
+        self.resident = self.device.type == "cuda" and hasattr(data, "to") and fits(data)
         self.data: Data = data.to(self.device) if self.resident else data  # type: ignore[attr-defined]
 
     def part(self, step: int, i: int) -> Part:
