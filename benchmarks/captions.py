@@ -1,11 +1,12 @@
 """Captions by diffusion beside the cached autoregressive baseline: `python benchmarks/captions.py`.
 
 One decoder of one size reads one picture's features, made once for all states. The baseline writes
-token by token, remembers what it has read, and stops where all captions of the batch have ended;
-`--words` says how many tokens a caption has on average (the rest of its row are ends), since
-untrained networks end nowhere. Searches and guidance are of it, too. Diffusions write all tokens of
-a row at once, in so many steps. All take turns; what is printed is the median of the ratios of
-neighbours, theirs by the baseline's, with quartiles, and the calls of the decoder for one caption.
+token by token, remembers what it has read, and stops where all captions of the batch have ended,
+which is later the more there are. Untrained networks end nowhere, so lengths are given: quantiles
+of those of captions of `--data`, or `--words` tokens each. Searches and guidance are of it, too.
+Diffusions write all tokens of a row at once, in so many steps. All take turns; what is printed is
+the median of the ratios of neighbours, theirs by the baseline's, with quartiles, and the calls of
+the decoder for one caption.
 
 COCO's size on a GPU: `--device cuda --width 512 --depth 6 --heads 8 --tokens 64 --words 12
 --classes 32768 --places 49 --batch 1 64`.
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseloom import Rng
-from noiseloom.data import Phrases
+from noiseloom.data import Phrases, read_captions
 from noiseloom.recipes import Captions
 
 Run = Callable[[], object]
@@ -39,8 +40,8 @@ def made(options: argparse.Namespace, classes: int, **changes: Any) -> tuple[Cap
         width=options.width,
         depth=options.depth,
         heads=options.heads,
-        encoder_width=options.width // 2,
-        encoder_depth=max(options.depth // 2, 1),
+        encoder_width=options.width,
+        encoder_depth=options.depth,
         **changes,
     )
     words = Phrases("words", [f"w{i}" for i in range(classes - 1)], options.tokens)
@@ -61,14 +62,25 @@ def made(options: argparse.Namespace, classes: int, **changes: Any) -> tuple[Cap
     return recipe, facts, parts
 
 
-def ending(model: Any, words: int, end: int) -> None:  # noqa: ANN401
-    """Let every caption of the baseline end after so many tokens, as a trained one's do."""
+def lengths(options: argparse.Namespace, batch: int) -> Tensor:
+    """Tokens of each caption of a batch before its end."""
+    if not options.data:
+        return torch.full((batch,), options.words)
+    split, words = read_captions(options.data, size=24, scenes=500, truncate=True)
+    counts = (split.train.values != words.end).sum(1).clamp(max=options.tokens - 1)
+    shares = (torch.arange(batch) + 0.5) / batch
+    return counts.sort().values[(shares * len(counts)).long()]
+
+
+def ending(model: Any, lengths: Tensor, end: int) -> None:  # noqa: ANN401
+    """Let captions of the baseline end after so many tokens each, as a trained one's do."""
     network = model.denoiser.network
     forward = network.forward
 
     def ended(x: Tensor, log_snr: Tensor, cond: Any = None) -> Any:  # noqa: ANN401
         logits, new = forward(x, log_snr, cond)
-        over = cond["position"] >= words
+        each = lengths.to(x.device).repeat_interleave(len(x) // len(lengths))  # of its beams
+        over = (cond["position"] >= each)[:, None, None]
         ends = torch.nn.functional.one_hot(torch.tensor(end, device=x.device), logits.shape[-1])
         # Before that the end is as good as impossible, and after it certain.
         return logits + 1e4 * (2 * over.to(logits.dtype) - 1) * ends, new
@@ -85,7 +97,7 @@ def drawing(
     """A draw of a batch of captions, and the decoder's calls for each."""
     recipe, facts, parts = made(options, classes, **changes)
     if recipe.state == "autoregressive":
-        ending(parts.denoiser, options.words, classes - 1)
+        ending(parts.denoiser, lengths(options, batch), classes - 1)
     given = {"pixels": torch.zeros(batch, *facts["shape"], dtype=torch.uint8)}
     rng, rows = Rng(0).samples(batch, device=options.device), []
 
@@ -140,6 +152,7 @@ def main() -> None:
         ("classes", 64), ("repeats", 7),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--data", default="", help="scenes, or pictures with captions")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -3,11 +3,12 @@
 import importlib.util
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from noiseloom import load
+from noiseloom import SamplingPlan, load
 from noiseloom.cli import main
 
 FILE = Path(__file__).parents[1] / "tools" / "captions.py"
@@ -15,38 +16,65 @@ SPEC = importlib.util.spec_from_file_location("captions_agenda", FILE)
 TOOL = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(TOOL)
 
-JOBS = TOOL.agenda(["scenes:012", "nlvr:012"])
+JOBS = TOOL.agenda(["scenes:012", "nlvr:012", "emoji:012"])
+
+
+def typed(job, tmp_path, monkeypatch):
+    """The recipe and the folder of a training."""
+    called = []
+    monkeypatch.setattr("noiseloom.commands.train", lambda *a, **_: called.append(a))
+    monkeypatch.setattr("noiseloom.recipes.captions.Sentences", lambda: None)  # the extra eval
+    assert main(shlex.split(job["run"].format(out=tmp_path))) == 0
+    ((kind, options, out),) = called
+    return kind(**options), out
 
 
 def test_each_training_can_be_typed_and_is_looked_at_directly_after(monkeypatch, tmp_path):
-    called = []
-    monkeypatch.setattr("noiseloom.commands.train", lambda *a, **_: called.append(a))
     recipes = {}
     for job in JOBS:
-        words = shlex.split(job["run"].format(out=tmp_path))
         if job["lane"] == "train":
-            assert main(words) == 0
-            kind, options, out = called[-1]
+            recipes[job["name"]], out = typed(job, tmp_path, monkeypatch)
             assert out == tmp_path / "runs" / job["name"]
-            recipes[job["name"]] = kind(**options)
             last = job["name"]
-        else:
-            assert words[:3] == ["tools/captions.py", "look", str(tmp_path / "runs" / last)]
-            assert job["after"] == [last]
-    assert len(recipes) == 18
+            continue
+        words = shlex.split(job["run"].format(out=tmp_path))
+        looks = ["report"] if job["name"].endswith("page") else ["tools/captions.py", "look"]
+        assert words[: len(looks) + 1] == [*looks, str(tmp_path / "runs" / last)]
+        assert job["after"] == [last]
+    assert len({job["name"] for job in JOBS}) == len(JOBS)
+    assert len(recipes) == 27
     assert list(recipes)[:2] == ["scenes-bits-0", "scenes-auto-0"]
+    seen = {"scenes": 1_280_000, "nlvr": 128_000, "emoji": 192_000}
     for name, recipe in recipes.items():
         data, short, seed = name.split("-")
         assert (recipe.state, recipe.seed) == (TOOL.STATES[short], int(seed))
-        assert recipe.encoder_width == recipe.width == 256
-        assert recipe.steps * recipe.batch_size == {"scenes": 1_280_000, "nlvr": 128_000}[data]
+        assert recipe.encoder_width == recipe.width == (128 if data == "emoji" else 256)
+        assert recipe.steps * recipe.batch_size == seen[data]
+        assert recipe.similarity == (data == "emoji")
+
+
+def test_a_try_is_of_the_networks_that_are_trained_after_it(monkeypatch, tmp_path):
+    whole = {r.state: r for j in TOOL.agenda(["scenes:0"]) if j["lane"] == "train"
+             for r in [typed(j, tmp_path, monkeypatch)[0]]}  # fmt: skip
+    for job in TOOL.agenda(["try"]):
+        recipe, out = typed(job, tmp_path, monkeypatch)
+        assert out.name == job["name"]
+        assert recipe.steps == 20
+        assert replace(recipe, steps=10_000, warmup=1000) == whole.pop(recipe.state)
+    assert not whole
 
 
 def test_options_are_chosen_from_the_grids_that_are_said():
-    td = [case["td"] for case in TOOL.cases("bits", 20)]
-    assert td == [0, 1, 2, 3, 5, 7, 10]
-    for steps in (5, 10, 50):
-        assert [case["td"] for case in TOOL.cases("bits", steps)] == [0, 2, 5, 7, 10]
+    """Overshoots td of N steps, all that differ up to N - 1."""
+    for steps in (5, 10, 20, 50):
+        td = [case["td"] for case in TOOL.cases("bits", steps)]
+        assert td == [
+            t for t in (0, 1, 2, 3, 4 if steps == 5 else 5, 7, 10) if t < steps - 1 or t == 4
+        ]
+        plans = {SamplingPlan.uniform(steps).overshoot(t).s.numpy().tobytes() for t in td}
+        assert len(plans) == len(td)
+    last, more = (SamplingPlan.uniform(5).overshoot(t).s.numpy().tobytes() for t in (4, 10))
+    assert last == more
     ones = TOOL.cases("autoregressive", None)
     assert {case["temperature"] for case in ones if "temperature" in case} == {0, 0.5, 0.7, 1}
     assert {"beams": 3} in ones
@@ -81,7 +109,7 @@ def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_pat
     assert bool(told) == (state == "bits")
     for _, figure, number, *values in told:
         assert number == "5"
-        for td, value in zip(TOOL.TD_OF[20], values, strict=True):
-            case = {"sampling_steps": 5, "td": td}
-            there = TOOL.judged(run, 3, None, {"half": "first", **case}) if td in TOOL.TD else None
+        for td, value in zip([0, 1, 2, 3, 4, 5, 7, 10], values, strict=True):
+            case = {"sampling_steps": 5, "td": float(td)}
+            there = TOOL.judged(run, 3, None, {"half": "first", **case}) if td < 5 else None
             assert value == ("-" if there is None else f"{there[figure]:.4g}")

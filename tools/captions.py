@@ -1,6 +1,7 @@
 """Captions by bits, token by token and by masks, on scenes and NLVR: what is run, and its table.
 
     python tools/captions.py agenda scenes:0 nlvr:012 > FILE   # for tools/agenda.py, DATA:SEEDS
+    python tools/captions.py agenda try > FILE      # 20 updates of each state: does it compile?
     python tools/captions.py look RUN --steps 20    # choose options on one half, report the other
     python tools/captions.py table DIR
 
@@ -13,7 +14,9 @@ of NLVR by CIDEr-D; the table is of the second half, and below it are all oversh
 Decoder and encoder have 256 features and 6 blocks, 15 M parameters. By count an update is 3.95 G
 operations a row of scenes for bits and 3.08 G for the others, so that 10,000 updates of 128 are
 5.1 and 3.9 P; of NLVR 2,000 updates of 64 are 0.5 and 0.4 P, of 3.67 and 2.95 G a row. A caption of
-bits takes 7.1 G in 20 steps. Seconds are guesses: of this nothing has run on a GPU.
+bits takes 7.1 G in 20 steps. Seconds are guesses: of this nothing has run on a GPU. Emoji (pictures
+of several styles with names, and no GPU needed) are judged by ROUGE-L and by how alike sentences
+are, with the extra `eval`: their names are too short for BLEU-4.
 """
 
 import argparse
@@ -37,16 +40,23 @@ DATA = {
     "scenes": "--data scenes --size 64 --patch 8 --steps 10000 --batch-size 128 --warmup 1000",
     "nlvr": "--data {out}/data/nlvr_subset.zip --size [64,256] --patch 16 --apart captions "
     "--dropout 0.1 --steps 2000 --batch-size 64 --warmup 200",
+    "emoji": "--data {out}/data/emoji.zip --size 32 --patch 4 --dropout 0.1 --steps 3000 "
+    "--batch-size 64 --warmup 200 --similarity",
 }
-SECONDS = {"scenes": 300, "nlvr": 60}
+SIZES = {  # of another size than the rest
+    "emoji": "--width 128 --depth 4 --heads 4 --encoder-width 128 --encoder-depth 4",
+}
+SECONDS = {"scenes": 300, "nlvr": 60, "emoji": 900}
 PACE = (
-    "benchmarks/captions.py --device cuda --width 256 --depth 6 --tokens 28 --words 10 "
+    "benchmarks/captions.py --device cuda --width 256 --depth 6 --tokens 29 --data scenes "
     "--classes 58 --places 64 --batch 1 64 --steps 5 10 20 50 --out {out}/pace.json"
 )
-TD = (0.0, 2.0, 5.0, 7.0, 10.0)
-TD_OF = {20: (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)}
+TD = (0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0)
+TD_OF = {5: (0.0, 1.0, 2.0, 3.0, 4.0), 10: TD[:-1], 20: TD, 50: TD}
+"""From N - 1 on every step goes to time 0: of 5 steps 4 is as 10, of 10 steps 9."""
 OVERLAPS = ("bleu_4", "cider_d", "rouge_l")
-SHOWN = ("true", "true_beyond", *OVERLAPS, "exact", "mean_words", "network_evaluations")
+SHOWN = ("true", "true_beyond", *OVERLAPS, "similarity", "exact", "different", "mean_words")
+CALLS = "network_evaluations"
 
 
 def jobs(data: str, seed: int) -> list[dict[str, Any]]:
@@ -54,22 +64,42 @@ def jobs(data: str, seed: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for short, state in STATES.items():
         name = f"{data}-{short}-{seed}"
-        run = f"train captions {DATA[data]} {SIZE} {RATE} --state {state} --seed {seed}"
-        run = f"{run} --out {{out}}/runs/{name}"
+        run = f"{training(data, state, seed)} --out {{out}}/runs/{name}"
         found.append({"name": name, "run": run, "lane": "train", "seconds": SECONDS[data]})
-        steps_of = {"look": " --steps 20", "more": " --steps 10 5 50"}
-        looks = {"look": ""} if short == "auto" else steps_of
-        for look, steps in looks.items():
-            run = f"tools/captions.py look {{out}}/runs/{name} --samples 1000{steps}"
-            common = {"after": [name], "lane": look, "seconds": 60, "python": True}
-            found.append({"name": f"{name}-{look}", "run": run, **common})
+        for steps in (None,) if short == "auto" else (20, 10, 5, 50):
+            run = f"tools/captions.py look {{out}}/runs/{name} --samples 1000"
+            run += "" if steps is None else f" --steps {steps}"
+            lane = "look" if steps in (None, 20) else "more"
+            common = {"after": [name], "lane": lane, "seconds": 60, "python": True}
+            found.append({"name": f"{name}-look-{steps or 'all'}", "run": run, **common})
+        if (data, short, seed) == ("scenes", "bits", 0):  # a page with the text at each step
+            page = {"after": [name], "lane": "more", "seconds": 20}
+            found.append({"name": f"{name}-page", "run": f"report {{out}}/runs/{name}", **page})
+    return found
+
+
+def training(data: str, state: str, seed: int) -> str:
+    """The command, but for its folder."""
+    size = SIZES.get(data, SIZE)
+    return f"train captions {DATA[data]} {size} {RATE} --state {state} --seed {seed}"
+
+
+def tries() -> list[dict[str, Any]]:
+    """A few updates of each state, which say whether it compiles, and keep what was compiled."""
+    found = []
+    for short, state in STATES.items():
+        run = training("scenes", state, 0).replace("--steps 10000", "--steps 20")
+        run = f"{run.replace('--warmup 1000', '--warmup 10')} --out {{out}}/runs/try-{short}"
+        found.append({"name": f"try-{short}", "run": run, "lane": "train", "seconds": 120})
     return found
 
 
 def agenda(words: Sequence[str]) -> list[dict[str, Any]]:
-    """The jobs of DATA:SEEDS, or of the pace."""
+    """The jobs of DATA:SEEDS, of a try, or of the pace."""
     if list(words) == ["pace"]:
         return [{"name": "pace", "run": PACE, "seconds": 60, "python": True}]
+    if list(words) == ["try"]:
+        return tries()
     pairs = [word.split(":") for word in words]
     return [job for data, seeds in pairs for seed in seeds for job in jobs(data, int(seed))]
 
@@ -82,7 +112,7 @@ def cases(state: str, steps: int | None) -> list[dict[str, Any]]:
     if state == "masked":
         order = ("confidence", "random")
         return [{"sampling_steps": steps, "unmask": name} for name in order]
-    return [{"sampling_steps": steps, "td": td} for td in TD_OF.get(steps, TD)]
+    return [{"sampling_steps": steps, "td": td} for td in TD_OF[steps]]
 
 
 def judged(
@@ -116,7 +146,7 @@ def look(
 
 def table(folder: Path, samples: int) -> list[str]:
     """A line for each kind of data, state and number of steps: means over seeds, ± deviations."""
-    head = ["data", "state", "steps", "chosen", *SHOWN, "seeds"]
+    head = ["data", "state", "steps", "chosen", *SHOWN, "calls", "seeds"]
     lines = [head, ["---"] * len(head)]
     for data in DATA:
         for short, state in STATES.items():
@@ -129,7 +159,7 @@ def table(folder: Path, samples: int) -> list[str]:
                     continue
                 chosen = [", ".join(f"{name} {value}" for name, value in best.items()
                                     if name != "sampling_steps") for best, _ in there]  # fmt: skip
-                values = [[found.get(name) for _, found in there] for name in SHOWN]
+                values = [[found.get(name) for _, found in there] for name in (*SHOWN, CALLS)]
                 numbers = [_mean([v for v in column if v is not None]) for column in values]
                 told = " / ".join(dict.fromkeys(chosen))
                 lines.append([data, state, str(steps or "-"), told, *numbers, str(len(there))])
@@ -138,7 +168,8 @@ def table(folder: Path, samples: int) -> list[str]:
 
 def overshoots(folder: Path, samples: int) -> list[str]:
     """Of bits a line for each figure and number of steps, by overshoot td: table 4 of the paper."""
-    head = ["data", "figure", "steps", *(f"td {td:g}" for td in TD_OF[20])]
+    every = sorted({td for some in TD_OF.values() for td in some})
+    head = ["data", "figure", "steps", *(f"td {td:g}" for td in every)]
     lines = [head, ["---"] * len(head)]
     for data in DATA:
         runs = [load(path) for path in sorted(folder.glob(f"runs/{data}-bits-?"))
@@ -152,7 +183,7 @@ def overshoots(folder: Path, samples: int) -> list[str]:
                     for case in cases("bits", steps)
                 }  # fmt: skip
                 if any(found.values()):
-                    numbers = [_mean(found.get(td, [])) for td in TD_OF[20]]
+                    numbers = [_mean(found.get(td, [])) for td in every]
                     lines.append([data, figure, str(steps), *numbers])
     return [f"| {' | '.join(line)} |" for line in lines]
 
