@@ -55,13 +55,15 @@ def test_the_best_scale_of_each_method_and_its_differences_by_seed(folders, tmp_
         str(out),
         "--note",
         "seconds=7",
+        "--before",
+        "train",
         "--decimals",
         "2",
     ]
     monkeypatch.setattr(sys, "argv", words)
     TOOL.main()
     found = json.loads(out.read_text())
-    assert found["commands"] == ["guide", "evaluate"]
+    assert found["commands"] == ["train", "guide", "evaluate"]
     assert found["seconds"] == "7"
     assert found["rows"][3]["values"]["best"] == [1.124, 1.9]
     assert found["clean"]["shifted"]["context"]["held_out"]["nll"] == [1.5, 1.5]

@@ -1,6 +1,6 @@
 """What a table of guides says, in one file for the repository and as rows for a page.
 
-    python tools/guided.py TABLE GUIDES [GUIDES ...] --out RESULTS.json --note seconds=1200
+    python tools/guided.py TABLE GUIDES [GUIDES ...] --out FILE.json --before "noiseloom train ..."
 
 TABLE is the folder of `noiseloom evaluate --guide`, GUIDES the folders of `noiseloom guide` that it
 judged, each with its choice. Rows are of every method at the scale with the best hundred; below
@@ -47,14 +47,16 @@ def clean(folder: Path, method: str) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def gathered(table: Path, guides: Sequence[Path], notes: Mapping[str, Any]) -> dict[str, Any]:
+def gathered(
+    table: Path, guides: Sequence[Path], before: Sequence[str], notes: Mapping[str, Any]
+) -> dict[str, Any]:
     """All of it: commands, trials, what was chosen, each guide's figures, each row of the table."""
     judged = read(table / "table.json")
     own = [read(folder / "table.json") for folder in guides]
     choices = [read(folder / "selection.json") for folder in guides]
     same = ("samples", "target", "seeds", "noiseloom", "git", "torch", "device", "notes", "failed")
     return short({
-        "commands": [*(one["command"] for one in own), judged["command"]],
+        "commands": [*before, *(one["command"] for one in own), judged["command"]],
         **notes,
         **{name: judged[name] for name in same},
         "tried": {name: grid["tried"] for one in choices for name, grid in one["grids"].items()},
@@ -125,11 +127,12 @@ def main() -> None:
     parser.add_argument("table", type=Path)
     parser.add_argument("guides", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--before", action="append", default=[], help="a command before these")
     parser.add_argument("--note", action="append", default=[], help="NAME=VALUE of the file")
     parser.add_argument("--decimals", type=int, default=3)
     options = parser.parse_args()
     notes = dict(note.split("=", 1) for note in options.note)
-    found = gathered(options.table, options.guides, notes)
+    found = gathered(options.table, options.guides, options.before, notes)
     with options.out.open("x") as file:  # never over another's results
         file.write(json.dumps(found, indent=1) + "\n")
     print("\n".join(page(found, options.decimals)))
