@@ -101,6 +101,13 @@ def test_what_no_piece_has_is_a_word_of_its_own_in_text_and_words(said):
     assert [begin for _, begin, _ in found] == [0, *(end for _, _, end in found[:-1])]
 
 
+def test_spaces_alone_are_no_words():
+    pieces = Phrases.fit(CAPTIONS, "pieces", 30, 60)
+    space, dog = pieces.symbols.index("\u2581"), pieces.encode(["dogs"])[0]
+    tokens = torch.tensor([[space, space, *dog[dog != pieces.end].tolist(), space, pieces.end]])
+    assert [word for word, _, _ in pieces.words(tokens)[0]] == ["dogs"] == pieces.decode(tokens)
+
+
 def test_pieces_are_as_many_as_asked_for_or_as_there_are():
     said = [text for _, texts in random_scenes(200, 4, Rng(0)) for text in texts]
     assert Phrases.fit(said, "pieces", 64, 50).sizes[0] == 50

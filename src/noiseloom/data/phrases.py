@@ -178,7 +178,7 @@ class Phrases:
         """The words of tokens (N, T) and the tokens each is of: (word, first, last + 1).
 
         Of characters and pieces, words are what lies between spaces; a space belongs to the word
-        after it. What no piece has is a word of its own.
+        after it. What no piece has is a word of its own; spaces alone are none.
         """
         return [self._parted(row) for row in self._before_end(tokens)]
 
@@ -267,7 +267,10 @@ class Phrases:
                 found.append((word + symbol, begin, at + 1))
             else:
                 found.append((symbol, at, at + 1))
-        return [(w.replace(space, "") if space else w, begin, end) for w, begin, end in found]
+        if space is None:
+            return found
+        bare = ((word.replace(space, ""), begin, end) for word, begin, end in found)
+        return [word for word in bare if word[0]]
 
 
 def _learnt(captions: Iterable[str], classes: int) -> bytes:
