@@ -72,7 +72,7 @@ def lengths(options: argparse.Namespace, batch: int) -> Tensor:
     return counts.sort().values[(shares * len(counts)).long()]
 
 
-def ending(model: Any, lengths: Tensor, end: int) -> None:  # noqa: ANN401
+def ending(model: nn.Module, lengths: Tensor, end: int) -> None:
     """Let captions of the baseline end after so many tokens each, as a trained one's do."""
     network = model.denoiser.network
     forward = network.forward

@@ -22,18 +22,17 @@ ORDER = "context none weight-decay parameter-prior ensemble pretrained coral adv
 METHODS = ORDER.split()
 
 
-def read(path: Path) -> Any:  # noqa: ANN401
+def read(path: Path) -> dict[str, Any]:
     """What is in a file."""
-    return json.loads(path.read_text())
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
-def short(value: Any) -> Any:  # noqa: ANN401
+def short(found: Mapping[str, Any]) -> dict[str, Any]:
     """The same with five digits of every number."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, Mapping):
-        return {name: short(one) for name, one in value.items()}
-    return [short(one) for one in value] if isinstance(value, list) else value
+    text = json.dumps(found)
+    made: dict[str, Any] = json.loads(text, parse_float=lambda told: float(f"{float(told):.5g}"))
+    return made
 
 
 def clean(folder: Path, method: str) -> dict[str, dict[str, list[float]]]:

@@ -155,7 +155,7 @@ def label_columns(
 def _nearly(cells: Cells, structure: Sequence[str]) -> str:
     """The first cell of a column that is no number where most of them are."""
     for name, column in cells.columns.items():
-        wrong = [row for row, cell in enumerate(column) if not _numeric([cell, "0"])]
+        wrong = [r for r, c in enumerate(column) if c.lower() not in GAPS and _number(c) is None]
         if name not in structure and 0 < len(wrong) < len(column) / 2:
             first = wrong[0]
             return f" (column {name!r} has {column[first]!r} in {cells.unit} {cells.lines[first]})"
