@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,6 @@ def typed(job, tmp_path, monkeypatch):
     """The recipe and the folder of a training."""
     called = []
     monkeypatch.setattr("noiseloom.commands.train", lambda *a, **_: called.append(a))
-    monkeypatch.setattr("noiseloom.recipes.captions.Sentences", lambda: None)  # the extra eval
     assert main(shlex.split(job["run"].format(out=tmp_path))) == 0
     ((kind, options, out),) = called
     return kind(**options), out
@@ -44,24 +42,13 @@ def test_each_training_can_be_typed_and_is_looked_at_directly_after(monkeypatch,
     assert len({job["name"] for job in JOBS}) == len(JOBS)
     assert len(recipes) == 27
     assert list(recipes)[:2] == ["scenes-bits-0", "scenes-auto-0"]
-    seen = {"scenes": 1_280_000, "nlvr": 128_000, "emoji": 192_000}
+    seen = {"scenes": 3_200_000, "nlvr": 256_000, "emoji": 256_000}
     for name, recipe in recipes.items():
         data, short, seed = name.split("-")
         assert (recipe.state, recipe.seed) == (TOOL.STATES[short], int(seed))
         assert recipe.encoder_width == recipe.width == (128 if data == "emoji" else 256)
         assert recipe.steps * recipe.batch_size == seen[data]
-        assert recipe.similarity == (data == "emoji")
-
-
-def test_a_try_is_of_the_networks_that_are_trained_after_it(monkeypatch, tmp_path):
-    whole = {r.state: r for j in TOOL.agenda(["scenes:0"]) if j["lane"] == "train"
-             for r in [typed(j, tmp_path, monkeypatch)[0]]}  # fmt: skip
-    for job in TOOL.agenda(["try"]):
-        recipe, out = typed(job, tmp_path, monkeypatch)
-        assert out.name == job["name"]
-        assert recipe.steps == 20
-        assert replace(recipe, steps=10_000, warmup=1000) == whole.pop(recipe.state)
-    assert not whole
+        assert not recipe.similarity  # of what judges, not of what is trained
 
 
 def test_options_are_chosen_from_the_grids_that_are_said():

@@ -136,8 +136,8 @@ class Captions(Classes):
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
-        """Those of every draw, and which pictures are judged."""
-        return (*super().changeable(), "half")
+        """Those of every draw, which pictures are judged, and by what."""
+        return (*super().changeable(), "half", "similarity")
 
     def check_guidance(self) -> None:
         """Guidance is to the picture."""
