@@ -1,6 +1,7 @@
 """`noiseloom caption`, and what reports show of captions; bad input is one line."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,6 +99,25 @@ def test_options_are_chosen_on_one_half_and_reported_of_the_other(folder, capsys
     capsys.readouterr()
     assert main(["evaluate", "bits-digits", "--half", "first"]) == 2
     assert "'half' is no option of sampling" in capsys.readouterr().err
+
+
+def test_a_run_can_be_judged_by_how_alike_sentences_are(folder, capsys, monkeypatch):
+    """Though it was trained without what judges them."""
+    kept = folder / "run" / "evaluations" / "similarity=True,half=first.json"
+    words = ["evaluate", str(folder / "run"), "--half", "first", "--similarity", "true"]
+
+    def missing():
+        raise ImportError("similarity needs the extra eval")
+
+    monkeypatch.setattr("noiseloom.recipes.captions.Sentences", missing)
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "the extra eval" in capsys.readouterr().err
+    assert not kept.exists()
+    judge = SimpleNamespace(likeness=lambda captions, _: (len(captions) / 8, 0.0))
+    monkeypatch.setattr("noiseloom.recipes.captions.Sentences", lambda: judge)
+    assert main(words) == 0
+    assert json.loads(kept.read_text())["similarity"] == 3 / 8
 
 
 def test_other_runs_say_nothing_and_captions_are_no_samples(folder, capsys):

@@ -2,7 +2,7 @@
 
     python tools/captions.py agenda scenes:0 nlvr:012 > FILE   # for tools/agenda.py, DATA:SEEDS
     python tools/captions.py look RUN --steps 20    # choose options on one half, report the other
-    python tools/captions.py table DIR
+    python tools/captions.py table DIR --out FILE.json
 
 The shape of tables 3 and 4 of Bit Diffusion's captions: the overshoot td by the number of steps,
 beside the autoregressive model. Options (td; temperature, greedy or 3 beams; the order of masks)
@@ -22,8 +22,11 @@ with the extra `eval`, in a lane of their own (`sentences`): their names are too
 
 import argparse
 import json
+import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from noiseloom.data import Split
 from noiseloom.evaluations import evaluation_file
 from noiseloom.recipes import Captions
 from noiseloom.run import Run
-from noiseloom.run_folder import read_description
+from noiseloom.run_folder import read_description, recipe_of
 
 STATES = {"bits": "bits", "auto": "autoregressive", "masked": "masked"}
 SIZE = "--width 256 --depth 6 --heads 4 --encoder-width 256 --encoder-depth 6 --encoder-heads 4"
@@ -60,6 +63,10 @@ TD_OF = {5: (0.0, 1.0, 2.0, 3.0, 4.0), 10: TD[:-1], 20: TD, 50: TD}
 OVERLAPS = ("bleu_4", "cider_d", "rouge_l")
 SHOWN = ("true", "true_beyond", *OVERLAPS, "similarity", "exact", "different", "mean_words")
 CALLS = "network_evaluations"
+REAL = {"held_out": "real, of the same picture", "elsewhere": "real, of another picture"}
+BITS = ("bits_per_row", "bits_per_token", "bits_per_token_seen")
+KEPT = (*SHOWN, "sentence", "invalid_codes", "ragged", "unended", *BITS, CALLS)
+TRAINED = re.compile(r"training: captions, ([\d,]+) parameters, ([\d,]+) samples, on (.+)")
 
 
 def jobs(data: str, seed: int) -> list[dict[str, Any]]:
@@ -107,34 +114,60 @@ def cases(state: str, steps: int | None) -> list[dict[str, Any]]:
     return [{"sampling_steps": steps, "td": td} for td in TD_OF[steps]]
 
 
-def judged(
-    run: Run, samples: int, data: Split[Any] | None, options: dict[str, Any]
-) -> dict[str, float] | None:
-    """The evaluation with these options, which is there, or is made now, if there are data."""
-    also = JUDGED.get(run.folder.name.split("-")[0], {})
-    changed = run.with_options(samples=samples, **also, **options)
-    path = evaluation_file(run.folder, changed.recipe, run.recipe.seed)
-    if path.is_file():
-        found: dict[str, float] = json.loads(path.read_text())
-        return found
-    return None if data is None else changed.evaluate(data)
+@cache
+def recipe_in(folder: Path) -> Captions:
+    """The recipe of a run, of which there need be no weights any more."""
+    recipe = recipe_of(read_description(folder))
+    assert isinstance(recipe, Captions)
+    return recipe
 
 
-def look(
-    run: Run, samples: int, steps: int | None, data: Split[Any] | None
-) -> tuple[dict[str, Any], dict[str, float]] | None:
+def judged(folder: Path, samples: int, options: dict[str, Any]) -> dict[str, float] | None:
+    """What a run's evaluation with these options has found, or none if there is none."""
+    changed = replace(recipe_in(folder), **asked(folder, samples, options))
+    path = evaluation_file(folder, changed, changed.seed)
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def asked(folder: Path, samples: int, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of an evaluation."""
+    return {"samples": samples, **JUDGED.get(folder.name.split("-")[0], {}), **options}
+
+
+def chosen(
+    folder: Path, samples: int, steps: int | None
+) -> tuple[dict[str, Any], dict[str, float] | None] | None:
     """The options that are best of the first half, and what they are worth on the second."""
-    assert isinstance(run.recipe, Captions)
     tried = []
-    for case in cases(run.recipe.state, steps):
-        found = judged(run, samples, data, {"half": "first", **case})
+    for case in cases(recipe_in(folder).state, steps):
+        found = judged(folder, samples, {"half": "first", **case})
         if found is not None:
             tried.append((found.get("true_beyond", found["cider_d"]), case))
     if not tried:
         return None
     best = max(tried, key=lambda pair: pair[0])[1]
-    found = judged(run, samples, data, {"half": "second", **best})
-    return None if found is None else (best, found)
+    return best, judged(folder, samples, {"half": "second", **best})
+
+
+def look(run: Run, samples: int, steps: int | None, data: Split[Any]) -> dict[str, Any]:
+    """Judge all options on the first half, the best of them on the second, unless it was done."""
+
+    def judge(options: dict[str, Any]) -> None:
+        if judged(run.folder, samples, options) is None:
+            run.with_options(**asked(run.folder, samples, options)).evaluate(data)
+
+    for case in cases(recipe_in(run.folder).state, steps):
+        judge({"half": "first", **case})
+    best = chosen(run.folder, samples, steps)
+    assert best is not None
+    judge({"half": "second", **best[0]})
+    return best[0]
+
+
+def runs_of(folder: Path, data: str, short: str) -> list[Path]:
+    """Those that are there, by seed."""
+    paths = sorted(folder.glob(f"runs/{data}-{short}-?"))
+    return [path for path in paths if (path / "evaluations").is_dir()]
 
 
 def table(folder: Path, samples: int) -> list[str]:
@@ -142,21 +175,28 @@ def table(folder: Path, samples: int) -> list[str]:
     head = ["data", "state", "steps", "chosen", *SHOWN, "calls", "seeds"]
     lines = [head, ["---"] * len(head)]
     for data in DATA:
+        real: list[dict[str, float]] = []  # of one state: the same pictures are judged of all
         for short, state in STATES.items():
-            runs = [load(path) for path in sorted(folder.glob(f"runs/{data}-{short}-?"))
-                    if (path / "ema.safetensors").is_file()]  # fmt: skip
+            runs = runs_of(folder, data, short)
             for steps in (None,) if short == "auto" else (5, 10, 20, 50):
-                seen = [look(run, samples, steps, None) for run in runs]
-                there = [pair for pair in seen if pair is not None]
-                if not there:
+                seen = [best for run in runs if (best := chosen(run, samples, steps))]
+                found = [figures for _, figures in seen if figures is not None]
+                if not found:
                     continue
-                chosen = [", ".join(f"{name} {value}" for name, value in best.items()
-                                    if name != "sampling_steps") for best, _ in there]  # fmt: skip
-                values = [[found.get(name) for _, found in there] for name in (*SHOWN, CALLS)]
-                numbers = [_mean([v for v in column if v is not None]) for column in values]
-                told = " / ".join(dict.fromkeys(chosen))
-                lines.append([data, state, str(steps or "-"), told, *numbers, str(len(there))])
+                options = [", ".join(f"{name} {value}" for name, value in best.items()
+                                     if name != "sampling_steps") for best, _ in seen]  # fmt: skip
+                told = " / ".join(dict.fromkeys(options))
+                lines.append([data, state, str(steps or "-"), told, *_columns(found, "")])
+                real = found if len(found) > len(real) else real
+        lines += [[data, name, "-", "", *_columns(real, f"_{key}")]
+                  for key, name in REAL.items() if real]  # fmt: skip
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _columns(found: Sequence[dict[str, float]], suffix: str) -> list[str]:
+    names = [f"{name}{suffix}" for name in (*SHOWN, CALLS)]
+    columns = [[one[name] for one in found if name in one] for name in names]
+    return [*(_mean(column) for column in columns), str(len(found))]
 
 
 def overshoots(folder: Path, samples: int) -> list[str]:
@@ -165,13 +205,12 @@ def overshoots(folder: Path, samples: int) -> list[str]:
     head = ["data", "figure", "steps", *(f"td {td:g}" for td in every)]
     lines = [head, ["---"] * len(head)]
     for data in DATA:
-        runs = [load(path) for path in sorted(folder.glob(f"runs/{data}-bits-?"))
-                if (path / "ema.safetensors").is_file()]  # fmt: skip
+        runs = runs_of(folder, data, "bits")
         for figure in ("true", "true_beyond", *OVERLAPS):
             for steps in (5, 10, 20, 50):
                 found = {
                     case["td"]: [there[figure] for run in runs
-                                 if (there := judged(run, samples, None, {"half": "first", **case}))
+                                 if (there := judged(run, samples, {"half": "first", **case}))
                                  and figure in there]
                     for case in cases("bits", steps)
                 }  # fmt: skip
@@ -179,6 +218,45 @@ def overshoots(folder: Path, samples: int) -> list[str]:
                     numbers = [_mean(found.get(td, [])) for td in every]
                     lines.append([data, figure, str(steps), *numbers])
     return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def gathered(folder: Path, samples: int) -> dict[str, Any]:
+    """All figures: of each run its command, what it was tried with on the first half, the second's.
+
+    Seconds of a training are of one that shared its GPU.
+    """
+    beside = [f"{name}_{key}" for key in REAL for name in SHOWN]
+    jobs_of = [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
+    ended = {job["name"]: job for job in jobs_of if job["code"] == 0}
+    found: dict[str, Any] = {}
+    for data in DATA:
+        for short, state in STATES.items():
+            for run in runs_of(folder, data, short):
+                name = run.name
+                told = TRAINED.search((folder / "logs" / f"{name}.log").read_text())
+                assert told is not None
+                numbers = [int(told[i].replace(",", "")) for i in (1, 2)]
+                found[name] = {
+                    "command": f"noiseloom {ended[name]['run']}",
+                    "seconds": ended[name]["seconds"],
+                    **dict(zip(("parameters", "rows"), numbers, strict=True)),
+                    "device": told[3],
+                    "tried": [],
+                    "told": [],
+                }
+                for steps in (None,) if state == "autoregressive" else (5, 10, 20, 50):
+                    for case in cases(state, steps):
+                        first = judged(run, samples, {"half": "first", **case})
+                        if first is not None:
+                            found[name]["tried"].append(case | _kept(first, KEPT))
+                    best = chosen(run, samples, steps)
+                    if best is not None and best[1] is not None:
+                        found[name]["told"].append(best[0] | _kept(best[1], (*KEPT, *beside)))
+    return found
+
+
+def _kept(found: dict[str, float], names: Sequence[str]) -> dict[str, float]:
+    return {name: float(f"{found[name]:.4g}") for name in ("n", *names) if name in found}
 
 
 def _mean(values: Sequence[float]) -> str:
@@ -195,6 +273,8 @@ def main() -> None:
     parser.add_argument("words", nargs="+")
     parser.add_argument("--steps", type=int, nargs="+", default=[None])
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="all figures of a table, as JSON")
+    parser.add_argument("--git", help="the commit that was run, for it")
     options = parser.parse_args()
     if options.what == "agenda":
         for job in agenda(options.words):
@@ -204,12 +284,17 @@ def main() -> None:
     if options.what == "table":
         lines = [*table(Path(word), options.samples), "", *overshoots(Path(word), options.samples)]
         print("\n".join(lines))
+        if options.out is not None:
+            told = {"git": options.git, "samples of a half, at most": options.samples}
+            text = json.dumps(told | {"runs": gathered(Path(word), options.samples)})
+            text = text.replace('{"command"', '\n{"command"') + "\n"  # a line for each run
+            options.out.write_text(text)
         return
     run = load(word)  # all of whose evaluations are of the same data: read once
     data = run.recipe.load_like(read_description(run.folder)["data"], run.facts)
     for steps in options.steps:
-        found = look(run, options.samples, steps, data)
-        print(json.dumps({"run": word, "steps": steps, "found": found}), flush=True)
+        best = look(run, options.samples, steps, data)
+        print(json.dumps({"run": word, "steps": steps, "best": best}), flush=True)
 
 
 if __name__ == "__main__":

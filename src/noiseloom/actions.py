@@ -270,10 +270,9 @@ def _evaluate(words: list[str], command: str) -> None:
         evaluate_guided_words(args, options, changes, command)
         return
     changes |= _not_led(args, "scales", "truth", "jobs", "out")
-    if options.samples is not None:
-        changes["samples"] = options.samples
-    if options.half is not None:
-        changes["half"] = options.half
+    judging = ("samples", "half", "similarity")
+    asked = {name: getattr(options, name) for name in judging}
+    changes |= {name: value for name, value in asked.items() if value is not None}
     commands.evaluate(
         source_of(args), changes, data=options.data, seed=options.seed, as_json=options.json
     )

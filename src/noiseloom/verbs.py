@@ -243,6 +243,8 @@ class Evaluate(Answer):
             kinds of task in a maze, comparisons of codes.
         half: of captions, which held-out pictures to judge: both halves, the first, or the second,
             so that options chosen on the one are reported of the other; by default the run's own.
+        similarity: of captions, whether embeddings of sentences judge them, too (the extra eval);
+            by default as the run says.
         guide: folders of guides, or of folders of these, separated by commas: judged instead are
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.
@@ -258,6 +260,7 @@ class Evaluate(Answer):
     seed: int | None = None
     samples: int | None = None
     half: Literal["both", "first", "second"] | None = None
+    similarity: bool | None = None
     guide: str | None = None
     scales: str = "0,1,2,4"
     truth: str | None = None
