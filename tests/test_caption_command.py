@@ -120,6 +120,54 @@ def test_a_run_can_be_judged_by_how_alike_sentences_are(folder, capsys, monkeypa
     assert json.loads(kept.read_text())["similarity"] == 3 / 8
 
 
+def test_options_of_other_data_are_said(tmp_path, capsys):
+    own = write(tmp_path / "own", ["a red tile", "a blue tile"] * 5)
+    for data, words, said in (
+        ("scenes", ["--scenes", "60", "--fit", "crop"], "fit changes nothing of scenes"),
+        (str(own), ["--scenes", "60"], "scenes changes nothing of pictures that are read"),
+    ):
+        out = str(tmp_path / said)
+        small = ["--size", "24", "--patch", "8", *TINY, "--no-evaluate", "--out", out]
+        assert main(["train", "captions", "--data", data, *words, *small]) == 0
+        assert capsys.readouterr().err.count(f"data: {said}\n") == 1
+
+
+def test_a_search_finds_no_second_caption(tmp_path, capsys):
+    out, picture = str(tmp_path / "run"), tmp_path / "0.png"
+    Image.new("RGB", (24, 24)).save(picture)
+    small = ["--size", "24", "--patch", "8", "--scenes", "60", *TINY, "--no-evaluate"]
+    words = ["train", "captions", "--data", "scenes", *small, "--state", "autoregressive"]
+    assert main([*words, "--out", out]) == 0
+    command = ["caption", out, str(picture), "-n", "2"]
+    for search in (["--beams", "2"], ["--temperature", "0"]):
+        capsys.readouterr()
+        assert main([*command, *search]) == 2
+        assert "the same caption 2 times" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--encoder-heads", "3"], "a multiple of 4 and of encoder_heads, got 16 and 3"),
+        (["--encoder", "lite0"], "encoder_width changes nothing of encoder lite0"),
+        (["--length", "0"], "length must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(words, message, tmp_path, capsys):
+    out = tmp_path / "run"
+    command = ["train", "captions", "--data", "scenes", "--size", "24", *TINY, *words]
+    assert main([*command, "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_no_guide_leads_captions(capsys):
+    for words in (["--half", "first"], ["--similarity", "true"], ["--truncate", "true"]):
+        assert main(["evaluate", "RUN", "--guide", "GUIDES", *words]) == 2
+        assert f"{words[0]} is of captions" in capsys.readouterr().err
+
+
 def test_other_runs_say_nothing_and_captions_are_no_samples(folder, capsys):
     assert main(["caption", "bits-digits", str(folder / "0.png")]) == 2
     assert "it is a run of bits-digits" in capsys.readouterr().err
@@ -182,8 +230,14 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     # Captions of other data may be longer than any that the run has: its length cannot be changed.
     longer = write(tmp_path / "longer", [f"a tile number {c} of many others" for c in "abcabc"])
     capsys.readouterr()
-    assert main(["evaluate", out, "--data", str(longer)]) == 0
+    assert main(["evaluate", out, "--data", str(longer)]) == 2
+    assert "4 is the most there can be" in capsys.readouterr().err
+    assert main(["evaluate", out, "--data", str(longer), "--truncate", "true"]) == 0
     assert "captions are longer than 4 words, and cut" in capsys.readouterr().err
+    # Nor are captions judged of whose words the run has none, or next to none.
+    german = write(tmp_path / "german", [f"eine Kachel ist {c}" for c in "abcabc"])
+    assert main(["evaluate", out, "--data", str(german)]) == 2
+    assert "are not in the run's vocabulary" in capsys.readouterr().err
     # A resumed run whose words are now others is refused, in a line that does not list them.
     (own / "3.txt").write_text("a most surprising tile\n")
     assert main(["train", "captions", "--out", out, "--resume", "--steps", "5"]) == 2

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import shlex
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,3 +104,52 @@ def test_what_is_best_of_the_first_half_is_reported_of_the_second(state, tmp_pat
             case = {"sampling_steps": 5, "td": float(td)}
             there = TOOL.judged(out, 3, {"half": "first", **case}) if td < 5 else None
             assert value == ("-" if there is None else f"{there[figure]:.4g}")
+
+
+def test_a_choice_is_of_all_options_or_of_none(tmp_path, monkeypatch):
+    """By what is true beyond, and by CIDEr-D where truth is not known."""
+    run = tmp_path / "runs" / "nlvr-bits-0"
+    monkeypatch.setattr(TOOL, "recipe_in", lambda _: SimpleNamespace(state="bits"))
+    found = {0.0: (0.3, 0.9), 1.0: (0.5, 0.8), 2.0: (0.4, 0.7), 3.0: (0.1, 0.6), 4.0: (0.2, 0.5)}
+
+    def judged(known, folder, samples, options):
+        there = found.get(options["td"]) if options["half"] == "first" else (-1.0, -1.0)
+        return there and dict(zip(known, there, strict=True))
+
+    for known, best in ((("true_beyond", "cider_d"), 1.0), (("bleu_4", "cider_d"), 0.0)):
+        monkeypatch.setattr(TOOL, "judged", partial(judged, known))
+        told = TOOL.chosen(run, 3, 5)
+        assert told == ({"sampling_steps": 5, "td": best}, dict.fromkeys(known, -1.0))
+    del found[4.0]
+    assert TOOL.chosen(run, 3, 5) is None
+
+
+def test_all_figures_are_kept_with_what_was_run(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "scenes-auto-0"
+    (run / "evaluations").mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    told = "training: captions, 14,937,914 parameters, 179,553 samples, on NVIDIA H200\nstep 1\n"
+    (tmp_path / "logs" / "scenes-auto-0.log").write_text(told)
+    job = {"name": "scenes-auto-0", "run": "train captions --seed 0", "seconds": 9.5}
+    lines = [json.dumps(job | {"code": code, "seconds": s}) for code, s in ((1, 2.0), (0, 9.5))]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(TOOL, "recipe_in", lambda _: SimpleNamespace(state="autoregressive"))
+    figures = {
+        "n": 3.0,
+        "true": 0.123456,
+        "true_beyond": 0.1,
+        "cider_d": 1.0,
+        "true_elsewhere": 0.5,
+    }
+    monkeypatch.setattr(TOOL, "judged", lambda *_: figures)
+    ((name, kept),) = TOOL.gathered(tmp_path, 3).items()
+    assert name == "scenes-auto-0"
+    assert (kept["command"], kept["seconds"]) == ("noiseloom train captions --seed 0", 9.5)
+    assert (kept["parameters"], kept["rows"]) == (14_937_914, 179_553)
+    assert kept["device"] == "NVIDIA H200"
+    assert len(kept["tried"]) == len(TOOL.cases("autoregressive", None))
+    assert "true_elsewhere" not in kept["tried"][0]
+    assert kept["told"] == [
+        {"temperature": 0.5, "n": 3, "true": 0.1235, "true_beyond": 0.1, "cider_d": 1}
+        | {"true_elsewhere": 0.5}
+    ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from noiseloom import Rng
 from noiseloom.captioning import captions_of, words_of, words_so_far
+from noiseloom.data.tokens import halved
 from noiseloom.next_token import NextToken
 from noiseloom.recipes import Captions
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps
@@ -107,11 +108,29 @@ def test_the_halves_of_what_is_held_out_share_no_picture():
 
         assert recipe.evaluate(draw, data, Rng(0))["n"] == 20
         seen[half] = told[0]
-    held = data.held_out.pixels
-    assert torch.equal(seen["first"], held[torch.arange(20) * 32 // 20])
-    assert torch.equal(seen["second"], held[32 + torch.arange(20) * 32 // 20])
-    assert torch.equal(seen["both"], held[torch.arange(20) * 64 // 20])
+    held = data.held_out
+    assert torch.equal(seen["both"], held.pixels[torch.arange(20) * 64 // 20])
+    firsts = [texts[0] for texts in held.references]
+    parts = [halved(firsts, half) for half in ("first", "second")]
+    assert sorted(torch.cat(parts).tolist()) == list(range(64))
+    assert len(parts[0]) in (32, 33)
+    for half, rows in zip(("first", "second"), parts, strict=True):
+        assert torch.equal(seen[half], held.pixels[rows[torch.arange(20) * len(rows) // 20]])
     assert "half" in recipe.changeable()
+
+
+def test_halves_part_no_caption():
+    """As many pictures have one caption: the styles of an emoji, or the pictures of a sentence."""
+    said = ["sun", "moon", "star", "rain", "sun", "moon", "star", "rain"]
+    assert halved(said, "first").tolist() == [0, 1, 4, 5]
+    assert halved(said, "second").tolist() == [2, 3, 6, 7]
+    assert halved(said, "both").tolist() == list(range(8))
+    assert halved(["a", "a", "a", "b"], "first").tolist() == [0, 1, 2]
+    recipe = tiny(half="second")
+    data = recipe.load(None)
+    data.held_out.references = [("black",)] * len(data.held_out)
+    with pytest.raises(ValueError, match="leave half at both"):
+        recipe.evaluate(lambda given: None, data, Rng(0))
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -143,7 +143,7 @@ def chosen(
         found = judged(folder, samples, {"half": "first", **case})
         if found is not None:
             tried.append((found.get("true_beyond", found["cider_d"]), case))
-    if not tried:
+    if len(tried) < len(cases(recipe_in(folder).state, steps)):  # of a part it would be another
         return None
     best = max(tried, key=lambda pair: pair[0])[1]
     return best, judged(folder, samples, {"half": "second", **best})
@@ -185,7 +185,7 @@ def table(folder: Path, samples: int) -> list[str]:
                     continue
                 options = [", ".join(f"{name} {value}" for name, value in best.items()
                                      if name != "sampling_steps") for best, _ in seen]  # fmt: skip
-                told = " / ".join(dict.fromkeys(options))
+                told = options[0] if len(set(options)) == 1 else " / ".join(options)
                 lines.append([data, state, str(steps or "-"), told, *_columns(found, "")])
                 real = found if len(found) > len(real) else real
         lines += [[data, name, "-", "", *_columns(real, f"_{key}")]

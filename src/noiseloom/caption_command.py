@@ -37,7 +37,8 @@ def caption(
 
     Raises:
         FileNotFoundError: no such picture.
-        ValueError: a run of something else, a picture that cannot be read, no captions wanted.
+        ValueError: a run of something else, a picture that cannot be read, no captions wanted, or
+            several of a search.
     """
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
@@ -46,6 +47,11 @@ def caption(
         raise ValueError(f"{source} says nothing of pictures: it is a run of {run.recipe.name}")
     framing = run.recipe.framing
     run = run.with_options(**changes)
+    recipe = run.recipe
+    assert isinstance(recipe, Captions)
+    searched = recipe.state == "autoregressive" and (recipe.beams > 1 or recipe.temperature == 0)
+    if n > 1 and searched:
+        raise ValueError(f"a search finds the same caption {n} times: leave -n out")
     pixels = torch.stack([read_picture(Path(name).expanduser(), framing) for name in pictures])
     found = captions_of(run, pixels.repeat_interleave(n, 0), seed=seed)
     told = [(pictures[i // n], one) for i, one in enumerate(found)]

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from noiseloom.captioning import Caption, captions_of
-from noiseloom.data import Split
+from noiseloom.data import CaptionPairs, Split
 from noiseloom.data.tokens import evenly
 from noiseloom.figures import picture
 from noiseloom.gallery import section, spread
@@ -76,10 +76,11 @@ def _card(image: str, one: Caption, beside: Sequence[str], verdict: str) -> str:
     return f'<figure><img alt="" src="{image}">{text}</figure>'
 
 
-def _verdict(held: object, row: int, one: Caption) -> str:
-    truth = getattr(held, "truth", None)
-    known = None if truth is None else truth(row, one.text)
-    return "" if known is None else f" <b>{'true' if known else 'not true'}</b>"
+def _verdict(held: CaptionPairs, row: int, one: Caption) -> str:
+    if not held.judged:
+        return ""
+    words = {True: "true", False: "not true", None: "no sentence"}
+    return f" <b>{words[held.truth(row, one.text)]}</b>"
 
 
 def _steps(image: str, one: Caption) -> str:

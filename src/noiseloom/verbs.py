@@ -245,6 +245,8 @@ class Evaluate(Answer):
             so that options chosen on the one are reported of the other; by default the run's own.
         similarity: of captions, whether embeddings of sentences judge them, too (the extra eval);
             by default as the run says.
+        truncate: of captions, whether those that are longer than the run's are cut, or refused; by
+            default as the run says.
         guide: folders of guides, or of folders of these, separated by commas: judged instead are
             samples that each leads, 512 at every scale, beside unguided ones, in one table of means
             over seeds.
@@ -261,6 +263,7 @@ class Evaluate(Answer):
     samples: int | None = None
     half: Literal["both", "first", "second"] | None = None
     similarity: bool | None = None
+    truncate: bool | None = None
     guide: str | None = None
     scales: str = "0,1,2,4"
     truth: str | None = None

@@ -221,7 +221,7 @@ def test_the_vocabulary_is_of_the_captions_to_train_on(tmp_path):
         held = next(iter(split.held_out.captions))[0].split()[1]
         assert held not in words.symbols
         if units != "characters":
-            assert any("have " in note and "train on has" in note for note in split.notes)
+            assert any("have " in note and "the vocabulary lacks" in note for note in split.notes)
         free = words.of_length(100)
         assert words.length == max(len(free.tokens(text)) for text in said(split))
     split, words = read_captions(path, size=4, vocabulary="pieces", classes=18, length=30)

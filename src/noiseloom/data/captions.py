@@ -237,11 +237,11 @@ def _check(
     fit: str, apart: str, background: tuple[int, int, int],
 ) -> None:  # fmt: skip
     sides = (size,) if isinstance(size, int) else size
-    if not 0 < held_out < 1 or (length is not None and length < 1) or min(sides) < 1:
-        raise ValueError(
-            "held_out must be between 0 and 1, length and size at least 1, got "
-            f"{held_out}, {length} and {size}"
-        )
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
+    for name, value, least in (("length", length, length or 0), ("size", size, min(sides))):
+        if value is not None and least < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if fit not in ("pad", "crop", "stretch") or apart not in ("pictures", "captions"):
         raise ValueError(
             f"fit must be pad, crop or stretch and apart pictures or captions, got {fit!r} and "
@@ -320,7 +320,7 @@ def _shared(held: CaptionPairs, seen: Sequence[str], words: Phrases) -> list[str
     unknown = int(words.is_unknown(held.values).any(1).sum())
     if unknown:
         notes.append(
-            f"of {len(held)} held-out captions {unknown} have {words.units} that no caption to "
-            "train on has, or that are too rare for a class"
+            f"of {len(held)} held-out captions {unknown} have {words.units} that the vocabulary "
+            "lacks, which has those of the captions it was made from that are not too rare"
         )
     return notes

@@ -1,6 +1,6 @@
 """A world of little scenes, made without files, in which any caption is exactly true or false.
 
-Two to six things stand in the cells of a 3 x 3 grid. They have shapes, colours and sizes; sentences
+Two to five things stand in cells of a 3 x 3 grid. They have shapes, colours and sizes; sentences
 are of the grammar in `noiseloom.data.scene_grammar`, which has 146,457 of one clause, and the pairs
 of those. So the share of true captions measures whether what is said is so, which no comparison
 with reference texts does. Whether the picture was seen is another question, for "there is a shape"

@@ -168,3 +168,15 @@ def evenly(count: int, most: int) -> Tensor:
 def spread(count: int, number: int) -> Tensor:
     """So many places evenly over 0 .. count - 1, several times each where there are fewer."""
     return torch.arange(number) * count // max(number, 1)
+
+
+def halved(captions: Sequence[str], half: str) -> Tensor:
+    """Rows of a half, int64: whole captions in their order, up to the middle, or those after it."""
+    together: dict[str, list[int]] = {}
+    for row, caption in enumerate(captions):
+        together.setdefault(caption, []).append(row)
+    parts: dict[str, list[int]] = {"first": [], "second": []}
+    for rows in together.values():
+        parts["first" if 2 * len(parts["first"]) < len(captions) else "second"] += rows
+    chosen = parts.get(half, range(len(captions)))
+    return torch.tensor(sorted(chosen), dtype=torch.int64)

@@ -82,7 +82,7 @@ class Sentences(nn.Module):
         Raises:
             ValueError: no captions, other numbers of references, or one without any.
         """
-        if len(captions) != len(references) or not all(references):
+        if not captions or len(captions) != len(references) or not all(references):
             raise ValueError(
                 f"captions need references each, got {len(captions)} and {len(references)}"
             )
@@ -93,7 +93,7 @@ class Sentences(nn.Module):
             (known[[place[text] for text in own]] @ known[place[caption]]).max()
             for caption, own in zip(captions, references, strict=True)
         ]
-        return mean_and_error(torch.stack(best) if best else torch.empty(0))
+        return mean_and_error(torch.stack(best))
 
     def _embedded(self, rows: list[list[int]]) -> Tensor:
         device = self.norm.weight.device

@@ -15,8 +15,8 @@ told to all calls of the decoder. Training leaves some pictures out, which guida
         "state=bits sampling-steps=20 td=7" "state=masked unmask=confidence"
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from noiseloom.class_denoiser import CodeDenoiser
 from noiseloom.data import CaptionPairs, Phrases, Split, Tokens, read_captions, vocabulary
 from noiseloom.data.decode import Framing
-from noiseloom.data.tokens import evenly
+from noiseloom.data.tokens import evenly, halved
 from noiseloom.metrics import Sentences, caption_report
 from noiseloom.nets import PictureTokens
 from noiseloom.recipes.caption_encoders import Captioner, Lite0Maps, PictureEncoder
@@ -71,7 +71,8 @@ class Captions(Classes):
         picture_drop: share of pictures that training leaves out, which guidance needs; 0 for none.
         similarity: judge captions also by the embeddings of sentences (the extra eval).
         half: of the held-out pictures that an evaluation judges: both, or the first or second in
-            their order, so that options chosen on the one are reported of the other.
+            their order, so that options chosen on the one are reported of the other; pictures of
+            one caption go together (the styles of an emoji, the pictures of an NLVR sentence).
     """
 
     name: ClassVar[str] = "captions"
@@ -125,6 +126,12 @@ class Captions(Classes):
                 f"pictures of {height} x {width} pixels cannot be cut into patches of "
                 f"{self.patch} x {self.patch}: choose another --patch, or another --size"
             )
+        width, heads = self.encoder_width, self.encoder_heads
+        if self.encoder == "transformer" and (width % 4 or width % heads):
+            raise ValueError(
+                f"encoder_width must be a multiple of 4 and of encoder_heads, got {width} and "
+                f"{heads}"
+            )
         if not 0 <= self.picture_drop <= 1:
             raise ValueError(f"picture_drop must be in [0, 1], got {self.picture_drop}")
 
@@ -136,8 +143,11 @@ class Captions(Classes):
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
-        """Those of every draw, which pictures are judged, and by what."""
-        return (*super().changeable(), "half", "similarity")
+        """Those of every draw, which pictures are judged and by what, and whether texts are cut.
+
+        What is trained on is no other if it is cut: where captions are too long nothing is trained.
+        """
+        return (*super().changeable(), "half", "similarity", "truncate")
 
     def check_guidance(self) -> None:
         """Guidance is to the picture."""
@@ -154,13 +164,33 @@ class Captions(Classes):
 
     def load(self, data: str | None) -> Split[Any]:
         """The pictures and captions at a path, or those that are made."""
-        return self._read(data, self.vocabulary)
+        split = self._read(data, self.vocabulary)
+        made = data == "scenes"
+        names = ("images", "fit", "background", "skip_bad") if made else ("scenes", "each")
+        kind = "scenes" if made else "pictures that are read"
+        usual = {field.name: field.default for field in fields(self)}
+        told = [f"{n} changes nothing of {kind}" for n in names if getattr(self, n) != usual[n]]
+        return replace(split, notes=(*split.notes, *told))
 
     def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
-        """Pictures and captions by the words of a run; longer captions than it has are cut."""
-        return self._read(data, phrases(facts), truncate=True)
+        """Pictures and captions by the words of a run.
 
-    def _read(self, data: str | None, words: str | Phrases, truncate: bool = False) -> Split[Any]:
+        Raises:
+            ValueError: a caption is longer than the run's, and is not to be cut; or most words are
+                none of the run's.
+        """
+        words = phrases(facts)
+        split = self._read(data, words)
+        tokens = split.held_out.values
+        said, unknown = int((tokens != words.end).sum()), int(words.is_unknown(tokens).sum())
+        if 2 * unknown > said:
+            raise ValueError(
+                f"of {said:,} {words.units} of these captions {unknown:,} are not in the run's "
+                "vocabulary: it was trained on other words"
+            )
+        return split
+
+    def _read(self, data: str | None, words: str | Phrases) -> Split[Any]:
         if data is None:
             raise ValueError(
                 "captions need --data PATH: pictures with captions (a COCO file, a table, a folder "
@@ -173,7 +203,7 @@ class Captions(Classes):
             vocabulary=words,
             classes=self.classes,
             held_out=self.held_out,
-            truncate=self.truncate or truncate,
+            truncate=self.truncate,
             fit=self.fit,
             background=self.background,
             images=self.images or None,
@@ -205,6 +235,16 @@ class Captions(Classes):
                 f"the run reads pictures of shape {own['shape']}, and the data have "
                 f"{facts['shape']}"
             )
+
+    @property
+    def unheard(self) -> Mapping[str, str]:
+        """What is of the transformer says nothing of EfficientNet's maps."""
+        names = ("patch", "encoder_width", "encoder_depth", "encoder_heads")
+        told = f"encoder {self.encoder}"
+        return {
+            **super().unheard,
+            **({} if told.endswith("transformer") else dict.fromkeys(names, told)),
+        }
 
     @property
     def network_source(self) -> dict[str, Any]:
@@ -282,13 +322,10 @@ class Captions(Classes):
         assert isinstance(data, TokenSplit)
         words, held = data.vocabulary, data.held_out
         assert isinstance(words, Phrases)
-        middle = len(held) // 2
-        first, last = {"first": (0, middle), "second": (middle, len(held))}.get(
-            self.half, (0, len(held))
-        )
-        if first == last:
-            raise ValueError("one held-out picture has no first half: leave half at both")
-        rows = first + evenly(last - first, self.samples)
+        judged = halved([texts[0] for texts in held.references], self.half)
+        if not len(judged):
+            raise ValueError("held-out pictures of one caption have no halves: leave half at both")
+        rows = judged[evenly(len(judged), self.samples)]
         tokens = draw({"pixels": held[rows]["pixels"]})
         places = rows.tolist()
         references = [held.references[row] for row in places]
