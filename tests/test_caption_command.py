@@ -120,6 +120,19 @@ def test_a_run_can_be_judged_by_how_alike_sentences_are(folder, capsys, monkeypa
     assert json.loads(kept.read_text())["similarity"] == 3 / 8
 
 
+def test_a_run_is_judged_on_its_own_data_however_rare_their_words(tmp_path, capsys):
+    """And compared where its captions are cut."""
+    own = write(tmp_path / "own", [f"{'abcdefghij'[i % 10] * 3} tile{i} {i}" for i in range(20)])
+    common = ["--data", str(own), "--size", "24", "--patch", "8", *TINY]
+    few = [*common, "--classes", "3"]
+    assert main(["train", "captions", *few, "--out", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    cut = [*common, "--length", "2", "--truncate", "--cells", "state=bits", "state=masked"]
+    assert main(["compare", "captions", *cut, "--out", str(tmp_path / "both")]) == 0
+    kept = json.loads((tmp_path / "both" / "table.json").read_text())
+    assert len(kept["cells"]) == 2
+
+
 def test_options_of_other_data_are_said(tmp_path, capsys):
     own = write(tmp_path / "own", ["a red tile", "a blue tile"] * 5)
     for data, words, said in (
@@ -238,6 +251,8 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     german = write(tmp_path / "german", [f"eine Kachel ist {c}" for c in "abcabc"])
     assert main(["evaluate", out, "--data", str(german)]) == 2
     assert "are not in the run's vocabulary" in capsys.readouterr().err
+    assert main(["evaluate", "bits-digits", "--truncate", "true"]) == 2
+    assert "truncate is of captions" in capsys.readouterr().err
     # A resumed run whose words are now others is refused, in a line that does not list them.
     (own / "3.txt").write_text("a most surprising tile\n")
     assert main(["train", "captions", "--out", out, "--resume", "--steps", "5"]) == 2

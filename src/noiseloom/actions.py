@@ -266,18 +266,23 @@ def _evaluate(words: list[str], command: str) -> None:
     args = parse_words("evaluate", words, Evaluate, Guiding, of_run=kinds)
     options = args.build(Evaluate)
     changes = {name: value for kind in kinds for name, value in args.of(kind).items()}
-    judging = ("samples", "half", "similarity", "truncate")
+    judging = ("samples", "half", "similarity")
     asked = {name: getattr(options, name) for name in judging}
     if options.guide is not None:
-        for name in judging[1:]:
-            if asked[name] is not None:
+        for name in (*judging[1:], "truncate"):
+            if getattr(options, name) is not None:
                 raise UsageError(f"--{name} is of captions, which no guide leads: leave it out")
         evaluate_guided_words(args, options, changes, command)
         return
     changes |= _not_led(args, "scales", "truth", "jobs", "out")
     changes |= {name: value for name, value in asked.items() if value is not None}
     commands.evaluate(
-        source_of(args), changes, data=options.data, seed=options.seed, as_json=options.json
+        source_of(args),
+        changes,
+        data=options.data,
+        seed=options.seed,
+        truncate=options.truncate,
+        as_json=options.json,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from noiseloom.loading import load as load_run
 from noiseloom.new_prior import make_prior
 from noiseloom.prior_folder import PRIOR
 from noiseloom.publish import push
-from noiseloom.recipes import RECIPES, Recipe, Task
+from noiseloom.recipes import RECIPES, Captions, Recipe, Task
 from noiseloom.remarks import remarks
 from noiseloom.run import Run
 from noiseloom.run_folder import read_description, recipe_of
@@ -150,7 +150,13 @@ def changed(run: Run, changes: Options, task: Task, *, goal: bool = False) -> Ru
 
 
 def evaluate(
-    source: str, changes: Options, *, data: str | None, seed: int | None, as_json: bool
+    source: str,
+    changes: Options,
+    *,
+    data: str | None,
+    seed: int | None,
+    truncate: bool | None,
+    as_json: bool,
 ) -> None:
     """Judge a run's samples; kept in its folder if it is one of the user's.
 
@@ -162,9 +168,14 @@ def evaluate(
         changes: sampling options, or the number of samples, that differ from the run's.
         data: where the data lies; by default where training found it.
         seed: of the draws; by default the run's own.
+        truncate: of captions, whether those of the data that are longer than the run's are cut.
         as_json: answer a program.
     """
     run = changed(load(source), changes, "evaluate")
+    if truncate is not None:  # no option of drawing, by which trainings would be told apart
+        if not isinstance(run.recipe, Captions):
+            raise ValueError(f"truncate is of captions, and {source} is of {run.recipe.name}")
+        run = replace(run, recipe=replace(run.recipe, truncate=truncate))
     run.check()
     say(f"judging {run.recipe.samples:,} samples")
     save = Path(source).expanduser().is_dir()

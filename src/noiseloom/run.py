@@ -292,6 +292,8 @@ class Run:
                 f"the data are not those {self.folder} was trained on, and what was held out may "
                 "have been trained on: name the data with --data to judge the run on others"
             )
+        if not own:
+            self.recipe.check_other(split)
         for note in () if own else split.notes:  # of its own data they were said in training
             say(f"data: {note}")
         places = None if own else self._classes_of(split)

@@ -171,12 +171,16 @@ def spread(count: int, number: int) -> Tensor:
 
 
 def halved(captions: Sequence[str], half: str) -> Tensor:
-    """Rows of a half, int64: whole captions in their order, up to the middle, or those after it."""
+    """Rows of "both" halves, or of the "first" or "second", int64, in their order.
+
+    Rows of one caption stay together: what keeps the first nearer to a half is in it.
+    """
     together: dict[str, list[int]] = {}
     for row, caption in enumerate(captions):
         together.setdefault(caption, []).append(row)
     parts: dict[str, list[int]] = {"first": [], "second": []}
     for rows in together.values():
-        parts["first" if 2 * len(parts["first"]) < len(captions) else "second"] += rows
+        fits = 2 * len(parts["first"]) + len(rows) <= len(captions)
+        parts["first" if fits else "second"] += rows
     chosen = parts.get(half, range(len(captions)))
     return torch.tensor(sorted(chosen), dtype=torch.int64)

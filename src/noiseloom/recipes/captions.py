@@ -23,7 +23,15 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from noiseloom.class_denoiser import CodeDenoiser
-from noiseloom.data import CaptionPairs, Phrases, Split, Tokens, read_captions, vocabulary
+from noiseloom.data import (
+    CaptionPairs,
+    Phrases,
+    Split,
+    Tokens,
+    caption_words,
+    read_captions,
+    vocabulary,
+)
 from noiseloom.data.decode import Framing
 from noiseloom.data.tokens import evenly, halved
 from noiseloom.metrics import Sentences, caption_report
@@ -143,11 +151,8 @@ class Captions(Classes):
 
     @classmethod
     def changeable(cls) -> tuple[str, ...]:
-        """Those of every draw, which pictures are judged and by what, and whether texts are cut.
-
-        What is trained on is no other if it is cut: where captions are too long nothing is trained.
-        """
-        return (*super().changeable(), "half", "similarity", "truncate")
+        """Those of every draw, which pictures are judged, and by what."""
+        return (*super().changeable(), "half", "similarity")
 
     def check_guidance(self) -> None:
         """Guidance is to the picture."""
@@ -173,22 +178,20 @@ class Captions(Classes):
         return replace(split, notes=(*split.notes, *told))
 
     def load_like(self, data: str | None, facts: Facts) -> Split[Any]:
-        """Pictures and captions by the words of a run.
+        """Pictures and captions by the words of a run."""
+        return self._read(data, phrases(facts))
 
-        Raises:
-            ValueError: a caption is longer than the run's, and is not to be cut; or most words are
-                none of the run's.
-        """
-        words = phrases(facts)
-        split = self._read(data, words)
-        tokens = split.held_out.values
+    def check_other(self, data: Split[Any]) -> None:
+        """Captions of which most words are none of the run's say nothing of it."""
+        assert isinstance(data, TokenSplit)
+        words, tokens = data.vocabulary, data.held_out.values
+        assert isinstance(words, Phrases)
         said, unknown = int((tokens != words.end).sum()), int(words.is_unknown(tokens).sum())
         if 2 * unknown > said:
             raise ValueError(
                 f"of {said:,} {words.units} of these captions {unknown:,} are not in the run's "
                 "vocabulary: it was trained on other words"
             )
-        return split
 
     def _read(self, data: str | None, words: str | Phrases) -> Split[Any]:
         if data is None:
@@ -322,7 +325,8 @@ class Captions(Classes):
         assert isinstance(data, TokenSplit)
         words, held = data.vocabulary, data.held_out
         assert isinstance(words, Phrases)
-        judged = halved([texts[0] for texts in held.references], self.half)
+        firsts = [" ".join(caption_words(texts[0])) for texts in held.references]
+        judged = halved(firsts, self.half)
         if not len(judged):
             raise ValueError("held-out pictures of one caption have no halves: leave half at both")
         rows = judged[evenly(len(judged), self.samples)]

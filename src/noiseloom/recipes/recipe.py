@@ -247,6 +247,9 @@ class Recipe(Sampling, Training):
     def check(self) -> None:
         """Raise, before training, if `evaluate` cannot work: ImportError for a missing extra."""
 
+    def check_other(self, data: Split[Any]) -> None:
+        """Raise ValueError if data that are not a run's own, by `load_like`, say nothing of it."""
+
     def load(self, data: str | None) -> Split[Any]:
         """The data, from a path where the recipe needs one."""
         raise NotImplementedError
