@@ -128,6 +128,10 @@ def test_a_run_is_judged_on_its_own_data_however_rare_their_words(tmp_path, caps
     assert main(["train", "captions", *few, "--out", str(tmp_path / "run")]) == 0
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     cut = [*common, "--length", "2", "--truncate", "--cells", "state=bits", "state=masked"]
+    assert main(["train", "captions", *cut[:-3], "--out", str(tmp_path / "cut")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "cut"), "--truncate", "false"]) == 2
+    assert "2 is the most there can be" in capsys.readouterr().err
     assert main(["compare", "captions", *cut, "--out", str(tmp_path / "both")]) == 0
     kept = json.loads((tmp_path / "both" / "table.json").read_text())
     assert len(kept["cells"]) == 2
@@ -247,6 +251,7 @@ def test_captions_of_ones_own_are_read_trained_and_judged_by_their_words(tmp_pat
     assert "4 is the most there can be" in capsys.readouterr().err
     assert main(["evaluate", out, "--data", str(longer), "--truncate", "true"]) == 0
     assert "captions are longer than 4 words, and cut" in capsys.readouterr().err
+    assert [*(tmp_path / "run" / "evaluations").glob("*truncate=True*.json")]
     # Nor are captions judged of whose words the run has none, or next to none.
     german = write(tmp_path / "german", [f"eine Kachel ist {c}" for c in "abcabc"])
     assert main(["evaluate", out, "--data", str(german)]) == 2

@@ -129,8 +129,14 @@ def test_halves_part_no_caption():
     assert halved(["b", *"aaaaaaaaa"], "second").tolist() == list(range(1, 10))
     assert halved([*"aaaaaaaaa", "b"], "second").tolist() == [9]
     assert halved(["a", "a", "a", "b"], "second").tolist() == [3]
-    recipe = tiny(half="second")
+    recipe = tiny(half="second", samples=20)
     data = recipe.load(None)
+    data.held_out.references = [(("!", "?")[row % 2],) for row in range(len(data.held_out))]
+    told = []
+    recipe.evaluate(lambda given: told.append(given) or data.held_out.values[:20], data, Rng(0))
+    assert torch.equal(
+        told[0]["pixels"], data.held_out.pixels[1 + 2 * (torch.arange(20) * 32 // 20)]
+    )
     data.held_out.references = [("black",)] * len(data.held_out)
     with pytest.raises(ValueError, match="leave half at both"):
         recipe.evaluate(lambda given: None, data, Rng(0))

@@ -325,7 +325,7 @@ class Captions(Classes):
         assert isinstance(data, TokenSplit)
         words, held = data.vocabulary, data.held_out
         assert isinstance(words, Phrases)
-        firsts = [" ".join(caption_words(texts[0])) for texts in held.references]
+        firsts = [" ".join(caption_words(texts[0], marks=True)) for texts in held.references]
         judged = halved(firsts, self.half)
         if not len(judged):
             raise ValueError("held-out pictures of one caption have no halves: leave half at both")
