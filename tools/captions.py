@@ -76,7 +76,7 @@ def jobs(data: str, seed: int) -> list[dict[str, Any]]:
         name = f"{data}-{short}-{seed}"
         run = f"{training(data, state, seed)} --out {{out}}/runs/{name}"
         found.append({"name": name, "run": run, "lane": "train", "seconds": SECONDS[data]})
-        for steps in (None,) if short == "auto" else (20, 10, 5, 50):
+        for steps in numbers(short):
             run = f"tools/captions.py look {{out}}/runs/{name} --samples 1000"
             run += "" if steps is None else f" --steps {steps}"
             lane = "look" if steps in (None, 20) else "more"
@@ -101,6 +101,11 @@ def agenda(words: Sequence[str]) -> list[dict[str, Any]]:
         return [{"name": "pace", "run": PACE, "seconds": 60, "python": True}]
     pairs = [word.split(":") for word in words]
     return [job for data, seeds in pairs for seed in seeds for job in jobs(data, int(seed))]
+
+
+def numbers(short: str) -> tuple[int | None, ...]:
+    """Of steps, what counts most first; None token by token, which has none."""
+    return (None,) if short == "auto" else (20, 10, 5, 50)
 
 
 def cases(state: str, steps: int | None) -> list[dict[str, Any]]:
@@ -141,10 +146,9 @@ def chosen(
     tried = []
     for case in cases(recipe_in(folder).state, steps):
         found = judged(folder, samples, {"half": "first", **case})
-        if found is not None:
-            tried.append((found.get("true_beyond", found["cider_d"]), case))
-    if len(tried) < len(cases(recipe_in(folder).state, steps)):  # of a part it would be another
-        return None
+        if found is None:  # of a part of them the best would be another
+            return None
+        tried.append((found.get("true_beyond", found["cider_d"]), case))
     best = max(tried, key=lambda pair: pair[0])[1]
     return best, judged(folder, samples, {"half": "second", **best})
 
@@ -178,11 +182,12 @@ def table(folder: Path, samples: int) -> list[str]:
         real: list[dict[str, float]] = []  # of one state: the same pictures are judged of all
         for short, state in STATES.items():
             runs = runs_of(folder, data, short)
-            for steps in (None,) if short == "auto" else (5, 10, 20, 50):
-                seen = [best for run in runs if (best := chosen(run, samples, steps))]
-                found = [figures for _, figures in seen if figures is not None]
-                if not found:
+            for steps in sorted(numbers(short), key=lambda n: n or 0):
+                both = [best for run in runs if (best := chosen(run, samples, steps))]
+                seen = [(best, figures) for best, figures in both if figures is not None]
+                if not seen:
                     continue
+                found = [figures for _, figures in seen]
                 options = [", ".join(f"{name} {value}" for name, value in best.items()
                                      if name != "sampling_steps") for best, _ in seen]  # fmt: skip
                 told = options[0] if len(set(options)) == 1 else " / ".join(options)
@@ -215,8 +220,8 @@ def overshoots(folder: Path, samples: int) -> list[str]:
                     for case in cases("bits", steps)
                 }  # fmt: skip
                 if any(found.values()):
-                    numbers = [_mean(found.get(td, [])) for td in every]
-                    lines.append([data, figure, str(steps), *numbers])
+                    cells = [_mean(found.get(td, [])) for td in every]
+                    lines.append([data, figure, str(steps), *cells])
     return [f"| {' | '.join(line)} |" for line in lines]
 
 
@@ -230,22 +235,22 @@ def gathered(folder: Path, samples: int) -> dict[str, Any]:
     ended = {job["name"]: job for job in jobs_of if job["code"] == 0}
     found: dict[str, Any] = {}
     for data in DATA:
-        for short, state in STATES.items():
+        for short in STATES:
             for run in runs_of(folder, data, short):
                 name = run.name
                 told = TRAINED.search((folder / "logs" / f"{name}.log").read_text())
                 assert told is not None
-                numbers = [int(told[i].replace(",", "")) for i in (1, 2)]
+                counts = [int(told[i].replace(",", "")) for i in (1, 2)]
                 found[name] = {
-                    "command": f"noiseloom {ended[name]['run']}",
+                    "command": f"noiseloom {ended[name]['run'].replace('{out}', 'DIR')}",
                     "seconds": ended[name]["seconds"],
-                    **dict(zip(("parameters", "rows"), numbers, strict=True)),
+                    **dict(zip(("parameters", "rows"), counts, strict=True)),
                     "device": told[3],
                     "tried": [],
                     "told": [],
                 }
-                for steps in (None,) if state == "autoregressive" else (5, 10, 20, 50):
-                    for case in cases(state, steps):
+                for steps in numbers(short):
+                    for case in cases(STATES[short], steps):
                         first = judged(run, samples, {"half": "first", **case})
                         if first is not None:
                             found[name]["tried"].append(case | _kept(first, KEPT))

@@ -239,9 +239,10 @@ def _check(
     sides = (size,) if isinstance(size, int) else size
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
-    for name, value, least in (("length", length, length or 0), ("size", size, min(sides))):
-        if value is not None and least < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    if length is not None and length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if min(sides) < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
     if fit not in ("pad", "crop", "stretch") or apart not in ("pictures", "captions"):
         raise ValueError(
             f"fit must be pad, crop or stretch and apart pictures or captions, got {fit!r} and "
