@@ -242,12 +242,10 @@ class Captions(Classes):
     @property
     def unheard(self) -> Mapping[str, str]:
         """What is of the transformer says nothing of EfficientNet's maps."""
+        if self.encoder == "transformer":
+            return super().unheard
         names = ("patch", "encoder_width", "encoder_depth", "encoder_heads")
-        told = f"encoder {self.encoder}"
-        return {
-            **super().unheard,
-            **({} if told.endswith("transformer") else dict.fromkeys(names, told)),
-        }
+        return {**super().unheard, **dict.fromkeys(names, f"encoder {self.encoder}")}
 
     @property
     def network_source(self) -> dict[str, Any]:
